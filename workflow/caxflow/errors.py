@@ -1,0 +1,18 @@
+"""The one exception that users are meant to see."""
+
+
+class CaxflowError(Exception):
+    """Something the user can understand and mend; shown as one line, never with a traceback.
+
+    Parameters
+    ----------
+    what : str
+        The thing and the cause, for example ``"lngs: host key of 10.0.0.1 has changed"``.
+    mend : str, optional
+        What to do about it, for example ``"compare it with the site's manager, then edit known_hosts"``.
+    """
+
+    def __init__(self, what: str, mend: str = ""):
+        self.what = what
+        self.mend = mend
+        super().__init__(f"{what} -> {mend}" if mend else what)

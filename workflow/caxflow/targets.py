@@ -1,0 +1,100 @@
+"""The one vocabulary: site, run and stage to file names, and back.
+
+Every file target is ``{site}/{run}.{stage}``, relative to the work directory. Rules spell these paths
+literally; ``tests/workflow/test_vocabulary.py`` ties them to this module.
+"""
+
+import re
+from dataclasses import dataclass
+
+from caxflow.errors import CaxflowError
+
+SITE = r"[a-z][a-z0-9-]{0,31}"
+RUN = r"\d{6}_\d{4}(?:_MV)?"
+VERSION = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+
+DETECTORS = {"": "tpc", "_MV": "muon_veto"}
+SUFFIXES = {detector: suffix for suffix, detector in DETECTORS.items()}
+
+STAGES = (
+    "raw.done",
+    "checksum",
+    "settings.json",
+    "processed.root",
+    "processed.checksum",
+    "processed.done",
+    "minitrees.done",
+    "raw.purged",
+)
+
+_SITE = re.compile(SITE)
+_RUN = re.compile(r"(?P<name>\d{6}_\d{4})(?P<suffix>_MV)?")
+_TARGET = re.compile(f"(?P<site>{SITE})/(?P<run>{RUN})\\.(?P<stage>{'|'.join(map(re.escape, STAGES))})")
+
+
+@dataclass(frozen=True, order=True)
+class Run:
+    """A dataset's name: the pair that is unique in the runs database.
+
+    Parameters
+    ----------
+    name : str
+        Start of the run in UTC, ``yymmdd_HHMM``.
+    detector : str
+        ``"tpc"`` or ``"muon_veto"``.
+    """
+
+    name: str
+    detector: str = "tpc"
+
+    def __post_init__(self):
+        if not re.fullmatch(r"\d{6}_\d{4}", self.name) or self.detector not in SUFFIXES:
+            raise CaxflowError(
+                f"run name {self.name!r} of detector {self.detector!r} is not one of ours",
+                "names look like 160315_1432, detectors are tpc and muon_veto",
+            )
+
+    def __str__(self) -> str:
+        return self.name + SUFFIXES[self.detector]
+
+    @classmethod
+    def parse(cls, text: str) -> "Run":
+        """Read ``160315_1432`` or ``160315_1432_MV``.
+
+        Raises
+        ------
+        CaxflowError
+            If `text` is anything else; nothing from a database or a listing reaches a path unmatched.
+        """
+        match = _RUN.fullmatch(text)
+        if match is None:
+            raise CaxflowError(
+                f"{text!r} is not the name of a run",
+                "names look like 160315_1432, or 160315_1432_MV for the muon veto",
+            )
+        return cls(match["name"], DETECTORS[match["suffix"] or ""])
+
+
+def path(site: str, run: Run, stage: str) -> str:
+    """Name of the file target that states `stage` of `run` at `site`.
+
+    Raises
+    ------
+    CaxflowError
+        If the site's name or the stage is not part of the vocabulary.
+    """
+    if not _SITE.fullmatch(site):
+        raise CaxflowError(f"{site!r} is not a site's name", "use lower-case letters, digits and hyphens")
+    if stage not in STAGES:
+        raise CaxflowError(f"{stage!r} is not a stage", f"the stages are {', '.join(STAGES)}")
+    return f"{site}/{run}.{stage}"
+
+
+def parse(target: str) -> tuple[str, Run, str]:
+    """Read a file target back into site, run and stage; the inverse of `path`."""
+    match = _TARGET.fullmatch(target)
+    if match is None:
+        raise CaxflowError(
+            f"{target!r} is not a target", "targets look like midway/160315_1432.processed.root"
+        )
+    return match["site"], Run.parse(match["run"]), match["stage"]
