@@ -1,0 +1,1 @@
+"""A whole experiment on one machine: SSH sites, runs database, simulated runs; for demo and tests."""

@@ -1,0 +1,97 @@
+"""The SSH server of a site on a machine without OpenSSH's: exec, SFTP and SCP for one key.
+
+A program on its own: ``python -I asyncssh_server.py PORT HOST_KEY AUTHORIZED_KEYS DIRECTORY``. Like sshd, it
+gives whoever holds the key what the user who started it may do; there is no login without a key.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+
+import asyncssh
+
+_CIPHERS = ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com"]
+
+
+class KeysOnly(asyncssh.SSHServer):
+    """Refuses passwords; forwards connections, so that the site can be a jump host."""
+
+    def password_auth_supported(self) -> bool:
+        return False
+
+    def kbdint_auth_supported(self) -> bool:
+        return False
+
+    def connection_requested(self, *_) -> bool:
+        return True
+
+
+class Sftp(asyncssh.SFTPServer):
+    """SFTP that ends with an exit status, without which OpenSSH's scp calls a perfect copy a failure."""
+
+    def exit(self) -> None:
+        self.channel.exit(0)
+
+
+def shell_in(directory: str):
+    """Return the handler that runs a command in `directory` with its own process group and real pipes."""
+
+    async def run(process: asyncssh.SSHServerProcess) -> None:
+        if process.command is None:
+            process.stderr.write(b"this server runs commands only\n")
+            process.exit(1)
+            return
+        child = await asyncio.create_subprocess_exec(
+            "/bin/sh",
+            "-c",
+            process.command,
+            cwd=directory,
+            env=os.environ | process.env | {"HOME": directory},
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        await process.redirect(stdin=child.stdin, stdout=child.stdout, stderr=child.stderr)
+        gone = asyncio.ensure_future(process.channel.wait_closed())
+        ended = asyncio.ensure_future(child.wait())
+        await asyncio.wait((gone, ended), return_when=asyncio.FIRST_COMPLETED)
+        gone.cancel()
+        if not ended.done():
+            # The client went away: what it started goes too.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            await ended
+            return
+        await process.stdout.drain()
+        if child.returncode < 0:
+            process.exit_with_signal(signal.Signals(-child.returncode).name.removeprefix("SIG"))
+        else:
+            process.exit(child.returncode)
+
+    return run
+
+
+async def serve(port: int, host_key: str, authorized_keys: str, directory: str) -> None:
+    """Serve on `port` of the loopback address until the process is ended."""
+    server = await asyncssh.listen(
+        "127.0.0.1",
+        port,
+        server_factory=KeysOnly,
+        server_host_keys=[host_key],
+        authorized_client_keys=authorized_keys,
+        process_factory=shell_in(directory),
+        sftp_factory=Sftp,
+        allow_scp=True,
+        encoding=None,
+        encryption_algs=_CIPHERS,
+        agent_forwarding=False,
+        keepalive_interval=15,
+    )
+    await server.wait_closed()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(int(sys.argv[1]), *sys.argv[2:]))

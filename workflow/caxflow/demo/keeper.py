@@ -1,0 +1,104 @@
+"""Run one server for as long as its owner lives, then end it and everything it started.
+
+A program on its own, standard library only: ``python -I keeper.py COMMAND…``. Its standard input is a pipe
+that only the owner holds. When that closes, because the owner stopped the server or was killed, nothing of
+the server is left. The first line on standard output is the server's process id; what the server writes goes
+to standard error.
+"""
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+# From linux/prctl.h.
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+
+PATIENCE = 5.0  # s between two signals; SecantusDB sometimes misses the first
+
+
+def descendants() -> list[int]:
+    """Process ids of all living descendants; orphans among them too, since this process adopts them."""
+    parents = {}
+    for directory in Path("/proc").iterdir():
+        if directory.name.isdigit():
+            with contextlib.suppress(OSError):
+                # proc(5): pid (name) state ppid …; the name may hold blanks and brackets.
+                state, parent = (directory / "stat").read_bytes().rpartition(b")")[2].split()[:2]
+                if state != b"Z":
+                    parents[int(directory.name)] = int(parent)
+    family = [os.getpid()]
+    for member in family:
+        family += [pid for pid, parent in parents.items() if parent == member]
+    return family[1:]
+
+
+def reap(server: int) -> int | None:
+    """Collect ended children; the exit status of `server` if it is among them."""
+    status = None
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            pid, raw = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                break
+            if pid == server:
+                status = os.waitstatus_to_exitcode(raw)
+    return status
+
+
+def end(server: int) -> None:
+    """End the server, gently first, and then without mercy what it leaves behind."""
+    for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + PATIENCE
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(server, number)
+        while server in descendants() and time.monotonic() < deadline:
+            time.sleep(0.02)
+    while left := descendants():
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
+    reap(server)
+
+
+def main(command: list[str]) -> int:
+    """Keep `command` running until it ends or the owner goes; its exit status, 0 if it was told to end."""
+    owner = os.getppid()
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
+    wake, wakened = os.pipe()
+    os.set_blocking(wakened, False)
+    signal.set_wakeup_fd(wakened, warn_on_full_buffer=False)
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
+    try:
+        server = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr.fileno(),
+            # The server goes even if this process is killed with -9.
+            preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM),  # noqa: PLW1509
+        ).pid
+    except OSError as error:
+        sys.stderr.write(f"{command[0]}: {error.strerror}\n")
+        return 127
+    sys.stdout.write(f"{server}\n")
+    sys.stdout.flush()
+    while (status := reap(server)) is None and os.getppid() == owner:
+        # The second is for an owner that forked: then a copy of its end of the pipe may outlive it.
+        ready, _, _ = select.select([sys.stdin.fileno(), wake], [], [], 1.0)
+        if sys.stdin.fileno() in ready or (wake in ready and set(os.read(wake, 4096)) - {signal.SIGCHLD}):
+            break
+    end(server)
+    return status or 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
