@@ -1,0 +1,63 @@
+"""Fixtures for all tests: a runs database, SSH sites, and tools that must be there."""
+
+import os
+import shutil
+import uuid
+
+import pytest
+
+from caxflow.demo.database import DatabaseServer
+from caxflow.demo.sshd import SshSites
+
+
+def require_tool(name: str) -> str:
+    """Return the path of a program; without it the test fails in CI and is skipped elsewhere."""
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if found is None:
+        give_up = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        give_up(f"{name} is not installed here")
+    return found
+
+
+@pytest.fixture(scope="session")
+def require():
+    """`require(tool)` returns the tool's path, or ends the test with the reason."""
+    return require_tool
+
+
+@pytest.fixture(scope="session")
+def database_uri(tmp_path_factory):
+    """URI of a MongoDB: CAXFLOW_TEST_MONGODB where set, else a server of this test session."""
+    if uri := os.environ.get("CAXFLOW_TEST_MONGODB"):
+        yield uri
+        return
+    server = DatabaseServer(tmp_path_factory.mktemp("rundb"), durable=False).start()
+    yield server.uri
+    # Nobody needs what it stores: a gentle stop would take seconds.
+    server.kill()
+
+
+@pytest.fixture
+def database(database_uri):
+    """Yield an empty pymongo database of this test's own; commands a server may get wrong fail the test.
+
+    The guard sees every client that this process makes during the test, not those of other processes.
+    """
+    import pymongo
+
+    from rundb_guard import guarded
+
+    with guarded() as guard, pymongo.MongoClient(database_uri, tz_aware=False) as client:
+        name = f"test_{uuid.uuid4().hex[:12]}"
+        yield client[name]
+        client.drop_database(name)
+    if guard.findings:
+        pytest.fail("\n".join(guard.findings), pytrace=False)
+
+
+@pytest.fixture
+def sites(tmp_path):
+    """SSH sites lngs, midway and tegner of this test's own, served by OpenSSH."""
+    require_tool("sshd")
+    with SshSites(tmp_path / "sites", ["lngs", "midway", "tegner"], embedded=False) as running:
+        yield running
