@@ -1,0 +1,60 @@
+# make            says what there is
+# make demo       the main job on this machine, from simulated raw data to processed files
+# make install    dependencies, and the profiles where Snakemake looks for them
+# make test       linters and tests, as CI runs them
+
+SHELL := /bin/bash
+VENV := $(or $(VIRTUAL_ENV),$(CONDA_PREFIX),$(CURDIR)/.venv)
+PYTHON := $(VENV)/bin/python
+PROFILES := $(or $(XDG_CONFIG_HOME),$(HOME)/.config)/snakemake
+# Batch systems to install the plugins of: slurm, htcondor, generic (submit, status and cancel scripts).
+EXTRAS ?= slurm,generic
+# The versions that were tested; `make install LOCK=` takes the newest that fit instead.
+LOCK ?= requirements/lock.txt
+WORKERS ?= 2
+PIP = $(PYTHON) -m pip --disable-pip-version-check install --quiet $(if $(LOCK),--constraint $(LOCK))
+lint test soak: export PATH := $(VENV)/bin:$(PATH)
+
+.PHONY: help install demo demo-shell test lint soak clean
+
+help:
+	@sed -n 's/^# \(make.*\)/\1/p' Makefile
+
+$(PYTHON):
+	@for python in python3 python3.13 python3.12 python3.11; do \
+	    if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	        exec $$python -m venv $(VENV); \
+	    fi; \
+	done; echo "no Python 3.11 or newer on the PATH -> install one, or activate an environment that has it"; exit 1
+
+# One stamp for each set of extras; `make` installs again only when the dependencies change.
+$(VENV)/.caxflow-%: pyproject.toml $(LOCK) | $(PYTHON)
+	@echo "installing into $(VENV)"
+	@$(PIP) --editable '.[$*]'
+	@touch '$@'
+
+install: $(VENV)/.caxflow-$(EXTRAS)
+	@$(PYTHON) -m caxflow.install profiles $(PROFILES)
+
+demo: $(VENV)/.caxflow-demo
+	@$(PYTHON) -m caxflow.demo
+
+demo-shell: $(VENV)/.caxflow-demo
+	@$(PYTHON) -m caxflow.demo shell
+
+lint: $(VENV)/.caxflow-dev
+	ruff check .
+	ruff format --check .
+	snakefmt --check workflow
+	snakemake --lint --config site=midway
+
+test: lint
+	pytest -m "not soak" -n $(WORKERS) --dist loadfile
+
+soak: $(VENV)/.caxflow-dev
+	pytest -m soak
+
+# Everything that was made here but the environment and what was installed for the user.
+clean:
+	rm -rf demo-data build artefacts .pytest_cache .ruff_cache .hypothesis .snakemake
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,61 @@
+"""Profiles are linked where Snakemake looks, and nothing that is there already is touched."""
+
+import pytest
+
+from caxflow.install import link_profiles, main, path_hint
+
+
+@pytest.fixture
+def profiles(tmp_path):
+    for name in ("midway", "tegner"):
+        (tmp_path / "clone" / "profiles" / name).mkdir(parents=True)
+        (tmp_path / "clone" / "profiles" / name / "config.yaml").write_text("cores: 1\n")
+    (tmp_path / "clone" / "profiles" / "README.md").write_text("not a profile")
+    return tmp_path / "clone" / "profiles"
+
+
+def test_links_each_profile_and_does_nothing_the_second_time(profiles, tmp_path):
+    folder = tmp_path / "home" / "snakemake"
+    done, refused = link_profiles(profiles, folder)
+    assert (len(done), refused) == (2, [])
+    assert sorted(path.name for path in folder.iterdir()) == ["midway", "tegner"]
+    assert (folder / "midway" / "config.yaml").read_text() == "cores: 1\n"
+    done, refused = link_profiles(profiles, folder)
+    assert done == [f"{folder / name} is in place" for name in ("midway", "tegner")]
+    assert refused == []
+
+
+def test_never_replaces_what_is_not_its_own(profiles, tmp_path, capsys):
+    folder = tmp_path / "home"
+    (folder / "midway").mkdir(parents=True)
+    (folder / "midway" / "config.yaml").write_text("mine")
+    (folder / "tegner").symlink_to("/another/clone/profiles/tegner")
+    assert main(str(profiles), str(folder)) == 1
+    assert (folder / "midway" / "config.yaml").read_text() == "mine"
+    assert str((folder / "tegner").readlink()) == "/another/clone/profiles/tegner"
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith(f"{folder / 'midway'} is not a link of ours -> ")
+    assert said[1].startswith(f"{folder / 'tegner'} leads to /another/clone/profiles/tegner -> ")
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(profiles, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(str(profiles), str(tmp_path / "file" / "snakemake")) == 1
+    assert capsys.readouterr().err.startswith(f"{tmp_path / 'file' / 'snakemake'}: Not a directory -> ")
+
+
+def test_tells_how_to_reach_snakemake(tmp_path, monkeypatch):
+    for place in ("ours", "other"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "snakemake").touch(mode=0o755)
+    ours = tmp_path / "ours"
+    monkeypatch.setenv("PATH", f"{ours}:{tmp_path / 'other'}")
+    assert path_hint(ours) == f"snakemake is on your PATH: {ours / 'snakemake'}"
+    monkeypatch.setenv("PATH", str(tmp_path / "other"))
+    hint = path_hint(ours)
+    assert hint == (
+        f'put snakemake on your PATH: export PATH="{ours}:$PATH"'
+        f"; the one there now is {tmp_path / 'other' / 'snakemake'}"
+    )
+    monkeypatch.setenv("PATH", "")
+    assert path_hint(ours) == f'put snakemake on your PATH: export PATH="{ours}:$PATH"'

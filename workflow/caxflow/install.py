@@ -1,0 +1,66 @@
+"""Link the profiles to where Snakemake looks for them: ``python -m caxflow.install PROFILES FOLDER``.
+
+``snakemake --profile NAME`` finds ``NAME`` in the working directory, in the user's and in the system's
+configuration folder, never in ``profiles/`` of a clone.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+
+def link_profiles(profiles: Path, folder: Path) -> tuple[list[str], list[str]]:
+    """Link every profile into `folder`, and never replace anything there.
+
+    Parameters
+    ----------
+    profiles : Path
+        Has one directory a profile, each with a ``config.yaml``.
+    folder : Path
+        Snakemake's configuration folder; made if it is missing.
+
+    Returns
+    -------
+    done, refused : list of str
+        What was done or found in order, and what is in the way with its mend; one sentence a profile.
+    """
+    done, refused = [], []
+    folder.mkdir(parents=True, exist_ok=True)
+    for profile in sorted(path.parent.resolve() for path in profiles.glob("*/config.yaml")):
+        link = folder / profile.name
+        if link.is_symlink() and link.resolve() == profile:
+            done.append(f"{link} is in place")
+        elif link.is_symlink():
+            refused.append(f"{link} leads to {link.readlink()} -> remove it if this clone is to be used")
+        elif link.exists():
+            refused.append(f"{link} is not a link of ours -> move it away, or rename it")
+        else:
+            link.symlink_to(profile)
+            done.append(f"{link} leads to {profile}")
+    return done, refused
+
+
+def path_hint(scripts: Path) -> str:
+    """Tell how to type `snakemake` and get the one of the environment whose programs are in `scripts`."""
+    found = shutil.which("snakemake")
+    if found and Path(found).parent.resolve() == scripts.resolve():
+        return f"snakemake is on your PATH: {found}"
+    other = f"; the one there now is {found}" if found else ""
+    return f'put snakemake on your PATH: export PATH="{scripts}:$PATH"{other}'
+
+
+def main(profiles: str, folder: str) -> int:
+    """Link, say what was done, and return 1 if anything is in the way."""
+    try:
+        done, refused = link_profiles(Path(profiles), Path(folder))
+    except OSError as error:
+        sys.stderr.write(f"{error.filename}: {error.strerror} -> mend that, then run it again\n")
+        return 1
+    scripts = Path(sys.executable).parent
+    sys.stdout.write("\n".join([*done, path_hint(scripts)]) + "\n")
+    sys.stderr.write("".join(f"{line}\n" for line in refused))
+    return 1 if refused else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
