@@ -1,0 +1,84 @@
+"""Publishing a product: it appears under its name whole and checked, or not at all."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from caxflow import receipts
+from caxflow.errors import CaxflowError
+
+_MARK = ".part-"
+
+
+@contextlib.contextmanager
+def workshop(product: Path) -> Iterator[Path]:
+    """Make a hidden folder beside the product, on its file system, that goes when the block ends."""
+    try:
+        product.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{product.name}{_MARK}", dir=product.parent))
+    except OSError as error:
+        raise CaxflowError(
+            f"{product.parent} cannot be written: {error.strerror}", "mend its permissions or free space"
+        ) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def publish(made: Path, product: Path, *, replace: bool = False) -> None:
+    """Put a finished and checked file under its name, durably.
+
+    Parameters
+    ----------
+    made : path
+        The file, on the same file system.
+    product : path
+        Its name to be.
+    replace : bool
+        Whether a file that has the name may go; otherwise it stays and this is an error.
+    """
+    with made.open("rb") as stream:
+        os.fsync(stream.fileno())
+    if replace:
+        made.replace(product)
+    else:
+        _link(made, product)
+    receipts.sync_folder(product.parent)
+
+
+def remove_leftovers(folder: Path, older_than: float) -> list[Path]:
+    """Remove what killed jobs left in `folder`: workshops last touched more than `older_than` s ago."""
+    limit = time.time() - older_than
+    found = [path for path in folder.glob(f".*{_MARK}*") if path.is_dir() and _touched(path) < limit]
+    for path in found:
+        shutil.rmtree(path, ignore_errors=True)
+    return found
+
+
+def _touched(folder: Path) -> float:
+    times = []
+    for path in (folder, *folder.rglob("*")):
+        with contextlib.suppress(FileNotFoundError):
+            times.append(path.lstat().st_mtime)
+    return max(times, default=time.time())
+
+
+def _link(made: Path, product: Path) -> None:
+    """Rename that never replaces: a link fails where the name is taken, even by a racing job."""
+    taken = CaxflowError(f"{product} exists already and is not overwritten", "move it away to make it anew")
+    try:
+        product.hardlink_to(made)
+    except FileExistsError:
+        raise taken from None
+    except OSError:
+        # File systems without hard links: here a race of two jobs is won by the last, with a whole file.
+        if product.exists():
+            raise taken from None
+        made.replace(product)
+    else:
+        made.unlink()
