@@ -1,0 +1,426 @@
+"""Reads the configuration, refuses it early and completely, and hands it on as plain values.
+
+What to do stands in ``config/config.yaml``, one file a site in ``config/sites/``; the closed schemas of both
+are in ``workflow/schemas/``. Whatever is wrong is one message that names the file, the key and the mend.
+"""
+
+import datetime
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from caxflow import processors, targets
+from caxflow.errors import CaxflowError
+
+HOME = Path(__file__).resolve().parents[2]
+SCHEMAS = Path(__file__).resolve().parents[1] / "schemas"
+OVERRIDES = "--config or --configfile"
+
+_DEFAULTS = {
+    "sites_dir": "sites",
+    "runs": [],
+    "select": {},
+    "kinds": ["raw", "processed"],
+    "processors": {},
+    "batch_size": 200,
+    "verify": True,
+    "lease": 30,
+    "attempts": 5,
+    "pause": 10,
+    "dry": False,
+}
+
+
+@dataclass(frozen=True)
+class Access:
+    """How other sites reach a site; `method` is ``stream``, ``scp`` or ``local``."""
+
+    method: str = "local"
+    host: str | None = None
+    port: int | None = None
+    user: str | None = None
+    jump: str | None = None
+    ssh_config: str | None = None
+    python: str = "python3"
+    connections: int | None = None
+    bandwidth: float | None = None
+    timeout: float = 60
+
+
+@dataclass(frozen=True)
+class Processed:
+    """The processed files a site keeps: the processor that makes them, whether here, with how many cores."""
+
+    version: str
+    make: bool = True
+    cores: int = 4
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place with data roots; `host` is its name in the runs database."""
+
+    name: str
+    host: str
+    roots: Mapping[str, str]
+    access: Access = field(default_factory=Access)
+    work_dir: str | None = None
+    origin: bool = False
+    pull_from: tuple[str, ...] = ()
+    push_to: tuple[str, ...] = ()
+    processed: Processed | None = None
+
+    def raw_path(self, run: targets.Run) -> str:
+        """Where this site keeps the raw dataset of `run`."""
+        return f"{self.roots['raw']}/{run}"
+
+
+@dataclass(frozen=True)
+class RunDBAddress:
+    """Where the runs database is; `timeout` in seconds."""
+
+    uri: str
+    database: str = "run"
+    collection: str = "runs_new"
+    timeout: float = 10
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which runs to look after; an empty value admits all."""
+
+    runs: tuple[str, ...] = ()
+    detectors: tuple[str, ...] = ()
+    first: int | None = None
+    last: int | None = None
+    after: datetime.datetime | None = None
+    before: datetime.datetime | None = None
+    tags: tuple[str, ...] = ()
+    without_tags: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The whole configuration; `lease` and `pause` in minutes."""
+
+    here: Site
+    sites: Mapping[str, Site]
+    rundb: RunDBAddress
+    selection: Selection
+    kinds: tuple[str, ...]
+    processors: Mapping[str, processors.Processor]
+    batch_size: int
+    verify: bool
+    lease: float
+    attempts: int
+    pause: float
+    dry: bool
+
+    def site(self, name: str) -> Site:
+        """The site called `name`.
+
+        Raises
+        ------
+        CaxflowError
+            If no site file has that name.
+        """
+        if name not in self.sites:
+            raise CaxflowError(f"there is no site {name!r}", f"the sites are {', '.join(sorted(self.sites))}")
+        return self.sites[name]
+
+    def processor(self, site: Site) -> processors.Processor:
+        """The processor whose files a site keeps.
+
+        Raises
+        ------
+        CaxflowError
+            If the site keeps no processed files.
+        """
+        if site.processed is None:
+            raise CaxflowError(
+                f"site {site.name} keeps no processed files", "add 'processed' to its site file"
+            )
+        return self.processors[site.processed.version]
+
+    def processed_path(self, site: Site, run: targets.Run) -> str:
+        """Where a site keeps the processed file of `run`, of its version."""
+        return str(self.processor(site).product_path(site.roots["processed"], run))
+
+
+def load(overrides: Mapping[str, Any], directory: str | os.PathLike | None = None) -> Settings:
+    """Read and check the whole configuration.
+
+    Parameters
+    ----------
+    overrides : mapping
+        What ``--config`` and ``--configfile`` say; merged over ``config.yaml``, key by key.
+    directory : path, optional
+        The folder of ``config.yaml``; by default ``config/`` of the clone.
+
+    Raises
+    ------
+    CaxflowError
+        Naming the file, the key and the mend.
+    """
+    folder = Path(directory) if directory else HOME / "config"
+    main = folder / "config.yaml"
+    document = read_yaml(main)
+    # A wrong key in the file is reported against the file, so it is checked before the overrides hide it.
+    _check({"site": "here", **document}, "config", main)
+    merged = _merge(_merge(_DEFAULTS, document), _plain(overrides))
+    if "site" not in merged:
+        raise CaxflowError(
+            "which site this is, is not known",
+            "use --profile <site>; --config and --configfile together replace what it says: add site=<site>",
+        )
+    _check(merged, "config", f"{OVERRIDES} (over {main})")
+    sites = _load_sites(folder / merged["sites_dir"])
+    return _settings(merged, sites, main)
+
+
+def read_yaml(path: Path) -> dict:
+    """Read a YAML mapping; dates stay text, a key given twice is an error."""
+    try:
+        with path.open(encoding="utf-8") as stream:
+            document = yaml.load(stream, Loader=_Loader)  # noqa: S506 - a SafeLoader underneath
+    except FileNotFoundError:
+        raise CaxflowError(f"{path} does not exist", "restore it from the repository, or write it") from None
+    except OSError as error:
+        raise CaxflowError(f"{path} cannot be read: {error.strerror}", "mend its permissions") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" line {where.line + 1}" if where else ""
+        cause = getattr(error, "problem", None) or error
+        raise CaxflowError(f"{path}{line}: not valid YAML: {cause}", "mend that line") from error
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise CaxflowError(f"{path}: not a mapping of keys to values", "write lines like 'key: value'")
+    return document
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that keeps dates as text and refuses a key given twice."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key.value!r} is given twice", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _plain(value: Any) -> Any:
+    """Turn what Snakemake parsed into JSON's types; its loader makes dates of text that looks like one."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, datetime.date):
+        return value.isoformat()
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def _merge(base: Mapping, over: Mapping) -> dict:
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(merged.get(key), Mapping) and isinstance(value, Mapping)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+_schemas: dict[str, dict] = {}
+
+
+def _check(document: Mapping, kind: str, where: object) -> None:
+    if kind not in _schemas:
+        _schemas[kind] = read_yaml(SCHEMAS / f"{kind}.schema.yaml")
+    validator = jsonschema.Draft202012Validator(_schemas[kind])
+    error = jsonschema.exceptions.best_match(validator.iter_errors(document))
+    if error is not None:
+        what, mend = _explain(error)
+        raise CaxflowError(f"{where}: {what}", mend)
+
+
+def _explain(error: jsonschema.ValidationError) -> tuple[str, str]:
+    """Say in words what a schema refuses, and how to mend it."""
+    key = "".join(
+        f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path
+    ).lstrip(".")
+    prefix = f"{key}." if key else ""
+    if error.validator == "additionalProperties":
+        known = list(error.schema.get("properties", ()))
+        wrong = next(name for name in error.instance if name not in known)
+        near = difflib.get_close_matches(wrong, known, n=1)
+        mend = f"did you mean {near[0]!r}?" if near else f"the keys here are {', '.join(known)}"
+        return f"unknown key '{prefix}{wrong}'", mend
+    if error.validator == "required":
+        missing = next(name for name in error.validator_value if name not in error.instance)
+        return f"key '{prefix}{missing}' is missing", "add it; config/README.md describes every key"
+    if key.startswith("runs"):
+        return _explain_run(key, error.instance)
+    if error.validator == "enum":
+        return (
+            f"{key}: {error.instance!r} is not allowed",
+            f"use one of {', '.join(map(str, error.validator_value))}",
+        )
+    described = error.schema.get("description", "")
+    return f"{key}: {error.message}", f"expected: {described}" if described else "see config/README.md"
+
+
+def _explain_run(key: str, value: object) -> tuple[str, str]:
+    # YAML reads 160315_1432 as the integer 1603151432: underscores may group digits there.
+    if isinstance(value, int) and re.fullmatch(r"\d{9,10}", str(value)):
+        name = f"{value // 10_000:06d}_{value % 10_000:04d}"
+        mend = f"quote it: runs: ['{name}'], or on the command line --config runs=\"['{name}']\""
+        return f"{key}: YAML reads an unquoted run name as the number {value}", mend
+    if not isinstance(value, list) and key == "runs":
+        return f"{key}: {value!r} is not a list", f"write runs: ['{value}'], or --config runs=\"['{value}']\""
+    return (
+        f"{key}: {value!r} is not the name of a run",
+        "names look like '160315_1432' or '160315_1432_MV', quoted",
+    )
+
+
+def _load_sites(folder: Path) -> dict[str, Site]:
+    if not folder.is_dir():
+        raise CaxflowError(
+            f"{folder} does not exist", "sites_dir in config.yaml names the folder of the site files"
+        )
+    return {path.stem: _load_site(path) for path in sorted(folder.glob("*.yaml"))}
+
+
+def _load_site(path: Path) -> Site:
+    document = read_yaml(path)
+    _check(document, "site", path)
+    if not re.fullmatch(targets.SITE, path.stem):
+        raise CaxflowError(
+            f"{path}: the file's name is not a site's name", "use lower-case letters, digits, hyphens"
+        )
+    roots = {kind: _folder(root, path, f"roots.{kind}") for kind, root in document["roots"].items()}
+    access = dict(document.get("access") or {"method": "local"})
+    if access["method"] != "local" and "host" not in access:
+        raise CaxflowError(
+            f"{path}: key 'access.host' is missing", f"method {access['method']} needs to know where"
+        )
+    if "ssh_config" in access:
+        access["ssh_config"] = _folder(access["ssh_config"], path, "access.ssh_config")
+    processed = Processed(**document["processed"]) if "processed" in document else None
+    if processed and "processed" not in roots:
+        raise CaxflowError(f"{path}: key 'roots.processed' is missing", "processed files need a folder")
+    work_dir = document.get("work_dir")
+    return Site(
+        name=path.stem,
+        host=document["host"],
+        roots=roots,
+        access=Access(**access),
+        work_dir=_folder(work_dir, path, "work_dir") if work_dir else None,
+        origin=document.get("origin", False),
+        pull_from=tuple(document.get("pull_from", ())),
+        push_to=tuple(document.get("push_to", ())),
+        processed=processed,
+    )
+
+
+def _folder(text: str, path: Path, key: str) -> str:
+    """Fill in environment variables and demand an absolute, normal path."""
+
+    def value(match: re.Match) -> str:
+        name = match[1]
+        if name == "CAXFLOW_HOME":
+            return os.environ.get(name, str(HOME))
+        if not os.environ.get(name):
+            raise CaxflowError(
+                f"{path}: {key}: environment variable {name} is not set",
+                f"export {name}, or write the folder out",
+            )
+        return os.environ[name]
+
+    full = re.sub(r"\$\{(\w+)\}", value, text)
+    if not full.startswith("/"):
+        raise CaxflowError(f"{path}: {key}: {text!r} is not an absolute path", "let it begin with /")
+    if ".." in full.split("/") or "\0" in full:
+        raise CaxflowError(f"{path}: {key}: {text!r} goes up with '..'", "write the folder itself")
+    return os.path.normpath(full)
+
+
+def _settings(merged: Mapping, sites: Mapping[str, Site], main: Path) -> Settings:
+    known = ", ".join(sorted(sites))
+    if merged["site"] not in sites:
+        raise CaxflowError(f"site: there is no site {merged['site']!r}", f"the site files are {known}")
+    for site in sites.values():
+        for key in ("pull_from", "push_to"):
+            for other in getattr(site, key):
+                if other not in sites:
+                    where = main.parent / merged["sites_dir"] / f"{site.name}.yaml"
+                    raise CaxflowError(
+                        f"{where}: {key}: there is no site {other!r}", f"the site files are {known}"
+                    )
+        if site.processed and site.processed.version not in merged["processors"]:
+            where = main.parent / merged["sites_dir"] / f"{site.name}.yaml"
+            raise CaxflowError(
+                f"{where}: processed.version: there is no processor {site.processed.version!r}",
+                f"processors in {main} has {', '.join(sorted(merged['processors'])) or 'none'}",
+            )
+    here = sites[merged["site"]]
+    if here.work_dir and Path(here.work_dir) in (HOME, *HOME.parents):
+        raise CaxflowError(
+            f"site {here.name}: work_dir {here.work_dir} holds the clone itself",
+            "targets need a folder of their own, or a folder named like a profile hides it",
+        )
+    rundb = RunDBAddress(**merged["rundb"])
+    if re.match(r"^[^/]+//[^/@]*:[^/@]*@", rundb.uri):
+        raise CaxflowError(
+            f"{main}: rundb.uri contains a password",
+            "take it out; export MONGODB_PASSWORD in the environment instead",
+        )
+    return Settings(
+        here=here,
+        sites=sites,
+        rundb=rundb,
+        selection=_selection(merged),
+        kinds=tuple(merged["kinds"]),
+        processors=processors.read_all(merged["processors"]),
+        batch_size=merged["batch_size"],
+        verify=merged["verify"],
+        lease=merged["lease"],
+        attempts=merged["attempts"],
+        pause=merged["pause"],
+        dry=merged["dry"],
+    )
+
+
+def _selection(merged: Mapping) -> Selection:
+    select = merged["select"]
+    numbers, start = select.get("numbers", {}), select.get("start", {})
+    time = {key: datetime.datetime.fromisoformat(text) for key, text in start.items()}
+    return Selection(
+        runs=tuple(merged["runs"]),
+        detectors=tuple(select.get("detectors", ())),
+        first=numbers.get("first"),
+        last=numbers.get("last"),
+        after=time.get("after"),
+        before=time.get("before"),
+        tags=tuple(select.get("tags", ())),
+        without_tags=tuple(select.get("without_tags", ())),
+        sources=tuple(select.get("sources", ())),
+    )

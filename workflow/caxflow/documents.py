@@ -1,0 +1,131 @@
+"""Reads run documents as other programs write them: with missing keys, wrong types and surprises.
+
+The schema is cax's (one entry of ``data`` a copy). What caxflow adds stands in new keys: in an entry
+``manifest`` (the named digest of the copy's manifest) and ``caxflow`` (claim, last error, when it was
+verified); in the document ``caxflow`` (which sites need nothing more).
+"""
+
+import datetime
+import posixpath
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from caxflow.errors import CaxflowError
+from caxflow.targets import Run
+
+TRANSFERRING, VERIFYING, TRANSFERRED, ERROR = "transferring", "verifying", "transferred", "error"
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One entry of ``data``: a kind of data of a run at a host.
+
+    Parameters
+    ----------
+    kind, host, status : str
+        As in the entry: ``raw`` or ``processed``; name of the host; one of cax's status words.
+    location : str
+        Absolute path of the dataset's directory or of the processed file.
+    version : str or None
+        ``pax_version`` of a processed file.
+    manifest : str or None
+        Named digest of the copy's manifest, where caxflow has proven it.
+    checksum : str or None
+        What the entry says: a named digest, or cax's bare sha512.
+    note : mapping
+        The entry's ``caxflow`` key: ``owner``, ``token``, ``lease`` of a claim; ``error``, ``attempts``,
+        ``next`` of a failure; ``verified``, when the bytes were last read.
+    """
+
+    kind: str
+    host: str
+    status: str
+    location: str
+    version: str | None = None
+    manifest: str | None = None
+    checksum: str | None = None
+    created: datetime.datetime | None = None
+    note: Mapping[str, Any] = field(default_factory=dict)
+
+
+def run_of(document: Mapping) -> Run:
+    """The run a document is about; refuses names that are not of the vocabulary."""
+    name, detector = document.get("name"), document.get("detector")
+    if not isinstance(name, str) or not isinstance(detector, str):
+        raise CaxflowError(
+            f"run document {document.get('_id')} has name {name!r} and detector {detector!r}",
+            "mend the document",
+        )
+    return Run(name, detector)
+
+
+def copies(document: Mapping) -> Iterator[Copy]:
+    """All copies that a document's ``data`` speaks of; what is no entry at all is passed over."""
+    entries = document.get("data")
+    for entry in entries if isinstance(entries, list) else ():
+        if not isinstance(entry, Mapping):
+            continue
+        words = [entry.get(key) for key in ("type", "host", "status", "location")]
+        if not all(isinstance(word, str) for word in words):
+            continue
+        note = entry.get("caxflow")
+        yield Copy(
+            *words,
+            version=_text(entry.get("pax_version")),
+            manifest=_text(entry.get("manifest")),
+            checksum=_text(entry.get("checksum")),
+            created=time_of(entry.get("creation_time")),
+            note=note if isinstance(note, Mapping) else {},
+        )
+
+
+def find(document: Mapping, kind: str, host: str, version: str | None = None) -> Copy | None:
+    """The copy of that kind at that host (and of that version).
+
+    Raises
+    ------
+    CaxflowError
+        If two entries claim to be that copy.
+    """
+    found = [copy for copy in copies(document) if (copy.kind, copy.host) == (kind, host)]
+    if kind == "processed":
+        found = [copy for copy in found if copy.version == version]
+    if len(found) > 1:
+        raise CaxflowError(
+            f"{run_of(document)}: {len(found)} entries for its {kind} copy at {host}",
+            "remove the wrong one from the document's data",
+        )
+    return found[0] if found else None
+
+
+def inside(location: str, root: str) -> bool:
+    """Whether `location` lies below `root`; an entry that points elsewhere is never followed."""
+    return posixpath.normpath(location) == location.rstrip("/") and location.startswith(
+        root.rstrip("/") + "/"
+    )
+
+
+def value(
+    document: Mapping, *keys: str, type_: type | tuple[type, ...] = object, check: Callable | None = None
+) -> Any:
+    """A nested value, or None where a key is missing or the value is of another type."""
+    at: Any = document
+    for key in keys:
+        at = at.get(key) if isinstance(at, Mapping) else None
+    if not isinstance(at, type_) or (isinstance(at, bool) and type_ is int):
+        return None
+    return at if check is None or check(at) else None
+
+
+def time_of(found: object) -> datetime.datetime | None:
+    """A time out of a document, naive UTC; some entries hold a list of them: the last counts."""
+    if isinstance(found, list):
+        found = found[-1] if found else None
+    if not isinstance(found, datetime.datetime):
+        return None
+    return found.astimezone(datetime.UTC).replace(tzinfo=None) if found.tzinfo else found
+
+
+def _text(found: object) -> str | None:
+    return found if isinstance(found, str) and found else None

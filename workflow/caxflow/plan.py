@@ -1,0 +1,389 @@
+"""Decides what is to be done here, run by run, from what the runs database says.
+
+The main process plans once; what it learned (where each copy is and comes from, sizes) is frozen in a file of
+the work directory, since the input functions of the rules run again inside every batch job, and those never
+ask the database.
+"""
+
+import dataclasses
+import datetime
+import hashlib
+import heapq
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from caxflow import documents, targets, words
+from caxflow.config import Settings, Site
+from caxflow.documents import Copy
+from caxflow.errors import CaxflowError
+from caxflow.targets import Run
+
+FILE = ".caxflow/plan.json"
+FORMAT = 1
+
+
+@dataclass
+class Facts:
+    """What jobs need to know of a run; plain values, kept in the plan file.
+
+    Parameters
+    ----------
+    run : str
+        Name of the run.
+    number : int or None
+    start : str or None
+        ISO time.
+    events : int or None
+        Events built by the trigger.
+    size : int or None
+        Bytes of the raw dataset.
+    there : dict
+        By kind, by site: location, manifest, checksum of copies that can be trusted as a source.
+    source : dict
+        By kind, by site that is to get a copy: the site it comes from.
+    skip : str or None
+        Why the run is not processed.
+    """
+
+    run: str
+    number: int | None = None
+    start: str | None = None
+    events: int | None = None
+    size: int | None = None
+    there: dict[str, dict[str, dict]] = field(default_factory=lambda: {"raw": {}, "processed": {}})
+    source: dict[str, dict[str, str]] = field(default_factory=lambda: {"raw": {}, "processed": {}})
+    skip: str | None = None
+
+
+@dataclass
+class Decision:
+    """What is to be done for a run: targets to ask for, or what it waits for; neither means settled."""
+
+    facts: Facts
+    targets: list[str] = field(default_factory=list)
+    waits: list[str] = field(default_factory=list)
+
+    @property
+    def settled(self) -> bool:
+        """Nothing remains to be done under the present policy."""
+        return not self.targets and not self.waits
+
+
+@dataclass
+class Plan:
+    """All decisions of one call."""
+
+    here: str
+    facts: dict[str, Facts] = field(default_factory=dict)
+    targets: list[str] = field(default_factory=list)
+    waiting: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    more: int = 0
+
+    def write(self, work_dir: Path) -> None:
+        """Freeze what was learned for the jobs."""
+        from caxflow import receipts
+
+        content = {
+            "format": FORMAT,
+            "here": self.here,
+            "runs": {n: dataclasses.asdict(f) for n, f in self.facts.items()},
+        }
+        receipts.write(work_dir / FILE, content)
+
+    @classmethod
+    def read(cls, work_dir: Path) -> "Plan":
+        """Read what the main process froze."""
+        path = work_dir / FILE
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return cls(content["here"], {name: Facts(**facts) for name, facts in content["runs"].items()})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CaxflowError(
+                f"plan {path} cannot be read: {error}",
+                "start the workflow again; its main process writes the plan",
+            ) from error
+
+
+def policy(settings: Settings) -> str:
+    """Fingerprint of what makes a run settled here; another policy looks at every run once more."""
+    here = settings.here
+    partners = [settings.sites[name] for name in here.push_to]
+    decisive = [
+        FORMAT,
+        settings.kinds,
+        settings.verify,
+        here.pull_from,
+        here.origin,
+        [
+            (
+                site.name,
+                site.host,
+                site.roots,
+                site.processed and (site.processed.version, site.processed.make),
+            )
+            for site in (here, *partners)
+        ],
+    ]
+    return hashlib.sha256(json.dumps(decisive, default=str).encode()).hexdigest()[:12]
+
+
+def make(
+    found: Iterable[Mapping],
+    settings: Settings,
+    skip_reason: Callable[[Mapping], str | None],
+    now: datetime.datetime,
+) -> tuple[Plan, list[Mapping]]:
+    """Plan from documents: at most ``batch_size`` runs that can be acted on, the newest first.
+
+    Parameters
+    ----------
+    found : iterable of mapping
+        Run documents in any order; they are looked at one by one, so memory does not grow with their number.
+    skip_reason : callable
+        Tells why a document's run cannot be processed.
+    now : datetime
+        The server's time, naive UTC.
+
+    Returns
+    -------
+    Plan
+    list of mapping
+        Documents for which nothing remains to be done here (``_id`` and ``caxflow`` only).
+    """
+    plan, settled = Plan(settings.here.name), []
+    newest: list[tuple[str, str, Decision]] = []
+    for document in found:
+        try:
+            run = documents.run_of(document)
+            if settings.selection.runs and str(run) not in settings.selection.runs:
+                continue
+            decision = decide(document, settings, skip_reason, now)
+        except CaxflowError as error:
+            plan.problems.append(str(error))
+            continue
+        if decision.settled:
+            settled.append({"_id": document["_id"], "caxflow": document.get("caxflow")})
+        if decision.waits:
+            plan.waiting[str(run)] = "; ".join(decision.waits)
+        if decision.targets:
+            entry = (run.name, run.detector, decision)
+            if len(newest) < settings.batch_size:
+                heapq.heappush(newest, entry)
+            else:
+                heapq.heappushpop(newest, entry)
+                plan.more += 1
+    for _, _, decision in sorted(newest, key=lambda item: item[:2], reverse=True):
+        plan.facts[decision.facts.run] = decision.facts
+        plan.targets += decision.targets
+    return plan, settled
+
+
+def decide(
+    document: Mapping,
+    settings: Settings,
+    skip_reason: Callable[[Mapping], str | None],
+    now: datetime.datetime,
+) -> Decision:
+    """Decide what is to be done for one run at this site and those it pushes to."""
+    facts = gather(document, settings)
+    decision = Decision(facts)
+    if documents.time_of(document.get("end")) is None:
+        decision.waits.append("it is still being taken")
+        return decision
+    state = _State(document, settings, facts, decision, now)
+    if "raw" in settings.kinds:
+        state.register()
+        state.copy("raw", settings.here)
+    if "processed" in settings.kinds and settings.here.processed:
+        if settings.here.processed.make:
+            facts.skip = skip_reason(document)
+            state.process()
+        else:
+            state.copy("processed", settings.here)
+    for name in settings.here.push_to:
+        site = settings.sites[name]
+        if "raw" in settings.kinds:
+            state.copy("raw", site)
+        if "processed" in settings.kinds and site.processed and not site.processed.make:
+            state.copy("processed", site)
+    decision.targets = list(dict.fromkeys(decision.targets))
+    return decision
+
+
+def gather(document: Mapping, settings: Settings) -> Facts:
+    """Facts of a run, without any decision."""
+    run = documents.run_of(document)
+    start = documents.time_of(document.get("start"))
+    facts = Facts(
+        run=str(run),
+        number=documents.value(document, "number", type_=int),
+        start=start.isoformat() if start else None,
+        events=documents.value(document, "trigger", "events_built", type_=int),
+        size=documents.value(document, "raw_size_byte", type_=int, check=lambda size: size > 0),
+    )
+    for site in settings.sites.values():
+        for kind in ("raw", "processed"):
+            copy = _copy(document, kind, site, settings)
+            if copy and copy.status == documents.TRANSFERRED and "suspect" not in copy.note:
+                _check_location(run, copy, site)
+                facts.there[kind][site.name] = {
+                    "location": copy.location.rstrip("/"),
+                    "manifest": copy.manifest,
+                    "checksum": copy.checksum,
+                    "version": copy.version,
+                }
+    return facts
+
+
+def source(facts: Facts, kind: str, site: Site, settings: Settings) -> str | None:
+    """The site a copy comes from: first those it pulls from, then who pushes to it, then any that has it."""
+    there = facts.there[kind]
+    here = settings.here.name
+    preferred = [*site.pull_from]
+    if site.name in settings.here.push_to:
+        preferred.insert(0, here)
+    preferred += [other.name for other in settings.sites.values() if other.origin]
+    for name in [*preferred, here, *sorted(there)]:
+        coming = name == here and here in facts.source[kind]
+        if name != site.name and (name in there or coming):
+            return name
+    return None
+
+
+def skip_function() -> Callable[[Mapping], str | None]:
+    """The rules that tell why a run is not processed, as planning uses them."""
+    from caxflow.settings import skip_reason
+
+    return lambda document: skip_reason(document, has_verified_raw=True)
+
+
+@dataclass
+class _State:
+    """One run while it is decided upon."""
+
+    document: Mapping
+    settings: Settings
+    facts: Facts
+    decision: Decision
+    now: datetime.datetime
+
+    @property
+    def run(self) -> Run:
+        return Run.parse(self.facts.run)
+
+    def want(self, site: Site, *stages: str) -> None:
+        self.decision.targets += [targets.path(site.name, self.run, stage) for stage in stages]
+
+    def register(self) -> None:
+        """At the origin, take the manifest of what the event builder has finished."""
+        here = self.settings.here
+        copy = _copy(self.document, "raw", here, self.settings)
+        if not here.origin or copy is None or copy.manifest:
+            return
+        if copy.status == documents.TRANSFERRED or self.may_retry(copy):
+            self.want(here, "raw.done")
+
+    def copy(self, kind: str, site: Site) -> None:
+        """Copy to `site` what it lacks, and read it again from disk."""
+        copy = _copy(self.document, kind, site, self.settings)
+        done = "raw.done" if kind == "raw" else "processed.done"
+        proof = "checksum" if kind == "raw" else "processed.checksum"
+        last = proof if self.settings.verify else done
+        if copy and copy.status == documents.TRANSFERRED:
+            return
+        if copy and copy.status == documents.VERIFYING:
+            # Whoever copied it reads it again.
+            if copy.note.get("owner") == self.settings.here.name:
+                self.want(site, last)
+            else:
+                self.decision.waits.append(f"its {kind} copy at {copy.host} is being verified")
+            return
+        if site is self.settings.here and not site.pull_from:
+            return
+        if copy and not self.may_retry(copy):
+            return
+        origin = source(self.facts, kind, site, self.settings)
+        if origin is None:
+            if kind == "raw":
+                self.decision.waits.append(f"no site has a {kind} copy for {site.name}")
+            return
+        allowed = site.pull_from if site is self.settings.here else (self.settings.here.name,)
+        if origin not in allowed:
+            self.decision.waits.append(f"{site.name} may not copy it from {origin}")
+            return
+        self.facts.source[kind][site.name] = origin
+        self.want(site, last)
+
+    def process(self) -> None:
+        """Make the processed file of the version this site keeps."""
+        here = self.settings.here
+        copy = _copy(self.document, "processed", here, self.settings)
+        if copy and copy.status == documents.TRANSFERRED:
+            return
+        if copy and copy.status != documents.VERIFYING and not self.may_retry(copy):
+            return
+        if self.facts.skip:
+            self.decision.waits.append(f"not processed: {self.facts.skip}")
+            return
+        if here.name not in self.facts.there["raw"] and here.name not in self.facts.source["raw"]:
+            self.decision.waits.append(f"no verified raw copy at {here.name} to process")
+            return
+        self.want(here, "processed.root", *(["processed.checksum"] if self.settings.verify else []))
+
+    def may_retry(self, copy: Copy) -> bool:
+        """Whether a copy that failed or was left may be tried (again); else say what it waits for."""
+        where = f"its {copy.kind} copy at {copy.host}"
+        attempts, later = copy.note.get("attempts", 0), documents.time_of(copy.note.get("next"))
+        if copy.status == documents.ERROR:
+            if isinstance(attempts, int) and attempts >= self.settings.attempts:
+                self.decision.waits.append(
+                    f"{where} failed {attempts} times, the last time: {copy.note.get('error')}"
+                )
+                return False
+            if later and later > self.now:
+                self.decision.waits.append(f"{where} is tried again at {later:%Y-%m-%d %H:%M} UTC")
+                return False
+            return True
+        lease = documents.time_of(copy.note.get("lease"))
+        ours = copy.note.get("owner") == self.settings.here.name
+        if copy.status == documents.TRANSFERRING and not ours and (lease is None or lease > self.now):
+            self.decision.waits.append(
+                f"{where} is being made by {copy.note.get('owner', 'another program')}"
+            )
+            return False
+        return True
+
+
+def _copy(document: Mapping, kind: str, site: Site, settings: Settings) -> Copy | None:
+    """The copy of that kind at the site; of processed files, of the version the site keeps."""
+    if kind == "raw":
+        return documents.find(document, kind, site.host)
+    if not site.processed:
+        return None
+    return documents.find(document, kind, site.host, settings.processor(site).pax_version)
+
+
+def _check_location(run: Run, copy: Copy, site: Site) -> None:
+    root = site.roots.get(copy.kind)
+    if root is None or not documents.inside(copy.location, root):
+        raise CaxflowError(
+            f"{run}: its {copy.kind} copy at {site.name} is said to be in {copy.location!r}, outside {root}",
+            f"mend the document's location, or roots.{copy.kind} of site {site.name}",
+        )
+
+
+def describe(facts: Facts, kind: str, site: str, settings: Settings) -> str:
+    """A copy in words: ``pull 160315_1432 from lngs, 41.2 GB``."""
+    size = f", {words.size(facts.size)}" if kind == "raw" else ""
+    what = facts.run if kind == "raw" else f"processed {facts.run}"
+    if site in facts.there[kind]:
+        return f"take note of {what} at {site}{size}"
+    origin, here = facts.source[kind].get(site), settings.here.name
+    if site == here:
+        return f"pull {what} from {origin}{size}"
+    if origin == here:
+        return f"push {what} to {site}{size}"
+    return f"relay {what} from {origin} to {site}{size}"

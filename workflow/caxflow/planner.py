@@ -1,0 +1,231 @@
+"""The main process' side of planning: asks the runs database once, freezes what the jobs need to know."""
+
+import contextlib
+import functools
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from caxflow import journal, plan, sync, targets, words
+from caxflow.config import Settings
+from caxflow.errors import CaxflowError
+from caxflow.plan import Facts, Plan
+from caxflow.processors import Resources, resources
+from caxflow.rundb import DatabaseAway, RunsDB
+from caxflow.targets import Run
+
+
+class Planner:
+    """Answers what the input functions of the rules ask.
+
+    Parameters
+    ----------
+    settings : Settings
+    main : bool
+        Whether this is the main process; the others read what it froze, and never ask the database.
+    preview : callable
+        Whether this is a preview (``-n``): then nothing is written anywhere.
+    """
+
+    def __init__(self, settings: Settings, main: bool, preview: Callable[[], bool]):
+        self.settings = settings
+        self.main = main
+        self.preview = preview
+        self.work_dir = Path.cwd()
+
+    @functools.cached_property
+    def plan(self) -> Plan:
+        """What is known so far."""
+        return Plan(self.settings.here.name) if self.main else Plan.read(self.work_dir)
+
+    @functools.cached_property
+    def database(self) -> RunsDB:
+        """The runs database; opened in the main process only."""
+        return RunsDB(self.settings.rundb, dry=self.settings.dry or self.preview())
+
+    def all(self) -> list[str]:
+        """Targets of everything actionable at this site, by policy; says what it found."""
+        settings, here = self.settings, self.settings.here
+        self.catch_up()
+        policy = plan.policy(settings)
+        found = self.database.unsettled(settings.selection, here.name, policy)
+        made, settled = plan.make(found, settings, plan.skip_function(), self.database.now())
+        self.database.settle(settled, here.name, policy)
+        self.plan = made
+        wanted = [target for target in made.targets if not self._is_there(target)]
+        self._freeze()
+        say(*summary(made, wanted, settings))
+        return wanted
+
+    def facts(self, run: str) -> Facts:
+        """What is known of a run; in the main process the database is asked where the plan does not know it."""
+        if run not in self.plan.facts:
+            if not self.main:
+                raise CaxflowError(f"the plan does not know {run}", "start the workflow again")
+            document = self.database.get(Run.parse(run))
+            decision = plan.decide(document, self.settings, plan.skip_function(), self.database.now())
+            self.plan.facts[run] = decision.facts
+            self._freeze()
+        return self.plan.facts[run]
+
+    def source(self, kind: str, run: str, site: str) -> str:
+        """The site a copy comes from.
+
+        Raises
+        ------
+        CaxflowError
+            If no site has a good one.
+        """
+        facts = self.facts(run)
+        if site not in facts.source[kind]:
+            found = plan.source(facts, kind, self.settings.site(site), self.settings)
+            if found is None:
+                raise CaxflowError(
+                    f"no site has a good {kind} copy of {run}",
+                    f"ask the runs database why: caxflow why {run}",
+                )
+            facts.source[kind][site] = found
+            self._freeze()
+        return facts.source[kind][site]
+
+    def copy_of_processed(self, run: str, site: str) -> list[str]:
+        """Receipt that copying a processed file builds upon: only the own site's is made here."""
+        source = self.source("processed", run, site)
+        return [f"{source}/{run}.processed.done"] if source == self.settings.here.name else []
+
+    def processing(self, run: str, site: str) -> Facts:
+        """Facts of a run that is to be processed here.
+
+        Raises
+        ------
+        CaxflowError
+            If it is not this site's business, or the run cannot be processed.
+        """
+        if site != self.settings.here.name:
+            raise CaxflowError(
+                f"{run} at {site} is processed there", f"type it there: snakemake --profile {site}"
+            )
+        facts = self.facts(run)
+        if facts.skip:
+            raise CaxflowError(
+                f"{run} is not processed: {facts.skip}", "mend the run document if that is wrong"
+            )
+        return facts
+
+    def reservation(self, run: str, site: str, attempt: int = 1) -> Resources:
+        """Cores, memory and time for processing a run."""
+        where = self.settings.site(site)
+        return resources(
+            self.settings.processor(where),
+            events=self.facts(run).events,
+            cores=where.processed.cores,
+            attempt=attempt,
+        )
+
+    def catch_up(self) -> None:
+        """Tell the database what an earlier call could not."""
+        if self.main and not self.preview():
+            done = sync.sync(self.database, self.work_dir, pause=self.settings.pause)
+            if done.told or done.problems or done.away:
+                say(str(done), *done.problems)
+
+    def _freeze(self) -> None:
+        if self.main and not self.preview():
+            self.plan.write(self.work_dir)
+
+    def _is_there(self, target: str) -> bool:
+        """Whether the target stands already: then the database was not told, and is told (again)."""
+        if not Path(target).exists():
+            return False
+        if not self.preview():
+            site, run, stage = targets.parse(target)
+            if stage != "processed.root":
+                journal.announce(self.work_dir, site, run, stage)
+        return True
+
+
+def summary(made: Plan, wanted: list[str], settings: Settings) -> Iterator[str]:
+    """The plan in a few lines."""
+    here, runs = settings.here.name, {str(targets.parse(target)[1]) for target in wanted}
+    if not wanted:
+        yield f"nothing to do at {here}"
+    else:
+        jobs = Counter(
+            (kind, site)
+            for facts in made.facts.values()
+            for kind in facts.source
+            for site in facts.source[kind]
+        )
+        size = sum(facts.size or 0 for facts in made.facts.values() if facts.source["raw"])
+        copies = [
+            f"{words.count(number, f'{kind} copy')} for {site}"
+            for (kind, site), number in sorted(jobs.items())
+        ]
+        made_here = sum(target.endswith(".processed.root") for target in wanted)
+        parts = [*copies, *([f"{words.count(made_here, 'run')} to process"] if made_here else [])]
+        moved = f" ({words.size(size)} raw)" if size else ""
+        yield f"{words.count(len(runs), 'run')} to work on at {here}: {', '.join(parts) or 'to register or verify'}{moved}"
+    if made.more:
+        yield f"{words.count(made.more, 'older run')} left for the next calls (batch_size {settings.batch_size})"
+    yield from _first([f"{run} waits: {why}" for run, why in made.waiting.items()], "wait")
+    yield from _first(made.problems, "have problems")
+
+
+def _first(lines: list[str], verb: str, most: int = 5) -> Iterator[str]:
+    yield from lines[:most]
+    if len(lines) > most:
+        yield f"{len(lines) - most:,} more runs {verb}: caxflow status tells which"
+
+
+def say(*lines: str) -> None:
+    """Lines for the user, beside Snakemake's own on standard error."""
+    for line in lines:
+        print(f"caxflow: {line}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def work_dir(settings: Settings) -> str:
+    """The folder where targets live.
+
+    Raises
+    ------
+    CaxflowError
+        If the site has none, or it cannot be made.
+    """
+    site = settings.here
+    if site.work_dir is None:
+        raise CaxflowError(f"site {site.name} has no work_dir", "workflows run where the site file names one")
+    try:
+        Path(site.work_dir).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CaxflowError(
+            f"work_dir {site.work_dir} of site {site.name} cannot be made: {error.strerror}",
+            "make it, or name another one in the site file",
+        ) from error
+    return site.work_dir
+
+
+def one_of(names: Iterable[str]) -> str:
+    """A pattern that matches exactly these names; nothing if there are none."""
+    return "|".join(map(re.escape, sorted(names))) or "(?!)"
+
+
+@contextlib.contextmanager
+def one_line() -> Iterator[None]:
+    """Let an error end the program with one line, where Snakemake would print a traceback."""
+    try:
+        yield
+    except CaxflowError as error:
+        sys.exit(f"caxflow: {error}")
+
+
+def report(settings: Settings) -> None:
+    """Tell the database what a finished call has proven; for ``onsuccess`` and ``onerror``."""
+    try:
+        with RunsDB(settings.rundb, dry=settings.dry) as database:
+            done = sync.sync(database, Path.cwd(), pause=settings.pause)
+    except DatabaseAway as error:
+        done = sync.Synced(away=str(error), waiting=sum(1 for _ in journal.pending(Path.cwd())))
+    if done.told or done.problems or done.away:
+        say(str(done), *done.problems)

@@ -1,0 +1,470 @@
+"""The runs database: what the sites share.
+
+Documents are cax's (`caxflow.documents`); writes go to the majority, reads come from the primary. Queries
+keep to what MongoDB and the embedded server agree on: an indexed scalar first, no condition inside ``$and``
+around a positional update, no ``$or`` inside ``$elemMatch``.
+"""
+
+import contextlib
+import datetime
+import os
+import re
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pymongo
+import pymongo.errors
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from caxflow import documents, receipts
+from caxflow.config import RunDBAddress, Selection
+from caxflow.errors import CaxflowError
+from caxflow.targets import Run
+
+MANIFESTS = "caxflow_manifests"
+MARK = "caxflow.settled"
+
+# What planning looks at: not the 260 gains, nor the catalogue's long lists of rules.
+PLANNING = {
+    "_id": 1,
+    "name": 1,
+    "number": 1,
+    "detector": 1,
+    "start": 1,
+    "end": 1,
+    "tags.name": 1,
+    "source.type": 1,
+    "reader.self_trigger": 1,
+    "reader.ini.name": 1,
+    "reader.ini.write_mode": 1,
+    "trigger.events_built": 1,
+    "processor.DEFAULT.drift_velocity_liquid": 1,
+    "processor.DEFAULT.electron_lifetime_liquid": 1,
+    "processor.DEFAULT.gains": {"$slice": 1},
+    "raw_size_byte": 1,
+    "data.type": 1,
+    "data.host": 1,
+    "data.status": 1,
+    "data.location": 1,
+    "data.pax_version": 1,
+    "data.manifest": 1,
+    "data.checksum": 1,
+    "data.size": 1,
+    "data.creation_time": 1,
+    "data.caxflow": 1,
+    "caxflow": 1,
+}
+
+
+class DatabaseAway(CaxflowError):
+    """The database does not answer; what is in hand goes on, nothing new is claimed."""
+
+
+class Held(CaxflowError):
+    """Somebody else holds the claim, or the copy is there already."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """Which entry of ``data``: a kind of data at a host, and for processed files their version."""
+
+    kind: str
+    host: str
+    version: str | None = None
+
+    def match(self, **more: Any) -> dict:
+        """The condition for ``$elemMatch``."""
+        version = {"pax_version": self.version} if self.kind == "processed" else {}
+        return {"type": self.kind, "host": self.host} | version | more
+
+
+@dataclass
+class RunsDB:
+    """A connection to the runs database.
+
+    Parameters
+    ----------
+    address : RunDBAddress
+        From the configuration; the password comes from ``MONGODB_PASSWORD`` or ``MONGO_PASSWORD``.
+    dry : bool
+        Read, never write.
+    """
+
+    address: RunDBAddress
+    dry: bool = False
+    _ahead: datetime.timedelta | None = field(default=None, repr=False)
+
+    def __post_init__(self):
+        milliseconds = int(self.address.timeout * 1000)
+        with self._answers():
+            self._client = pymongo.MongoClient(
+                self.address.uri,
+                **_password(self.address.uri),
+                serverSelectionTimeoutMS=milliseconds,
+                connectTimeoutMS=milliseconds,
+                socketTimeoutMS=max(milliseconds, 60_000),
+                appname="caxflow",
+                connect=False,
+            )
+            self._database = self._client.get_database(
+                self.address.database,
+                write_concern=WriteConcern("majority", wtimeout=max(milliseconds, 10_000)),
+                read_concern=ReadConcern("majority"),
+                read_preference=pymongo.ReadPreference.PRIMARY,
+            )
+
+    @property
+    def runs(self) -> pymongo.collection.Collection:
+        """The collection of run documents."""
+        return self._database[self.address.collection]
+
+    @property
+    def manifests(self) -> pymongo.collection.Collection:
+        """Manifests by their own named digest: one document serves every copy."""
+        return self._database[MANIFESTS]
+
+    def close(self) -> None:
+        """End the connection."""
+        self._client.close()
+
+    def __enter__(self) -> "RunsDB":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def now(self) -> datetime.datetime:
+        """The server's time, naive UTC: leases must not depend on the clocks of sites."""
+        if self._ahead is None:
+            with self._answers():
+                theirs = self._client.admin.command("hello")["localTime"]
+            self._ahead = theirs - _utc()
+        return _utc() + self._ahead
+
+    def init(self) -> list[str]:
+        """Make the indexes that planning and claims need; harmless when repeated."""
+        with self._answers():
+            return [
+                self.runs.create_index([("name", -1), ("detector", 1)], unique=True, name="caxflow_run"),
+                self.runs.create_index([("number", 1)], name="caxflow_number"),
+            ]
+
+    def init_site(self, site: str) -> str:
+        """Make the index by which `site` finds what it has not settled."""
+        with self._answers():
+            return self.runs.create_index([(f"{MARK}.{site}", 1)], name=f"caxflow_settled_{site}")
+
+    def get(self, run: Run) -> dict:
+        """The document of `run`, whole.
+
+        Raises
+        ------
+        CaxflowError
+            If there is none.
+        """
+        with self._answers():
+            document = self.runs.find_one({"name": run.name, "detector": run.detector})
+        if document is None:
+            raise CaxflowError(
+                f"run {run} is not in the runs database",
+                "check the name: yymmdd_HHMM of its start in UTC, _MV behind it for the muon veto",
+            )
+        return document
+
+    def unsettled(self, selection: Selection, site: str, policy: str) -> Iterator[dict]:
+        """Documents that `site` has not settled under `policy`, as far as `selection` admits them.
+
+        A document carries ``caxflow.settled.<site> = <policy>`` once nothing remains to be done. "Not equal"
+        is asked as three ranges of that key, since not every server answers ``$ne`` from the index.
+        """
+        key = f"{MARK}.{site}"
+        conditions = select(selection)
+        ranges: Iterable[dict] = ({key: None}, {key: {"$lt": policy}}, {key: {"$gt": policy}})
+        if selection.runs:
+            # A few names: their own index is the better one.
+            ranges = ({},)
+        for part in ranges:
+            with self._answers():
+                yield from self.runs.find(part | conditions, PLANNING, batch_size=1000)
+
+    def settle(self, seen: Sequence[Mapping], site: str, policy: str) -> None:
+        """Mark documents as settled, unless they changed since they were `seen`."""
+        if self.dry or not seen:
+            return
+        updates = [
+            pymongo.UpdateOne(
+                {
+                    "_id": document["_id"],
+                    "caxflow.revision": documents.value(document, "caxflow", "revision"),
+                },
+                {"$set": {f"{MARK}.{site}": policy}},
+            )
+            for document in seen
+        ]
+        with self._answers():
+            self.runs.bulk_write(updates, ordered=False)
+
+    def manifest(self, digest: str) -> dict | None:
+        """The manifest with that named digest, as `caxflow.manifest` writes it, if the database has it."""
+        with self._answers():
+            return self.manifests.find_one({"_id": digest}, {"_id": 0})
+
+    def keep_manifest(self, manifest: Mapping[str, Any]) -> None:
+        """Keep a manifest under its digest; the same one twice is the same one."""
+        if not self.dry:
+            with self._answers():
+                self.manifests.update_one(
+                    {"_id": manifest["digest"]}, {"$setOnInsert": manifest}, upsert=True
+                )
+
+    def claim(self, run: Run, key: Key, location: str, owner: str, lease: float) -> "Claim":
+        """Claim the making of a copy: of any number that try, exactly one gets it.
+
+        Parameters
+        ----------
+        run, key, location
+            The copy and where it will be.
+        owner : str
+            The site that makes it.
+        lease : float
+            Minutes after which the claim may be taken over, unless renewed.
+
+        Raises
+        ------
+        Held
+            If somebody else has it, or the copy is there.
+        DatabaseAway
+            Nothing is claimed while the database is away.
+        """
+        claim = Claim(self, run, key, secrets.token_hex(8), lease)
+        if self.dry:
+            return claim
+        now = self.now()
+        note = {
+            "owner": owner,
+            "by": receipts.who(),
+            "token": claim.token,
+            "since": now,
+            "lease": now + datetime.timedelta(minutes=lease),
+        }
+        entry = key.match(
+            status=documents.TRANSFERRING,
+            location=location,
+            checksum=None,
+            creation_time=now,
+            creation_place=owner,
+            caxflow=note,
+        )
+        this = {"name": run.name, "detector": run.detector}
+        touch = {"$inc": {"caxflow.revision": 1}}
+        with self._answers():
+            nobody = this | {"data": {"$not": {"$elemMatch": key.match()}}}
+            if self.runs.update_one(nobody, {"$push": {"data": entry}} | touch).modified_count:
+                return claim
+            changes = {"data.$.status": documents.TRANSFERRING, "data.$.location": location}
+            changes |= {f"data.$.caxflow.{name}": value for name, value in note.items()}
+            for free in _free(note, now):
+                again = this | {"data": {"$elemMatch": key.match(**free)}}
+                if self.runs.update_one(again, {"$set": changes} | touch).modified_count:
+                    return claim
+            copy = documents.find(self.get(run), key.kind, key.host, key.version)
+            if copy and copy.status == documents.TRANSFERRING and _is_dead(copy.note):
+                # Our own process of before a crash: the token makes sure that only one takes it over.
+                again = this | {
+                    "data": {"$elemMatch": key.match(**{"caxflow.token": copy.note.get("token")})}
+                }
+                if self.runs.update_one(again, {"$set": changes} | touch).modified_count:
+                    return claim
+        raise _held(run, key, copy)
+
+    def tell(
+        self, run: Run, key: Key, changes: Mapping[str, Any], only: Mapping[str, Any] | None = None
+    ) -> bool:
+        """Set keys of an entry; make the entry if there is none.
+
+        Parameters
+        ----------
+        changes : mapping
+            Keys of the entry and their values; dotted ones reach into ``caxflow``, where None removes a key.
+        only : mapping, optional
+            Conditions on the entry, such as the token of a claim; then no entry is made.
+
+        Returns
+        -------
+        bool
+            Whether the database now says so.
+        """
+        if self.dry:
+            return True
+        this = {"name": run.name, "detector": run.detector}
+        gone = {f"data.$.{name}": "" for name, value in changes.items() if value is None and "." in name}
+        kept = {name: value for name, value in changes.items() if not (value is None and "." in name)}
+        update: dict[str, Any] = {
+            "$inc": {"caxflow.revision": 1},
+            "$set": {f"data.$.{n}": v for n, v in kept.items()},
+        }
+        if gone:
+            update["$unset"] = gone
+        if changes.get("status") == documents.ERROR:
+            # What was settled may have relied on this copy.
+            update.setdefault("$unset", {})[MARK] = ""
+        with self._answers():
+            there = this | {"data": {"$elemMatch": key.match(**(only or {}))}}
+            if self.runs.update_one(there, update).matched_count:
+                return True
+            if only:
+                return False
+            nobody = this | {"data": {"$not": {"$elemMatch": key.match()}}}
+            entry = key.match(**_nested(kept))
+            update = {"$push": {"data": entry}, "$inc": {"caxflow.revision": 1}}
+            return bool(self.runs.update_one(nobody, update).matched_count)
+
+    def fill_in(self, run: Run, key: str, value: Any) -> None:
+        """Set a key of the document that is missing or null."""
+        if not self.dry:
+            with self._answers():
+                self.runs.update_one(
+                    {"name": run.name, "detector": run.detector, key: None}, {"$set": {key: value}}
+                )
+
+    @contextlib.contextmanager
+    def _answers(self) -> Iterator[None]:
+        """Turn what pymongo raises into one line, without the password."""
+        where = f"runs database {public(self.address.uri)}"
+        try:
+            yield
+        except pymongo.errors.OperationFailure as error:
+            if error.code in (13, 18):
+                mend = "set MONGODB_PASSWORD, and check the user's roles"
+                raise DatabaseAway(
+                    f"{where} refuses us: {error.details and error.details.get('errmsg')}", mend
+                ) from error
+            raise DatabaseAway(f"{where} failed: {error.details and error.details.get('errmsg')}") from error
+        except (pymongo.errors.ConfigurationError, pymongo.errors.InvalidURI) as error:
+            raise CaxflowError(f"{where}: {error}", "mend rundb.uri in config.yaml") from error
+        except pymongo.errors.PyMongoError as error:
+            cause = str(error).split(",")[0].split("(configured")[0].strip()
+            mend = "start it, or mend rundb.uri; work in hand goes on and the next sync catches up"
+            raise DatabaseAway(f"{where} does not answer: {cause}", mend) from error
+
+
+@dataclass
+class Claim:
+    """A lease on the making of one copy."""
+
+    database: RunsDB
+    run: Run
+    key: Key
+    token: str
+    lease: float
+    _renewed: datetime.datetime = field(default_factory=lambda: _utc())  # noqa: PLW0108 - defined below
+
+    def renew(self) -> None:
+        """Renew the lease when a third of it has gone; cheap, so call it as often as bytes flow.
+
+        Raises
+        ------
+        Held
+            If somebody else took the claim over.
+        """
+        now = _utc()
+        if self.database.dry or now - self._renewed < datetime.timedelta(minutes=self.lease / 3):
+            return
+        self._renewed = now
+        # While the database is away, the work in hand goes on; the destination's own lock still holds.
+        with contextlib.suppress(DatabaseAway):
+            until = self.database.now() + datetime.timedelta(minutes=self.lease)
+            if not self.database.tell(
+                self.run, self.key, {"caxflow.lease": until}, {"caxflow.token": self.token}
+            ):
+                raise Held(f"{self.run}: the claim at {self.key.host} was taken over", "nothing is published")
+
+
+def select(selection: Selection) -> dict:
+    """The query that admits what `selection` admits; muon-veto runs have the number 0."""
+    query: dict[str, Any] = {}
+    if selection.runs:
+        names = sorted({Run.parse(run).name for run in selection.runs})
+        query["name"] = {"$in": names}
+    if selection.detectors:
+        query["detector"] = {"$in": list(selection.detectors)}
+    _range(query, "number", "$gte", selection.first)
+    _range(query, "number", "$lte", selection.last)
+    _range(query, "start", "$gte", selection.after)
+    _range(query, "start", "$lt", selection.before)
+    if selection.sources:
+        query["source.type"] = {"$in": list(selection.sources)}
+    tags: dict[str, Any] = {}
+    if selection.tags:
+        tags["$in"] = list(selection.tags)
+    if selection.without_tags:
+        tags["$nin"] = list(selection.without_tags)
+    if tags:
+        query["tags.name"] = tags
+    return query
+
+
+def public(uri: str) -> str:
+    """The URI without user and password, for messages."""
+    return re.sub(r"^([^/]+//)([^/@]*@)?", r"\1", uri).split("?")[0]
+
+
+def _range(query: dict, key: str, operator: str, bound: Any) -> None:
+    if bound is not None:
+        query.setdefault(key, {})[operator] = bound
+
+
+def _free(note: Mapping, now: datetime.datetime) -> Iterator[dict]:
+    """Conditions under which an entry may be claimed again."""
+    yield {"status": documents.ERROR}
+    # Our own copy that was never read again, and whose receipt is lost.
+    yield {"status": documents.VERIFYING, "caxflow.owner": note["owner"]}
+    running = {"$in": [documents.TRANSFERRING, documents.VERIFYING]}
+    yield {"status": running, "caxflow.lease": {"$lt": now}}
+
+
+def _held(run: Run, key: Key, copy: documents.Copy | None) -> Held:
+    where = f"{run}: its {key.kind} copy at {key.host}"
+    if copy is None:
+        return Held(f"{where} changed hands just now", "try again")
+    if copy.status == documents.TRANSFERRED:
+        return Held(f"{where} is there already", "run again: the plan takes it as it is")
+    by = documents.value(copy.note, "by", type_=Mapping) or {}
+    who = f"{copy.note.get('owner', 'another program')} ({by.get('user', '?')}@{by.get('host', '?')})"
+    until = copy.note.get("lease")
+    mend = (
+        f"its claim ends at {until:%Y-%m-%d %H:%M} UTC unless renewed"
+        if until
+        else "it has no lease: ask there"
+    )
+    return Held(f"{where} is being made by {who}", mend)
+
+
+def _is_dead(note: Mapping) -> bool:
+    """Whether the process that holds a claim ran on this machine and is gone."""
+    pid = documents.value(note, "by", "pid", type_=int)
+    if pid is None or documents.value(note, "by", "host") != receipts.who()["host"]:
+        return False
+    return not Path(f"/proc/{pid}").exists()
+
+
+def _nested(dotted: Mapping[str, Any]) -> dict:
+    flat = {name: value for name, value in dotted.items() if "." not in name}
+    for name, value in dotted.items():
+        head, _, tail = name.partition(".")
+        if tail:
+            flat.setdefault(head, {})[tail] = value
+    return flat
+
+
+def _password(uri: str) -> dict[str, str]:
+    word = os.environ.get("MONGODB_PASSWORD") or os.environ.get("MONGO_PASSWORD")
+    return {"password": word} if word and re.match(r"^[^/]+//[^/@]+@", uri) else {}
+
+
+def _utc() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)

@@ -1,0 +1,197 @@
+"""What every stage is given, and what becomes of it: a receipt, or one line that says why not."""
+
+import functools
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from caxflow import config, journal, receipts, sync, words
+from caxflow.config import Settings, Site
+from caxflow.errors import CaxflowError
+from caxflow.manifest import Manifest
+from caxflow.plan import Facts, Plan
+from caxflow.rundb import Claim, DatabaseAway, Key, RunsDB
+from caxflow.targets import Run
+from caxflow.transfer import Place, Progress
+
+
+@dataclass
+class Job:
+    """One stage of one run at one site.
+
+    Parameters
+    ----------
+    stage : str
+        The target's stage, such as ``raw.done``.
+    output : Path
+        The target's file.
+    threads : int
+        Cores to use.
+    log : text stream
+        The rule's log.
+    """
+
+    settings: Settings
+    stage: str
+    site: Site
+    run: Run
+    output: Path
+    log: TextIO
+    threads: int = 1
+    work_dir: Path = field(default_factory=Path.cwd)
+    entry: dict[str, Any] | None = None
+    claim: Claim | None = None
+    _facts: Facts | None = None
+    _said: float = 0
+
+    @functools.cached_property
+    def database(self) -> RunsDB:
+        """The runs database; only for jobs that run beside the main process."""
+        return RunsDB(self.settings.rundb, dry=self.settings.dry)
+
+    @property
+    def facts(self) -> Facts:
+        """What the plan knows of the run."""
+        if self._facts is None:
+            runs = Plan.read(self.work_dir).facts
+            if str(self.run) not in runs:
+                raise CaxflowError(f"the plan does not know {self.run}", "start the workflow again")
+            self._facts = runs[str(self.run)]
+        return self._facts
+
+    def place(self, site: Site) -> Place:
+        """How to reach a site from here."""
+        if site.name == self.settings.here.name or site.access.method == "local":
+            return Place(site=site.name, method="local")
+        access = site.access
+        return Place(
+            site=site.name,
+            method=access.method,
+            host=access.host,
+            port=access.port,
+            user=access.user,
+            jump=access.jump,
+            ssh_config=access.ssh_config,
+            python=access.python,
+            connections=access.connections,
+            bandwidth=int(access.bandwidth * 1e6) if access.bandwidth else None,
+            timeout=access.timeout,
+        )
+
+    def receipt(self, site: Site, stage: str) -> dict:
+        """A receipt that this stage builds upon."""
+        return receipts.read(self.work_dir / f"{site.name}/{self.run}.{stage}")
+
+    def take_claim(self, key: Key, location: str) -> None:
+        """Claim the copy that this job makes; from now on its failure is the database's business."""
+        self.entry = {"kind": key.kind, "host": key.host, "version": key.version, "location": location}
+        self.claim = self.database.claim(
+            self.run, key, location, self.settings.here.name, self.settings.lease
+        )
+
+    def report(self, progress: Progress) -> None:
+        """Renew the claim, and write a line to the log every ten seconds."""
+        if self.claim:
+            self.claim.renew()
+        if time.monotonic() - self._said > 10:
+            self._said = time.monotonic()
+            self.say(
+                f"{words.size(progress.done)} of {words.size(progress.total)}, {words.size(progress.rate)}/s"
+            )
+
+    def say(self, text: str) -> None:
+        """A line in the log."""
+        self.log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime())} {text}\n")
+        self.log.flush()
+
+    def state(self, content: Mapping[str, Any] | str) -> None:
+        """Write the receipt, last of all, and have the database told."""
+        journal.announce(self.work_dir, self.site.name, self.run, self.stage)
+        receipts.write(self.output, content if isinstance(content, str) else dict(content))
+        journal.succeed(self.work_dir, self.site.name, self.run, self.stage)
+
+    def statement(self, manifest: Manifest, location: str, status: str | None, **facts: Any) -> dict:
+        """A receipt about a copy: which entry of the database it proves, and its manifest."""
+        entry = self.entry or {"kind": "raw", "host": self.site.host, "version": None, "location": location}
+        return receipts.statement(
+            self.stage,
+            self.site.name,
+            self.run,
+            location=location,
+            bytes=manifest.size,
+            entry=entry | {"status": status},
+            **facts,
+            manifest=manifest.to_json(),
+        )
+
+
+def run(
+    work: Callable[[Job], None],
+    stage: str,
+    *,
+    overrides: Mapping[str, Any],
+    site: str,
+    run: str,
+    output: str,
+    log: str,
+    threads: int = 1,
+    reports: bool = True,
+) -> None:
+    """Do the work of one rule; a failure is one line on standard error, kept for ``why``, and told.
+
+    Parameters
+    ----------
+    work : callable
+        The stage.
+    stage : str
+        The target's stage.
+    overrides : mapping
+        Snakemake's config: what the command line says over ``config.yaml``.
+    reports : bool
+        Whether the job may talk to the runs database; batch jobs do not.
+    """
+    Path(log).parent.mkdir(parents=True, exist_ok=True)
+    with Path(log).open("a", encoding="utf-8") as stream:
+        try:
+            settings = config.load(overrides)
+            job = Job(settings, stage, settings.site(site), Run.parse(run), Path(output), stream, threads)
+        except CaxflowError as error:
+            sys.exit(f"caxflow: {error}")
+        failed = _attempt(work, job)
+        if reports:
+            _tell(job)
+    if failed:
+        sys.exit(f"caxflow: {failed}")
+
+
+def _attempt(work: Callable[[Job], None], job: Job) -> str:
+    """Do the work; return the reason if it failed."""
+    try:
+        work(job)
+    except CaxflowError as error:
+        reason = str(error)
+    except Exception as error:  # noqa: BLE001 - the user gets one line, the log the rest
+        traceback.print_exc(file=job.log)
+        reason = f"{job.run} {job.stage} at {job.site.name}: unexpected {type(error).__name__}: {error}"
+        reason += f" -> see {job.log.name}"
+    else:
+        return ""
+    job.say(reason)
+    token = job.claim.token if job.claim else None
+    told = {"entry": job.entry, "token": token} if job.entry else {}
+    journal.fail(job.work_dir, job.site.name, job.run, job.stage, reason, **told)
+    return reason
+
+
+def _tell(job: Job) -> None:
+    """Tell the database at once; if it is away, the next sync does."""
+    try:
+        target = (job.site.name, job.run, job.stage)
+        job.say(str(sync.sync(job.database, job.work_dir, [target], job.settings.pause)))
+        job.database.close()
+    except DatabaseAway as error:
+        job.say(str(error))

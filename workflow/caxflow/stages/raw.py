@@ -1,0 +1,133 @@
+"""Raw data: taking note of a copy, copying it, proving it."""
+
+from caxflow import documents, transfer
+from caxflow.completeness import check_raw
+from caxflow.errors import CaxflowError
+from caxflow.manifest import Manifest
+from caxflow.rundb import Key
+from caxflow.stages.job import Job
+
+
+def register_raw(job: Job) -> None:
+    """Take note of a raw copy that is there: its manifest, and that the dataset is complete.
+
+    Where the database has the copy's manifest already, that is taken over: verification reads the bytes.
+    """
+    there = job.facts.there["raw"][job.site.name]
+    location = there["location"]
+    job.entry = {"kind": "raw", "host": job.site.host, "version": None, "location": location}
+    known = job.database.manifest(there["manifest"]) if there["manifest"] else None
+    if known:
+        manifest, proof = Manifest.from_json(known), "the runs database states it"
+    else:
+        place = job.place(job.site)
+        _check_complete(job, location)
+        manifest = transfer.take_manifest(place, location, drop_cache=False, progress=job.report)
+        proof = "complete by its own zips, every byte read at the site"
+        _compare_with_others(job, manifest)
+    job.say(f"{location}: {len(manifest)} files, {manifest.digest}")
+    job.state(job.statement(manifest, location, None, proof=proof))
+
+
+def copy_raw(job: Job, source: str) -> None:
+    """Copy a raw dataset from the site `source`; pull, push or relay, as the two sites lie from here."""
+    origin = job.settings.site(source)
+    stated = job.receipt(origin, "raw.done")
+    expected = Manifest.from_json(stated["manifest"])
+    location = job.site.raw_path(job.run)
+    job.take_claim(Key("raw", job.site.host), location)
+    copied = transfer.copy(
+        job.place(origin),
+        stated["location"],
+        job.place(job.site),
+        location,
+        expected=expected,
+        progress=job.report,
+    )
+    job.say(f"{location}: {copied}")
+    job.state(copy_statement(job, copied, stated, location))
+
+
+def copy_statement(job: Job, copied: transfer.Copied, stated: dict, location: str) -> dict:
+    """The receipt of a copy; it is trusted by others once it has been read again, where that is configured."""
+    status = documents.VERIFYING if job.settings.verify else documents.TRANSFERRED
+    others = [m.to_json() for name, m in copied.manifests.items() if name != copied.manifest.algorithm]
+    return job.statement(
+        copied.manifest,
+        location,
+        status,
+        source=stated["site"],
+        sent=copied.sent,
+        seconds=round(copied.seconds, 3),
+        rate=round(copied.rate),
+        adopted=copied.adopted,
+        proof="hashed at both ends while it moved"
+        if not copied.adopted
+        else "was there, every byte compared",
+        other_manifests=others,
+    )
+
+
+def verify(job: Job, stage: str) -> None:
+    """Read a copy again from disk and compare it with the manifest in the receipt of `stage`."""
+    stated = job.receipt(job.site, stage)
+    expected = Manifest.from_json(stated["manifest"])
+    job.entry = {name: stated["entry"][name] for name in ("kind", "host", "version", "location")}
+    found = transfer.take_manifest(
+        job.place(job.site),
+        stated["location"],
+        algorithm=expected.algorithm,
+        drop_cache=True,
+        progress=job.report,
+    )
+    if found.algorithm != expected.algorithm:
+        # The far end has no xxhash: what it can compute was computed at the source too.
+        others = [Manifest.from_json(other) for other in stated.get("other_manifests", ())]
+        same = [other for other in others if other.algorithm == found.algorithm]
+        if not same:
+            raise CaxflowError(
+                f"{job.run} at {job.site.name}: only {found.algorithm} can be computed there, and none was taken at the source",
+                f"install xxhash for {job.site.access.python} at {job.site.name}",
+            )
+        reference = same[0]
+    else:
+        reference = expected
+    wrong = [str(difference) for difference in reference.differences(found)]
+    if wrong:
+        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise CaxflowError(
+            f"{job.run} at {job.site.name} differs from its origin: {'; '.join(wrong[:5])}{more}",
+            f"move {stated['location']} away and remove {job.site.name}/{job.run}.{stage}: it is copied anew",
+        )
+    job.say(f"{stated['location']}: {len(found)} files read again from disk, as at the origin")
+    job.state(expected.to_sums())
+
+
+def _check_complete(job: Job, location: str) -> None:
+    found = transfer.inventory(job.place(job.site), location)
+    verdict = check_raw(
+        found.files,
+        found.zip_members,
+        detector=job.run.detector,
+        number=job.facts.number,
+        events_built=job.facts.events,
+    )
+    if verdict.state == "building":
+        job.entry = None  # nothing is wrong with it: it is only not ready
+        raise CaxflowError(f"{job.run} at {job.site.name} is still being built", "wait for the event builder")
+    if verdict.state != "complete":
+        problems = "; ".join(verdict.problems[:5])
+        raise CaxflowError(f"{job.run} at {job.site.name} is not complete: {problems}", "have it built again")
+
+
+def _compare_with_others(job: Job, manifest: Manifest) -> None:
+    """A copy whose bytes are not those that the other sites have proven is not taken note of as good."""
+    for site, there in job.facts.there["raw"].items():
+        known = there["manifest"] if site != job.site.name else None
+        if known and known.startswith(f"{manifest.algorithm}:") and known != manifest.digest:
+            document = job.database.manifest(known)
+            wrong = Manifest.from_json(document).differences(manifest) if document else ["manifests differ"]
+            raise CaxflowError(
+                f"{job.run} at {job.site.name} differs from {site}: {'; '.join(map(str, wrong[:5]))}",
+                "find out which of the two is right before anything is copied",
+            )

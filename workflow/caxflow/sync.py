@@ -1,0 +1,163 @@
+"""Tells the runs database what the receipts state and what failed; telling it twice changes nothing."""
+
+import datetime
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from caxflow import documents, journal, receipts, targets
+from caxflow.errors import CaxflowError
+from caxflow.rundb import DatabaseAway, Key, RunsDB
+from caxflow.targets import Run
+
+
+@dataclass
+class Synced:
+    """What a sync did: number of facts told, those that still wait, and what could not be told."""
+
+    told: int = 0
+    waiting: int = 0
+    problems: list[str] = field(default_factory=list)
+    away: str = ""
+
+    def __str__(self) -> str:
+        if self.away:
+            return f"{self.waiting} facts wait for the runs database: {self.away}"
+        return f"{self.told} facts told to the runs database"
+
+
+def sync(
+    database: RunsDB,
+    work_dir: Path,
+    only: Iterable[tuple[str, Run, str]] | None = None,
+    pause: float = 10,
+) -> Synced:
+    """Tell everything that is pending, or `only` some of it.
+
+    Parameters
+    ----------
+    pause : float
+        Minutes before a second attempt at what failed; doubled for each further one, up to a day.
+    """
+    done = Synced()
+    todo = list(journal.pending(work_dir) if only is None else only)
+    if database.dry:
+        return done
+    for index, (site, run, stage) in enumerate(todo):
+        try:
+            told = _tell(database, work_dir, site, run, stage, pause)
+        except DatabaseAway as error:
+            done.waiting, done.away = len(todo) - index, str(error)
+            break
+        except CaxflowError as error:
+            done.problems.append(str(error))
+            continue
+        done.told += told
+        journal.settle(work_dir, site, run, stage)
+    return done
+
+
+def _tell(database: RunsDB, work_dir: Path, site: str, run: Run, stage: str, pause: float) -> bool:
+    target = work_dir / targets.path(site, run, stage)
+    if target.exists():
+        return _tell_receipt(database, work_dir, target, site, run, stage)
+    failure = journal.failure(work_dir, site, run, stage)
+    if failure and failure.get("entry"):
+        return _tell_failure(database, run, failure, pause)
+    return False
+
+
+def _tell_receipt(database: RunsDB, work_dir: Path, target: Path, site: str, run: Run, stage: str) -> bool:
+    if stage in ("checksum", "processed.checksum"):
+        # The manifest itself: what it is a manifest of stands in the receipt beside it.
+        beside = "raw.done" if stage == "checksum" else "processed.done"
+        receipt = receipts.read(work_dir / targets.path(site, run, beside))
+        read_at = datetime.datetime.fromtimestamp(target.stat().st_mtime, datetime.UTC)
+        changes = {"status": documents.TRANSFERRED, "caxflow.verified": _naive(read_at)}
+    else:
+        receipt = receipts.read(target)
+        changes = {}
+    entry = receipt.get("entry")
+    if not entry:
+        return False
+    changes = _entry_changes(receipt) | changes
+    if manifest := receipt.get("manifest"):
+        database.keep_manifest(manifest)
+    told = _update(database, run, _key(entry), changes)
+    if entry["kind"] == "raw" and receipt.get("bytes"):
+        database.fill_in(run, "raw_size_byte", receipt["bytes"])
+    return told
+
+
+def _entry_changes(receipt: Mapping) -> dict:
+    """Keys of the entry in ``data`` that a receipt proves."""
+    entry, at = receipt["entry"], datetime.datetime.fromisoformat(receipt["at"])
+    changes = {
+        "location": entry["location"],
+        "manifest": receipt["manifest"]["digest"],
+        "checksum": receipt["manifest"]["digest"],
+        "size": receipt["bytes"],
+        # A success ends the claim and the memory of failures.
+        "caxflow.lease": None,
+        "caxflow.token": None,
+        "caxflow.error": None,
+        "caxflow.attempts": None,
+        "caxflow.next": None,
+    }
+    if entry.get("status"):
+        changes |= {
+            "status": entry["status"],
+            "creation_time": _naive(at),
+            "creation_place": receipt["by"]["host"],
+        }
+    return changes
+
+
+def _update(database: RunsDB, run: Run, key: Key, changes: dict) -> bool:
+    """Tell what the entry does not say yet; never step back from what is proven already."""
+    copy = documents.find(database.get(run), key.kind, key.host, key.version)
+    if copy:
+        same = copy.manifest == changes["manifest"]
+        if copy.checksum and copy.checksum != changes["checksum"]:
+            changes.pop("checksum")  # cax's own, which its other programs compare
+        if same and copy.status == documents.TRANSFERRED:
+            for name in ("status", "creation_time", "creation_place"):
+                changes.pop(name, None)
+        verified = changes.get("caxflow.verified")
+        if same and changes.get("status") is None and verified == copy.note.get("verified"):
+            return False
+        if same and changes.get("status", copy.status) == copy.status and verified is None:
+            return False
+    return database.tell(run, key, changes)
+
+
+def _tell_failure(database: RunsDB, run: Run, failure: Mapping, pause: float) -> bool:
+    entry, attempts = failure["entry"], failure["attempts"]
+    key = _key(entry)
+    wait = min(pause * 2 ** (attempts - 1), 24 * 60)
+    at = datetime.datetime.fromisoformat(failure["at"])
+    changes = {
+        "status": documents.ERROR,
+        "location": entry["location"],
+        "caxflow.error": failure["reason"],
+        "caxflow.attempts": attempts,
+        "caxflow.next": _naive(at) + datetime.timedelta(minutes=wait),
+        "caxflow.lease": None,
+        "caxflow.token": None,
+    }
+    copy = documents.find(database.get(run), key.kind, key.host, key.version)
+    if copy and copy.note.get("attempts") == attempts and copy.note.get("error") == failure["reason"]:
+        return False
+    # Whoever took our claim over has the word; a copy that is good stays so.
+    token = failure.get("token")
+    return database.tell(run, key, changes, {"caxflow.token": token} if token else None)
+
+
+def _key(entry: Mapping) -> Key:
+    return Key(entry["kind"], entry["host"], entry.get("version"))
+
+
+def _naive(time: datetime.datetime) -> datetime.datetime:
+    """UTC without a zone and to the millisecond, as MongoDB keeps it."""
+    time = time.astimezone(datetime.UTC).replace(tzinfo=None)
+    return time.replace(microsecond=time.microsecond // 1000 * 1000)

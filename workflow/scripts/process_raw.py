@@ -1,0 +1,21 @@
+"""Adapter of rule process_raw."""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from caxflow.stages import job, processed
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+job.run(
+    partial(processed.process_raw, link=Path(snakemake.output.root)),
+    "processed.done",
+    overrides=snakemake.config,
+    **snakemake.wildcards,
+    output=snakemake.output.done,
+    log=snakemake.log[0],
+    threads=snakemake.threads,
+    reports=False,
+)

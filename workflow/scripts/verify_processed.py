@@ -1,0 +1,18 @@
+"""Adapter of rule verify_processed."""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from caxflow.stages import job, raw
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+job.run(
+    partial(raw.verify, stage="processed.done"),
+    "processed.checksum",
+    overrides=snakemake.config,
+    **snakemake.wildcards,
+    output=snakemake.output[0],
+    log=snakemake.log[0],
+)
