@@ -46,7 +46,7 @@ lint: $(VENV)/.caxflow-dev
 	ruff check .
 	ruff format --check .
 	snakefmt --check workflow
-	snakemake --lint --config site=midway
+	snakemake --profile profiles/demo --lint
 
 test: lint
 	pytest -m "not soak" -n $(WORKERS) --dist loadfile

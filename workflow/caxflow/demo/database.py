@@ -27,7 +27,7 @@ def secantusd() -> str:
 
 
 class DatabaseServer:
-    """A single-node database on a free port of this machine; a context manager that starts and stops it.
+    """A single-node database on this machine; a context manager that starts and stops it.
 
     Parameters
     ----------
@@ -36,13 +36,16 @@ class DatabaseServer:
     durable : bool
         Whether an acknowledged write survives a crash of the server. Slower; tests that kill nothing do
         without.
+    port : int
+        Where to listen; 0 takes any free port.
     auth : bool
         Whether to ask for a user name and password. Users are made on a server started without.
     """
 
-    def __init__(self, directory: Path, *, durable: bool = True, auth: bool = False):
+    def __init__(self, directory: Path, *, durable: bool = True, port: int = 0, auth: bool = False):
         self.directory = Path(directory).absolute()
         self.durable = durable
+        self.port = port
         self.auth = auth
         self.uri = ""
         self.server: Server | None = None
@@ -55,7 +58,7 @@ class DatabaseServer:
         # An explicit empty configuration, or the server looks for one in the home directory.
         configuration = self.directory / "empty.toml"
         configuration.touch()
-        command = [secantusd(), "--config", configuration, "--host", "127.0.0.1", "--port", "0"]
+        command = [secantusd(), "--config", configuration, "--host", "127.0.0.1", "--port", str(self.port)]
         command += ["--storage-path", storage, "--cache-size", "256M"]
         command += ["--sync-on-commit"] * self.durable + ["--auth"] * self.auth
         self.server = Server("the runs database", command, self.directory / "database.log")

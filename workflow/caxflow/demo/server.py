@@ -93,7 +93,12 @@ class Server:
         self.stop()
 
 
-def free_port(host: str = "127.0.0.1") -> int:
-    """Return a TCP port of `host` that nothing listens on at this moment."""
-    with socket.create_server((host, 0)) as listener:
-        return listener.getsockname()[1]
+def free_port(wanted: int = 0, host: str = "127.0.0.1") -> int:
+    """Return a TCP port of `host` that nothing listens on at this moment: `wanted`, or else any other."""
+    try:
+        with socket.create_server((host, wanted)) as listener:
+            return listener.getsockname()[1]
+    except OSError:
+        if not wanted:
+            raise
+        return free_port(0, host)

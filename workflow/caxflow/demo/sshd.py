@@ -95,7 +95,7 @@ class SshSite:
 
     def begin(self) -> None:
         """Start the server, on the port it had before if it had one; `wait` tells when it serves."""
-        self.port = self.port or free_port(HOST)
+        self.port = self.port or free_port(host=HOST)
         command = self._embedded_command() if self._embedded else self._sshd_command()
         self.server = Server(f"the SSH server of {self.name}", command, self._ssh / f"{self.name}.log")
         self.server.start()

@@ -1,0 +1,66 @@
+"""What the demo shows at its end: what is where, how it was proven, and how to look further."""
+
+import datetime
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.table import Table
+
+from caxflow import receipts, targets, words
+from caxflow.config import HOME
+from caxflow.demo.scene import RECIPES, SITES, Recipe, Scene
+
+KINDS = (("raw", "raw.done", "checksum"), ("processed", "processed.done", "processed.checksum"))
+
+
+def table(scene: Scene) -> Table:
+    """One line a copy, from the receipts in the work directory."""
+    shown = Table(
+        title="What is where, and how it was proven", title_justify="left", box=None, pad_edge=False
+    )
+    for name in ("run", "data", "site"):
+        shown.add_column(name, no_wrap=True)
+    shown.add_column("size", justify="right", no_wrap=True)
+    shown.add_column("proof")
+    for recipe in RECIPES:
+        lines = list(copies(scene, recipe)) or [("no data", "", "", "no receipt yet")]
+        for index, line in enumerate(lines):
+            shown.add_row(str(recipe.run) if index == 0 else "", *line, end_section=index == len(lines) - 1)
+    return shown
+
+
+def copies(scene: Scene, recipe: Recipe) -> Iterator[tuple[str, str, str, str]]:
+    """Kind of data, site, size and proof of each copy that has a receipt."""
+    for data, done, checksum in KINDS:
+        for site in SITES:
+            receipt = scene.work / targets.path(site, recipe.run, done)
+            if receipt.exists():
+                stated = receipts.read(receipt)
+                proof = proofs(stated, scene.work / targets.path(site, recipe.run, checksum))
+                yield data, site, words.size(stated["bytes"]), "; ".join(proof)
+
+
+def proofs(stated: dict, checksum: Path) -> Iterator[str]:
+    """What a receipt and the checksum file beside it prove, in words."""
+    yield f"from {stated['source']}, {stated['proof']}" if "source" in stated else stated["proof"]
+    if checksum.exists():
+        at = datetime.datetime.fromtimestamp(checksum.stat().st_mtime, datetime.UTC)
+        yield f"read again from disk at {at:%H:%M:%S} UTC, as {stated['manifest']['digest'][:15]}…"
+
+
+def hints(scene: Scene) -> str:
+    """How to look further, as commands for the demo's shell in the clone."""
+    run = RECIPES[0].run
+    data = scene.directory.relative_to(HOME) if scene.directory.is_relative_to(HOME) else scene.directory
+    file = f"{data}/{scene.work.name}/midway/{run}.processed.root"
+    commands = {
+        "what would be done next": "snakemake --profile demo -n all",
+        "one fact, by its file name": f"snakemake --profile demo midway/{run}.processed.root",
+        "a receipt": f"cat {data}/{scene.work.name}/midway/{run}.raw.done",
+        "the copy at tegner, checked by another program": (
+            f"(cd {data}/tegner/raw/{run} && xxhsum -c {scene.work}/tegner/{run}.checksum)"
+        ),
+        "the physics": f"python -c \"import uproot; uproot.open('{file}')['tree'].show()\"",
+    }
+    lines = (f"  {command}\n      {what}" for what, command in commands.items())
+    return "\n".join(["To look further, in the shell that `make demo-shell` opens:", *lines])
