@@ -12,61 +12,63 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from caxflow import receipts, targets
-from caxflow.targets import Run
+from caxflow.targets import Run, Target
 
 STATE = ".caxflow"
 _NAME = re.compile(f"({targets.SITE})\\.({targets.RUN})\\.(.+)")
 
 
-def announce(work_dir: Path, site: str, run: Run, stage: str) -> None:
+def announce(work_dir: Path, target: Target) -> None:
     """Note that the database is to be told about this target."""
-    mark = _mark(work_dir, site, run, stage)
+    mark = _mark(work_dir, target)
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.touch()
     receipts.sync_folder(mark.parent)
 
 
-def settle(work_dir: Path, site: str, run: Run, stage: str) -> None:
+def settle(work_dir: Path, target: Target) -> None:
     """The database knows about this target."""
-    _mark(work_dir, site, run, stage).unlink(missing_ok=True)
+    _mark(work_dir, target).unlink(missing_ok=True)
 
 
-def pending(work_dir: Path) -> Iterator[tuple[str, Run, str]]:
-    """Site, run and stage of everything that the database has yet to be told."""
+def pending(work_dir: Path) -> Iterator[Target]:
+    """Everything that the database has yet to be told."""
     folder = work_dir / STATE / "pending"
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         match = _NAME.fullmatch(path.name)
         if match and match[3] in targets.STAGES:
-            yield match[1], Run.parse(match[2]), match[3]
+            yield Target(match[1], Run.parse(match[2]), match[3])
 
 
-def fail(work_dir: Path, site: str, run: Run, stage: str, reason: str, **facts: object) -> dict:
+def fail(work_dir: Path, target: Target, reason: str, **facts: object) -> dict:
     """Keep the reason of a failure, count the attempt, and have it told to the database."""
-    before = failure(work_dir, site, run, stage)
+    before = failure(work_dir, target)
     attempts = (before or {}).get("attempts", 0) + 1
-    content = receipts.statement(stage, site, run, reason=reason, attempts=attempts, **facts)
-    receipts.write(_failure(work_dir, site, run, stage), content)
-    announce(work_dir, site, run, stage)
+    content = receipts.statement(target, reason=reason, attempts=attempts, **facts)
+    receipts.write(_failure(work_dir, target), content)
+    announce(work_dir, target)
     return content
 
 
-def failure(work_dir: Path, site: str, run: Run, stage: str) -> dict | None:
+def failure(work_dir: Path, target: Target) -> dict | None:
     """The last failure of this target, or None."""
-    path = _failure(work_dir, site, run, stage)
+    path = _failure(work_dir, target)
     return receipts.read(path) if path.exists() else None
 
 
-def succeed(work_dir: Path, site: str, run: Run, stage: str) -> None:
+def succeed(work_dir: Path, target: Target) -> None:
     """Forget the failures of a target that is there now."""
     with contextlib.suppress(FileNotFoundError):
-        _failure(work_dir, site, run, stage).unlink()
+        _failure(work_dir, target).unlink()
 
 
-def _mark(work_dir: Path, site: str, run: Run, stage: str) -> Path:
-    targets.path(site, run, stage)  # refuses what is not of the vocabulary
-    return work_dir / STATE / "pending" / f"{site}.{run}.{stage}"
+def _mark(work_dir: Path, target: Target) -> Path:
+    return work_dir / STATE / "pending" / _name(target)
 
 
-def _failure(work_dir: Path, site: str, run: Run, stage: str) -> Path:
-    targets.path(site, run, stage)
-    return work_dir / STATE / "failures" / f"{site}.{run}.{stage}.json"
+def _failure(work_dir: Path, target: Target) -> Path:
+    return work_dir / STATE / "failures" / f"{_name(target)}.json"
+
+
+def _name(target: Target) -> str:
+    return str(target).replace("/", ".")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from caxflow import documents, targets, words
+from caxflow import documents, receipts, targets, words
 from caxflow.config import Settings, Site
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
@@ -73,7 +73,7 @@ class Decision:
 
 @dataclass
 class Plan:
-    """All decisions of one call."""
+    """All decisions of one call; `main` is the process that made it, `more` the number of runs left out."""
 
     here: str
     facts: dict[str, Facts] = field(default_factory=dict)
@@ -81,14 +81,14 @@ class Plan:
     waiting: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     more: int = 0
+    main: dict = field(default_factory=receipts.who)
 
     def write(self, work_dir: Path) -> None:
         """Freeze what was learned for the jobs."""
-        from caxflow import receipts
-
         content = {
             "format": FORMAT,
             "here": self.here,
+            "main": self.main,
             "runs": {n: dataclasses.asdict(f) for n, f in self.facts.items()},
         }
         receipts.write(work_dir / FILE, content)
@@ -99,7 +99,8 @@ class Plan:
         path = work_dir / FILE
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            return cls(content["here"], {name: Facts(**facts) for name, facts in content["runs"].items()})
+            facts = {name: Facts(**facts) for name, facts in content["runs"].items()}
+            return cls(content["here"], facts, main=content["main"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CaxflowError(
                 f"plan {path} cannot be read: {error}",

@@ -1,14 +1,16 @@
 """The main process' side of planning: asks the runs database once, freezes what the jobs need to know."""
 
 import contextlib
+import fcntl
 import functools
+import os
 import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from caxflow import journal, plan, sync, targets, words
+from caxflow import journal, plan, receipts, sync, targets, words
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
 from caxflow.plan import Facts, Plan
@@ -34,6 +36,32 @@ class Planner:
         self.main = main
         self.preview = preview
         self.work_dir = Path.cwd()
+        self._lock: int | None = None
+
+    def lock(self) -> None:
+        """Be the only workflow in this work directory; the lock ends with the process, even by ``kill -9``.
+
+        Raises
+        ------
+        CaxflowError
+            If another one is at work.
+        """
+        if self._lock is not None or not self.main or self.preview():
+            return
+        path = self.work_dir / journal.STATE / "lock"
+        path.parent.mkdir(exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            owner = os.read(handle, 200).decode(errors="replace") or "another host"
+            os.close(handle)
+            raise CaxflowError(
+                f"another workflow is at work in {self.work_dir}: {owner}", "wait for it, or end it first"
+            ) from None
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, "{user}@{host}, process {pid}".format(**receipts.who()).encode(), 0)
+        self._lock = handle
 
     @functools.cached_property
     def plan(self) -> Plan:
@@ -48,6 +76,7 @@ class Planner:
     def all(self) -> list[str]:
         """Targets of everything actionable at this site, by policy; says what it found."""
         settings, here = self.settings, self.settings.here
+        self.lock()
         self.catch_up()
         policy = plan.policy(settings)
         found = self.database.unsettled(settings.selection, here.name, policy)
@@ -60,10 +89,11 @@ class Planner:
         return wanted
 
     def facts(self, run: str) -> Facts:
-        """What is known of a run; in the main process the database is asked where the plan does not know it."""
+        """What is known of a run; the main process asks the database where the plan does not know it."""
         if run not in self.plan.facts:
             if not self.main:
                 raise CaxflowError(f"the plan does not know {run}", "start the workflow again")
+            self.lock()
             document = self.database.get(Run.parse(run))
             decision = plan.decide(document, self.settings, plan.skip_function(), self.database.now())
             self.plan.facts[run] = decision.facts
@@ -140,15 +170,15 @@ class Planner:
         if not Path(target).exists():
             return False
         if not self.preview():
-            site, run, stage = targets.parse(target)
-            if stage != "processed.root":
-                journal.announce(self.work_dir, site, run, stage)
+            parsed = targets.parse(target)
+            if parsed.stage != "processed.root":
+                journal.announce(self.work_dir, parsed)
         return True
 
 
 def summary(made: Plan, wanted: list[str], settings: Settings) -> Iterator[str]:
     """The plan in a few lines."""
-    here, runs = settings.here.name, {str(targets.parse(target)[1]) for target in wanted}
+    here, runs = settings.here.name, {str(targets.parse(target).run) for target in wanted}
     if not wanted:
         yield f"nothing to do at {here}"
     else:
@@ -166,9 +196,11 @@ def summary(made: Plan, wanted: list[str], settings: Settings) -> Iterator[str]:
         made_here = sum(target.endswith(".processed.root") for target in wanted)
         parts = [*copies, *([f"{words.count(made_here, 'run')} to process"] if made_here else [])]
         moved = f" ({words.size(size)} raw)" if size else ""
-        yield f"{words.count(len(runs), 'run')} to work on at {here}: {', '.join(parts) or 'to register or verify'}{moved}"
+        todo = ", ".join(parts) or "to register or verify"
+        yield f"{words.count(len(runs), 'run')} to work on at {here}: {todo}{moved}"
     if made.more:
-        yield f"{words.count(made.more, 'older run')} left for the next calls (batch_size {settings.batch_size})"
+        left = words.count(made.more, "older run")
+        yield f"{left} left for the next calls (batch_size {settings.batch_size})"
     yield from _first([f"{run} waits: {why}" for run, why in made.waiting.items()], "wait")
     yield from _first(made.problems, "have problems")
 

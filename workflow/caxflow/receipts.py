@@ -14,6 +14,7 @@ from pathlib import Path
 
 from caxflow import __version__
 from caxflow.errors import CaxflowError
+from caxflow.targets import Target
 
 
 def who() -> dict[str, str | int]:
@@ -26,8 +27,9 @@ def now() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC).replace(microsecond=0)
 
 
-def statement(stage: str, site: str, run: object, **facts: object) -> dict:
+def statement(target: Target, **facts: object) -> dict:
     """Begin a receipt: what is stated, by whom, when, with which version; then the `facts`."""
+    site, run, stage = target
     head = {"stage": stage, "site": site, "run": str(run), "at": now().isoformat(), "by": who()}
     return head | {"caxflow": __version__} | facts
 

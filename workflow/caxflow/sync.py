@@ -8,7 +8,7 @@ from pathlib import Path
 from caxflow import documents, journal, receipts, targets
 from caxflow.errors import CaxflowError
 from caxflow.rundb import DatabaseAway, Key, RunsDB
-from caxflow.targets import Run
+from caxflow.targets import Run, Target
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Synced:
 def sync(
     database: RunsDB,
     work_dir: Path,
-    only: Iterable[tuple[str, Run, str]] | None = None,
+    only: Iterable[Target] | None = None,
     pause: float = 10,
 ) -> Synced:
     """Tell everything that is pending, or `only` some of it.
@@ -43,9 +43,9 @@ def sync(
     todo = list(journal.pending(work_dir) if only is None else only)
     if database.dry:
         return done
-    for index, (site, run, stage) in enumerate(todo):
+    for index, target in enumerate(todo):
         try:
-            told = _tell(database, work_dir, site, run, stage, pause)
+            told = _tell(database, work_dir, target, pause)
         except DatabaseAway as error:
             done.waiting, done.away = len(todo) - index, str(error)
             break
@@ -53,29 +53,30 @@ def sync(
             done.problems.append(str(error))
             continue
         done.told += told
-        journal.settle(work_dir, site, run, stage)
+        journal.settle(work_dir, target)
     return done
 
 
-def _tell(database: RunsDB, work_dir: Path, site: str, run: Run, stage: str, pause: float) -> bool:
-    target = work_dir / targets.path(site, run, stage)
-    if target.exists():
-        return _tell_receipt(database, work_dir, target, site, run, stage)
-    failure = journal.failure(work_dir, site, run, stage)
+def _tell(database: RunsDB, work_dir: Path, target: Target, pause: float) -> bool:
+    if (work_dir / str(target)).exists():
+        return _tell_receipt(database, work_dir, target)
+    failure = journal.failure(work_dir, target)
     if failure and failure.get("entry"):
-        return _tell_failure(database, run, failure, pause)
+        return _tell_failure(database, target.run, failure, pause)
     return False
 
 
-def _tell_receipt(database: RunsDB, work_dir: Path, target: Path, site: str, run: Run, stage: str) -> bool:
+def _tell_receipt(database: RunsDB, work_dir: Path, target: Target) -> bool:
+    site, run, stage = target
+    path = work_dir / str(target)
     if stage in ("checksum", "processed.checksum"):
         # The manifest itself: what it is a manifest of stands in the receipt beside it.
         beside = "raw.done" if stage == "checksum" else "processed.done"
         receipt = receipts.read(work_dir / targets.path(site, run, beside))
-        read_at = datetime.datetime.fromtimestamp(target.stat().st_mtime, datetime.UTC)
+        read_at = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
         changes = {"status": documents.TRANSFERRED, "caxflow.verified": _naive(read_at)}
     else:
-        receipt = receipts.read(target)
+        receipt = receipts.read(path)
         changes = {}
     entry = receipt.get("entry")
     if not entry:

@@ -6,6 +6,7 @@ literally; ``tests/workflow/test_vocabulary.py`` ties them to this module.
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from caxflow.errors import CaxflowError
 
@@ -75,6 +76,17 @@ class Run:
         return cls(match["name"], DETECTORS[match["suffix"] or ""])
 
 
+class Target(NamedTuple):
+    """A file target: `stage` of `run` at `site`; its text is its path."""
+
+    site: str
+    run: Run
+    stage: str
+
+    def __str__(self) -> str:
+        return path(*self)
+
+
 def path(site: str, run: Run, stage: str) -> str:
     """Name of the file target that states `stage` of `run` at `site`.
 
@@ -90,11 +102,11 @@ def path(site: str, run: Run, stage: str) -> str:
     return f"{site}/{run}.{stage}"
 
 
-def parse(target: str) -> tuple[str, Run, str]:
+def parse(target: str) -> Target:
     """Read a file target back into site, run and stage; the inverse of `path`."""
     match = _TARGET.fullmatch(target)
     if match is None:
         raise CaxflowError(
             f"{target!r} is not a target", "targets look like midway/160315_1432.processed.root"
         )
-    return match["site"], Run.parse(match["run"]), match["stage"]
+    return Target(match["site"], Run.parse(match["run"]), match["stage"])

@@ -13,6 +13,8 @@ rule copy_raw:
         "{site}/{run}.raw.done",
     log:
         "logs/{site}/{run}.copy_raw.log",
+    conda:
+        "../envs/caxflow.yaml"
     resources:
         transfers=1,
     params:

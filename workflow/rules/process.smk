@@ -14,6 +14,8 @@ rule process_raw:
         "logs/{site}/{run}.process_raw.log",
     wildcard_constraints:
         site=MAKERS,
+    conda:
+        "../envs/caxflow.yaml"
     threads: cores_for_processing
     resources:
         mem_mb=memory_for_processing,
@@ -37,6 +39,8 @@ rule copy_processed:
         "logs/{site}/{run}.copy_processed.log",
     wildcard_constraints:
         site=KEEPERS,
+    conda:
+        "../envs/caxflow.yaml"
     resources:
         transfers=1,
     params:
@@ -61,6 +65,8 @@ rule link_processed:
         "logs/{site}/{run}.link_processed.log",
     wildcard_constraints:
         site=KEEPERS,
+    conda:
+        "../envs/caxflow.yaml"
     message:
         "link the processed file of {wildcards.run} at {wildcards.site}"
     script:
@@ -78,6 +84,8 @@ rule verify_processed:
         "{site}/{run}.processed.checksum",
     log:
         "logs/{site}/{run}.verify_processed.log",
+    conda:
+        "../envs/caxflow.yaml"
     message:
         "verify the processed file of {wildcards.run} at {wildcards.site}"
     script:

@@ -9,6 +9,8 @@ rule register_raw:
         "{site}/{run}.raw.done",
     log:
         "logs/{site}/{run}.register_raw.log",
+    conda:
+        "../envs/caxflow.yaml"
     params:
         what=in_words("raw"),
     message:

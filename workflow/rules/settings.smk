@@ -11,6 +11,8 @@ rule fetch_settings:
         "logs/{site}/{run}.fetch_settings.log",
     wildcard_constraints:
         site=MAKERS,
+    conda:
+        "../envs/caxflow.yaml"
     message:
         "freeze the settings of {wildcards.run} for {wildcards.site}"
     script:

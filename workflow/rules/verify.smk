@@ -9,6 +9,8 @@ rule verify_raw:
         "{site}/{run}.checksum",
     log:
         "logs/{site}/{run}.verify_raw.log",
+    conda:
+        "../envs/caxflow.yaml"
     message:
         "verify {wildcards.run} at {wildcards.site}"
     script:

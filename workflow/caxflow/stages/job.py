@@ -1,7 +1,10 @@
 """What every stage is given, and what becomes of it: a receipt, or one line that says why not."""
 
 import functools
+import os
+import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -15,7 +18,7 @@ from caxflow.errors import CaxflowError
 from caxflow.manifest import Manifest
 from caxflow.plan import Facts, Plan
 from caxflow.rundb import Claim, DatabaseAway, Key, RunsDB
-from caxflow.targets import Run
+from caxflow.targets import Run, Target
 from caxflow.transfer import Place, Progress
 
 
@@ -45,23 +48,29 @@ class Job:
     work_dir: Path = field(default_factory=Path.cwd)
     entry: dict[str, Any] | None = None
     claim: Claim | None = None
-    _facts: Facts | None = None
     _said: float = 0
+
+    @property
+    def target(self) -> Target:
+        """What this job is to make true."""
+        return Target(self.site.name, self.run, self.stage)
 
     @functools.cached_property
     def database(self) -> RunsDB:
         """The runs database; only for jobs that run beside the main process."""
         return RunsDB(self.settings.rundb, dry=self.settings.dry)
 
+    @functools.cached_property
+    def plan(self) -> Plan:
+        """What the main process froze."""
+        return Plan.read(self.work_dir)
+
     @property
     def facts(self) -> Facts:
         """What the plan knows of the run."""
-        if self._facts is None:
-            runs = Plan.read(self.work_dir).facts
-            if str(self.run) not in runs:
-                raise CaxflowError(f"the plan does not know {self.run}", "start the workflow again")
-            self._facts = runs[str(self.run)]
-        return self._facts
+        if str(self.run) not in self.plan.facts:
+            raise CaxflowError(f"the plan does not know {self.run}", "start the workflow again")
+        return self.plan.facts[str(self.run)]
 
     def place(self, site: Site) -> Place:
         """How to reach a site from here."""
@@ -110,17 +119,15 @@ class Job:
 
     def state(self, content: Mapping[str, Any] | str) -> None:
         """Write the receipt, last of all, and have the database told."""
-        journal.announce(self.work_dir, self.site.name, self.run, self.stage)
+        journal.announce(self.work_dir, self.target)
         receipts.write(self.output, content if isinstance(content, str) else dict(content))
-        journal.succeed(self.work_dir, self.site.name, self.run, self.stage)
+        journal.succeed(self.work_dir, self.target)
 
     def statement(self, manifest: Manifest, location: str, status: str | None, **facts: Any) -> dict:
         """A receipt about a copy: which entry of the database it proves, and its manifest."""
         entry = self.entry or {"kind": "raw", "host": self.site.host, "version": None, "location": location}
         return receipts.statement(
-            self.stage,
-            self.site.name,
-            self.run,
+            self.target,
             location=location,
             bytes=manifest.size,
             entry=entry | {"status": status},
@@ -161,11 +168,25 @@ def run(
             job = Job(settings, stage, settings.site(site), Run.parse(run), Path(output), stream, threads)
         except CaxflowError as error:
             sys.exit(f"caxflow: {error}")
+        if reports:
+            _end_with(job.plan.main)
         failed = _attempt(work, job)
         if reports:
             _tell(job)
     if failed:
         sys.exit(f"caxflow: {failed}")
+
+
+def _end_with(main: Mapping[str, Any]) -> None:
+    """End when the main process is gone: what it started must not work on beside its successor's jobs."""
+
+    def watch() -> None:
+        while Path(f"/proc/{main['pid']}").exists():
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    if main["host"] == receipts.who()["host"]:
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def _attempt(work: Callable[[Job], None], job: Job) -> str:
@@ -174,7 +195,8 @@ def _attempt(work: Callable[[Job], None], job: Job) -> str:
         work(job)
     except CaxflowError as error:
         reason = str(error)
-    except Exception as error:  # noqa: BLE001 - the user gets one line, the log the rest
+    except Exception as error:
+        # The user gets one line, the log the rest.
         traceback.print_exc(file=job.log)
         reason = f"{job.run} {job.stage} at {job.site.name}: unexpected {type(error).__name__}: {error}"
         reason += f" -> see {job.log.name}"
@@ -183,15 +205,14 @@ def _attempt(work: Callable[[Job], None], job: Job) -> str:
     job.say(reason)
     token = job.claim.token if job.claim else None
     told = {"entry": job.entry, "token": token} if job.entry else {}
-    journal.fail(job.work_dir, job.site.name, job.run, job.stage, reason, **told)
+    journal.fail(job.work_dir, job.target, reason, **told)
     return reason
 
 
 def _tell(job: Job) -> None:
     """Tell the database at once; if it is away, the next sync does."""
     try:
-        target = (job.site.name, job.run, job.stage)
-        job.say(str(sync.sync(job.database, job.work_dir, [target], job.settings.pause)))
+        job.say(str(sync.sync(job.database, job.work_dir, [job.target], job.settings.pause)))
         job.database.close()
     except DatabaseAway as error:
         job.say(str(error))

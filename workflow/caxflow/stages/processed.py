@@ -1,7 +1,6 @@
 """Processed data: freezing the settings, processing, copying the product."""
 
 import datetime
-import os
 from pathlib import Path
 
 from caxflow import documents, manifest, processors, receipts, transfer
@@ -42,7 +41,7 @@ def process_raw(job: Job, link: Path) -> None:
     )
     job.say(f"{made.events} events, {made.size} bytes in {made.seconds:.1f} s")
     link.unlink(missing_ok=True)
-    os.symlink(product, link)
+    link.symlink_to(product)
     taken = manifest.take(product)
     status = documents.VERIFYING if job.settings.verify else documents.TRANSFERRED
     job.state(
@@ -82,7 +81,7 @@ def copy_processed(job: Job, source: str) -> None:
 def link_processed(job: Job, done: str) -> None:
     """Point at a processed file that was copied to this site."""
     job.output.unlink(missing_ok=True)
-    os.symlink(receipts.read(done)["location"], job.output)
+    job.output.symlink_to(receipts.read(done)["location"])
 
 
 def _stated_by_rundb(job: Job, source: str) -> dict:

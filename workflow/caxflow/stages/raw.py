@@ -49,7 +49,7 @@ def copy_raw(job: Job, source: str) -> None:
 
 
 def copy_statement(job: Job, copied: transfer.Copied, stated: dict, location: str) -> dict:
-    """The receipt of a copy; it is trusted by others once it has been read again, where that is configured."""
+    """The receipt of a copy; others trust it once it has been read again, where that is configured."""
     status = documents.VERIFYING if job.settings.verify else documents.TRANSFERRED
     others = [m.to_json() for name, m in copied.manifests.items() if name != copied.manifest.algorithm]
     return job.statement(
@@ -80,19 +80,7 @@ def verify(job: Job, stage: str) -> None:
         drop_cache=True,
         progress=job.report,
     )
-    if found.algorithm != expected.algorithm:
-        # The far end has no xxhash: what it can compute was computed at the source too.
-        others = [Manifest.from_json(other) for other in stated.get("other_manifests", ())]
-        same = [other for other in others if other.algorithm == found.algorithm]
-        if not same:
-            raise CaxflowError(
-                f"{job.run} at {job.site.name}: only {found.algorithm} can be computed there, and none was taken at the source",
-                f"install xxhash for {job.site.access.python} at {job.site.name}",
-            )
-        reference = same[0]
-    else:
-        reference = expected
-    wrong = [str(difference) for difference in reference.differences(found)]
+    wrong = [str(difference) for difference in _comparable(job, stated, found).differences(found)]
     if wrong:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise CaxflowError(
@@ -101,6 +89,18 @@ def verify(job: Job, stage: str) -> None:
         )
     job.say(f"{stated['location']}: {len(found)} files read again from disk, as at the origin")
     job.state(expected.to_sums())
+
+
+def _comparable(job: Job, stated: dict, found: Manifest) -> Manifest:
+    """The origin's manifest by the digest that the site could compute; it may have no xxhash."""
+    manifests = [stated["manifest"], *stated.get("other_manifests", ())]
+    for document in manifests:
+        if document["algorithm"] == found.algorithm:
+            return Manifest.from_json(document)
+    raise CaxflowError(
+        f"{job.run}: {job.site.name} computes {found.algorithm} only, and the source has no such digests",
+        f"install xxhash for {job.site.access.python} at {job.site.name}",
+    )
 
 
 def _check_complete(job: Job, location: str) -> None:
