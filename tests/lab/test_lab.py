@@ -77,6 +77,10 @@ def test_login_files_of_the_user_play_no_part(both):
     assert ssh(both, "midway", 'printf %s "$HOME"').stdout == str(both["midway"].root)
 
 
+def test_python_at_a_site_is_this_one(both):
+    assert ssh(both, "midway", "python3 -c 'import sys; print(sys.prefix)'").stdout.strip() == sys.prefix
+
+
 def test_wrong_key_is_refused(both, tmp_path):
     make_key(tmp_path / "other", "stranger")
     options = ["-F", "none", "-i", tmp_path / "other", "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"]

@@ -36,7 +36,9 @@ class Sftp(asyncssh.SFTPServer):
 
 
 def shell_in(directory: str):
-    """Return the handler that runs a command in `directory` with its own process group and real pipes."""
+    """Return the handler that runs a command with `directory` as its home, in a process group of its own."""
+    path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.defpath}"  # noqa: PTH120
+    site = {"HOME": directory, "PATH": path}
 
     async def run(process: asyncssh.SSHServerProcess) -> None:
         if process.command is None:
@@ -48,7 +50,7 @@ def shell_in(directory: str):
             "-c",
             process.command,
             cwd=directory,
-            env=os.environ | process.env | {"HOME": directory},
+            env=os.environ | process.env | site,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

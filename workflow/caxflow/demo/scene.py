@@ -3,7 +3,6 @@
 import fcntl
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 from caxflow.config import HOME
 from caxflow.demo.database import DatabaseServer
 from caxflow.demo.server import free_port
-from caxflow.demo.sshd import SshSites
+from caxflow.demo.sshd import SshSites, python_first
 from caxflow.errors import CaxflowError
 from caxflow.targets import Run
 
@@ -74,9 +73,8 @@ class Scene:
     @property
     def environment(self) -> dict[str, str]:
         """Environment in which ``snakemake --profile demo`` is the one of this scene."""
-        scripts = str(Path(sys.executable).parent)
         return os.environ | {
-            "PATH": f"{scripts}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            "PATH": python_first(os.environ.get("PATH", os.defpath)),
             "XDG_CONFIG_HOME": str(self.directory / "profiles"),
         }
 

@@ -49,6 +49,11 @@ def openssh() -> str | None:
     return program
 
 
+def python_first(path: str) -> str:
+    """Return a PATH on which ``python3`` is the one that runs this process."""
+    return f"{Path(sys.executable).parent}{os.pathsep}{path}"
+
+
 def make_key(path: Path, comment: str) -> str:
     """Make an Ed25519 key pair at `path` and ``path.pub``, unless it is there; the public line.
 
@@ -132,7 +137,8 @@ class SshSite:
                 "run `apt-get install openssh-server` or `pip install 'caxflow[demo]'`",
             )
         key = self._ssh / f"{self.name}.host_key"
-        return [sys.executable, "-I", _EMBEDDED, str(self.port), key, self._ssh / "id_ed25519.pub", self.root]
+        public = self._ssh / "id_ed25519.pub"
+        return [sys.executable, "-I", _EMBEDDED, str(self.port), key, public, self.root]
 
     def _sshd_command(self) -> list[str | Path]:
         if os.getuid() == 0:
@@ -161,8 +167,8 @@ class SshSite:
             "UseDNS": "no",
             "UsePAM": "no",
             "X11Forwarding": "no",
-            # Each site has a home of its own, without the login files of whoever tries it.
-            "SetEnv": f'"HOME={self.root}"',
+            # Each site has a home of its own, without the login files of whoever tries it, and this Python.
+            "SetEnv": f'"HOME={self.root}" "PATH={python_first(os.defpath)}"',
             "Subsystem": "sftp internal-sftp",
         }
         configuration = self._ssh / f"{self.name}.sshd_config"
