@@ -21,7 +21,7 @@ from caxflow.errors import CaxflowError
 
 MAX_CHARACTERS = 4 << 20
 MAX_NESTING = 40
-MAX_COST = 400_000
+MAX_COST = 200_000
 
 _PRECISION = decimal.Context(
     prec=50,

@@ -4,7 +4,6 @@ Nothing a processor says about its own success is believed. Its product is made 
 place where it will be, checked against the events of the raw data, and only then given its name.
 """
 
-import json
 import shutil
 import tempfile
 import time
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from caxflow import commands, paxini, products
+from caxflow import commands, paxini, products, rootmetadata
 from caxflow.errors import CaxflowError
 from caxflow.processors import Processor
 from caxflow.targets import Run
@@ -133,16 +132,11 @@ def correction_versions(product: str | Path) -> dict[str, object]:
     CaxflowError
         If the file has no such metadata.
     """
-    import uproot
-
-    try:
-        with uproot.open(product) as file:
-            text = file["pax_metadata"].member("fTitle")
-        return dict(json.loads(text)["configuration"].get("correction_versions", {}))
-    except Exception as error:  # uproot raises whatever a damaged file makes it stumble over
-        raise CaxflowError(
-            f"{product}: no metadata of pax can be read ({type(error).__name__})", "is it a processed file?"
-        ) from error
+    configuration = rootmetadata.read(product).get("configuration")
+    versions = configuration.get("correction_versions", {}) if isinstance(configuration, dict) else None
+    if not isinstance(versions, dict):
+        raise CaxflowError(f"{product}: its metadata have no configuration", "is it a processed file?")
+    return versions
 
 
 def _event_numbers(raw_directory: Path, settings: Mapping) -> "np.ndarray":
