@@ -16,3 +16,7 @@ class CaxflowError(Exception):
         self.what = what
         self.mend = mend
         super().__init__(f"{what} -> {mend}" if mend else what)
+
+
+class BadCopy(CaxflowError):
+    """Evidence against a copy itself: it is incomplete, or not what its origin has."""

@@ -42,7 +42,8 @@ class Facts:
     there : dict
         By kind, by site: location, manifest, checksum of copies that can be trusted as a source.
     source : dict
-        By kind, by site that is to get a copy: the site it comes from.
+        By kind, by site that is to get a copy: the site it comes from; a site that makes its processed
+        file has it from itself.
     skip : str or None
         Why the run is not processed.
     """
@@ -249,9 +250,19 @@ def source(facts: Facts, kind: str, site: Site, settings: Settings) -> str | Non
     preferred += [other.name for other in settings.sites.values() if other.origin]
     for name in [*preferred, here, *sorted(there)]:
         coming = name == here and here in facts.source[kind]
-        if name != site.name and (name in there or coming):
+        if (
+            name != site.name
+            and (name in there or coming)
+            and _same_version(kind, settings.sites[name], site)
+        ):
             return name
     return None
+
+
+def _same_version(kind: str, one: Site, other: Site) -> bool:
+    if kind == "raw":
+        return True
+    return bool(one.processed and other.processed and one.processed.version == other.processed.version)
 
 
 def skip_function() -> Callable[[Mapping], str | None]:
@@ -308,8 +319,7 @@ class _State:
             return
         origin = source(self.facts, kind, site, self.settings)
         if origin is None:
-            if kind == "raw":
-                self.decision.waits.append(f"no site has a {kind} copy for {site.name}")
+            self.decision.waits.append(f"no site has a {kind} copy for {site.name}")
             return
         allowed = site.pull_from if site is self.settings.here else (self.settings.here.name,)
         if origin not in allowed:
@@ -332,6 +342,7 @@ class _State:
         if here.name not in self.facts.there["raw"] and here.name not in self.facts.source["raw"]:
             self.decision.waits.append(f"no verified raw copy at {here.name} to process")
             return
+        self.facts.source["processed"][here.name] = here.name
         self.want(here, "processed.root", *(["processed.checksum"] if self.settings.verify else []))
 
     def may_retry(self, copy: Copy) -> bool:

@@ -185,8 +185,9 @@ def summary(made: Plan, wanted: list[str], settings: Settings) -> Iterator[str]:
         jobs = Counter(
             (kind, site)
             for facts in made.facts.values()
-            for kind in facts.source
-            for site in facts.source[kind]
+            for kind, sources in facts.source.items()
+            for site, source in sources.items()
+            if site != source
         )
         size = sum(facts.size or 0 for facts in made.facts.values() if facts.source["raw"])
         copies = [

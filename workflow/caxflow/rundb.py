@@ -265,18 +265,16 @@ class RunsDB:
             nobody = this | {"data": {"$not": {"$elemMatch": key.match()}}}
             if self.runs.update_one(nobody, {"$push": {"data": entry}} | touch).modified_count:
                 return claim
-            changes = {"data.$.status": documents.TRANSFERRING, "data.$.location": location}
-            changes |= {f"data.$.caxflow.{name}": value for name, value in note.items()}
-            for free in _free(note, now):
-                again = this | {"data": {"$elemMatch": key.match(**free)}}
-                if self.runs.update_one(again, {"$set": changes} | touch).modified_count:
-                    return claim
             copy = documents.find(self.get(run), key.kind, key.host, key.version)
-            if copy and copy.status == documents.TRANSFERRING and _is_dead(copy.note):
-                # Our own process of before a crash: the token makes sure that only one takes it over.
-                again = this | {
-                    "data": {"$elemMatch": key.match(**{"caxflow.token": copy.note.get("token")})}
-                }
+            # The note is set whole: not every server makes the missing parts of a positional path.
+            past = {name: copy.note[name] for name in ("attempts", "error") if copy and name in copy.note}
+            changes = {
+                "data.$.status": documents.TRANSFERRING,
+                "data.$.location": location,
+                "data.$.caxflow": past | note,
+            }
+            for free in _free(note, now, copy):
+                again = this | {"data": {"$elemMatch": key.match(**free)}}
                 if self.runs.update_one(again, {"$set": changes} | touch).modified_count:
                     return claim
         raise _held(run, key, copy)
@@ -291,7 +289,7 @@ class RunsDB:
         changes : mapping
             Keys of the entry and their values; dotted ones reach into ``caxflow``, where None removes a key.
         only : mapping, optional
-            Conditions on the entry, such as the token of a claim; then no entry is made.
+            Conditions on the entry's ``caxflow``, such as the token of a claim; then no entry is made.
 
         Returns
         -------
@@ -300,28 +298,21 @@ class RunsDB:
         """
         if self.dry:
             return True
-        this = {"name": run.name, "detector": run.detector}
-        gone = {f"data.$.{name}": "" for name, value in changes.items() if value is None and "." in name}
-        kept = {name: value for name, value in changes.items() if not (value is None and "." in name)}
-        update: dict[str, Any] = {
-            "$inc": {"caxflow.revision": 1},
-            "$set": {f"data.$.{n}": v for n, v in kept.items()},
-        }
-        if gone:
-            update["$unset"] = gone
-        if changes.get("status") == documents.ERROR:
-            # What was settled may have relied on this copy.
-            update.setdefault("$unset", {})[MARK] = ""
         with self._answers():
-            there = this | {"data": {"$elemMatch": key.match(**(only or {}))}}
-            if self.runs.update_one(there, update).matched_count:
-                return True
-            if only:
-                return False
-            nobody = this | {"data": {"$not": {"$elemMatch": key.match()}}}
-            entry = key.match(**_nested(kept))
-            update = {"$push": {"data": entry}, "$inc": {"caxflow.revision": 1}}
-            return bool(self.runs.update_one(nobody, update).matched_count)
+            for _ in range(10):
+                document = self.get(run)
+                copy = documents.find(document, key.kind, key.host, key.version)
+                if copy is None and only:
+                    return False
+                revision = documents.value(document, "caxflow", "revision")
+                this = {"name": run.name, "detector": run.detector, "caxflow.revision": revision}
+                if self.runs.update_one(*_telling(this, key, copy, changes, only or {})).matched_count:
+                    return True
+                if only and any(copy.note.get(name) != value for name, value in only.items()):
+                    return False
+        raise DatabaseAway(
+            f"{run}: its document changes faster than it can be told", "the next sync tells it"
+        )
 
     def fill_in(self, run: Run, key: str, value: Any) -> None:
         """Set a key of the document that is missing or null."""
@@ -378,9 +369,7 @@ class Claim:
         # While the database is away, the work in hand goes on; the destination's own lock still holds.
         with contextlib.suppress(DatabaseAway):
             until = self.database.now() + datetime.timedelta(minutes=self.lease)
-            if not self.database.tell(
-                self.run, self.key, {"caxflow.lease": until}, {"caxflow.token": self.token}
-            ):
+            if not self.database.tell(self.run, self.key, {"caxflow.lease": until}, {"token": self.token}):
                 raise Held(f"{self.run}: the claim at {self.key.host} was taken over", "nothing is published")
 
 
@@ -418,13 +407,42 @@ def _range(query: dict, key: str, operator: str, bound: Any) -> None:
         query.setdefault(key, {})[operator] = bound
 
 
-def _free(note: Mapping, now: datetime.datetime) -> Iterator[dict]:
+def _free(note: Mapping, now: datetime.datetime, copy: documents.Copy | None) -> Iterator[dict]:
     """Conditions under which an entry may be claimed again."""
     yield {"status": documents.ERROR}
     # Our own copy that was never read again, and whose receipt is lost.
     yield {"status": documents.VERIFYING, "caxflow.owner": note["owner"]}
     running = {"$in": [documents.TRANSFERRING, documents.VERIFYING]}
     yield {"status": running, "caxflow.lease": {"$lt": now}}
+    if copy and copy.status == documents.TRANSFERRING and _is_dead(copy.note):
+        # Our own process of before a crash; its token makes sure that only one takes it over.
+        yield {"caxflow.token": copy.note.get("token")}
+
+
+def _telling(this: dict, key: Key, copy: documents.Copy | None, changes: Mapping, only: Mapping) -> tuple:
+    """Filter and update that make an entry say `changes`; its note is set whole, as in a claim."""
+    note = dict(copy.note) if copy else {}
+    plain = {}
+    for name, value in changes.items():
+        head, _, tail = name.partition(".")
+        if not tail:
+            plain[head] = value
+        elif value is None:
+            note.pop(tail, None)
+        else:
+            note[tail] = value
+    update: dict[str, Any] = {"$inc": {"caxflow.revision": 1}}
+    if changes.get("status") == documents.ERROR:
+        # What was settled may have relied on this copy.
+        update["$unset"] = {MARK: ""}
+    if copy is None:
+        nobody = this | {"data": {"$not": {"$elemMatch": key.match()}}}
+        return nobody, update | {"$push": {"data": key.match(**plain, caxflow=note)}}
+    plain["caxflow"] = note
+    there = this | {
+        "data": {"$elemMatch": key.match(**{f"caxflow.{name}": value for name, value in only.items()})}
+    }
+    return there, update | {"$set": {f"data.$.{name}": value for name, value in plain.items()}}
 
 
 def _held(run: Run, key: Key, copy: documents.Copy | None) -> Held:
@@ -450,15 +468,6 @@ def _is_dead(note: Mapping) -> bool:
     if pid is None or documents.value(note, "by", "host") != receipts.who()["host"]:
         return False
     return not Path(f"/proc/{pid}").exists()
-
-
-def _nested(dotted: Mapping[str, Any]) -> dict:
-    flat = {name: value for name, value in dotted.items() if "." not in name}
-    for name, value in dotted.items():
-        head, _, tail = name.partition(".")
-        if tail:
-            flat.setdefault(head, {})[tail] = value
-    return flat
 
 
 def _password(uri: str) -> dict[str, str]:

@@ -151,7 +151,7 @@ def _tell_failure(database: RunsDB, run: Run, failure: Mapping, pause: float) ->
         return False
     # Whoever took our claim over has the word; a copy that is good stays so.
     token = failure.get("token")
-    return database.tell(run, key, changes, {"caxflow.token": token} if token else None)
+    return database.tell(run, key, changes, {"token": token} if token else None)
 
 
 def _key(entry: Mapping) -> Key:

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 from caxflow import config, journal, receipts, sync, words
 from caxflow.config import Settings, Site
-from caxflow.errors import CaxflowError
+from caxflow.errors import BadCopy, CaxflowError
 from caxflow.manifest import Manifest
 from caxflow.plan import Facts, Plan
 from caxflow.rundb import Claim, DatabaseAway, Key, RunsDB
@@ -36,6 +36,10 @@ class Job:
         Cores to use.
     log : text stream
         The rule's log.
+    entry : dict or None
+        Which entry of the run document the job is about.
+    making : bool
+        Whether the job makes that copy, so that its failure is the copy's.
     """
 
     settings: Settings
@@ -47,6 +51,7 @@ class Job:
     threads: int = 1
     work_dir: Path = field(default_factory=Path.cwd)
     entry: dict[str, Any] | None = None
+    making: bool = False
     claim: Claim | None = None
     _said: float = 0
 
@@ -96,7 +101,7 @@ class Job:
         return receipts.read(self.work_dir / f"{site.name}/{self.run}.{stage}")
 
     def take_claim(self, key: Key, location: str) -> None:
-        """Claim the copy that this job makes; from now on its failure is the database's business."""
+        """Claim the copy that this job makes."""
         self.entry = {"kind": key.kind, "host": key.host, "version": key.version, "location": location}
         self.claim = self.database.claim(
             self.run, key, location, self.settings.here.name, self.settings.lease
@@ -191,10 +196,11 @@ def _end_with(main: Mapping[str, Any]) -> None:
 
 def _attempt(work: Callable[[Job], None], job: Job) -> str:
     """Do the work; return the reason if it failed."""
+    evidence = False
     try:
         work(job)
     except CaxflowError as error:
-        reason = str(error)
+        reason, evidence = str(error), isinstance(error, BadCopy)
     except Exception as error:
         # The user gets one line, the log the rest.
         traceback.print_exc(file=job.log)
@@ -204,7 +210,8 @@ def _attempt(work: Callable[[Job], None], job: Job) -> str:
         return ""
     job.say(reason)
     token = job.claim.token if job.claim else None
-    told = {"entry": job.entry, "token": token} if job.entry else {}
+    # A copy is not bad because its site could not be reached.
+    told = {"entry": job.entry, "token": token} if job.entry and (job.making or evidence) else {}
     journal.fail(job.work_dir, job.target, reason, **told)
     return reason
 

@@ -29,6 +29,7 @@ def process_raw(job: Job, link: Path) -> None:
     processor = job.settings.processors[frozen["made_for"]["processor"]]
     product = processor.product_path(job.site.roots["processed"], job.run)
     job.entry = _entry(job, processor.pax_version, str(product))
+    job.making = True
     job.say(f"{processor.name}, {job.threads} cores: {product}")
     made = processors.process(
         processor,

@@ -2,7 +2,7 @@
 
 from caxflow import documents, transfer
 from caxflow.completeness import check_raw
-from caxflow.errors import CaxflowError
+from caxflow.errors import BadCopy, CaxflowError
 from caxflow.manifest import Manifest
 from caxflow.rundb import Key
 from caxflow.stages.job import Job
@@ -83,7 +83,7 @@ def verify(job: Job, stage: str) -> None:
     wrong = [str(difference) for difference in _comparable(job, stated, found).differences(found)]
     if wrong:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise CaxflowError(
+        raise BadCopy(
             f"{job.run} at {job.site.name} differs from its origin: {'; '.join(wrong[:5])}{more}",
             f"move {stated['location']} away and remove {job.site.name}/{job.run}.{stage}: it is copied anew",
         )
@@ -113,11 +113,10 @@ def _check_complete(job: Job, location: str) -> None:
         events_built=job.facts.events,
     )
     if verdict.state == "building":
-        job.entry = None  # nothing is wrong with it: it is only not ready
         raise CaxflowError(f"{job.run} at {job.site.name} is still being built", "wait for the event builder")
     if verdict.state != "complete":
         problems = "; ".join(verdict.problems[:5])
-        raise CaxflowError(f"{job.run} at {job.site.name} is not complete: {problems}", "have it built again")
+        raise BadCopy(f"{job.run} at {job.site.name} is not complete: {problems}", "have it built again")
 
 
 def _compare_with_others(job: Job, manifest: Manifest) -> None:
@@ -127,7 +126,7 @@ def _compare_with_others(job: Job, manifest: Manifest) -> None:
         if known and known.startswith(f"{manifest.algorithm}:") and known != manifest.digest:
             document = job.database.manifest(known)
             wrong = Manifest.from_json(document).differences(manifest) if document else ["manifests differ"]
-            raise CaxflowError(
+            raise BadCopy(
                 f"{job.run} at {job.site.name} differs from {site}: {'; '.join(map(str, wrong[:5]))}",
                 "find out which of the two is right before anything is copied",
             )
