@@ -38,11 +38,13 @@ class RawArray:
     data: bytes = b""
 
     def set_state(self, state):
-        match state:
-            case (1, (int(length),), RawDtype() as dtype, _, bytes(data)):
-                self.length, self.dtype, self.data = length, dtype, data
-            case _:
-                raise RefusedError("an array is not one-dimensional, or its content is not bytes")
+        try:
+            version, (length,), dtype, _, data = state
+        except (TypeError, ValueError):
+            raise RefusedError("the state of an array is not that of a one-dimensional one") from None
+        if version != 1 or type(length) is not int or type(dtype) is not RawDtype or type(data) is not bytes:
+            raise RefusedError("an array holds something else than numbers")
+        self.length, self.dtype, self.data = length, dtype, data
 
     def numpy(self):
         """Make the array; a read-only view of the bytes that the file held."""
@@ -138,14 +140,16 @@ def _find(module: str, name: str) -> _Name:
 
 def _reduce(function, arguments):
     """The three calls that numpy's pickles contain, written down instead of made."""
-    if function is _RECONSTRUCT and isinstance(arguments, tuple) and arguments[:1] == (_NDARRAY,):
+    if type(arguments) is not tuple or not arguments:
+        raise RefusedError("it calls something without arguments")
+    if function is _RECONSTRUCT and arguments[0] is _NDARRAY:
         return RawArray()
-    if function is _DTYPE and isinstance(arguments, tuple) and arguments:
+    if function is _DTYPE:
         code = arguments[0]
         if isinstance(code, str) and _DTYPE_CODE.fullmatch(code):
             return RawDtype(code)
         raise RefusedError(f"it names the dtype {str(code)[:20]!r}")
-    if function is _SCALAR and isinstance(arguments, tuple):
+    if function is _SCALAR:
         match arguments:
             case (RawDtype() as dtype, bytes(data)):
                 return RawArray(1, dtype, data).numpy()[0].item()
@@ -153,11 +157,11 @@ def _reduce(function, arguments):
 
 
 def _build(target, state):
-    if isinstance(target, Record):
-        if not isinstance(state, dict):
+    if type(target) is Record:
+        if type(state) is not dict:
             raise RefusedError(f"the attributes of a {target.kind} are not a dictionary")
         target.fields = {**target.fields, **state} if target.fields else state
-    elif isinstance(target, RawArray | RawDtype):
+    elif type(target) in (RawArray, RawDtype):
         target.set_state(state)
     else:
         raise RefusedError(f"it sets the state of a {type(target).__name__}")
@@ -166,10 +170,11 @@ def _build(target, state):
 def _set_items(mapping, items):
     if type(mapping) is not dict or len(items) % 2:
         raise RefusedError("it adds items to something that is no dictionary")
-    for key, value in zip(items[::2], items[1::2], strict=True):
+    each = iter(items)
+    for key in each:
         if type(key) is not str and type(key) is not int:
             raise RefusedError(f"it uses a {type(key).__name__} as a key")
-        mapping[key] = value
+        mapping[key] = next(each)
 
 
 def _extend(sequence, values):
@@ -204,48 +209,75 @@ def _run(data: bytes):  # noqa: PLR0912, PLR0915 - one branch an operation, the 
     while True:
         op = data[i]
         i += 1
-        if op == 0x71:  # q BINPUT
-            memo[data[i]] = stack[-1]
-            i += 1
-        elif op == 0x72:  # r LONG_BINPUT
-            memo[u32(data, i)[0]] = stack[-1]
-            i += 4
-        elif op == 0x68:  # h BINGET
-            push(memo[data[i]])
-            i += 1
-        elif op == 0x6A:  # j LONG_BINGET
-            push(memo[u32(data, i)[0]])
-            i += 4
+        if 0x68 <= op < 0x80:
+            if op == 0x68:  # h BINGET
+                push(memo[data[i]])
+                i += 1
+            elif op == 0x72:  # r LONG_BINPUT
+                memo[u32(data, i)[0]] = stack[-1]
+                i += 4
+            elif op == 0x71:  # q BINPUT
+                memo[data[i]] = stack[-1]
+                i += 1
+            elif op == 0x74:  # t TUPLE
+                mark = marks.pop()
+                items = tuple(stack[mark:])
+                del stack[mark:]
+                push(items)
+            elif op == 0x75:  # u SETITEMS
+                mark = marks.pop()
+                items = stack[mark:]
+                del stack[mark:]
+                _set_items(stack[-1], items)
+            elif op == 0x7D:  # } EMPTY_DICT
+                push({})
+            elif op == 0x6A:  # j LONG_BINGET
+                push(memo[u32(data, i)[0]])
+                i += 4
+            elif op == 0x73:  # s SETITEM
+                value, key = pop(), pop()
+                _set_items(stack[-1], (key, value))
+            else:
+                raise _unknown(op)
+        elif op >= 0x80:
+            if op == 0x85:  # TUPLE1
+                push((pop(),))
+            elif op in (0x88, 0x89):  # NEWTRUE, NEWFALSE
+                push(op == 0x88)
+            elif op == 0x87:  # TUPLE3
+                third, second, first = pop(), pop(), pop()
+                push((first, second, third))
+            elif op == 0x81:  # NEWOBJ
+                arguments, kind = pop(), pop()
+                if type(kind) is not _PaxClass or arguments != ():
+                    raise RefusedError(f"it makes a {getattr(kind, 'name', type(kind).__name__)!r}")
+                push(Record(kind.name))
+            elif op == 0x86:  # TUPLE2
+                second, first = pop(), pop()
+                push((first, second))
+            elif op == 0x8A:  # LONG1
+                start = i + 1
+                i = start + data[i]
+                push(int.from_bytes(data[start:i], "little", signed=True))
+            elif op == 0x80:  # PROTO
+                if data[i] not in (2, 3):
+                    raise RefusedError(f"its protocol is {data[i]}, raw data have 3")
+                i += 1
+            else:
+                raise _unknown(op)
         elif op == 0x4B:  # K BININT1
             push(data[i])
             i += 1
+        elif op == 0x28:  # ( MARK
+            marks.append(len(stack))
         elif op == 0x4D:  # M BININT2
             push(data[i] | data[i + 1] << 8)
             i += 2
-        elif op == 0x28:  # ( MARK
-            marks.append(len(stack))
         elif op == 0x62:  # b BUILD
             state = pop()
             _build(stack[-1], state)
-        elif op == 0x75:  # u SETITEMS
-            mark = marks.pop()
-            items = stack[mark:]
-            del stack[mark:]
-            _set_items(stack[-1], items)
-        elif op == 0x74:  # t TUPLE
-            mark = marks.pop()
-            items = tuple(stack[mark:])
-            del stack[mark:]
-            push(items)
         elif op == 0x29:  # ) EMPTY_TUPLE
             push(())
-        elif op == 0x7D:  # } EMPTY_DICT
-            push({})
-        elif op == 0x81:  # NEWOBJ
-            arguments, kind = pop(), pop()
-            if type(kind) is not _PaxClass or arguments != ():
-                raise RefusedError(f"it makes a {getattr(kind, 'name', type(kind).__name__)!r}")
-            push(Record(kind.name))
         elif op == 0x52:  # R REDUCE
             arguments, function = pop(), pop()
             push(_reduce(function, arguments))
@@ -262,25 +294,11 @@ def _run(data: bytes):  # noqa: PLR0912, PLR0915 - one branch an operation, the 
             if i > end:
                 raise IndexError
             push(data[start:i])
-        elif op == 0x85:  # TUPLE1
-            push((pop(),))
-        elif op == 0x86:  # TUPLE2
-            second, first = pop(), pop()
-            push((first, second))
-        elif op == 0x87:  # TUPLE3
-            third, second, first = pop(), pop(), pop()
-            push((first, second, third))
-        elif op in (0x88, 0x89):  # NEWTRUE, NEWFALSE
-            push(op == 0x88)
-        elif op == 0x4E:  # N NONE
-            push(None)
         elif op == 0x4A:  # J BININT
             push(struct.unpack_from("<i", data, i)[0])
             i += 4
-        elif op == 0x8A:  # LONG1
-            start = i + 1
-            i = start + data[i]
-            push(int.from_bytes(data[start:i], "little", signed=True))
+        elif op == 0x4E:  # N NONE
+            push(None)
         elif op == 0x47:  # G BINFLOAT
             push(struct.unpack_from(">d", data, i)[0])
             i += 8
@@ -294,19 +312,16 @@ def _run(data: bytes):  # noqa: PLR0912, PLR0915 - one branch an operation, the 
         elif op == 0x61:  # a APPEND
             item = pop()
             _extend(stack[-1], [item])
-        elif op == 0x73:  # s SETITEM
-            value, key = pop(), pop()
-            _set_items(stack[-1], (key, value))
         elif op == 0x63:  # c GLOBAL
             middle = data.index(b"\n", i, i + 256)
             stop = data.index(b"\n", middle + 1, middle + 256)
             push(_find(data[i:middle].decode(), data[middle + 1 : stop].decode()))
             i = stop + 1
-        elif op == 0x80:  # PROTO
-            if data[i] not in (2, 3):
-                raise RefusedError(f"its protocol is {data[i]}, raw data have 3")
-            i += 1
         elif op == 0x2E:  # . STOP
             return pop()
         else:
-            raise RefusedError(f"it uses the operation {bytes([op])!r}, which raw data never need")
+            raise _unknown(op)
+
+
+def _unknown(op: int) -> RefusedError:
+    return RefusedError(f"it uses the operation {bytes([op])!r}, which raw data never need")
