@@ -1,7 +1,9 @@
 """A runs database of one's own: SecantusDB, which speaks MongoDB's wire protocol, as a separate process."""
 
+import contextlib
 import re
 import shutil
+import socket
 import sys
 from pathlib import Path
 
@@ -70,7 +72,13 @@ class DatabaseServer:
     def stop(self) -> None:
         """Stop the server; what it stored stays."""
         if self.server is not None:
-            self.server.stop()
+            self.server.stop(self._knock)
+
+    def _knock(self) -> None:
+        """Connect once: the server notices that it is to end when somebody comes, else two seconds later."""
+        host, port = self.uri.removeprefix("mongodb://").split(":")
+        with contextlib.suppress(OSError):
+            socket.create_connection((host, int(port)), timeout=1).close()
 
     def kill(self) -> None:
         """End the server as a crash would."""

@@ -1,9 +1,10 @@
 """The demo's stage: three SSH sites, a runs database, and three simulated raw runs that it knows."""
 
+import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,25 +51,20 @@ class Scene:
     def __init__(self, directory: Path):
         self.directory = Path(directory).absolute()
         self.work = self.directory / "work"  # as config/demo/midway.yaml says
-        self._lock: int | None = None
+        self._running = contextlib.ExitStack()
 
     def __enter__(self) -> "Scene":
-        self._take_lock()
-        self.sites = SshSites(self.directory, SITES)
-        self.database = DatabaseServer(self.directory / "rundb", port=free_port(PORT))
-        try:
-            self.sites.start()
-            self.database.start()
+        with contextlib.ExitStack() as starting:
+            starting.enter_context(self._alone())
+            self.sites = starting.enter_context(SshSites(self.directory, SITES))
+            database = DatabaseServer(self.directory / "rundb", port=free_port(PORT))
+            self.database = starting.enter_context(database)
             self._write_profile()
-        except BaseException:
-            self.__exit__()
-            raise
+            self._running = starting.pop_all()
         return self
 
     def __exit__(self, *_) -> None:
-        self.sites.stop()
-        self.database.stop()
-        os.close(self._lock)
+        self._running.close()
 
     @property
     def environment(self) -> dict[str, str]:
@@ -78,16 +74,18 @@ class Scene:
             "XDG_CONFIG_HOME": str(self.directory / "profiles"),
         }
 
-    def _take_lock(self) -> None:
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
         """Have the directory to ourselves; the lock goes with the process that holds it."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise CaxflowError(
-                f"a demo is running already in {self.directory}", "use that one, or end it first"
-            ) from None
+        with (self.directory / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise CaxflowError(
+                    f"a demo is running already in {self.directory}", "use that one, or end it first"
+                ) from None
+            yield
 
     def _write_profile(self) -> None:
         """Copy the demo's profile to where this scene's Snakemake looks, with the database's true port."""

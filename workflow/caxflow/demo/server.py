@@ -77,12 +77,18 @@ class Server:
         how = f"did not answer within {seconds:.0f} s" if running else "ended at its start"
         raise CaxflowError(f"{self.name} {how}: {lines[-1]}", f"read {self.log}")
 
-    def stop(self) -> None:
-        """End the server and all it started, gently at first; returns when they are gone."""
+    def stop(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """End the server and all it started, gently at first; returns when they are gone.
+
+        Until then, `meanwhile` is called again and again.
+        """
         if self._keeper is None:
             return
         self._keeper.stdin.close()
-        self._keeper.wait()
+        while self._keeper.poll() is None:
+            meanwhile()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._keeper.wait(0.05)
         self._keeper = self.pid = None
 
     def kill(self) -> None:
