@@ -1,0 +1,183 @@
+"""Moving datasets between sites, verified.
+
+A dataset is a directory or a single file. What `copy` publishes is byte for byte what was read at the
+source: it is hashed while it is read and again where it arrives, the digests are compared, the files are on
+the disk before the last step, which is one rename. Empty files and empty directories are copied, times of
+modification kept; permissions follow the umask of the account that writes. Symbolic links, devices, sockets
+and named pipes in a dataset are refused.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from caxflow.manifest import Manifest
+from caxflow.transfer.place import Place
+from caxflow.transfer.progress import Copied, Progress
+
+__all__ = [
+    "Copied",
+    "Inventory",
+    "Place",
+    "Progress",
+    "copy",
+    "exists",
+    "free_space",
+    "inventory",
+    "remove_leftovers",
+    "remove_tree",
+    "rename",
+    "take_manifest",
+]
+
+
+def copy(
+    source: Place,
+    source_path: str,
+    destination: Place,
+    destination_path: str,
+    *,
+    expected: Manifest | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    extra_algorithms: tuple[str, ...] = (),
+    allow_existing: bool = True,
+) -> Copied:
+    """Copy a dataset and publish it under `destination_path` once it is whole.
+
+    Parameters
+    ----------
+    source, destination : Place
+        Both may be remote; the bytes then pass through here.
+    source_path, destination_path : str
+        A directory or a single file, and what it will be called; the directory that is to hold it is made,
+        the one above must exist.
+    expected : Manifest, optional
+        What the source must hold.
+    progress : callable, optional
+        Called a few times a second from the calling thread; an exception it raises ends the transfer.
+    extra_algorithms : tuple of str
+        Digests to take in the same pass, see `caxflow.digests`.
+    allow_existing : bool
+        Whether an identical copy that is already there is read, compared and taken over.
+
+    Returns
+    -------
+    Copied
+
+    Raises
+    ------
+    CaxflowError
+        In one line. Nothing is published; what has arrived is kept, hidden, for the next attempt.
+    """
+    from caxflow.transfer.job import Job
+    from caxflow.transfer.task import attend
+
+    job = Job(
+        source,
+        source_path,
+        destination,
+        destination_path,
+        expected=expected,
+        extra_algorithms=extra_algorithms,
+        allow_existing=allow_existing,
+    )
+    return attend(job, progress)
+
+
+def take_manifest(
+    place: Place,
+    path: str,
+    *,
+    algorithm: str = "xxh128",
+    drop_cache: bool = True,
+    progress: Callable[[Progress], None] | None = None,
+) -> Manifest:
+    """Read a dataset where it is and make its manifest.
+
+    Parameters
+    ----------
+    place : Place
+    path : str
+    algorithm : str
+        Digest wanted; where that cannot be computed there, sha256 is taken: `Manifest.algorithm` tells.
+    drop_cache : bool
+        Drop what the machine has cached of the files first, so that the disk is read.
+    progress : callable, optional
+        Called a few times a second; an exception it raises ends the reading.
+
+    Raises
+    ------
+    CaxflowError
+        In one line, if something cannot be read or changes meanwhile.
+    """
+    arguments = {"path": path, "algorithm": algorithm, "drop_cache": drop_cache}
+    return Manifest.from_json(_visit(place, "manifests", progress, path, **arguments))
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """Files of a dataset: sizes in bytes by path, and of zip files the number of members.
+
+    A zip file that is not whole has None.
+    """
+
+    files: dict[str, int]
+    zip_members: dict[str, int | None]
+
+
+def inventory(place: Place, path: str) -> Inventory:
+    """List a dataset; of its zip files only the central directories are read."""
+    return Inventory(**_visit(place, "inventory", path=path))
+
+
+def exists(place: Place, path: str) -> str | None:
+    """What is at `path`: ``file``, ``directory``, ``other`` (a symbolic link, a device, …) or None."""
+    return _visit(place, "kind", path=path)
+
+
+def free_space(place: Place, path: str) -> int:
+    """Bytes that may still be written to the file system on which `path` is or will be."""
+    return _visit(place, "free_space", path=path)
+
+
+def remove_leftovers(place: Place, parent: str, older_than: float, name: str | None = None) -> list[str]:
+    """Remove what unfinished transfers left in a directory and none writes to any more.
+
+    Parameters
+    ----------
+    place : Place
+    parent : str
+        The directory that holds the copies.
+    older_than : float
+        Seconds since anything was last written to them.
+    name : str, optional
+        Of the one copy to look at; by default all.
+
+    Returns
+    -------
+    list of str
+        Paths removed.
+    """
+    return _visit(place, "leftovers", parent=parent, older_than=older_than, only=name)
+
+
+def rename(place: Place, old: str, new: str, *, root: str) -> None:
+    """Rename a copy within `root`; nothing may be at the new path."""
+    _visit(place, "rename", old=old, new=new, root=root)
+
+
+def remove_tree(place: Place, path: str, *, root: str) -> None:
+    """Remove a file or directory strictly below `root`; it may be gone already."""
+    _visit(place, "remove_tree", path=path, root=root)
+
+
+def _visit(place: Place, operation: str, progress=None, total=None, **arguments):
+    import os
+
+    from caxflow.transfer.task import Visit, attend
+
+    # Whatever paths are given as, the far end gets text.
+    plain = {
+        name: os.fspath(value) if isinstance(value, os.PathLike) else value
+        for name, value in arguments.items()
+    }
+    return attend(Visit(place, operation, total and os.fspath(total), **plain), progress)

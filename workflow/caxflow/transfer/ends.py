@@ -1,0 +1,118 @@
+"""The two ends of a transfer: operations on files, here or through a helper."""
+
+import time
+
+from caxflow import digests
+from caxflow.errors import CaxflowError
+from caxflow.transfer.place import Place
+from caxflow.transfer.protocol import ACK, JSON, LostError
+from caxflow.transfer.session import Session, Throttle, perform
+from caxflow.transfer.ssh import Connection, connect
+
+
+def at(site: str, error: CaxflowError) -> CaxflowError:
+    """The same error, saying at which site."""
+    return error if error.what.startswith(f"{site}: ") else CaxflowError(f"{site}: {error.what}", error.mend)
+
+
+class LocalEnd:
+    """Files that this machine reaches itself.
+
+    Parameters
+    ----------
+    place : Place
+    report : callable
+        Called with numbers of bytes while operations go on; may raise to stop them.
+    """
+
+    remote = False
+    round_trip = 0.0
+
+    def __init__(self, place: Place, report):
+        self.place = place
+        self.algorithms = digests.available()
+        self._session = Session(Throttle(report))
+
+    def call(self, operation: str, **arguments):
+        """Perform an operation of `caxflow.transfer.session.Session`."""
+        try:
+            return perform(self._session, operation, arguments)
+        except CaxflowError as error:
+            raise at(self.place.site, error) from None
+
+    def close(self) -> None:
+        """Let go of locks."""
+        self.call("let_go")
+
+
+class RemoteEnd:
+    """Files of another machine, through a helper there.
+
+    Attributes
+    ----------
+    round_trip : float
+        Seconds from a question to its answer.
+    """
+
+    remote = True
+
+    def __init__(self, place: Place, report, connection: Connection | None = None):
+        self.place, self._report = place, report
+        self.connection = connection or connect(place)
+        self.algorithms = self.connection.algorithms
+        self.round_trip = 0.0
+
+    def measure(self) -> None:
+        """Measure the round trip."""
+        begin = time.monotonic()
+        self.call("ping")
+        self.round_trip = time.monotonic() - begin
+
+    def call(self, operation: str, **arguments):
+        """Perform an operation of `caxflow.transfer.session.Session` there; one at a time."""
+        try:
+            self.connection.stream.send({"do": operation, "with": arguments})
+        except LostError:
+            pass  # why, is what the far end said last
+        return self.result()
+
+    def result(self, acknowledged=None):
+        """Wait for a result.
+
+        Parameters
+        ----------
+        acknowledged : callable, optional
+            Called with ``(index, offset, length)`` of pieces that the far end has written meanwhile.
+        """
+        stream = self.connection.stream
+        try:
+            while True:
+                kind, index, offset, length = stream.header()
+                if kind == ACK and acknowledged:
+                    acknowledged(index, offset, length)
+                    continue
+                if kind != JSON:
+                    raise LostError(f"a frame {kind!r} that was not asked for")
+                message = stream.json(length)
+                if "result" in message:
+                    return message["result"]
+                self.handle(message)
+        except LostError as error:
+            raise self.connection.diagnosis(error) from None
+
+    def handle(self, message: dict) -> None:
+        """Take note of progress, raise what the far end reports."""
+        if "error" in message:
+            what, mend = message["error"]
+            raise at(self.place.site, CaxflowError(str(what), str(mend)))
+        if isinstance(message.get("progress"), int):
+            self._report(message["progress"])
+
+    def close(self) -> None:
+        """End the connection; the helper lets go of its locks."""
+        self.connection.close()
+
+
+def open_end(place: Place, report):
+    """The end of a transfer at `place`, with methods ``call`` and ``close``."""
+    return RemoteEnd(place, report) if place.remote else LocalEnd(place, report)

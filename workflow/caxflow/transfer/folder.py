@@ -1,0 +1,71 @@
+"""Files below one directory, reached without ever following a symbolic link.
+
+Runs at the far end too: Python 3.8, standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+
+from caxflow.manifest import safe_path, to_bytes
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_OPEN_AT_ONCE = 64
+
+
+class Folder:
+    """A directory that is held open; what is opened through it is below it, whatever the names say.
+
+    For use by one thread.
+    """
+
+    def __init__(self, root: str):
+        self.root = root
+        self._fd = os.open(to_bytes(root), _DIRECTORY)
+        self._known = {}
+
+    def close(self) -> None:
+        """Close what is held open."""
+        self._forget()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _forget(self) -> None:
+        for fd in self._known.values():
+            os.close(fd)
+        self._known.clear()
+
+    def _directory(self, path: bytes) -> int:
+        if not path:
+            return self._fd
+        if path not in self._known:
+            if len(self._known) >= _OPEN_AT_ONCE:
+                self._forget()
+            above, _, name = path.rpartition(b"/")
+            self._known[path] = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=self._directory(above))
+        return self._known[path]
+
+    def open(self, path: str, flags: int) -> int:
+        """Open the file `path` (checked by `caxflow.manifest.safe_path`) and return its descriptor."""
+        above, _, name = to_bytes(safe_path(path)).rpartition(b"/")
+        flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe put in a file's place must not block
+        return os.open(name, flags, 0o666, dir_fd=self._directory(above))
+
+    def make(self, directory: str) -> None:
+        """Make a sub-directory whose parent exists; it may exist already."""
+        above, _, name = to_bytes(safe_path(directory)).rpartition(b"/")
+        try:
+            os.mkdir(name, 0o777, dir_fd=self._directory(above))
+        except FileExistsError:
+            self._directory(to_bytes(directory))
+
+    def set_mtime(self, path: str, mtime_ns: int) -> None:
+        """Set a file's time of modification."""
+        above, _, name = to_bytes(safe_path(path)).rpartition(b"/")
+        times = (mtime_ns, mtime_ns)
+        os.utime(name, ns=times, dir_fd=self._directory(above), follow_symlinks=False)
+
+    def sync_directory(self, directory: str = "") -> None:
+        """Bring a directory's entries to the disk."""
+        os.fsync(self._directory(to_bytes(directory)))

@@ -1,0 +1,102 @@
+"""Digests of whole files whose pieces come in any order."""
+
+import os
+import queue
+import threading
+from collections import defaultdict
+
+from caxflow import digests
+from caxflow.errors import CaxflowError
+from caxflow.manifest import os_error
+from caxflow.transfer.folder import Folder
+
+
+class Frontier:
+    """Reads files behind the transfer, from the page cache, and hashes them from their beginning on.
+
+    Parameters
+    ----------
+    root : str
+        Directory that the files are in.
+    algorithms : sequence of str
+        Digests wanted.
+    progress : callable
+        Called with the number of bytes hashed; may raise to end it.
+    """
+
+    def __init__(self, root: str, algorithms, progress):
+        self._folder, self._algorithms, self._progress = Folder(root), tuple(algorithms), progress
+        self._queue = queue.SimpleQueue()
+        self._ends = defaultdict(dict)  # of a file: where a range that is there begins, to where it ends
+        self._state = {}  # of a file: position, size, path, hashers
+        self._error = None
+        self.found: dict[int, dict[str, str]] = {}
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def add(self, index: int, path: str, size: int) -> None:
+        """Follow a file; before its first piece."""
+        self._state[index] = [0, size, path, [digests.hasher(name) for name in self._algorithms]]
+
+    def done(self, index: int, offset: int, length: int) -> None:
+        """Take note that a range of a file is there; from any thread."""
+        self._queue.put((index, offset, length))
+
+    def finish(self) -> dict[int, dict[str, str]]:
+        """Digests by algorithm of all files that were added, by their number."""
+        self._queue.put(None)
+        self._thread.join()
+        if self._error:
+            raise self._error
+        return self.found
+
+    def close(self) -> None:
+        """Give up, or clean up."""
+        self._error = self._error or CaxflowError("given up")
+        self._queue.put(None)
+        self._thread.join()
+        self._folder.close()
+
+    def _run(self) -> None:
+        while (job := self._queue.get()) is not None:
+            if self._error:
+                continue
+            try:
+                self._advance(*job)
+            except Exception as error:
+                self._error = error
+
+    def _advance(self, index: int, offset: int, length: int) -> None:
+        state = self._state[index]
+        self._ends[index][offset] = offset + length
+        position, size, path, hashers = state
+        end = position
+        while end in self._ends[index] and self._ends[index][end] > end:
+            end = self._ends[index].pop(end)
+        if end > position:
+            try:
+                self._hash(path, position, end, hashers)
+            except OSError as error:
+                raise os_error(error, f"{self._folder.root}/{path}") from None
+            state[0] = end
+        if end == size:
+            self.found[index] = {
+                name: each.hexdigest() for name, each in zip(self._algorithms, hashers, strict=True)
+            }
+
+    def _hash(self, path: str, position: int, end: int, hashers) -> None:
+        fd = self._folder.open(path, os.O_RDONLY)
+        try:
+            view = memoryview(bytearray(digests.BUFFER))
+            while position < end:
+                count = os.preadv(fd, [view[: min(len(view), end - position)]], position)
+                if not count:
+                    raise CaxflowError(
+                        f"file {path} became shorter while it was copied", "let nothing write there"
+                    )
+                for each in hashers:
+                    each.update(view[:count])
+                position += count
+                self._progress(count)
+        finally:
+            os.close(fd)

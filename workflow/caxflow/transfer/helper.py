@@ -1,0 +1,131 @@
+"""The far end's program: answers requests on standard input, until that ends.
+
+Sent by `caxflow.transfer.bootstrap`; Python 3.8, standard library, xxhash where it is installed.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+from caxflow import digests
+from caxflow.errors import CaxflowError
+from caxflow.manifest import FileStat, os_error, to_text
+from caxflow.transfer import protocol
+from caxflow.transfer.folder import Folder
+from caxflow.transfer.pieces import Receiver, Sender, acknowledgement
+from caxflow.transfer.session import Session, Throttle, perform
+
+_ACKS_AT_ONCE = 64
+
+
+class Helper:
+    """Serves one connection."""
+
+    def __init__(self, stream):
+        self._stream = stream
+        self._session = Session(Throttle(lambda count: stream.send({"progress": count})))
+        self._receiver = self._sender = None
+        self._acks = []
+
+    def serve(self) -> None:
+        """Handle frames until the stream ends; the first error is reported and ends the helper."""
+        stream = self._stream
+        handlers = {
+            protocol.NAME: lambda index, size, length: self._receiver.announce(
+                index, to_text(stream.name(length)), size
+            ),
+            protocol.DATA: self._data,
+            protocol.SEAL: self._seal,
+            protocol.JSON: lambda index, offset, length: self._message(stream.json(length)),
+        }
+        while True:
+            if self._acks and (len(self._acks) >= _ACKS_AT_ONCE or not stream.buffered):
+                self._send_acks()
+            kind, index, offset, length = stream.header()
+            if kind not in handlers:
+                raise CaxflowError(
+                    f"a frame of unknown kind {kind!r} came", "run the same version of caxflow"
+                )
+            handlers[kind](index, offset, length)
+
+    def _data(self, index: int, offset: int, length: int) -> None:
+        self._receiver.data(index, offset, length)
+
+    def _seal(self, index: int, offset: int, length: int) -> None:
+        self._receiver.seal(index, offset, length)
+
+    def _send_acks(self) -> None:
+        acks, self._acks = b"".join(self._acks), []
+        self._stream.write(memoryview(acks))
+
+    def _message(self, message: dict) -> None:
+        if "do" in message:
+            result = perform(self._session, message["do"], message["with"])
+            self._stream.send({"result": result})
+        elif "receive" in message:
+            self._receive(**message["receive"])
+        elif "send" in message:
+            settings = message["send"]
+            self._sender = Sender(Folder(settings["root"]), self._stream, (settings["algorithm"],))
+        elif "get" in message:
+            for index, file, offset, length in message["get"]:
+                self._sender.piece(index, FileStat(*file), offset, length)
+            self._sender.flush()
+        elif "finish" in message:
+            self._send_acks()
+            if self._receiver:
+                self._receiver.finish()
+                self._receiver = None
+            self._stream.send({"result": None})
+
+    def _receive(self, data: str, algorithm: str) -> None:
+        def sealed(index, offset, length, _):
+            self._acks.append(acknowledgement(index, offset, length))
+
+        self._receiver = Receiver(Folder(data), self._stream, (algorithm,), sealed)
+
+
+def _watch(stream, timeout: float) -> None:
+    """End this process when the other end has neither sent nor taken anything for too long."""
+    while True:
+        time.sleep(min(timeout / 4, 5))
+        since = stream.blocked_since
+        if since is not None and time.monotonic() - since > timeout:
+            os._exit(3)
+
+
+def main(timeout: float) -> None:
+    """Serve standard input and output; `timeout` in seconds."""
+    reading, writing = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.dup2(2, 1)  # whatever prints must not reach the frames
+    stream = protocol.Stream(protocol.FdChannel(reading, writing))
+    threading.Thread(target=_watch, args=(stream, timeout), daemon=True).start()
+    hello = {"algorithms": digests.available(), "host": os.uname().nodename, "pid": os.getpid()}
+    stream.write(memoryview(protocol.MAGIC))
+    stream.send({"hello": hello})
+    status = 0
+    try:
+        Helper(stream).serve()
+    except protocol.LostError:
+        pass
+    except CaxflowError as error:
+        status = _tell(stream, [error.what, error.mend])
+    except OSError as error:
+        known = os_error(error, "the helper")
+        status = _tell(stream, [known.what, known.mend])
+    except BaseException as error:
+        status = _tell(stream, [f"the helper failed: {error!r}", "please report this"])
+    finally:
+        os._exit(status)  # threads that still write to the disk must not keep the process alive
+
+
+def _tell(stream, error: list) -> int:
+    try:
+        stream.send({"error": error})
+    except protocol.LostError:
+        pass
+    return 1

@@ -1,0 +1,455 @@
+"""One transfer from beginning to end: compare, plan, move, check, publish."""
+
+import os
+import secrets
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from caxflow import digests
+from caxflow.errors import CaxflowError
+from caxflow.manifest import Entry, FileStat, Listing, Manifest, printable, safe_path
+from caxflow.transfer import movers, plan
+from caxflow.transfer.ends import at
+from caxflow.transfer.frontier import Frontier
+from caxflow.transfer.place import Place
+from caxflow.transfer.progress import Copied, Limiter
+from caxflow.transfer.session import BLOCK
+from caxflow.transfer.task import StoppedError, Task
+
+_NAMED = 5  # files named in a message
+
+
+class Job(Task):
+    """A transfer; parameters as of `caxflow.transfer.copy`."""
+
+    def __init__(
+        self,
+        source: Place,
+        source_path: str,
+        destination: Place,
+        destination_path: str,
+        *,
+        expected: Manifest | None,
+        extra_algorithms: tuple[str, ...],
+        allow_existing: bool,
+    ):
+        super().__init__(source, destination)
+        self.source_place, self.source_path = source, os.fspath(source_path)
+        self.destination_place = destination
+        self.destination_path = os.fspath(destination_path).rstrip("/")
+        self.expected, self.extra, self.allow_existing = expected, tuple(extra_algorithms), allow_existing
+        rates = [place.bandwidth for place in self.places if place.remote and place.bandwidth]
+        self.rate = min(rates, default=None)
+        self._limit = Limiter(self.rate, self.pause)
+        self._token = secrets.token_hex(8)
+        self.source = self.destination = None
+        self.listing = Listing("", False, ())
+        self.names: list[str] = []  # of the files at the destination
+        self.data = ""  # the directory that is written to
+        self.algorithm = ""  # the digest that both ends compare
+        self._digests: dict[int, dict[str, str]] = {}
+        self._frontier: Frontier | None = None
+        self._followed: set[int] = set()
+        self._work: list[plan.Piece] = []
+        self._ready = threading.Event()
+        self._sent = 0
+
+    # What movers use
+
+    def hold_back(self, count: int) -> None:
+        """Wait as the bandwidth limit demands, and take note of bytes that go by."""
+        self._limit(count)
+        self.beat(count)
+
+    def piece_done(self, piece: plan.Piece, found: dict[str, str]) -> None:
+        """Take note of a piece that was moved, with its digests."""
+        with self.lock:
+            self._sent += piece.length
+            if piece.whole and piece.index not in self._followed:
+                self._digests.setdefault(piece.index, found)
+                self.files_done += 1
+        if piece.index in self._followed:
+            self._frontier.done(piece.index, piece.offset, piece.length)
+
+    def next_piece(self) -> plan.Piece | None:
+        """The next piece to be moved, or None at the end; waits until there is a plan."""
+        self._ready.wait()
+        if self.stopped.is_set():
+            raise StoppedError
+        with self.lock:
+            return self._work.pop() if self._work else None
+
+    def wanted(self) -> tuple[str, ...]:
+        """Digests to take at our end; the first is the one both ends compare."""
+        names = [self.algorithm, *self.extra]
+        if self.expected:
+            names.append(self.expected.algorithm)
+        if "xxh128" in digests.available():
+            names.append("xxh128")
+        return tuple(dict.fromkeys(names))
+
+    def joining(self) -> dict:
+        """What a further connection must say to write into the copy that is being made."""
+        return {"destination": self.destination_path, "token": self._token}
+
+    # The transfer
+
+    def work(self) -> Copied:
+        """Do it."""
+        try:
+            self._open_ends()
+            return self._copy()
+        finally:
+            self._ready.set()
+            if self._frontier:
+                self._frontier.close()
+            for end in (self.source, self.destination):
+                if end is not None and not end.remote:
+                    end.close()
+
+    def _open_ends(self) -> None:
+        with ThreadPoolExecutor(2) as pool:
+            opened = [pool.submit(self._open, place) for place in self.places]
+        self.source, self.destination = (each.result() for each in opened)
+        common = set(self.source.algorithms) & set(self.destination.algorithms)
+        self.algorithm = next(name for name in ("xxh128", "sha256") if name in common)
+
+    def _open(self, place: Place):
+        end = self.open(place, self._report)
+        if end.remote:
+            end.measure()
+        return end
+
+    def _report(self, count: int) -> None:
+        self.beat(count if self.phase == "comparing" else 0)
+
+    def _copy(self) -> Copied:
+        self.listing = self._scan()
+        self.files = len(self.listing.files)
+        self._check_names()
+        begun = self._start()
+        if begun["exists"]:
+            return self._adopt(begun["exists"])
+        self.data = begun["data"]
+        missing = self._compare(begun["present"])
+        count = self._connection_count()
+        self._work = plan.pieces(self.listing.files, missing, count, self._may_split())
+        self._work.reverse()
+        self._follow()
+        self.phase, self.done = "moving", 0
+        self.total = sum(piece.length for piece in self._work)
+        self._move(min(count, len(self._work)))
+        if self._frontier:
+            self._digests |= self._frontier.finish()
+        manifests = self._manifests()
+        self._check_expected(manifests)
+        self.phase = "publishing"
+        if self._scan() != self.listing:
+            raise self._changed()
+        self.destination.call(
+            "publish",
+            files=[
+                [name, file.size, file.mtime_ns]
+                for name, file in zip(self.names, self.listing.files, strict=True)
+            ],
+            directories=list(self.listing.directories),
+            single=self.listing.single,
+        )
+        return self._copied(manifests, adopted=False, connections=max(1, min(count, len(self._work_sizes))))
+
+    def _scan(self) -> Listing:
+        found = self.source.call("scan", path=self.source_path)
+        try:
+            files = tuple(FileStat(safe_path(file[0]), *map(int, file[1:])) for file in found["files"])
+            directories = tuple(map(safe_path, found["directories"]))
+            listing = Listing(str(found["root"]), bool(found["single"]), files, directories)
+        except (TypeError, ValueError, KeyError) as error:
+            raise CaxflowError(
+                f"{self.source_place.site}: lists files in a way that is not understood ({error})",
+                "run the same version of caxflow there",
+            ) from None
+        except CaxflowError as error:
+            raise at(self.source_place.site, error) from None
+        return listing
+
+    def _check_names(self) -> None:
+        files = self.listing.files
+        if len({file.path for file in files}) != len(files) or any(file.size < 0 for file in files):
+            raise CaxflowError(
+                f"{self.source_place.site}: lists a file twice or with a negative size", "report this"
+            )
+        if self.listing.single:
+            if len(files) != 1:
+                raise CaxflowError(
+                    f"{self.source_place.site}: lists no file or several as one", "report this"
+                )
+            self.names = [self.destination_path.rpartition("/")[2]]
+        else:
+            self.names = [file.path for file in files]
+        if not files:
+            raise CaxflowError(
+                f"{self.source_place.site}: {printable(self.source_path)} holds no file",
+                "check the path, and that the dataset was not moved away",
+            )
+        if self.expected:
+            self._check_listing()
+
+    def _check_listing(self) -> None:
+        """Find what differs from the expected manifest by names and sizes, before anything is read."""
+        digest = {entry.path: entry.digest for entry in self._expected().entries}
+        seen = tuple(Entry(file.path, file.size, digest.get(file.path, "")) for file in self.listing.files)
+        self._refuse_differences(Manifest(self.expected.algorithm, seen))
+
+    def _expected(self) -> Manifest:
+        """The expected manifest; of a single file, whatever it was called where that was taken."""
+        entries = self.expected.entries
+        if self.listing.single and len(entries) == 1:
+            entries = (Entry(self.listing.files[0].path, entries[0].size, entries[0].digest),)
+        return Manifest(self.expected.algorithm, entries)
+
+    def _refuse_differences(self, seen: Manifest) -> None:
+        found = self._expected().differences(seen)
+        if found:
+            raise CaxflowError(
+                f"{self.source_place.site}: {printable(self.source_path)} is not what was expected: "
+                f"{_name(found)}",
+                "do not use this copy: take another source, or verify it at its site",
+            )
+
+    def _start(self) -> dict:
+        return self.destination.call(
+            "begin",
+            destination=self.destination_path,
+            token=self._token,
+            # A helper whose connection broke lives on until its own time-out.
+            wait=self.destination_place.timeout + 15,
+            files=[[name, file.size] for name, file in zip(self.names, self.listing.files, strict=True)],
+            directories=list(self.listing.directories),
+        )
+
+    def _changed(self) -> CaxflowError:
+        before = {file.path: file for file in self.listing.files}
+        after = {file.path: file for file in self._scan().files}
+        names = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
+        named = ", ".join(map(printable, names[:_NAMED])) or "a directory"
+        return CaxflowError(
+            f"{self.source_place.site}: {printable(self.source_path)} changed while it was copied: {named}",
+            "wait until nothing writes to it any more, then start again",
+        )
+
+    def _both(self, at_source: dict, at_destination: dict) -> tuple:
+        """Call an operation at both ends at the same time."""
+        with ThreadPoolExecutor(2) as pool:
+            first = pool.submit(lambda: self.source.call(**at_source)) if at_source else None
+            second = pool.submit(lambda: self.destination.call(**at_destination))
+        return (first.result() if first else None), second.result()
+
+    # A copy that is there already
+
+    def _adopt(self, kind: str) -> Copied:
+        where = f"{self.destination_place.site}: {printable(self.destination_path)}"
+        if not self.allow_existing or kind != ("file" if self.listing.single else "directory"):
+            raise CaxflowError(f"{where} exists already", "verify it or move it away, then start again")
+        self.phase, self.done = "comparing", 0
+        trusted = self.expected is not None and self.expected.algorithm in self.destination.algorithms
+        self.total = self.listing.size * (1 if trusted else 2)
+        algorithms = [self.expected.algorithm if trusted else self.algorithm]
+        of_source = [name for name in self.wanted() if name in self.source.algorithms]
+        theirs, ours = self._both(
+            {}
+            if trusted
+            else {
+                "operation": "manifests",
+                "path": self.source_path,
+                "algorithms": of_source,
+                "drop_cache": False,
+            },
+            {
+                "operation": "manifests",
+                "path": self.destination_path,
+                "algorithms": algorithms,
+                "drop_cache": False,
+            },
+        )
+        there = self._renamed(Manifest.from_json(ours[algorithms[0]]))
+        if trusted:
+            manifests = {self.expected.algorithm: self._expected()}
+        else:
+            manifests = {name: Manifest.from_json(theirs[name]) for name in of_source}
+            self._check_expected(manifests)
+        found = manifests[algorithms[0]].differences(there)
+        if found:
+            raise CaxflowError(
+                f"{where} exists already and differs from {self.source_place.site}: {_name(found)}",
+                "find out which one is right, move the other away, then start again",
+            )
+        return self._copied(manifests, adopted=True, connections=1)
+
+    def _renamed(self, manifest: Manifest) -> Manifest:
+        """A manifest of the destination with the source's name of a single file."""
+        if not self.listing.single or len(manifest) != 1:
+            return manifest
+        entry = manifest.entries[0]
+        return Manifest(manifest.algorithm, (Entry(self.listing.files[0].path, entry.size, entry.digest),))
+
+    # What an earlier attempt left
+
+    def _compare(self, present) -> dict[int, list[tuple[int, int]]]:
+        """Find the ranges that are missing of files of which something is there."""
+        sizes = dict(map(tuple, present))
+        candidates = [
+            (index, file)
+            for index, file in enumerate(self.listing.files)
+            if min(sizes.get(self.names[index], 0), file.size) > 0
+        ]
+        of_source = [name for name in self.wanted() if name in self.source.algorithms]
+        if self._relayed() and set(of_source) != set(self.wanted()):
+            return {}  # nobody could take all digests of a file that is moved in parts
+        if not candidates:
+            return {}
+        there = [[self.names[index], min(sizes[self.names[index]], file.size)] for index, file in candidates]
+        self.phase, self.done = "comparing", 0
+        self.total = sum(file.size for _, file in candidates) + sum(size for _, size in there)
+        theirs, ours = self._both(
+            {
+                "operation": "blocks",
+                "root": self.listing.root,
+                "files": [list(file) for _, file in candidates],
+                "algorithms": of_source,
+            },
+            {"operation": "blocks", "root": self.data, "files": there, "algorithms": [self.algorithm]},
+        )
+        missing = {}
+        for (index, file), (whole, wanted), (_, found) in zip(candidates, theirs, ours, strict=True):
+            missing[index] = plan.missing_ranges(file.size, BLOCK, found, wanted)
+            if set(whole) == set(self.wanted()):
+                self._digests[index] = whole
+                self.files_done += 1
+        return missing
+
+    # Moving
+
+    def _relayed(self) -> bool:
+        return self.source.remote and self.destination.remote
+
+    def _may_split(self) -> bool:
+        return not self._relayed()
+
+    def _connection_count(self) -> int:
+        given = [place.connections for place in (self.source_place, self.destination_place) if place.remote]
+        if any(given):
+            return min(count for count in given if count)
+        longest = max(self.source.round_trip, self.destination.round_trip)
+        return plan.connections(longest, self.rate, self.listing.size)
+
+    def _follow(self) -> None:
+        """Have those files hashed behind the transfer that do not move as one piece."""
+        self._work_sizes = [piece.length for piece in self._work]
+        parts = {piece.index for piece in self._work if not piece.whole} | {
+            index for index, file in enumerate(self.listing.files) if index not in self._indexes()
+        }
+        parts -= self._digests.keys()
+        if not parts or self._relayed():
+            return
+        here = self.listing.root if not self.source.remote else self.data
+        names = [file.path for file in self.listing.files] if not self.source.remote else self.names
+        self._frontier = Frontier(here, self.wanted(), lambda _: self.beat())
+        self._followed = parts
+        moved = {}
+        for piece in self._work:
+            moved.setdefault(piece.index, []).append((piece.offset, piece.length))
+        for index in parts:
+            size = self.listing.files[index].size
+            self._frontier.add(index, names[index], size)
+            position = 0
+            for offset, length in [*sorted(moved.get(index, [])), (size, 0)]:
+                if offset > position:
+                    self._frontier.done(index, position, offset - position)
+                position = offset + length
+
+    def _indexes(self) -> set[int]:
+        return {piece.index for piece in self._work}
+
+    def _move(self, count: int) -> None:
+        """Let `count` movers work; the first uses the connections that are open already."""
+        if not count:
+            self._ready.set()
+            return
+        make = movers.choose(self)
+        self._ready.set()
+        threads = [
+            threading.Thread(target=self._guard, args=(make, number), name=f"mover {number}")
+            for number in range(count)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if self.error:
+            raise self.error
+
+    def _guard(self, mover, number: int) -> None:
+        try:
+            mover(self, number)
+        except BaseException as error:
+            self.stop(error)
+
+    # The result
+
+    def _manifests(self) -> dict[str, Manifest]:
+        lacking = [index for index in range(len(self.listing.files)) if index not in self._digests]
+        if lacking:
+            raise CaxflowError(
+                f"file {printable(self.names[lacking[0]])} was not moved to its end", "start again"
+            )
+        names = set.intersection(*(set(found) for found in self._digests.values()))
+        return {
+            name: Manifest(
+                name,
+                tuple(
+                    Entry(file.path, file.size, self._digests[index][name])
+                    for index, file in enumerate(self.listing.files)
+                ),
+            )
+            for name in self.wanted()
+            if name in names
+        }
+
+    def _check_expected(self, manifests: dict[str, Manifest]) -> None:
+        if not self.expected:
+            return
+        if self.expected.algorithm not in manifests:
+            raise CaxflowError(
+                f"{self.source_place.site}: the expected manifest is by {self.expected.algorithm}, which "
+                "cannot be computed at the ends of this transfer",
+                "install xxhash there, or give a manifest by sha256",
+            )
+        self._refuse_differences(manifests[self.expected.algorithm])
+
+    def _copied(self, manifests: dict[str, Manifest], adopted: bool, connections: int) -> Copied:
+        seconds = time.monotonic() - self.began
+        method = {
+            (False, False): "local",
+            (False, True): "push",
+            (True, False): "pull",
+            (True, True): "relay",
+        }[self.source.remote, self.destination.remote]
+        ciphers = [end.connection.cipher for end in (self.source, self.destination) if end.remote]
+        return Copied(
+            manifest=next(iter(manifests.values())),
+            manifests=manifests,
+            size=self.listing.size,
+            sent=self._sent,
+            seconds=seconds,
+            rate=self._sent / seconds,
+            adopted=adopted,
+            method=method,
+            connections=connections if method != "local" else 0,
+            cipher=", ".join(dict.fromkeys(ciphers)),
+        )
+
+
+def _name(found: list) -> str:
+    named = "; ".join(map(str, found[:_NAMED]))
+    return named if len(found) <= _NAMED else f"{named}; and {len(found) - _NAMED} more"

@@ -1,0 +1,303 @@
+"""Where a copy grows until it is whole.
+
+Beside the destination ``<parent>/<name>`` stands ``<parent>/.<name>.part-caxflow/`` with ``lock`` and
+``data/``. The name is always the same, so that the next attempt finds what the last one left. Whoever
+writes holds ``lock`` shared and finds its own token in it; a new attempt takes it exclusively first, thus
+waits until the last writer of an earlier attempt is dead. Publishing is one rename.
+
+Runs at the far end too: Python 3.8, standard library only.
+"""
+
+# ruff: noqa: PTH102, PTH104, PTH106, PTH108, PTH118, PTH208 (this also runs under Python 3.8, and paths are bytes)
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import socket
+import stat
+import time
+
+from caxflow.errors import CaxflowError
+from caxflow.manifest import os_error, printable, scan, to_bytes, to_text
+from caxflow.transfer.folder import Folder
+
+SUFFIX = b".part-caxflow"
+_LOCK_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+class Part:
+    """A growing copy, locked.
+
+    Parameters
+    ----------
+    destination : str
+        The path under which the copy will be published.
+    token : str
+        Names the attempt; its writers are those who know it.
+    """
+
+    def __init__(self, destination: str, token: str):
+        self.destination = to_bytes(destination)
+        self.parent, self.name = os.path.split(self.destination)
+        if not self.name or self.name in (b".", b".."):
+            raise CaxflowError(f"{printable(destination)} cannot be the name of a copy", "give a full path")
+        self.container = os.path.join(self.parent, b"." + self.name + SUFFIX)
+        self.data = os.path.join(self.container, b"data")
+        self._lock_path = os.path.join(self.container, b"lock")
+        self._token = token.encode("ascii")
+        self._lock = -1
+
+    def _flock(self, how: int) -> bool:
+        try:
+            fcntl.flock(self._lock, how)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+        return True
+
+    def _still_there(self) -> bool:
+        try:
+            return os.path.samestat(os.fstat(self._lock), os.lstat(self._lock_path))
+        except FileNotFoundError:
+            return False
+
+    def begin(self, wait: float, alive=None) -> None:
+        """Make the container, or take over the one that an earlier attempt left.
+
+        Parameters
+        ----------
+        wait : float
+            Seconds to wait for writers of an earlier attempt to end.
+        alive : callable, optional
+            Called now and then while waiting.
+        """
+        deadline = time.monotonic() + wait
+        while True:
+            self._make(self.container, 0o700)
+            try:
+                self._lock = os.open(
+                    self._lock_path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+                )
+            except FileNotFoundError:
+                continue  # the other one just published and removed the container
+            if self._flock(fcntl.LOCK_EX | fcntl.LOCK_NB) and self._still_there():
+                break
+            holder = os.pread(self._lock, 300, 0).decode("ascii", "replace").partition("\n")[2].strip()
+            self.close()
+            if time.monotonic() > deadline:
+                raise CaxflowError(
+                    f"{printable(to_text(self.destination))} is being written by another transfer ({holder})",
+                    "wait for it, or end it there",
+                )
+            if alive:
+                alive()
+            time.sleep(0.2)
+        os.ftruncate(self._lock, 0)
+        who = f"process {os.getpid()} on {socket.gethostname()}".encode("ascii", "replace")
+        os.pwrite(self._lock, self._token + b"\n" + who + b"\n", 0)
+        self._share()
+        self._make(self.data, 0o777)
+
+    def join(self) -> None:
+        """Write to a container that this attempt has begun."""
+        self._lock = os.open(self._lock_path, _LOCK_FLAGS)
+        self._share()
+
+    def _share(self) -> None:
+        # Between exclusive and shared a flock is not held: the token tells whether somebody slipped in.
+        if not self._flock(fcntl.LOCK_SH | fcntl.LOCK_NB) or not self.held():
+            self.close()
+            raise CaxflowError(
+                f"another transfer to {printable(to_text(self.destination))} began", "let that one finish"
+            )
+
+    def held(self) -> bool:
+        """Whether the container is still this attempt's."""
+        token = os.pread(self._lock, len(self._token) + 1, 0)
+        return token == self._token + b"\n" and self._still_there()
+
+    @staticmethod
+    def _make(path: bytes, mode: int) -> None:
+        try:
+            os.mkdir(path, mode)
+        except FileExistsError:
+            if not stat.S_ISDIR(os.lstat(path).st_mode):
+                raise
+
+    def allocated(self) -> int:
+        """Bytes on the disk that the growing copy takes already."""
+        found = scan(to_text(self.data)).files
+        return sum(os.lstat(os.path.join(self.data, to_bytes(file.path))).st_blocks * 512 for file in found)
+
+    def keep_only(self, sizes: dict, directories) -> list:
+        """Remove what does not belong to the dataset; make its directories.
+
+        Parameters
+        ----------
+        sizes : dict of str to int
+            Size in bytes of each file by path.
+        directories : sequence of str
+            Sub-directories, parents first.
+
+        Returns
+        -------
+        list of (str, int)
+            Path and present size of files that an earlier attempt left.
+        """
+        wanted = {to_bytes(name) for name in directories}
+        left = []
+        for folder, names, files in os.walk(self.data, topdown=False):
+            below = os.path.relpath(folder, self.data)
+            for name in files + names:
+                path = name if below == b"." else os.path.join(below, name)
+                status = os.lstat(os.path.join(folder, name))
+                if stat.S_ISREG(status.st_mode) and to_text(path) in sizes:
+                    left.append((to_text(path), status.st_size))
+                elif not stat.S_ISDIR(status.st_mode):
+                    os.unlink(os.path.join(folder, name))
+                elif path not in wanted:
+                    os.rmdir(os.path.join(folder, name))
+        folder = Folder(to_text(self.data))
+        try:
+            for directory in directories:
+                folder.make(directory)
+        finally:
+            folder.close()
+        return left
+
+    def publish(self, files, directories, single: bool) -> None:
+        """Check names and sizes, set times, bring directories to the disk, rename.
+
+        Parameters
+        ----------
+        files : sequence of (str, int, int)
+            Path, size in bytes and time of modification (ns) of every file.
+        directories : sequence of str
+            Sub-directories, parents first.
+        single : bool
+            Whether the copy is the one file and not the directory.
+        """
+        if not self.held():
+            raise CaxflowError(
+                f"{printable(to_text(self.destination))} was taken over by another transfer", "start again"
+            )
+        there = {(file.path, file.size) for file in scan(to_text(self.data)).files}
+        if there != {(path, size) for path, size, _ in files}:
+            raise CaxflowError(
+                f"files in {printable(to_text(self.container))} changed meanwhile", "let nothing write there"
+            )
+        folder = Folder(to_text(self.data))
+        try:
+            for path, _, mtime_ns in files:
+                folder.set_mtime(path, mtime_ns)
+            for directory in reversed(("", *directories)):
+                folder.sync_directory(directory)
+        finally:
+            folder.close()
+        self._rename(to_bytes(files[0][0]) if single else b"")
+        _sync(self.parent)
+        self.close()
+
+    def _rename(self, single: bytes) -> None:
+        try:
+            if single:
+                # A link fails where the name exists; a rename would replace the file that is there.
+                os.link(os.path.join(self.data, single), self.destination)
+            elif os.path.lexists(self.destination):
+                raise FileExistsError(errno.EEXIST, "", self.destination)
+            else:
+                os.rename(self.data, self.destination)
+        except OSError as error:
+            if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+                raise CaxflowError(
+                    f"{printable(to_text(self.destination))} appeared while it was being copied",
+                    "find out who writes there, then start again",
+                ) from None
+            if not single or error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+            os.rename(os.path.join(self.data, single), self.destination)  # a file system without links
+        if single:
+            shutil.rmtree(self.data)
+        os.unlink(self._lock_path)
+        os.rmdir(self.container)
+
+    def discard_empty(self) -> None:
+        """Remove the container if nothing has arrived in it."""
+        try:
+            os.rmdir(self.data)
+            os.unlink(self._lock_path)
+            os.rmdir(self.container)
+        except OSError:
+            pass  # it holds something worth keeping
+
+    def close(self) -> None:
+        """Let go of the lock."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+def _sync(directory: bytes) -> None:
+    fd = os.open(directory or b".", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def remove_leftovers(parent: str, older_than: float, only: str | None = None) -> list:
+    """Remove what transfers left unfinished below a directory and nobody writes to any more.
+
+    Parameters
+    ----------
+    parent : str
+        The directory that holds the copies.
+    older_than : float
+        Age in seconds since anything was last written to them.
+    only : str, optional
+        Name of a copy; by default all are looked at.
+
+    Returns
+    -------
+    list of str
+        Paths removed.
+    """
+    removed = []
+    root = to_bytes(parent)
+    try:
+        names = sorted(name for name in os.listdir(root) if name.startswith(b".") and name.endswith(SUFFIX))
+    except OSError as error:
+        raise os_error(error, parent) from None
+    for name in names:
+        own = name[1 : -len(SUFFIX)]
+        container = os.path.join(root, name)
+        if (only is not None and own != to_bytes(only)) or not stat.S_ISDIR(os.lstat(container).st_mode):
+            continue
+        if time.time() - _last_written(container) < older_than:
+            continue
+        part = Part(to_text(os.path.join(root, own)), "cleaner")
+        try:
+            part.begin(wait=0)
+            shutil.rmtree(container)
+            removed.append(to_text(container))
+        except CaxflowError:
+            continue  # somebody writes to it
+        except OSError as error:
+            raise os_error(error, to_text(container)) from None
+        finally:
+            part.close()
+    return removed
+
+
+def _last_written(container: bytes) -> float:
+    newest = os.lstat(container).st_mtime
+    for folder, names, files in os.walk(container):
+        for name in names + files:
+            newest = max(newest, os.lstat(os.path.join(folder, name)).st_mtime)
+    return newest

@@ -1,0 +1,84 @@
+"""A site as an end of a transfer: how it is reached, and within which limits."""
+
+from dataclasses import dataclass, field
+
+from caxflow.errors import CaxflowError
+
+METHODS = ("local", "stream", "scp")
+
+# AES-GCM first: half the CPU time of chacha20 on machines with AES instructions, and no separate MAC.
+CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes128-ctr")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an end of a transfer is.
+
+    Parameters
+    ----------
+    site : str
+        The site's name, for messages.
+    method : str
+        ``local`` (this machine or a shared file system), ``stream`` (a helper is started over SSH) or
+        ``scp`` (the far end allows only scp and sftp).
+    host : str, optional
+        Host name, address or alias of the user's ``ssh_config``.
+    port : int, optional
+        TCP port.
+    user : str, optional
+        Account.
+    jump : str, optional
+        Jump host, ``[user@]host[:port]``, several joined by commas.
+    identity : str, optional
+        Path of the private key; without it agent and ``ssh_config`` decide.
+    ssh_config : str, optional
+        Path of the configuration instead of ``~/.ssh/config``.
+    known_hosts : str, optional
+        Path of the known hosts instead of the user's and the system's.
+    ciphers : tuple of str
+        In the order of preference.
+    python : str
+        The far end's interpreter, Python 3.8 or newer.
+    connections : int, optional
+        Connections at the same time; by default as many as the distance asks for, 2 to 8.
+    bandwidth : float, optional
+        Limit in bytes per second, over all connections of a transfer.
+    timeout : float
+        Seconds without progress after which a transfer fails.
+    client : str
+        ``auto`` (OpenSSH's ``ssh`` where it is on the PATH, else paramiko), ``openssh`` or ``paramiko``.
+    """
+
+    site: str
+    method: str = "local"
+    host: str | None = None
+    port: int | None = None
+    user: str | None = None
+    jump: str | None = None
+    identity: str | None = None
+    ssh_config: str | None = None
+    known_hosts: str | None = None
+    ciphers: tuple[str, ...] = field(default=CIPHERS)
+    python: str = "python3"
+    connections: int | None = None
+    bandwidth: float | None = None
+    timeout: float = 60.0
+    client: str = "auto"
+
+    def __post_init__(self):
+        if self.method not in METHODS:
+            raise CaxflowError(
+                f"{self.site}: transfer method {self.method!r} is unknown", f"use one of {', '.join(METHODS)}"
+            )
+        if self.remote and not self.host:
+            raise CaxflowError(f"{self.site}: no host is given", f"method {self.method} needs one")
+        for name in ("host", "user", "jump"):
+            # OpenSSH takes what begins with a dash for an option, even in a host's place.
+            value = getattr(self, name)
+            if value and (value.startswith("-") or any(c.isspace() or not c.isprintable() for c in value)):
+                raise CaxflowError(f"{self.site}: {name} {value!r} cannot be one", "mend the site's file")
+
+    @property
+    def remote(self) -> bool:
+        """Whether it is reached over SSH."""
+        return self.method != "local"

@@ -1,0 +1,177 @@
+"""Frames between the two ends of a transfer.
+
+A frame is a header (kind, index of a file, offset, length) and, for some kinds, a body:
+
+====  =====================  ======================================================================
+kind  index, offset, length  body
+====  =====================  ======================================================================
+J     0, 0, bytes of body    JSON: a request, a result, an error, progress
+N     file, its size, bytes  the relative path: announces a file to the end that writes
+D     file, offset, bytes    data of the piece that is under way, in order
+S     file, offset, bytes    digest of the piece (offset and bytes are those of the whole piece)
+A     file, offset, bytes    none: the piece was written and its digest agreed
+====  =====================  ======================================================================
+
+Nobody waits for an ``A``. Runs at the far end too: Python 3.8, standard library only.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import struct
+import threading
+import time
+
+MAGIC = b"\0caxflow-helper-1\n"  # ends whatever a login shell may print before the helper speaks
+HEADER = struct.Struct(">cIQQ")
+JSON, NAME, DATA, SEAL, ACK = b"J", b"N", b"D", b"S", b"A"
+BUFFER = 1 << 20
+LARGEST_JSON = 256 << 20
+LARGEST_NAME = 4096
+
+
+class LostError(Exception):
+    """The other end is gone, or does not speak this protocol."""
+
+
+class FdChannel:
+    """A pair of pipes; the interface that `Stream` needs."""
+
+    def __init__(self, read_fd: int, write_fd: int):
+        self._read, self._write = read_fd, write_fd
+        for fd in (read_fd, write_fd):
+            try:
+                fcntl.fcntl(fd, 1031, BUFFER)  # F_SETPIPE_SZ: fewer switches between us and ssh
+            except OSError:
+                pass  # no pipe, or the user's allowance of pipe memory is spent
+
+    def read_into(self, view) -> int:
+        """Read what there is, at least one byte; 0 at the end."""
+        return os.readv(self._read, [view])
+
+    def write(self, view) -> None:
+        """Write all of it."""
+        while view:
+            view = view[os.write(self._write, view) :]
+
+
+class Stream:
+    """Frames over a channel; one reader, any number of writers.
+
+    `blocked_since` is the monotonic time at which a read or a write began that has not ended, else None:
+    what a watchdog looks at.
+    """
+
+    def __init__(self, channel):
+        self._channel = channel
+        self._buffer = memoryview(bytearray(BUFFER))
+        self._start = self._end = 0
+        self._writing = threading.Lock()
+        self.blocked_since = None
+        self.received = 0
+
+    def _fill(self) -> None:
+        self.blocked_since = time.monotonic()
+        try:
+            count = self._channel.read_into(self._buffer[self._end :])
+        except OSError as error:
+            raise LostError(str(error)) from None
+        self.blocked_since = None
+        if not count:
+            raise LostError("connection closed")
+        self._end += count
+        self.received += count
+
+    def _need(self, size: int) -> None:
+        if self._start == self._end:
+            self._start = self._end = 0
+        if self._start + size > len(self._buffer):
+            left = bytes(self._buffer[self._start : self._end])
+            self._buffer[: len(left)] = left
+            self._start, self._end = 0, len(left)
+        while self._end - self._start < size:
+            self._fill()
+
+    def skip_noise(self, limit: int = 1 << 17) -> bytes:
+        """Read up to and including the magic; return what came before it."""
+        seen = b""
+        while MAGIC not in seen:
+            if len(seen) > limit:
+                raise LostError(f"the far end prints {limit} bytes but starts no helper")
+            try:
+                self._need(1)
+            except LostError as error:
+                text = seen.decode("utf-8", "replace").strip()
+                raise LostError(text or str(error)) from None
+            seen += bytes(self._buffer[self._start : self._end])
+            self._start = self._end
+        noise, _, rest = seen.partition(MAGIC)
+        self._start = self._end - len(rest)
+        return noise
+
+    def header(self) -> tuple:
+        """The next frame's ``(kind, index, offset, length)``; its body must be consumed before the next."""
+        self._need(HEADER.size)
+        header = HEADER.unpack_from(self._buffer, self._start)
+        self._start += HEADER.size
+        return header
+
+    @property
+    def buffered(self) -> bool:
+        """Whether there are bytes that can be had without waiting for the channel."""
+        return self._end > self._start
+
+    def some(self, most: int):
+        """A view of between 1 and `most` bytes of the body, valid until the next call."""
+        if self._start == self._end:
+            self._start = self._end = 0
+            self._fill()
+        view = self._buffer[self._start : min(self._end, self._start + most)]
+        self._start += len(view)
+        return view
+
+    def body(self, size: int) -> bytes:
+        """`size` bytes of the body."""
+        parts = []
+        while size:
+            part = bytes(self.some(size))
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    def name(self, length: int) -> bytes:
+        """The body of a NAME frame."""
+        if length > LARGEST_NAME:
+            raise LostError("a name longer than any file system takes")
+        return self.body(length)
+
+    def json(self, length: int):
+        """The body of a JSON frame."""
+        if length > LARGEST_JSON:
+            raise LostError("a message larger than any that is meant")
+        try:
+            return json.loads(self.body(length))
+        except ValueError:
+            raise LostError("a message that is not JSON") from None
+
+    def write(self, view) -> None:
+        """Write whole frames."""
+        with self._writing:
+            self.blocked_since = time.monotonic()
+            try:
+                self._channel.write(view)
+            except OSError as error:
+                raise LostError(str(error)) from None
+            self.blocked_since = None
+
+    def send(self, message) -> None:
+        """Write one JSON frame."""
+        self.write(memoryview(frame_json(message)))
+
+
+def frame_json(message) -> bytes:
+    """A JSON frame."""
+    body = json.dumps(message, separators=(",", ":")).encode("ascii")
+    return HEADER.pack(JSON, 0, 0, len(body)) + body

@@ -1,0 +1,303 @@
+"""What an end of a transfer can be asked to do with its files.
+
+The same class works here and, called by name through `helper`, at the far end: Python 3.8, standard
+library only; arguments and results are plain values.
+"""
+
+# ruff: noqa: B905, PTH102, PTH103, PTH104, PTH108, PTH118, PTH119, PTH120, PTH123 (this also runs under Python 3.8, and paths are bytes)
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+import threading
+import time
+
+from caxflow import digests
+from caxflow.errors import CaxflowError
+from caxflow.manifest import (
+    FileStat,
+    os_error,
+    printable,
+    safe_path,
+    scan,
+    take_all,
+    to_bytes,
+    to_text,
+    unchanged,
+)
+from caxflow.transfer import zips
+from caxflow.transfer.part import Part, remove_leftovers
+
+BLOCK = 4 << 20  # bytes; what a resumed file is compared by
+
+
+class Session:
+    """Operations on the files of one end; holds the lock of a copy that is being made there.
+
+    Parameters
+    ----------
+    report : callable
+        Called with a number of bytes as long operations go on (0: still alive).
+    """
+
+    def __init__(self, report):
+        self.report = report
+        self.part = None
+
+    def ping(self) -> None:
+        """Answer."""
+
+    def scan(self, path: str) -> dict:
+        """List a dataset; see `caxflow.manifest.scan`."""
+        listing = scan(path)
+        return {
+            "root": listing.root,
+            "single": listing.single,
+            "files": [list(file) for file in listing.files],
+            "directories": list(listing.directories),
+        }
+
+    def kind(self, path: str) -> str | None:
+        """``file``, ``directory``, ``other``, or None if nothing is there."""
+        try:
+            mode = os.lstat(to_bytes(path)).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return "file" if stat.S_ISREG(mode) else "directory" if stat.S_ISDIR(mode) else "other"
+
+    def free_space(self, path: str) -> int:
+        """Bytes that the account may still write where `path` is or will be."""
+        path = to_bytes(path)
+        while not os.path.lexists(path) and path not in (b"", b"/"):
+            path = os.path.dirname(path)
+        state = os.statvfs(path or b".")
+        return state.f_bavail * state.f_frsize
+
+    def manifests(self, path: str, algorithms, drop_cache: bool) -> dict:
+        """Read a dataset; its manifests by algorithm as JSON documents."""
+        found = take_all(path, algorithms, drop_cache, progress=self.report)
+        return {name: manifest.to_json() for name, manifest in found.items()}
+
+    def blocks(self, root: str, files, algorithms) -> list:
+        """Digests of files and of their blocks, in one pass, to find what an earlier attempt brought.
+
+        Parameters
+        ----------
+        root : str
+            Directory that the files are below.
+        files : list of [path, size] or of FileStat as a list
+            Of a FileStat it is checked that the file did not change.
+        algorithms : list of str
+            The first is also taken of each block of `BLOCK` bytes.
+
+        Returns
+        -------
+        list of (dict of str to str, list of str)
+            Digests of the whole file by algorithm, and the digest of each block, for each file.
+        """
+        return [self._blocks(to_bytes(root), file, algorithms) for file in files]
+
+    def _blocks(self, root: bytes, file, algorithms) -> tuple:
+        path = os.path.join(root, to_bytes(safe_path(file[0])))
+        whole = [digests.hasher(name) for name in algorithms]
+        found = []
+        view = memoryview(bytearray(min(digests.BUFFER, max(1, file[1]))))
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                for start in range(0, file[1], BLOCK):
+                    block = digests.hasher(algorithms[0])
+                    done, end = start, min(file[1], start + BLOCK)
+                    while done < end:
+                        count = os.preadv(fd, [view[: min(len(view), end - done)]], done)
+                        if not count:
+                            break
+                        for each in (block, *whole):
+                            each.update(view[:count])
+                        done += count
+                        self.report(count)
+                    found.append(block.hexdigest())
+                if len(file) > 2:
+                    unchanged(FileStat(*file), os.fstat(fd))
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise os_error(error, path) from None
+        return {name: each.hexdigest() for name, each in zip(algorithms, whole)}, found
+
+    def begin(self, destination: str, token: str, wait: float, files, directories) -> dict:
+        """Begin to make a copy.
+
+        Parameters
+        ----------
+        destination : str
+            The path under which it will be published.
+        token : str
+            The attempt's name.
+        wait : float
+            Seconds to wait for an earlier attempt's writers.
+        files : list of [path, size]
+            The files that will be written.
+        directories : list of str
+            Sub-directories, parents first.
+
+        Returns
+        -------
+        dict
+            ``exists``: kind of what is published already under this path (then nothing was begun), else
+            None; ``data``: the directory to write to; ``present``: path and size of files left by an
+            earlier attempt.
+        """
+        self._parent(destination)
+        part = Part(destination, token)
+        part.begin(wait, alive=lambda: self.report(0))
+        try:
+            exists = self.kind(destination)
+            if exists:
+                part.discard_empty()
+                part.close()
+                return {"exists": exists, "data": "", "present": []}
+            present = part.keep_only(dict(map(tuple, files)), directories)
+            needed = sum(size for _, size in files) - part.allocated()
+            free = self.free_space(to_text(part.data))
+            if needed > free:
+                part.discard_empty()
+                raise CaxflowError(
+                    f"no space for {printable(destination)}: {needed / 1e9:.3f} GB to come, "
+                    f"{free / 1e9:.3f} GB free",
+                    "free space there, then start again",
+                )
+        except BaseException:
+            part.close()
+            raise
+        self.part = part
+        return {"exists": None, "data": to_text(part.data), "present": present}
+
+    def _parent(self, destination: str) -> None:
+        """Make the directory that will hold the copy, but not the one above: that is the site's data root."""
+        parent = os.path.dirname(to_bytes(destination))
+        try:
+            os.mkdir(parent or b".")
+        except FileExistsError:
+            pass
+        except FileNotFoundError:
+            raise CaxflowError(
+                f"{printable(to_text(os.path.dirname(parent)))}, which is to hold the data, does not exist",
+                "make it, or mount its file system",
+            ) from None
+
+    def join(self, destination: str, token: str) -> None:
+        """Take part in a copy that the same attempt has begun."""
+        part = Part(destination, token)
+        part.join()
+        self.part = part
+
+    def publish(self, files, directories, single: bool) -> None:
+        """Publish the copy that was begun; see `caxflow.transfer.part.Part.publish`."""
+        self.part.publish(files, directories, single)
+        self.part = None
+
+    def let_go(self) -> None:
+        """Give up the copy that was begun; what has arrived stays for the next attempt."""
+        if self.part:
+            self.part.discard_empty()
+            self.part.close()
+            self.part = None
+
+    def leftovers(self, parent: str, older_than: float, only: str | None) -> list:
+        """Remove unfinished copies; see `caxflow.transfer.part.remove_leftovers`."""
+        return remove_leftovers(parent, older_than, only)
+
+    def inventory(self, path: str) -> dict:
+        """Names and sizes of a dataset's files, and how many members its zip files have."""
+        listing = scan(path)
+        counts = {}
+        for file in listing.files:
+            if file.path.endswith(".zip"):
+                with open(os.path.join(to_bytes(listing.root), to_bytes(file.path)), "rb") as opened:
+                    counts[file.path] = zips.members(opened)
+                self.report(0)
+        return {"files": {file.path: file.size for file in listing.files}, "zip_members": counts}
+
+    def rename(self, old: str, new: str, root: str) -> None:
+        """Rename a copy; both paths must be below `root`, and nothing may be at the new one."""
+        old, new = beneath(old, root), beneath(new, root)
+        if os.path.lexists(new):
+            raise CaxflowError(f"{printable(to_text(new))} exists", "choose another name")
+        os.makedirs(os.path.dirname(new), exist_ok=True)
+        os.rename(old, new)
+
+    def remove_tree(self, path: str, root: str) -> None:
+        """Remove a file or directory below `root`, never following a symbolic link; may be gone already."""
+        path = beneath(path, root)
+        try:
+            if stat.S_ISDIR(os.lstat(path).st_mode):
+                shutil.rmtree(path)
+            else:
+                os.unlink(path)
+        except FileNotFoundError:
+            pass
+
+
+def beneath(path: str, root: str) -> bytes:
+    """Return `path` as bytes if it lies strictly below `root`, links in its parents resolved."""
+    path, root = to_bytes(path), os.path.realpath(to_bytes(root))
+    real = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+    if os.path.basename(path) in (b"", b".", b"..") or not real.startswith(root.rstrip(b"/") + b"/"):
+        raise CaxflowError(
+            f"{printable(to_text(path))} is not below {printable(to_text(root))}", "name one that is"
+        )
+    return real
+
+
+class Throttle:
+    """Collects numbers of bytes and passes on their sum a few times a second, from any thread."""
+
+    def __init__(self, passed_on, interval: float = 0.2):
+        self._passed_on, self._interval = passed_on, interval
+        self._lock = threading.Lock()
+        self._sum, self._last = 0, 0.0
+
+    def __call__(self, count: int) -> None:
+        with self._lock:
+            self._sum += count
+            now = time.monotonic()
+            if now - self._last < self._interval:
+                return
+            self._last, total, self._sum = now, self._sum, 0
+        self._passed_on(total)
+
+
+OPERATIONS = frozenset(
+    (
+        "ping",
+        "scan",
+        "kind",
+        "free_space",
+        "manifests",
+        "blocks",
+        "begin",
+        "join",
+        "publish",
+        "let_go",
+        "leftovers",
+        "inventory",
+        "rename",
+        "remove_tree",
+    )
+)
+
+
+def perform(session: Session, name: str, arguments: dict):
+    """Call one of the operations; errors of the operating system become CaxflowErrors."""
+    if name not in OPERATIONS:
+        raise CaxflowError(f"operation {name!r:.40} is unknown", "run the same version of caxflow")
+    try:
+        return getattr(session, name)(**arguments)
+    except OSError as error:
+        if error.errno in (errno.EPIPE, errno.ECONNRESET):
+            raise
+        raise os_error(error) from None

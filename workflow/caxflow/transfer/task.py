@@ -1,0 +1,205 @@
+"""Work on other machines that is watched, kept alive, and ended when nothing goes on any more."""
+
+import threading
+import time
+from contextlib import suppress
+
+from caxflow.errors import CaxflowError
+from caxflow.transfer.ends import RemoteEnd, open_end
+from caxflow.transfer.place import Place
+from caxflow.transfer.progress import Progress
+from caxflow.transfer.ssh import Connection, connect
+
+_INTERVAL = 0.25  # seconds between calls of `progress`
+
+
+class StoppedError(Exception):
+    """The task was stopped from elsewhere, which knows why."""
+
+
+class Task:
+    """Something that is under way; its thread does it, others may look and `stop` it.
+
+    Attributes
+    ----------
+    places : tuple of Place
+        The sites it works at.
+    timeout : float
+        Seconds without progress after which it fails.
+    beats : int
+        Changes whenever something goes on.
+    """
+
+    def __init__(self, *places: Place):
+        self.places = places
+        self.timeout = max(place.timeout for place in places)
+        self.error: BaseException | None = None
+        self.stopped = threading.Event()
+        self.beats = 0
+        self.phase, self.done, self.total = "connecting", 0, 0
+        self.files_done, self.files = 0, 0
+        self.lock = threading.Lock()
+        self._connections: list[Connection] = []
+        self.began = time.monotonic()
+
+    def work(self):
+        """Do it and return the result; in a thread of its own."""
+        raise NotImplementedError
+
+    def stop(self, error: BaseException) -> None:
+        """End it; the first error it was stopped with is the one that counts."""
+        with self.lock:
+            if self.error is None:
+                self.error = error
+            connections = list(self._connections)
+        self.stopped.set()
+        for connection in connections:
+            connection.kill()
+
+    def beat(self, count: int = 0) -> None:
+        """Take note that something goes on, and of bytes that were dealt with.
+
+        Raises
+        ------
+        StoppedError
+            If the task was stopped.
+        """
+        if self.stopped.is_set():
+            raise StoppedError
+        with self.lock:
+            self.beats += 1
+            self.done += count
+
+    def pause(self, seconds: float) -> None:
+        """Sleep; raises StoppedError if the task is stopped meanwhile."""
+        if self.stopped.wait(seconds):
+            raise StoppedError
+
+    def connect(self, place: Place) -> Connection:
+        """Connect to `place`; the connection ends with the task."""
+        connection = connect(place)
+        with self.lock:
+            self._connections.append(connection)
+        if self.stopped.is_set():
+            connection.kill()
+            raise StoppedError
+        return connection
+
+    def open(self, place: Place, report):
+        """The end of a transfer at `place`; `report` is called with numbers of bytes it has dealt with."""
+        if place.method == "stream":
+            return RemoteEnd(place, report, self.connect(place))
+        return open_end(place, report)
+
+    def close(self) -> None:
+        """End all connections, in an orderly way."""
+        with self.lock:
+            connections, self._connections = self._connections, []
+        for connection in connections:
+            connection.close()
+
+    def keep_alive(self) -> None:
+        """Tell the helpers that we are still here."""
+        with self.lock:
+            connections = list(self._connections)
+        for connection in connections:
+            with suppress(Exception):
+                connection.stream.send({"alive": True})
+
+    def state(self, rate: float) -> Progress:
+        """How far it is."""
+        seconds = time.monotonic() - self.began
+        done = min(self.done, self.total)
+        return Progress(self.phase, done, self.total, rate, self.files_done, self.files, seconds)
+
+
+class Visit(Task):
+    """One operation at one place."""
+
+    def __init__(self, place: Place, operation: str, total=None, **arguments):
+        super().__init__(place)
+        self._operation, self._total, self._arguments = operation, total, arguments
+
+    def work(self):
+        end = self.open(self.places[0], self.beat)
+        try:
+            self.phase = "reading"
+            if self._total:
+                listing = end.call("scan", path=self._total)
+                self.files = len(listing["files"])
+                self.total = sum(file[1] for file in listing["files"])
+            return self._perform(end)
+        finally:
+            end.close()
+
+    def _perform(self, end):
+        arguments = dict(self._arguments)
+        if "algorithm" in arguments:
+            wanted = arguments.pop("algorithm")
+            wanted = wanted if wanted in end.algorithms else "sha256"
+            return end.call(self._operation, algorithms=[wanted], **arguments)[wanted]
+        return end.call(self._operation, **arguments)
+
+
+def attend(task: Task, progress=None):
+    """Run a task in a thread, watch it from this one, return its result or raise its error.
+
+    Parameters
+    ----------
+    task : Task
+    progress : callable, optional
+        Called a few times a second with a `Progress`; what it raises ends the task and is raised here.
+    """
+    result = []
+    ended = threading.Event()
+
+    def run():
+        try:
+            result.append(task.work())
+        except BaseException as error:
+            task.stop(error)
+        finally:
+            try:
+                task.close()
+            finally:
+                ended.set()
+
+    def keep_alive():
+        while not ended.wait(max(task.timeout / 6, 1)):
+            task.keep_alive()
+
+    worker = threading.Thread(target=run, daemon=True)
+    worker.start()
+    threading.Thread(target=keep_alive, daemon=True).start()
+    try:
+        _watch(task, progress, ended)
+    except BaseException as error:
+        task.stop(error)
+        worker.join(30)
+        raise
+    worker.join()
+    if task.error:
+        raise task.error
+    return result[0]
+
+
+def _watch(task: Task, progress, ended) -> None:
+    beats, since = -1, time.monotonic()
+    window: list[tuple[float, int]] = []
+    while not ended.wait(_INTERVAL):
+        now = time.monotonic()
+        if task.beats != beats:
+            beats, since = task.beats, now
+        elif now - since > task.timeout:
+            raise CaxflowError(
+                f"{' and '.join(place.site for place in task.places)}: no progress for {task.timeout:.0f} s",
+                "check the link and the sites' disks, then start again: what has arrived is kept",
+            )
+        if not progress:
+            continue
+        done = task.done
+        if window and done < window[-1][1]:
+            window = []
+        window = [*window, (now, done)][-20:]
+        elapsed = window[-1][0] - window[0][0]
+        progress(task.state((done - window[0][1]) / elapsed if elapsed > 0 else 0.0))
