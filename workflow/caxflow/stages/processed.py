@@ -3,7 +3,7 @@
 import datetime
 from pathlib import Path
 
-from caxflow import documents, manifest, processors, receipts, transfer
+from caxflow import documents, manifest, processing, receipts, transfer
 from caxflow.errors import CaxflowError
 from caxflow.manifest import Manifest
 from caxflow.rundb import Key
@@ -31,7 +31,7 @@ def process_raw(job: Job, link: Path) -> None:
     job.entry = _entry(job, processor.pax_version, str(product))
     job.making = True
     job.say(f"{processor.name}, {job.threads} cores: {product}")
-    made = processors.process(
+    made = processing.process(
         processor,
         job.receipt(job.site, "raw.done")["location"],
         product,

@@ -1,7 +1,7 @@
 """Raw data: taking note of a copy, copying it, proving it."""
 
 from caxflow import documents, transfer
-from caxflow.completeness import check_raw
+from caxflow.completeness import judge_raw
 from caxflow.errors import BadCopy, CaxflowError
 from caxflow.manifest import Manifest
 from caxflow.rundb import Key
@@ -105,7 +105,7 @@ def _comparable(job: Job, stated: dict, found: Manifest) -> Manifest:
 
 def _check_complete(job: Job, location: str) -> None:
     found = transfer.inventory(job.place(job.site), location)
-    verdict = check_raw(
+    verdict = judge_raw(
         found.files,
         found.zip_members,
         detector=job.run.detector,
