@@ -4,15 +4,13 @@ Nothing a processor says about its own success is believed. Its product is made 
 place where it will be, checked against the events of the raw data, and only then given its name.
 """
 
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from caxflow import commands, paxini, products, rootmetadata
+from caxflow import commands, paxini, products
 from caxflow.errors import CaxflowError
 from caxflow.processors import Processor
 from caxflow.targets import Run
@@ -102,38 +100,39 @@ def process(
     if product.exists() and not replace:
         return _adopt(product, settings, numbers)
     began = time.monotonic()
-    directory = _job_directory(Path(workdir), f"{settings['run']}.{processor.name}.")
-    job = _Job(processor, raw_directory, settings, threads, directory, log, progress)
     try:
-        with products.workshop(product) as workshop:
+        with (
+            products.job_directory(workdir, f"{settings['run']}.{processor.name}.", log) as directory,
+            products.workshop(product) as workshop,
+        ):
+            job = _Job(processor, raw_directory, settings, threads, directory, log, progress)
             made = workshop / product.name
             facts = _make_embedded(job, made) if processor.kind == "mini" else _make_by_command(job, made)
             _check(made, numbers)
             size = made.stat().st_size
             products.publish(made, product, replace=replace)
     except CaxflowError as error:
-        if log.is_file():
-            shutil.copyfile(log, directory / "log.txt")
-        raise CaxflowError(
-            f"{settings['run']}: {processor.name}: {error.what}", error.mend or f"look into {directory}"
-        ) from error
-    shutil.rmtree(directory, ignore_errors=True)
+        raise CaxflowError(f"{settings['run']}: {processor.name}: {error.what}", error.mend) from error
     return Product(product, size, len(numbers), time.monotonic() - began, facts=facts)
 
 
 def correction_versions(product: str | Path) -> dict[str, object]:
     """Versions of the corrections with which a processed file was made, out of its metadata.
 
-    Both pax and the embedded processor leave a JSON text under ``pax_metadata``, with the configuration
-    that held; see `caxflow.corrections.stale`.
+    To be compared with the run document by `caxflow.corrections.stale`.
 
     Raises
     ------
     CaxflowError
         If the file has no such metadata.
     """
-    configuration = rootmetadata.read(product).get("configuration")
-    versions = configuration.get("correction_versions", {}) if isinstance(configuration, dict) else None
+    from caxflow import rootfile
+
+    metadata = rootfile.read_metadata(product)
+    versions = metadata.get("correction_versions")
+    if versions is None:  # pax keeps all that it was told in one place
+        configuration = metadata.get("configuration")
+        versions = configuration.get("correction_versions", {}) if isinstance(configuration, dict) else None
     if not isinstance(versions, dict):
         raise CaxflowError(f"{product}: its metadata have no configuration", "is it a processed file?")
     return versions
@@ -215,13 +214,3 @@ def _adopt(product: Path, settings: Mapping, numbers: "np.ndarray") -> Product:
     if versions != wanted:
         raise CaxflowError(f"{product} exists already, of corrections {versions}, not {wanted}", mend)
     return Product(product, product.stat().st_size, len(numbers), 0.0, adopted=True)
-
-
-def _job_directory(workdir: Path, prefix: str) -> Path:
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=prefix, dir=workdir.absolute()))
-    except OSError as error:
-        raise CaxflowError(
-            f"{workdir} cannot be written: {error.strerror}", "mend it or free space"
-        ) from error

@@ -30,6 +30,26 @@ def workshop(product: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def job_directory(workdir: str | Path, prefix: str, log: Path) -> Iterator[Path]:
+    """Make a directory for a program to run in; after a failure it stays, with a copy of the log."""
+    workdir = Path(workdir).absolute()
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        directory = Path(tempfile.mkdtemp(prefix=prefix, dir=workdir))
+    except OSError as error:
+        raise CaxflowError(
+            f"{workdir} cannot be written: {error.strerror}", "mend it or free space"
+        ) from error
+    try:
+        yield directory
+    except CaxflowError as error:
+        if log.is_file():
+            shutil.copyfile(log, directory / "log.txt")
+        raise CaxflowError(error.what, error.mend or f"look into {directory}") from error
+    shutil.rmtree(directory, ignore_errors=True)
+
+
 def publish(made: Path, product: Path, *, replace: bool = False) -> None:
     """Put a finished and checked file under its name, durably.
 

@@ -184,8 +184,9 @@ def _check_parameters(parameters: Mapping, run: Run, kind: str) -> None:
     gains = parameters.get("gains")
     if gains is None:
         return
-    if not isinstance(gains, list) or len(gains) != CHANNELS[kind]:
-        raise _bad(run, "processor.DEFAULT.gains", gains, f"a list of {CHANNELS[kind]} gains")
+    # Runs of the commissioning list the arrays' tubes only.
+    if not isinstance(gains, list) or not 0 < len(gains) <= CHANNELS[kind]:
+        raise _bad(run, "processor.DEFAULT.gains", gains, f"a list of up to {CHANNELS[kind]} gains")
     for channel, gain in enumerate(gains):
         if not (_is_number(gain) and gain >= 0):
             raise _bad(run, f"processor.DEFAULT.gains[{channel}]", gain, "a gain")
