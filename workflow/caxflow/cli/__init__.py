@@ -1,0 +1,38 @@
+"""The command ``caxflow``: what is not a file target.
+
+Each sub-command is a module of this package with a function ``add`` that describes it to the parser and sets
+``run``, which takes the parsed arguments and returns the exit code: 0 done, 1 something is wrong with the
+data or the sites, 2 the command line or the configuration is wrong.
+"""
+
+import argparse
+import importlib
+import sys
+
+from caxflow import __version__
+from caxflow.errors import CaxflowError
+
+COMMANDS = ("rundb",)
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run the command line `words`; by default the program's own."""
+    parser = argparse.ArgumentParser(
+        prog="caxflow",
+        description="Looks after what is not a file target; targets are made by snakemake --profile SITE.",
+        epilog="caxflow COMMAND --help tells more.",
+    )
+    parser.add_argument("--version", action="version", version=f"caxflow {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        importlib.import_module(f"caxflow.cli.{name}").add(commands)
+    arguments = parser.parse_args(words)
+    try:
+        return arguments.run(arguments)
+    except CaxflowError as error:
+        print(f"caxflow: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        return 1
+    except KeyboardInterrupt:
+        return 130

@@ -1,0 +1,28 @@
+"""``caxflow rundb``: looks after the runs database itself."""
+
+import argparse
+
+from caxflow.cli import site
+from caxflow.rundb import RunsDB
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Describe the sub-command."""
+    parser = commands.add_parser("rundb", help="look after the runs database", description=__doc__)
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    init = actions.add_parser(
+        "init",
+        help="make the indexes that planning needs",
+        description="Makes the indexes that planning and claims need: once for the database, once for each "
+        "site. Repeating it changes nothing.",
+    )
+    site.add_options(init)
+    init.set_defaults(run=_init)
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    settings = site.settings(arguments)
+    with RunsDB(settings.rundb, dry=settings.dry) as database:
+        names = [*database.init(), *(database.init_site(name) for name in sorted(settings.sites))]
+    print(f"indexes of {settings.rundb.database}.{settings.rundb.collection}: {', '.join(names)}")
+    return 0

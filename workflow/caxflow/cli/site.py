@@ -1,0 +1,75 @@
+"""Options that every sub-command shares: which site's configuration it works with."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from caxflow import config
+from caxflow.config import HOME, Settings
+from caxflow.errors import CaxflowError
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--profile`` and ``--config``, with the meaning they have for snakemake."""
+    parser.add_argument(
+        "--profile",
+        metavar="SITE",
+        default=os.environ.get("SNAKEMAKE_PROFILE"),
+        help="the profile that snakemake is given; also SNAKEMAKE_PROFILE",
+    )
+    parser.add_argument(
+        "--config", metavar="KEY=VALUE", nargs="*", default=[], help="over the configuration's values"
+    )
+
+
+def settings(arguments: argparse.Namespace) -> Settings:
+    """The configuration that ``snakemake --profile`` would use.
+
+    Raises
+    ------
+    CaxflowError
+        If the profile or the configuration is wrong.
+    """
+    overrides: dict[str, Any] = {}
+    if arguments.profile:
+        overrides = _profile(_folder(arguments.profile))
+    return config.load(overrides | _pairs(arguments.config))
+
+
+def _folder(name: str) -> Path:
+    """Where Snakemake finds a profile; last, the clone's own, which needs no installation."""
+    user = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    system = [Path(folder) for folder in os.environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":")]
+    places = [
+        Path(name),
+        *(folder / "snakemake" / name for folder in (user, *system)),
+        HOME / "profiles" / name,
+    ]
+    for place in places:
+        if (place / "config.yaml").is_file():
+            return place
+    known = ", ".join(sorted(path.parent.name for path in (HOME / "profiles").glob("*/config.yaml")))
+    raise CaxflowError(f"there is no profile {name!r}", f"the profiles of this clone are {known}")
+
+
+def _profile(folder: Path) -> dict[str, Any]:
+    """What a profile says about the configuration: its ``configfile`` and ``config``."""
+    profile = config.read_yaml(folder / "config.yaml")
+    files = profile.get("configfile") or []
+    overrides: dict[str, Any] = {}
+    for file in [files] if isinstance(files, str) else files:
+        overrides |= config.read_yaml(folder / file)
+    return overrides | _pairs(profile.get("config") or [])
+
+
+def _pairs(words: list[str]) -> dict[str, Any]:
+    pairs = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise CaxflowError(f"--config {word!r} is not KEY=VALUE", "write --config dry=true")
+        pairs[key] = yaml.safe_load(value)
+    return pairs
