@@ -86,9 +86,9 @@ class Server:
             return
         self._keeper.stdin.close()
         while self._keeper.poll() is None:
-            meanwhile()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._keeper.wait(0.05)
+                self._keeper.wait(0.1)
+            meanwhile()
         self._keeper = self.pid = None
 
     def kill(self) -> None:
