@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from caxflow import receipts, targets
+from caxflow.errors import CaxflowError
 from caxflow.targets import Run, Target
 
 STATE = ".caxflow"
@@ -42,7 +43,10 @@ def pending(work_dir: Path) -> Iterator[Target]:
 
 def fail(work_dir: Path, target: Target, reason: str, **facts: object) -> dict:
     """Keep the reason of a failure, count the attempt, and have it told to the database."""
-    before = failure(work_dir, target)
+    before = None
+    with contextlib.suppress(CaxflowError):
+        # A damaged record must not hide what failed now.
+        before = failure(work_dir, target)
     attempts = (before or {}).get("attempts", 0) + 1
     content = receipts.statement(target, reason=reason, attempts=attempts, **facts)
     receipts.write(_failure(work_dir, target), content)

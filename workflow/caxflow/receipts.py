@@ -38,21 +38,24 @@ def write(path: str | os.PathLike, content: dict | list | str) -> None:
     """Write text, or JSON, so that `path` is absent or whole, even after a crash of the machine."""
     text = content if isinstance(content, str) else json.dumps(content, indent=1, ensure_ascii=True) + "\n"
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fchmod(stream.fileno(), 0o644)
-            os.fsync(stream.fileno())
-        Path(temporary).replace(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fchmod(stream.fileno(), 0o644)
+                os.fsync(stream.fileno())
+            Path(temporary).replace(target)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        sync_folder(target.parent)
     except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
         raise CaxflowError(
             f"{target} cannot be written: {error.strerror}", "mend the work directory"
         ) from error
-    sync_folder(target.parent)
 
 
 def read(path: str | os.PathLike) -> dict:
@@ -64,13 +67,16 @@ def read(path: str | os.PathLike) -> dict:
         If it is missing or not JSON; a damaged receipt proves nothing.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("not a JSON object")
     except OSError as error:
         raise CaxflowError(f"receipt {path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise CaxflowError(
             f"receipt {path} is damaged: {error}", "remove it; the fact is proven again"
         ) from error
+    return content
 
 
 def sync_folder(folder: str | os.PathLike) -> None:

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from caxflow.errors import CaxflowError
 
 SITE = r"[a-z][a-z0-9-]{0,31}"
-RUN = r"\d{6}_\d{4}(?:_MV)?"
+# Not \d, which matches the digits of every script.
+RUN = r"[0-9]{6}_[0-9]{4}(?:_MV)?"
 VERSION = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 
 DETECTORS = {"": "tpc", "_MV": "muon_veto"}
@@ -29,7 +30,7 @@ STAGES = (
 )
 
 _SITE = re.compile(SITE)
-_RUN = re.compile(r"(?P<name>\d{6}_\d{4})(?P<suffix>_MV)?")
+_RUN = re.compile(r"(?P<name>[0-9]{6}_[0-9]{4})(?P<suffix>_MV)?")
 _TARGET = re.compile(f"(?P<site>{SITE})/(?P<run>{RUN})\\.(?P<stage>{'|'.join(map(re.escape, STAGES))})")
 
 
@@ -49,7 +50,7 @@ class Run:
     detector: str = "tpc"
 
     def __post_init__(self):
-        if not re.fullmatch(r"\d{6}_\d{4}", self.name) or self.detector not in SUFFIXES:
+        if not re.fullmatch(r"[0-9]{6}_[0-9]{4}", self.name) or self.detector not in SUFFIXES:
             raise CaxflowError(
                 f"run name {self.name!r} of detector {self.detector!r} is not one of ours",
                 "names look like 160315_1432, detectors are tpc and muon_veto",

@@ -6,8 +6,9 @@ def size(count: float | None) -> str:
     if count is None:
         return "size unknown"
     for unit in ("B", "kB", "MB", "GB", "TB"):
-        if abs(count) < 1000 or unit == "TB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        text = f"{count:.0f}" if unit == "B" else f"{count:.1f}"
+        if abs(float(text)) < 1000 or unit == "TB":
+            return f"{text} {unit}"
         count /= 1000
     raise AssertionError
 

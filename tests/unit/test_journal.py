@@ -1,0 +1,73 @@
+"""The journal: what is pending and what failed outlives whatever crashes."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from caxflow import journal, targets
+from caxflow.targets import Run, Target
+
+RUN = Run("160315_1432")
+DONE = Target("midway", RUN, "raw.done")
+PROOF = Target("midway", Run("160315_1432", "muon_veto"), "processed.checksum")
+
+
+def test_what_is_announced_is_pending_until_settled(tmp_path):
+    assert list(journal.pending(tmp_path)) == []
+    journal.announce(tmp_path, DONE)
+    journal.announce(tmp_path, PROOF)
+    journal.announce(tmp_path, DONE)
+    assert set(journal.pending(tmp_path)) == {DONE, PROOF}
+    journal.settle(tmp_path, DONE)
+    journal.settle(tmp_path, DONE)
+    assert list(journal.pending(tmp_path)) == [PROOF]
+
+
+@given(
+    st.sets(
+        st.builds(
+            Target,
+            st.from_regex(targets.SITE, fullmatch=True),
+            st.sampled_from([RUN, Run("999999_9999", "muon_veto")]),
+            st.sampled_from(targets.STAGES),
+        ),
+        max_size=5,
+    )
+)
+def test_every_target_has_a_mark_of_its_own(tmp_path_factory, wanted):
+    work_dir = tmp_path_factory.mktemp("work")
+    for target in wanted:
+        journal.announce(work_dir, target)
+    assert set(journal.pending(work_dir)) == wanted
+
+
+def test_files_of_others_are_passed_over(tmp_path):
+    journal.announce(tmp_path, DONE)
+    for name in ("README", ".swp", "midway.160315_1432.raw.dune", "Midway.160315_1432.raw.done"):
+        (tmp_path / ".caxflow/pending" / name).touch()
+    assert list(journal.pending(tmp_path)) == [DONE]
+
+
+def test_failures_are_counted_kept_and_told(tmp_path):
+    journal.fail(tmp_path, DONE, "disk full")
+    content = journal.fail(tmp_path, DONE, "host away", entry={"kind": "raw"}, token="abc")
+    assert content["attempts"] == 2
+    kept = journal.failure(tmp_path, DONE)
+    assert (kept["reason"], kept["attempts"], kept["token"]) == ("host away", 2, "abc")
+    assert kept["entry"] == {"kind": "raw"}
+    assert list(journal.pending(tmp_path)) == [DONE]
+    assert journal.failure(tmp_path, PROOF) is None
+
+
+def test_a_success_forgets_the_failures(tmp_path):
+    journal.fail(tmp_path, DONE, "disk full")
+    journal.succeed(tmp_path, DONE)
+    journal.succeed(tmp_path, DONE)
+    assert journal.failure(tmp_path, DONE) is None
+    assert journal.fail(tmp_path, DONE, "again")["attempts"] == 1
+
+
+def test_a_damaged_failure_does_not_hide_the_next_one(tmp_path):
+    journal.fail(tmp_path, DONE, "first")
+    (path,) = (tmp_path / ".caxflow/failures").iterdir()
+    path.write_text("{")
+    assert journal.fail(tmp_path, DONE, "second")["reason"] == "second"
