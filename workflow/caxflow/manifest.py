@@ -236,7 +236,7 @@ class Manifest:
             )
         mine = {entry.path: entry for entry in self.entries}
         theirs = {entry.path: entry for entry in other.entries}
-        expected_at = {entry.digest: entry.path for entry in self.entries}
+        expected_at = {entry.digest: entry.path for entry in self.entries if entry.size}
         found = []
         for path in sorted(mine.keys() | theirs.keys(), key=to_bytes):
             if path not in theirs:
@@ -250,7 +250,7 @@ class Manifest:
 
 def _changed(mine: dict, theirs: dict, path: str, expected_at: dict) -> Difference:
     twin = expected_at.get(theirs[path].digest)
-    if twin in theirs and not _same(mine[twin], theirs[twin]):
+    if twin != path and twin in theirs and not _same(mine[twin], theirs[twin]):
         if theirs[twin].digest == mine[path].digest:
             return Difference("swapped", path, f"and {printable(twin)} have each other's contents")
         return Difference("swapped", path, f"has the contents of {printable(twin)}")

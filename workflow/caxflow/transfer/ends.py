@@ -1,4 +1,8 @@
-"""The two ends of a transfer: operations on files, here or through a helper."""
+"""The two ends of a transfer: operations on files, here or through a helper.
+
+Every end has ``place``, ``remote`` (reached over SSH), ``helped`` (our own program works there),
+``algorithms`` (digests that it can give), ``round_trip`` (seconds), ``call`` and ``close``.
+"""
 
 import time
 
@@ -7,7 +11,7 @@ from caxflow.errors import CaxflowError
 from caxflow.transfer.place import Place
 from caxflow.transfer.protocol import ACK, JSON, LostError
 from caxflow.transfer.session import Session, Throttle, perform
-from caxflow.transfer.ssh import Connection, connect
+from caxflow.transfer.ssh import Connection
 
 
 def at(site: str, error: CaxflowError) -> CaxflowError:
@@ -25,7 +29,7 @@ class LocalEnd:
         Called with numbers of bytes while operations go on; may raise to stop them.
     """
 
-    remote = False
+    remote, helped = False, True
     round_trip = 0.0
 
     def __init__(self, place: Place, report):
@@ -54,12 +58,12 @@ class RemoteEnd:
         Seconds from a question to its answer.
     """
 
-    remote = True
+    remote, helped = True, True
 
-    def __init__(self, place: Place, report, connection: Connection | None = None):
-        self.place, self._report = place, report
-        self.connection = connection or connect(place)
-        self.algorithms = self.connection.algorithms
+    def __init__(self, connection: Connection, report):
+        self.place, self._report = connection.place, report
+        self.connection = connection
+        self.algorithms = connection.algorithms
         self.round_trip = 0.0
 
     def measure(self) -> None:
@@ -111,8 +115,3 @@ class RemoteEnd:
     def close(self) -> None:
         """End the connection; the helper lets go of its locks."""
         self.connection.close()
-
-
-def open_end(place: Place, report):
-    """The end of a transfer at `place`, with methods ``call`` and ``close``."""
-    return RemoteEnd(place, report) if place.remote else LocalEnd(place, report)

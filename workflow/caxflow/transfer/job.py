@@ -105,7 +105,7 @@ class Job(Task):
             if self._frontier:
                 self._frontier.close()
             for end in (self.source, self.destination):
-                if end is not None and not end.remote:
+                if end is not None and not (end.remote and end.helped):
                     end.close()
 
     def _open_ends(self) -> None:
@@ -117,7 +117,7 @@ class Job(Task):
 
     def _open(self, place: Place):
         end = self.open(place, self._report)
-        if end.remote:
+        if end.remote and end.helped:
             end.measure()
         return end
 
@@ -306,7 +306,7 @@ class Job(Task):
         of_source = [name for name in self.wanted() if name in self.source.algorithms]
         if self._relayed() and set(of_source) != set(self.wanted()):
             return {}  # nobody could take all digests of a file that is moved in parts
-        if not candidates:
+        if not candidates or not self.source.helped:
             return {}
         there = [[self.names[index], min(sizes[self.names[index]], file.size)] for index, file in candidates]
         self.phase, self.done = "comparing", 0
@@ -334,12 +334,14 @@ class Job(Task):
         return self.source.remote and self.destination.remote
 
     def _may_split(self) -> bool:
-        return not self._relayed()
+        return not self._relayed() and self.source.helped and self.destination.helped
 
     def _connection_count(self) -> int:
         given = [place.connections for place in (self.source_place, self.destination_place) if place.remote]
         if any(given):
             return min(count for count in given if count)
+        if not (self.source.helped and self.destination.helped):
+            return 2
         longest = max(self.source.round_trip, self.destination.round_trip)
         return plan.connections(longest, self.rate, self.listing.size)
 
@@ -444,7 +446,7 @@ class Job(Task):
             seconds=seconds,
             rate=self._sent / seconds,
             adopted=adopted,
-            method=method,
+            method=method if self.source.helped and self.destination.helped else f"scp-{method}",
             connections=connections if method != "local" else 0,
             cipher=", ".join(dict.fromkeys(ciphers)),
         )

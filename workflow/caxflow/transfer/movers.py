@@ -18,6 +18,10 @@ AHEAD_PIECES = 512
 
 def choose(job):
     """The function that moves pieces between the ends of `job`: called with the job and a number."""
+    if not (job.source.helped and job.destination.helped):
+        from caxflow.transfer.ferry import ferry
+
+        return ferry
     if job.source.remote:
         return relay if job.destination.remote else pull
     return push if job.destination.remote else local
@@ -42,7 +46,7 @@ def local(job, _number: int) -> None:
 
 def push(job, number: int) -> None:
     """Read here, write there."""
-    with _Writing(job, number) as end:
+    with Writing(job, number) as end:
         folder = Folder(job.listing.root)
         sender = Sender(folder, end.connection.stream, job.wanted(), job.hold_back)
         known = set()
@@ -62,7 +66,7 @@ def push(job, number: int) -> None:
             folder.close()
 
 
-class _Writing:
+class Writing:
     """A connection over which pieces are written at the far end, and the thread that reads its answers."""
 
     def __init__(self, job, number: int):
@@ -129,7 +133,7 @@ class _Writing:
         return False
 
 
-class _Reading:
+class Reading:
     """A connection over which pieces are read at the far end, asked for ahead of their arrival."""
 
     def __init__(self, job, number: int, ask_for):
@@ -141,46 +145,53 @@ class _Reading:
         self._ahead = 0
         self.stream.send({"send": {"root": job.listing.root, "algorithm": job.algorithm}})
 
-    def ask(self) -> None:
-        """Ask for pieces until enough are on their way."""
-        asked = []
-        while self._ahead < AHEAD_BYTES and len(self.waiting) < AHEAD_PIECES:
-            piece = self._job.next_piece()
-            if piece is None:
-                break
+    def ask(self, *pieces) -> None:
+        """Ask for `pieces`."""
+        for piece in pieces:
             self.waiting.append(piece)
             self._ahead += piece.length
             self._ask_for(piece)
-            asked.append([piece.index, list(piece.file), piece.offset, piece.length])
-        if asked:
+        if pieces:
+            asked = [[piece.index, list(piece.file), piece.offset, piece.length] for piece in pieces]
             self.stream.send({"get": asked})
 
-    def frames(self):
-        """DATA and SEAL frames of the pieces asked for, in order: ``(kind, piece, offset, length)``.
+    def _ask_ahead(self) -> None:
+        pieces, length = [], self._ahead
+        while length < AHEAD_BYTES and len(self.waiting) + len(pieces) < AHEAD_PIECES:
+            piece = self._job.next_piece()
+            if piece is None:
+                break
+            pieces.append(piece)
+            length += piece.length
+        self.ask(*pieces)
 
-        Anything else that comes in their place is refused.
-        """
-        self.ask()
+    def frames(self):
+        """DATA and SEAL frames of all pieces, in order: ``(kind, piece, offset, length)``."""
+        self._ask_ahead()
         while self.waiting:
-            piece = self.waiting[0]
+            yield from self.piece()
+            if self._ahead < AHEAD_BYTES // 2 and len(self.waiting) < AHEAD_PIECES // 2:
+                self._ask_ahead()
+
+    def piece(self):
+        """Frames of the piece that was asked for first; what comes in their place is refused."""
+        piece = self.waiting[0]
+        kind = None
+        while kind != SEAL:
             kind, index, offset, length = self.stream.header()
             if kind == JSON:
                 self._end.handle(self.stream.json(length))
                 continue
-            right = index == piece.index and piece.offset <= offset
-            if kind == DATA and right and offset + length <= piece.offset + piece.length:
-                yield kind, piece, offset, length
-            elif kind == SEAL and right and (offset, length) == (piece.offset, piece.length):
-                yield kind, piece, offset, length
-                self.waiting.popleft()
-                self._ahead -= piece.length
-                if self._ahead < AHEAD_BYTES // 2 and len(self.waiting) < AHEAD_PIECES // 2:
-                    self.ask()
-            else:
+            ours = kind in (DATA, SEAL) and index == piece.index and piece.offset <= offset
+            within = offset + length <= piece.offset + piece.length
+            if not ours or not within or (kind == SEAL and (offset, length) != (piece.offset, piece.length)):
                 raise CaxflowError(
                     f"{self._job.source_place.site}: sends what was not asked for",
                     "run the same version of caxflow, and ask the site's manager",
                 )
+            yield kind, piece, offset, length
+        self.waiting.popleft()
+        self._ahead -= piece.length
 
     def lost(self, error: LostError) -> CaxflowError:
         """Why the connection broke."""
@@ -197,7 +208,7 @@ def pull(job, number: int) -> None:
     receiver = None
     reading = None
     try:
-        reading = _Reading(
+        reading = Reading(
             job, number, lambda piece: receiver.announce(piece.index, job.names[piece.index], piece.file.size)
         )
         receiver = Receiver(folder, reading.stream, job.wanted(), sealed)
@@ -223,14 +234,14 @@ def relay(job, number: int) -> None:
     size = len(digests.hasher(job.algorithm).digest())
     room = memoryview(bytearray(BUFFER + HEADER.size))
     hashers = {}
-    with _Writing(job, number) as end:
+    with Writing(job, number) as end:
         out = end.connection.stream
 
         def announce(piece):
             name = job.names[piece.index].encode("utf-8", "surrogateescape")
             out.write(memoryview(HEADER.pack(NAME, piece.index, piece.file.size, len(name)) + name))
 
-        reading = _Reading(job, number, announce)
+        reading = Reading(job, number, announce)
         try:
             for kind, piece, offset, length in reading.frames():
                 if not hashers:

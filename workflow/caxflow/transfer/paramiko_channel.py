@@ -63,6 +63,15 @@ def close_client(client: paramiko.SSHClient) -> None:
         close_client(hop)
 
 
+def shut(client: paramiko.SSHClient) -> None:
+    """End a login at once, whatever is under way."""
+    transport = client.get_transport()
+    if transport is not None and transport.sock is not None:
+        with suppress(OSError, AttributeError):
+            transport.sock.shutdown(socket.SHUT_RDWR)
+    client.close()
+
+
 def _settings(place: Place) -> dict:
     path = Path(place.ssh_config) if place.ssh_config else Path("~/.ssh/config").expanduser()
     config = paramiko.SSHConfig()
@@ -166,11 +175,7 @@ class ParamikoChannel:
         self._session.sendall(view)
 
     def kill(self) -> None:
-        transport = self._client.get_transport()
-        if transport is not None and transport.sock is not None:
-            with suppress(OSError, AttributeError):
-                transport.sock.shutdown(socket.SHUT_RDWR)
-        self._client.close()
+        shut(self._client)
 
     def end(self, wait: float) -> tuple[str, int]:
         said, status = b"", -1

@@ -5,10 +5,10 @@ import time
 from contextlib import suppress
 
 from caxflow.errors import CaxflowError
-from caxflow.transfer.ends import RemoteEnd, open_end
+from caxflow.transfer.ends import LocalEnd, RemoteEnd
 from caxflow.transfer.place import Place
 from caxflow.transfer.progress import Progress
-from caxflow.transfer.ssh import Connection, connect
+from caxflow.transfer.ssh import connect
 
 _INTERVAL = 0.25  # seconds between calls of `progress`
 
@@ -39,7 +39,7 @@ class Task:
         self.phase, self.done, self.total = "connecting", 0, 0
         self.files_done, self.files = 0, 0
         self.lock = threading.Lock()
-        self._connections: list[Connection] = []
+        self._connections: list = []
         self.began = time.monotonic()
 
     def work(self):
@@ -75,9 +75,8 @@ class Task:
         if self.stopped.wait(seconds):
             raise StoppedError
 
-    def connect(self, place: Place) -> Connection:
-        """Connect to `place`; the connection ends with the task."""
-        connection = connect(place)
+    def _keep(self, connection):
+        """Have the connection end with the task."""
         with self.lock:
             self._connections.append(connection)
         if self.stopped.is_set():
@@ -88,8 +87,12 @@ class Task:
     def open(self, place: Place, report):
         """The end of a transfer at `place`; `report` is called with numbers of bytes it has dealt with."""
         if place.method == "stream":
-            return RemoteEnd(place, report, self.connect(place))
-        return open_end(place, report)
+            return RemoteEnd(self._keep(connect(place)), report)
+        if place.method == "scp":
+            from caxflow.transfer.sftp import SftpConnection, SftpEnd
+
+            return SftpEnd(self._keep(SftpConnection(place)), report)
+        return LocalEnd(place, report)
 
     def close(self) -> None:
         """End all connections, in an orderly way."""

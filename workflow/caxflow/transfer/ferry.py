@@ -1,0 +1,215 @@
+"""Moving whole files between ends of which at least one has no helper (method ``scp``)."""
+
+import os
+
+from caxflow import digests
+from caxflow.errors import CaxflowError
+from caxflow.manifest import FileStat, os_error, printable, unchanged
+from caxflow.transfer.ends import at
+from caxflow.transfer.folder import Folder
+from caxflow.transfer.movers import Reading, Writing
+from caxflow.transfer.protocol import DATA, HEADER, NAME, SEAL, LostError
+from caxflow.transfer.sftp import SftpEnd
+
+_FRAME = 1 << 20
+
+
+def ferry(job, number: int) -> None:
+    """Read files at one end, hash them here, write them at the other, read back what has no helper."""
+    with _source(job, number) as source, _destination(job, number) as destination:
+        while (piece := job.next_piece()) is not None:
+            hashers = {name: digests.hasher(name) for name in job.wanted()}
+            destination.put(piece, _hashed(job, source.chunks(piece), hashers))
+            found = {name: each.hexdigest() for name, each in hashers.items()}
+            source.confirm(piece, found)
+            destination.confirm(piece, found)
+            job.piece_done(piece, found)
+
+
+def _hashed(job, chunks, hashers):
+    for chunk in chunks:
+        for each in hashers.values():
+            each.update(chunk)
+        job.hold_back(len(chunk))
+        yield chunk
+
+
+def _source(job, number: int):
+    if isinstance(job.source, SftpEnd):
+        return _SftpSource(job, number)
+    return _HelperSource(job, number) if job.source.remote else _LocalSource(job)
+
+
+def _destination(job, number: int):
+    if isinstance(job.destination, SftpEnd):
+        return _SftpDestination(job, number)
+    return _HelperDestination(job, number) if job.destination.remote else _LocalDestination(job)
+
+
+def _refuse(site: str, path: str) -> None:
+    raise CaxflowError(
+        f"{site}: file {printable(path)}: read a second time it is not the same",
+        "try again; if it happens again, a disk or a machine on the way is faulty",
+    )
+
+
+class _End:
+    """An end without anything to clean up: the task ends its connections."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+class _LocalSource(_End):
+    def __init__(self, job):
+        self._folder, self._site = Folder(job.listing.root), job.source_place.site
+
+    def chunks(self, piece):
+        try:
+            fd = self._folder.open(piece.file.path, os.O_RDONLY)
+            try:
+                unchanged(piece.file, os.fstat(fd))
+                done = 0
+                while data := os.pread(fd, min(_FRAME, piece.length - done), done):
+                    done += len(data)
+                    yield data
+                unchanged(piece.file, os.fstat(fd))
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise at(self._site, os_error(error, f"{self._folder.root}/{piece.file.path}")) from None
+        except CaxflowError as error:
+            raise at(self._site, error) from None
+
+    def confirm(self, piece, found) -> None:
+        pass  # it was read here and did not change
+
+    def __exit__(self, *_):
+        self._folder.close()
+
+
+class _SftpSource(_End):
+    def __init__(self, job, number: int):
+        self._job, self._root = job, job.listing.root
+        self._end = job.source if number == 0 else job.open(job.source_place, lambda _: job.beat())
+
+    def chunks(self, piece):
+        path = f"{self._root}/{piece.file.path}"
+        with self._end.explained(path):
+            yield from self._end.chunks(path, piece.file)
+
+    def confirm(self, piece, found) -> None:
+        if self._job.expected:
+            return  # it will be compared with that
+        path = f"{self._root}/{piece.file.path}"
+        with self._end.explained(path):
+            again = self._end.hash(path, piece.file, (self._job.algorithm,))
+        if again[self._job.algorithm] != found[self._job.algorithm]:
+            _refuse(self._job.source_place.site, piece.file.path)
+
+
+class _HelperSource(_End):
+    def __init__(self, job, number: int):
+        self._job = job
+        self._reading = Reading(job, number, lambda piece: None)
+
+    def chunks(self, piece):
+        reading, stream = self._reading, self._reading.stream
+        try:
+            reading.ask(piece)
+            for kind, _, _, length in reading.piece():
+                left = length if kind == DATA else 0
+                while left:
+                    view = stream.some(left)
+                    left -= len(view)
+                    yield view
+                if kind != DATA:
+                    self._digest = stream.body(len(digests.hasher(self._job.algorithm).digest())).hex()
+        except LostError as error:
+            raise reading.lost(error) from None
+
+    def confirm(self, piece, found) -> None:
+        if found[self._job.algorithm] != self._digest:
+            _refuse(self._job.source_place.site, piece.file.path)
+
+
+class _LocalDestination(_End):
+    def __init__(self, job):
+        self._job, self._folder = job, Folder(job.data)
+
+    def put(self, piece, chunks) -> None:
+        name = self._job.names[piece.index]
+        fd = -1
+        try:
+            fd = self._folder.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+            for chunk in chunks:
+                view = memoryview(chunk)
+                while view:
+                    view = view[os.write(fd, view) :]
+            os.fsync(fd)
+        except OSError as error:
+            raise at(
+                self._job.destination_place.site, os_error(error, f"{self._folder.root}/{name}")
+            ) from None
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    def confirm(self, piece, found) -> None:
+        pass  # what arrived was hashed here
+
+    def __exit__(self, *_):
+        self._folder.close()
+
+
+class _SftpDestination(_End):
+    def __init__(self, job, number: int):
+        self._job = job
+        self._end = job.destination if number == 0 else job.open(job.destination_place, lambda _: job.beat())
+
+    def _path(self, piece) -> str:
+        return f"{self._job.data}/{self._job.names[piece.index]}"
+
+    def put(self, piece, chunks) -> None:
+        with self._end.explained(self._path(piece)):
+            self._end.write(self._path(piece), chunks)
+
+    def confirm(self, piece, found) -> None:
+        path = self._path(piece)
+        with self._end.explained(path):
+            status = self._end.sftp.stat(path)
+            written = FileStat(path, piece.file.size, status.st_mtime * 10**9, 0, 0)
+            again = self._end.hash(path, written, (self._job.algorithm,))
+        if again[self._job.algorithm] != found[self._job.algorithm]:
+            _refuse(self._job.destination_place.site, piece.file.path)
+
+
+class _HelperDestination:
+    def __init__(self, job, number: int):
+        self._job = job
+        self._writing = Writing(job, number)
+
+    def __enter__(self):
+        self._writing.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        return self._writing.__exit__(*error)
+
+    def put(self, piece, chunks) -> None:
+        out = self._writing.connection.stream
+        name = self._job.names[piece.index].encode("utf-8", "surrogateescape")
+        out.write(memoryview(HEADER.pack(NAME, piece.index, piece.file.size, len(name)) + name))
+        offset = 0
+        for chunk in chunks:
+            out.write(memoryview(HEADER.pack(DATA, piece.index, offset, len(chunk)) + bytes(chunk)))
+            offset += len(chunk)
+
+    def confirm(self, piece, found) -> None:
+        digest = bytes.fromhex(found[self._job.algorithm])
+        frame = HEADER.pack(SEAL, piece.index, 0, piece.length) + digest
+        self._writing.sent(piece)
+        self._writing.connection.stream.write(memoryview(frame))
