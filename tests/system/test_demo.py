@@ -75,7 +75,7 @@ def test_shows_every_copy_with_its_proof(home):
     table = (home / "output").read_text().partition("What is where")[2]
     for run in RUNS:
         assert run in table
-    assert table.count("read again from disk") == len(RUNS) * 4
+    assert table.count(", read back ") == len(RUNS) * 4
     assert "snakemake --profile demo -n all" in table
 
 

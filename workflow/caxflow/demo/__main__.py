@@ -24,9 +24,9 @@ COMMAND = ("snakemake", "--profile", "demo", "all")
 def run(scene: Scene, console: Console) -> int:
     """Run the main job as a user would type it, and show what came of it."""
     status = _call(list(COMMAND), scene, console)
-    console.print(report.table(scene))
+    console.print("", report.table(scene), "", report.LEGEND, "", sep="\n")
     if status == 0:
-        console.print(report.hints(scene))
+        console.print(report.hints(scene), soft_wrap=True)
     else:
         console.print(f"Snakemake ended with {status}; what failed and why stands above.")
     return status
@@ -34,7 +34,7 @@ def run(scene: Scene, console: Console) -> int:
 
 def shell(scene: Scene, console: Console) -> int:
     """Open the user's shell with everything running, until it is left."""
-    console.print(report.hints(scene))
+    console.print(report.hints(scene), soft_wrap=True)
     console.print("All of it runs until you leave this shell.")
     _call([os.environ.get("SHELL", "/bin/sh")], scene, None)
     return 0
