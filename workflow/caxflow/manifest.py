@@ -173,10 +173,10 @@ class Manifest:
         Raises
         ------
         CaxflowError
-            If a name has a line feed, which the format has no way to say.
+            If a name has a line feed or ends in a carriage return, which the format has no way to say.
         """
         for entry in self.entries:
-            if "\n" in entry.path:
+            if "\n" in entry.path or entry.path.endswith("\r"):
                 raise CaxflowError(
                     f"file name {entry.path!r} has a line break, which a list of checksums cannot hold",
                     "rename the file at its source",

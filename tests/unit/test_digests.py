@@ -1,0 +1,99 @@
+import hashlib
+import os
+import subprocess
+import zlib
+
+import pytest
+import xxhash
+from hypothesis import given
+from hypothesis import strategies as st
+
+from caxflow import digests
+
+
+@given(st.lists(st.binary(max_size=3000), max_size=5))
+def test_system_library_agrees_with_the_package(parts):
+    if digests._libxxhash() is None:
+        pytest.skip("libxxhash is not installed here")
+    system, package = digests._SystemXxh128(), xxhash.xxh3_128()
+    for part in parts:
+        system.update(part)
+        system.update(memoryview(bytearray(part)))
+        package.update(part)
+        package.update(part)
+    assert system.hexdigest() == package.hexdigest()
+    assert system.digest() == package.digest()
+
+
+def test_all_digests_in_one_pass(tmp_path):
+    content = os.urandom(3 * digests.BUFFER + 17)
+    file = tmp_path / "file"
+    file.write_bytes(content)
+    assert digests.hash_file(file, digests.ALGORITHMS) == {
+        "xxh128": xxhash.xxh3_128_hexdigest(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "sha512": hashlib.sha512(content).hexdigest(),
+        "adler32": f"{zlib.adler32(content):08x}",
+    }
+
+
+def test_ranges_and_progress(tmp_path):
+    content = os.urandom(5000)
+    file = tmp_path / "file"
+    file.write_bytes(content)
+    seen = []
+    fd = os.open(file, os.O_RDONLY)
+    try:
+        found, size = digests.hash_fd(fd, ("sha256",), 100, 4000, seen.append)
+        beyond = digests.hash_fd(fd, ("sha256",), 4900, 4000)
+    finally:
+        os.close(fd)
+    assert (found["sha256"], size) == (hashlib.sha256(content[100:4100]).hexdigest(), 4000)
+    assert beyond == ({"sha256": hashlib.sha256(content[4900:]).hexdigest()}, 100)
+    assert sum(seen) == 4000
+
+
+def test_unknown_digest_is_refused():
+    with pytest.raises(ValueError, match="md5"):
+        digests.hasher("md5")
+
+
+def test_dropped_pages_are_gone(tmp_path, require):
+    """Dirty pages are written out first, else they would stay."""
+    fincore = require("fincore")
+    file = tmp_path / "file"
+    file.write_bytes(os.urandom(1 << 20))
+    if os.statvfs(tmp_path).f_fsid == 0 or _is_memory(tmp_path):
+        pytest.skip("the temporary directory is in memory")
+    fd = os.open(file, os.O_RDONLY)
+    try:
+        digests.drop_cache(fd)
+    finally:
+        os.close(fd)
+    pages = subprocess.run([fincore, "-nbo", "res", file], capture_output=True, text=True, check=True).stdout
+    assert int(pages) == 0
+
+
+def _is_memory(path) -> bool:
+    kind = subprocess.run(["stat", "-f", "-c", "%T", path], capture_output=True, text=True, check=True)
+    return kind.stdout.strip() in ("tmpfs", "ramfs")
+
+
+def test_cax_checksum_is_that_of_checksumdir(tmp_path):
+    # Figure from checksumdir 1.3.0: dirhash(directory, "sha512").
+    (tmp_path / "sub" / "empty").mkdir(parents=True)
+    (tmp_path / "b.zip").write_bytes(b"second")
+    (tmp_path / "a.zip").write_bytes(b"first")
+    (tmp_path / "sub" / ".hidden").write_bytes(b"third")
+    (tmp_path / "none").touch()
+    assert digests.cax_sha512(tmp_path) == CHECKSUMDIR
+    (tmp_path / "a.zip").rename(tmp_path / "c")
+    (tmp_path / "b.zip").rename(tmp_path / "a.zip")
+    assert digests.cax_sha512(tmp_path) == CHECKSUMDIR, "it cannot tell exchanged files"
+    assert digests.cax_sha512(tmp_path / "c") == hashlib.sha512(b"first").hexdigest()
+
+
+CHECKSUMDIR = (
+    "33d595e00813f5a06929dfea91d212144cd4438fcb27ec1e224391eaa37d02c2"
+    "f35131013ae7c879fa4cf7b75b4e5d5b9e5757e117ae0fef8b0fb929d14f0fb3"
+)
