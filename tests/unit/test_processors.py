@@ -64,7 +64,7 @@ def place(tmp_path):
                 raw,
                 self.product,
                 settings=settings,
-                threads=1,
+                threads=4,
                 workdir=self.workdir,
                 log=self.log,
                 **options,
@@ -154,9 +154,20 @@ def test_two_processors_cannot_share_a_version():
     [(999, 8, 1, 2), (1000, 8, 7, 8), (1000, 1, 1, 1), (10, 1, 1, 1), (None, 4, 3, 4)],
 )
 def test_threads_of_pax(events, cores, threads, reserved):
-    needed = processors.resources(command("paxer {input} {output}"), events=events, cores=cores)
-    assert (needed.threads, needed.cores) == (threads, reserved)
+    pax = command("paxer {input} {output}")
+    needed = processors.resources(pax, events=events, cores=cores)
+    assert needed.cores == reserved
     assert needed.memory_mb == 2000 * reserved
+    assert processors.threads(pax, events=events, cores=needed.cores) == threads
+
+
+@pytest.mark.parametrize(
+    ("events", "cores", "reserved"), [(30, 8, 1), (450, 8, 4), (1000, 8, 8), (None, 4, 4)]
+)
+def test_the_embedded_processor_uses_all_cores_that_have_work(events, cores, reserved):
+    mini = processors.read("mini_v1", {"kind": "mini"})
+    needed = processors.resources(mini, events=events, cores=cores)
+    assert needed.cores == processors.threads(mini, events=events, cores=cores) == reserved
 
 
 def test_time_and_memory_grow_with_the_run_and_with_each_attempt():
@@ -357,6 +368,7 @@ def test_paxer_makes_a_checked_product(simulated, settings, place):
     assert place.kept() == []
     assert {path: path.stat().st_mtime_ns for path in simulated.iterdir()} == before
     assert "--config XENON1T --config_path" in place.log.read_text()
+    assert "--cpus 1 --ignore_rundb" in place.log.read_text()  # it has few events
 
     # Once more, as after a crash before the receipt: the same file is adopted, nothing runs.
     again = place.run(command("/does/not/exist {input} {output}"), simulated, settings)

@@ -182,3 +182,19 @@ def test_the_key_comes_from_the_environment_only(historian, monkeypatch):
 def test_only_web_addresses_are_asked(url):
     with pytest.raises(CaxflowError, match="is not a web address"):
         slowcontrol.Service(url, "slowcontrol")
+
+
+def test_the_configured_provider_is_chosen(tmp_path):
+    path = write(tmp_path, "by_number.csv", "number,kv\n4242,12.5\n")
+    held = [{"min": 0, "max": 9999, "value": 11}]
+    assert slowcontrol.provider(table=path)(*RUN) == 12.5
+    assert slowcontrol.provider(ranges=held)(*RUN) == 11.0
+    assert slowcontrol.provider(service={"url": "https://host/x", "user": "u"}).timeout == 30
+    assert slowcontrol.provider()(*RUN) is None
+    for wrong, message in (
+        ({"table": path, "ranges": held}, "more than one provider"),
+        ({"ranges": [{"min": 0}]}, "range 0 has no value"),
+        ({"service": {"url": "https://host/x", "key": "sesame"}}, "keys url, key"),
+    ):
+        with pytest.raises(CaxflowError, match=message):
+            slowcontrol.provider(**wrong)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from caxflow import commands, paxini, products
+from caxflow import commands, paxini, processors, products
 from caxflow.errors import CaxflowError
 from caxflow.processors import Processor
 from caxflow.targets import Run
@@ -80,6 +80,7 @@ def process(
     settings : mapping
         As `caxflow.settings.freeze` gives it.
     threads : int
+        Cores that the job has; the processor's rule tells how many events it processes at a time on them.
     workdir : path
         In it the job makes a directory of its own, which stays after a failure, with its log.
     log : path
@@ -99,13 +100,14 @@ def process(
     numbers = _event_numbers(raw_directory, settings)
     if product.exists() and not replace:
         return _adopt(product, settings, numbers)
+    at_a_time = processors.threads(processor, events=len(numbers), cores=threads)
     began = time.monotonic()
     try:
         with (
             products.job_directory(workdir, f"{settings['run']}.{processor.name}.", log) as directory,
             products.workshop(product) as workshop,
         ):
-            job = _Job(processor, raw_directory, settings, threads, directory, log, progress)
+            job = _Job(processor, raw_directory, settings, at_a_time, directory, log, progress)
             made = workshop / product.name
             facts = _make_embedded(job, made) if processor.kind == "mini" else _make_by_command(job, made)
             _check(made, numbers)

@@ -43,6 +43,7 @@ _MEMORY_MB_PER_CORE = {"mini": 1000, "command": 2000}
 _CPU_MS_PER_EVENT = {"mini": 20, "command": 125}
 _LONGEST_MINUTES = 48 * 60
 _FEW_EVENTS = 1000
+_EVENTS_WORTH_A_CORE = 100
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,9 @@ class Processor:
 
 @dataclass(frozen=True)
 class Resources:
-    """What a job reserves: `cores`, of which `threads` process events; MB; minutes."""
+    """What a job reserves: cores, MB, minutes."""
 
     cores: int
-    threads: int
     memory_mb: int
     runtime: int
 
@@ -146,6 +146,18 @@ def read_all(definitions: Mapping[str, Mapping]) -> dict[str, Processor]:
     return processors
 
 
+def threads(processor: Processor, *, events: int | None, cores: int) -> int:
+    """How many events to process at a time on so many cores.
+
+    pax: with fewer than 1000 events one, since it sometimes stalls with more; else all cores but one, which
+    reads and writes. The embedded processor: all cores that get some hundred events each.
+    """
+    if processor.kind == "mini":
+        return cores if events is None else max(1, min(cores, events // _EVENTS_WORTH_A_CORE))
+    few = events is not None and events < _FEW_EVENTS
+    return 1 if few else max(1, cores - 1)
+
+
 def resources(processor: Processor, *, events: int | None, cores: int, attempt: int = 1) -> Resources:
     """What a job should reserve.
 
@@ -161,25 +173,20 @@ def resources(processor: Processor, *, events: int | None, cores: int, attempt: 
     Returns
     -------
     Resources
-        pax runs with one thread for fewer than 1000 events (it sometimes stalls with more), else with all
-        cores but one, which reads and writes; at most 48 hours.
+        At most 48 hours.
     """
-    few = events is not None and events < _FEW_EVENTS
-    if processor.kind == "mini":
-        threads = reserved = 1 if few else cores
-    else:
-        threads = 1 if few else max(1, cores - 1)
-        reserved = min(cores, threads + 1)
+    # pax needs one more core beside its threads.
+    given = min(cores, threads(processor, events=events, cores=cores) + (processor.kind == "command"))
+    working = threads(processor, events=events, cores=given)
     if events is None:
         runtime = _LONGEST_MINUTES
     else:
         # Three times what it should take: nodes differ, and a job that is cut off is worth nothing.
-        expected = events * processor.cpu_ms_per_event / threads / 60_000
+        expected = events * processor.cpu_ms_per_event / working / 60_000
         runtime = min(_LONGEST_MINUTES, (30 + round(3 * expected)) * attempt)
     return Resources(
-        cores=reserved,
-        threads=threads,
-        memory_mb=round(processor.memory_mb_per_core * reserved * attempt),
+        cores=given,
+        memory_mb=round(processor.memory_mb_per_core * given * attempt),
         runtime=runtime,
     )
 

@@ -12,13 +12,18 @@ from caxflow import receipts
 from caxflow.errors import CaxflowError
 
 _MARK = ".part-"
+_LONG_AGO = 7 * 24 * 3600.0  # s; no job runs for so long
 
 
 @contextlib.contextmanager
 def workshop(product: Path) -> Iterator[Path]:
-    """Make a hidden folder beside the product, on its file system, that goes when the block ends."""
+    """Make a hidden folder beside the product, on its file system, that goes when the block ends.
+
+    What jobs that were killed long ago left beside the product goes, too.
+    """
     try:
         product.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(product.parent, _LONG_AGO)
         folder = Path(tempfile.mkdtemp(prefix=f".{product.name}{_MARK}", dir=product.parent))
     except OSError as error:
         raise CaxflowError(

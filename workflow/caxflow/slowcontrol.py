@@ -13,7 +13,7 @@ import socket
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -182,6 +182,46 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *_arguments):
         return None
+
+
+def provider(
+    *,
+    table: str | os.PathLike | None = None,
+    ranges: Sequence[Mapping] | None = None,
+    service: Mapping | None = None,
+) -> Ranges | Table | Service | Callable:
+    """Choose the provider that a configuration names; without one, no voltage is ever known.
+
+    Parameters
+    ----------
+    table : path, optional
+        File for `Table`.
+    ranges : sequence of mappings, optional
+        For `Ranges`.
+    service : mapping, optional
+        Keyword arguments for `Service`.
+
+    Raises
+    ------
+    CaxflowError
+        If there is more than one, or it cannot be used.
+    """
+    if sum(each is not None for each in (table, ranges, service)) > 1:
+        raise CaxflowError("slow control: more than one provider", "keep one of table, ranges and service")
+    if table is not None:
+        return Table(table)
+    if ranges is not None:
+        runranges.value_at(ranges, 0)  # reads every entry
+        return Ranges(ranges)
+    if service is not None:
+        try:
+            return Service(**service)
+        except TypeError:
+            raise CaxflowError(
+                f"slow control: the service has keys {', '.join(map(str, service))}",
+                "it takes url, user, and perhaps variable and timeout",
+            ) from None
+    return nothing
 
 
 def nothing(_name: str, _number: int, _start: datetime.datetime, _end: datetime.datetime) -> None:
