@@ -43,12 +43,9 @@ def safe_path(path: str) -> str:
     try:
         sizes = [len(to_bytes(part)) for part in parts]
     except UnicodeEncodeError:
-        sizes = [0]
-    if (
-        any(part in ("", ".", "..") or "\0" in part for part in parts)
-        or max(sizes) > 255
-        or sum(sizes) > 4000
-    ):
+        parts = [".."]
+    strange = any(part in ("", ".", "..") or "\0" in part for part in parts)
+    if strange or max(sizes) > 255 or sum(sizes) + len(sizes) > 4096:
         raise CaxflowError(
             f"file name {path!r:.200} may not be used", "names must be relative and stay inside the dataset"
         )
