@@ -325,6 +325,15 @@ def _pickled_samples(array) -> bytes:
     return array.data
 
 
+def _integers(values: list, name: str) -> "np.ndarray":
+    import numpy as np
+
+    # Plain integers only: numpy would also read texts, and round fractions, where it is told the type.
+    if not all(isinstance(value, int) and -(2**62) < value < 2**62 for value in values):
+        raise ValueError(f"the {name} of a pulse is not an integer")
+    return np.array(values, np.int64)
+
+
 def _bson_samples(data) -> bytes:
     if not isinstance(data, bytes):
         raise ValueError("the samples of a pulse are not bytes")
@@ -344,12 +353,10 @@ def _event(fields: dict, pulses: list[dict], samples_of) -> Event:
     try:
         pieces = [samples_of(pulse["raw_data"]) for pulse in pulses]
         channels, lefts, rights = (
-            np.array([pulse[name] for pulse in pulses], np.int64) for name in ("channel", "left", "right")
+            _integers([pulse[name] for pulse in pulses], name) for name in ("channel", "left", "right")
         )
     except KeyError as error:
         raise ValueError(f"a pulse has no {error.args[0]}") from None
-    except (TypeError, OverflowError) as error:
-        raise ValueError(f"a pulse is not made of numbers ({error})") from None
     # One array may be named by many pulses of a hostile file.
     if (n_bytes := sum(map(len, pieces))) > _MAX_EVENT_BYTES:
         raise ValueError(f"its samples take {n_bytes} bytes, more than any event has")

@@ -1,7 +1,7 @@
 """Is a processed file whole? A ROOT file that was cut still opens, and reports every entry.
 
-So everything is read: each branch that is numbers or lists of numbers through its type, any other (strings and
-objects, which uproot does not always understand) as decompressed baskets, whose entries must add up.
+So everything is read: each branch that is numbers or lists of numbers through its type, any other (strings
+and objects, which uproot does not always understand) as decompressed baskets, whose entries must add up.
 """
 
 import json

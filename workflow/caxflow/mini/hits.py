@@ -102,7 +102,7 @@ def find_hits(events: Sequence[Event], gains: np.ndarray) -> Hits:
     )
     # What lies outside the event belongs to none; a hit whose undershoot outweighs it tells nothing.
     n_samples = np.array([(e.stop_time - e.start_time) // e.sample_duration for e in events], np.int64)
-    return hits.take((hits.area > 0) & (hits.left >= 0) & (hits.right < n_samples[hits.event]))
+    return hits.take((hits.area > 0) & (hits.maximum >= 0) & (hits.maximum < n_samples[hits.event]))
 
 
 def ranges(start: np.ndarray, length: np.ndarray) -> np.ndarray:

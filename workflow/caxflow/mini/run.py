@@ -37,10 +37,11 @@ def process_run(
     raw_directory : path
         The raw dataset.
     output : path
-        The ROOT file; written beside itself as ``.part``, synced, then renamed. It holds a TTree ``tree``, one
-        entry an event, and the TNamed ``pax_metadata``.
+        The ROOT file; written beside itself as ``.part``, synced, then renamed. It holds a TTree ``tree``
+        with one entry an event, and the TNamed ``pax_metadata``.
     settings : mapping
-        The run's frozen settings: ``kind`` (tpc, led, muon_veto) and ``processor``, pax's overrides by section.
+        The run's frozen settings: ``kind`` (tpc, led, muon_veto) and ``processor``, pax's overrides by
+        section.
     run : Run
     cores : int
         Number of processes.
@@ -143,14 +144,14 @@ def _tally(counts: dict[str, int], columns: Columns) -> None:
 
 def _metadata(settings: Mapping, run: Run) -> dict:
     """What pax writes about itself, under its keys, and what else explains the file."""
-    processor = settings.get("processor") or {}
+    processor = dict(settings.get("processor") or {})
+    versions = processor.pop("correction_versions", {})
     return {
         "file_builder_name": f"caxflow {NAME}",
         "file_builder_version": VERSION,
         "run": str(run),
         "run_number": settings.get("number"),
-        "configuration": {name: value for name, value in processor.items() if name != "correction_versions"},
-        "correction_versions": settings.get("correction_versions")
-        or processor.get("correction_versions", {}),
+        "configuration": processor,
+        "correction_versions": settings.get("correction_versions") or versions,
         "peak_types": TYPES,
     }

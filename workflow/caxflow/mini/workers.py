@@ -1,7 +1,8 @@
 """Worker processes that keep the order of their tasks.
 
-Not `multiprocessing`'s: its spawned processes run the main script again, and Snakemake's scripts are no modules;
-forked ones inherit locks that other threads hold. These start a fresh interpreter and end when their parent does.
+Not `multiprocessing`'s: its spawned processes run the main script again, and Snakemake's scripts are no
+modules; forked ones inherit locks that other threads hold. These start a fresh interpreter each and end when
+their parent does.
 """
 
 import os

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from caxflow.errors import CaxflowError
 from caxflow.mini.analysis import EVENT_COLUMNS, INTERACTION_COLUMNS, PEAK_COLUMNS, Columns
 
 TREE = "tree"
@@ -41,7 +42,10 @@ class TreeWriter:
     def __enter__(self) -> "TreeWriter":
         import uproot
 
-        self._file = uproot.recreate(self.part, compression=uproot.ZLIB(_ZLIB_LEVEL))
+        try:
+            self._file = uproot.recreate(self.part, compression=uproot.ZLIB(_ZLIB_LEVEL))
+        except OSError as error:
+            raise self._unwritable(error) from None
         self._tree = self._file.mktree(
             TREE,
             EVENT_COLUMNS | {name: _list_type(columns) for name, columns in _LISTS.items()},
@@ -58,15 +62,29 @@ class TreeWriter:
             self._flush()
 
     def __exit__(self, kind, error, trace):
-        if kind is not None:
+        try:
+            if kind is None:
+                self._publish()
+        except OSError as failure:
+            error = failure
+        finally:
             self._file.close()
             self.part.unlink(missing_ok=True)
-            return
+        if isinstance(error, OSError):
+            raise self._unwritable(error) from None
+
+    def _publish(self) -> None:
         self._flush()
         self._file.close()
         _sync(self.part)
         self.part.rename(self.output)
         _sync(self.output.parent)
+
+    def _unwritable(self, error: OSError) -> CaxflowError:
+        return CaxflowError(
+            f"{self.output} cannot be written: {error.strerror or error}",
+            "check the disk and its permissions",
+        )
 
     def _flush(self) -> None:
         if not self._waiting:

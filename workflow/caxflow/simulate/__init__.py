@@ -73,7 +73,9 @@ def simulate_run(
     """
     if kind not in DETECTOR_OF:
         raise CaxflowError(f"{kind!r} is not a kind of run", f"the kinds are {', '.join(DETECTOR_OF)}")
-    encode = {"pickle": to_pickle, "bson": to_bson}[encoding]
+    encode = {"pickle": to_pickle, "bson": to_bson}.get(encoding)
+    if encode is None:
+        raise CaxflowError(f"{encoding!r} is not an encoding of raw events", "use pickle or bson")
     start = start_of(name)
     directory = Path(directory)
     directory.mkdir(parents=True)

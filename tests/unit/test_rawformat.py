@@ -1,0 +1,494 @@
+import copyreg
+import io
+import os
+import pickle
+import pickletools
+import struct
+import zipfile
+import zlib
+
+import bson
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from caxflow import rawformat, safepickle
+from caxflow.errors import CaxflowError
+from caxflow.rawformat import ZipName
+from caxflow.simulate import simulate_run
+
+NAME = "160315_1432"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("raw") / NAME
+    simulate_run(directory, NAME, number=7, events=6, events_per_file=4, seed=1)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def blob(run):
+    with zipfile.ZipFile(run / rawformat.zip_names(run)[0]) as archive:
+        return archive.read("0")
+
+
+class Anything:
+    """Takes the attributes of whatever a pickle makes."""
+
+
+class RealUnpickler(pickle.Unpickler):
+    """Python's own machine, as pax used it, with today's places of the old names."""
+
+    def find_class(self, module, name):
+        if module == "pax.datastructure":
+            return type(name, (Anything,), {})
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+def same(one: rawformat.Event, other: rawformat.Event):
+    assert (one.event_number, one.start_time, one.stop_time, one.n_pulses, one.dataset_name) == (
+        other.event_number,
+        other.start_time,
+        other.stop_time,
+        other.n_pulses,
+        other.dataset_name,
+    )
+    for column in ("channels", "lefts", "lengths", "samples"):
+        assert np.array_equal(getattr(one, column), getattr(other, column))
+
+
+# Names
+
+
+numbers = st.integers(0, 10**9 - 1)
+
+
+@given(first=numbers, last=numbers, number=numbers, count=st.none() | numbers)
+def test_zip_names_are_read_back(first, last, number, count):
+    name = ZipName(first, last, number, count)
+    assert ZipName.parse(str(name)) == name
+
+
+def test_zip_name_of_old_and_new_files():
+    new, old = "XENON1T-4242-000001000-000001999-000001000.zip", "XENON1T-12-000000000-000000999.zip"
+    assert ZipName.parse(new) == ZipName(1000, 1999, 4242, 1000)
+    assert ZipName.parse(old) == ZipName(0, 999, 12, None)
+    assert str(ZipName(1000, 1999, 4242, 1000)) == new
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "temp.zip",
+        "XENON1T-1-0-999.zip",
+        "../XENON1T-1-000000000-000000999.zip",
+        "XENON1T-1-000000000-000000999.zip\n",
+    ],
+)
+def test_other_names_are_refused(name):
+    with pytest.raises(CaxflowError, match="not the name of a zip"):
+        ZipName.parse(name)
+
+
+def test_zips_come_in_the_order_of_their_events(tmp_path):
+    # As text, "XENON1T-10-…" sorts after its successor's name in the old form.
+    for name in ("XENON1T-9-000002000-000002999.zip", "XENON1T-9-000000000-000001999-000002000.zip"):
+        (tmp_path / name).touch()
+    (tmp_path / "trigger_monitor_data.zip").touch()
+    assert [ZipName.parse(name).first for name in rawformat.zip_names(tmp_path)] == [0, 2000]
+
+
+def test_directory_without_zips_and_no_directory(tmp_path):
+    with pytest.raises(CaxflowError, match="no zips of events"):
+        rawformat.zip_names(tmp_path)
+    with pytest.raises(CaxflowError, match="No such file"):
+        rawformat.zip_names(tmp_path / "nowhere")
+
+
+# Genuine events
+
+
+def test_reads_what_pythons_own_unpickler_reads(blob):
+    theirs = RealUnpickler(io.BytesIO(zlib.decompress(blob))).load()
+    ours = rawformat.read_event(blob)
+    assert ours.event_number == theirs.event_number
+    assert (ours.start_time, ours.stop_time) == (theirs.start_time, theirs.stop_time)
+    assert len(theirs.pulses) == ours.n_pulses > 50
+    for pulse, real in zip(ours.pulses(), theirs.pulses, strict=True):
+        assert (pulse.channel, pulse.left, pulse.right) == (real.channel, real.left, real.right)
+        assert np.array_equal(pulse.raw_data, real.raw_data)
+
+
+def test_structured_arrays_of_an_event_are_read(blob):
+    theirs = RealUnpickler(io.BytesIO(zlib.decompress(blob))).load()
+    record = safepickle.loads(zlib.decompress(blob))
+    assert record.kind == "Event"
+    assert np.array_equal(record.fields["trigger_signals"].numpy(), theirs.trigger_signals, equal_nan=False)
+    assert record.fields["trigger_signals"].numpy().dtype == theirs.trigger_signals.dtype
+    assert record.fields["is_channel_suspicious"].numpy().dtype == bool
+
+
+def test_bson_and_pickle_hold_the_same(run, tmp_path):
+    simulate_run(tmp_path / NAME, NAME, number=7, events=6, events_per_file=4, seed=1, encoding="bson")
+    assert rawformat.encoding(tmp_path / NAME / rawformat.zip_names(run)[0]) == "bson"
+    assert rawformat.encoding(run / rawformat.zip_names(run)[0]) == "pickle"
+    for one, other in zip(rawformat.iter_run(run), rawformat.iter_run(tmp_path / NAME), strict=True):
+        same(one, other)
+
+
+def test_names_of_todays_numpy_are_read_too(blob):
+    data = zlib.decompress(blob)
+    modern = data.replace(b"cnumpy.core.multiarray\n", b"cnumpy._core.multiarray\n", 1)
+    assert modern != data
+    same(rawformat.read_event(zlib.compress(modern)), rawformat.read_event(blob))
+
+
+def test_numpys_numbers_are_read_as_numbers():
+    data = pickle.dumps([np.int64(7), np.float32(0.5), np.bool_(True)], protocol=3)
+    assert safepickle.loads(data) == [7, 0.5, True]
+
+
+def test_events_come_in_order_and_by_number(run):
+    assert [event.event_number for event in rawformat.iter_run(run)] == list(range(6))
+    first, last = rawformat.zip_names(run)
+    assert [event.event_number for event in rawformat.iter_run(run, [last])] == [4, 5]
+    assert [event.event_number for event in rawformat.iter_zip(run / first, [2, 3])] == [2, 3]
+    assert rawformat.run_event_numbers(run).tolist() == list(range(6))
+
+
+def test_reading_is_lazy(run, tmp_path):
+    names = rawformat.zip_names(run)
+    for name in names:
+        (tmp_path / name).write_bytes((run / name).read_bytes())
+    (tmp_path / names[1]).write_bytes(b"not a zip")
+    events = rawformat.iter_run(tmp_path)
+    assert [next(events).event_number for _ in range(4)] == [0, 1, 2, 3]
+    with pytest.raises(CaxflowError, match=names[1]):
+        next(events)
+
+
+# Damage
+
+
+def rewrite(path, members: dict[str, bytes]):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def test_damage_is_named_by_zip_and_event(blob, tmp_path):
+    path = tmp_path / "XENON1T-7-000000000-000000001-000000002.zip"
+    for content, reason in (
+        (blob[:-20], "cut short"),
+        (b"no zlib", "cannot be decompressed"),
+        (zlib.compress(b"neither"), "neither a pickle nor BSON"),
+        (blob, "holds event 0"),
+    ):
+        rewrite(path, {"0": blob, "1": content})
+        with pytest.raises(CaxflowError, match=rf"{path.name}, event 1: .*{reason}"):
+            list(rawformat.iter_zip(path))
+
+
+def test_flipped_bytes_of_a_stored_member_are_noticed(run, tmp_path):
+    name = rawformat.zip_names(run)[0]
+    data = bytearray((run / name).read_bytes())
+    data[2000] ^= 1
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(CaxflowError, match=f"{name}, event 0"):
+        list(rawformat.iter_zip(tmp_path / name))
+
+
+def test_members_that_are_no_events_are_refused(tmp_path):
+    path = tmp_path / "a.zip"
+    for member in ("../0", "-1", "abc", "²"):
+        rewrite(path, {member: b""})
+        with pytest.raises(CaxflowError, match="not an event's number"):
+            rawformat.event_numbers(path)
+
+
+def test_what_unpacks_to_too_much_is_refused_early(blob, monkeypatch):
+    monkeypatch.setattr(rawformat, "_MAX_EVENT_BYTES", 10_000)
+    with pytest.raises(ValueError, match="unpacks to more"):
+        rawformat.read_event(zlib.compress(bytes(10_000_000)))
+
+
+def test_one_array_in_many_pulses_is_refused(monkeypatch):
+    monkeypatch.setattr(rawformat, "_MAX_EVENT_BYTES", 1_000_000)
+    samples = bytes(200_000)
+    pulse = {"channel": 0, "left": 0, "right": 99_999, "raw_data": samples}
+    event = {"event_number": 0, "n_channels": 260, "start_time": 1, "stop_time": 2, "sample_duration": 10}
+    with pytest.raises(ValueError, match="more than any event"):
+        rawformat._event(event, [pulse] * 10, rawformat._bson_samples)
+
+
+good_event = {
+    "event_number": 3,
+    "n_channels": 260,
+    "start_time": 10**18,
+    "stop_time": 10**18 + 1000,
+    "sample_duration": 10,
+    "pulses": [{"channel": 1, "left": 5, "right": 8, "raw_data": bytes(8)}],
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"event_number": "3"}, "event_number"),
+        ({"event_number": True}, "event_number"),
+        ({"start_time": None}, "start_time"),
+        ({"stop_time": 10**18}, "lasts from"),
+        ({"sample_duration": 0}, "lasts from"),
+        ({"pulses": {}}, "list of pulses"),
+        ({"pulses": [3]}, "list of pulses"),
+        ({"pulses": [{"left": 5, "right": 8, "raw_data": bytes(8)}]}, "no channel"),
+        ({"pulses": [{"channel": 1, "left": 5, "right": 9, "raw_data": bytes(8)}]}, "contradict"),
+        ({"pulses": [{"channel": 1, "left": 5, "right": 8, "raw_data": bytes(9)}]}, "contradict"),
+        ({"pulses": [{"channel": 1, "left": 5, "right": 4, "raw_data": b""}]}, "empty"),
+        ({"pulses": [{"channel": 260, "left": 5, "right": 8, "raw_data": bytes(8)}]}, "channel"),
+        ({"pulses": [{"channel": "x", "left": 5, "right": 8, "raw_data": bytes(8)}]}, "integer"),
+        ({"pulses": [{"channel": 1, "left": 5.0, "right": 8, "raw_data": bytes(8)}]}, "left of a pulse"),
+        ({"pulses": [{"channel": 1, "left": 5, "right": 8, "raw_data": 10**9}]}, "not bytes"),
+    ],
+)
+def test_events_that_contradict_themselves_are_refused(change, reason):
+    assert rawformat.read_event(zlib.compress(bson.encode(good_event))).lengths.tolist() == [4]
+    with pytest.raises(ValueError, match=reason):
+        rawformat.read_event(zlib.compress(bson.encode(good_event | change)))
+
+
+# Hostile pickles
+
+
+def text(string: str) -> bytes:
+    return b"X" + struct.pack("<I", len(string)) + string.encode()
+
+
+def event_with(value: bytes) -> bytes:
+    """A pickle of an event one of whose attributes is what `value` makes."""
+    return b"\x80\x03cpax.datastructure\nEvent\n)\x81}" + text("pulses") + value + b"sb."
+
+
+NDARRAY = b"cnumpy\nndarray\n"
+RECONSTRUCT = b"cnumpy.core.multiarray\n_reconstruct\n"
+EMPTY_ARRAY = RECONSTRUCT + NDARRAY + b"K\x00\x85C\x01b\x87R"
+
+
+def dtype(code: str, state: bytes = b"") -> bytes:
+    return b"cnumpy\ndtype\n" + text(code) + b"\x89\x88\x87R" + state
+
+
+def dtype_state(order="<") -> bytes:
+    return b"(K\x03" + text(order) + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+
+
+class Calls:
+    def __init__(self, function, *arguments):
+        self.made = function, arguments
+
+    def __reduce__(self):
+        return self.made
+
+
+class Persistent(pickle.Pickler):
+    def persistent_id(self, obj):
+        return "an id" if obj == "foreign" else None
+
+
+def persistent(protocol: int) -> bytes:
+    stream = io.BytesIO()
+    Persistent(stream, protocol).dump(["foreign"])
+    return stream.getvalue()
+
+
+def system(protocol: int, path) -> bytes:
+    return pickle.dumps(Calls(os.system, f"touch {path}"), protocol)
+
+
+HOSTILE = {
+    "eval": pickle.dumps(Calls(eval, "1+1"), 3),
+    "eval by its old name": b"\x80\x03c__builtin__\neval\n" + text("1") + b"\x85R.",
+    "getattr": b"\x80\x03cbuiltins\ngetattr\n.",
+    "a dunder of pax": b"\x80\x03cpax.datastructure\n__loader__\n.",
+    "a path through pax": b"\x80\x03cpax.datastructure\nnp.load\n.",
+    "another module of pax": b"\x80\x03cpax.core\nProcessor\n.",
+    "numpy.load": b"\x80\x03cnumpy\nload\n" + text("/etc/passwd") + b"\x85R.",
+    "numpy.memmap": b"\x80\x03cnumpy\nmemmap\n.",
+    "numpy's runstring": b"\x80\x03cnumpy.testing\nrunstring\n.",
+    "copyreg's reconstructor": b"\x80\x03ccopyreg\n_reconstructor\n.",
+    "old style instance": b"(icaxflow\nevil\n.",
+    "old style object": b"(cos\nsystem\n" + b"o.",
+    "instance opcode in protocol 3": b"\x80\x03(ios\nsystem\n.",
+    "extension registry, one byte": b"\x80\x03\x82\x01.",
+    "extension registry, two bytes": b"\x80\x03\x83\x01\x00.",
+    "extension registry, four bytes": b"\x80\x03\x84\x01\x00\x00\x00.",
+    "persistent id, text": persistent(0),
+    "persistent id, binary": persistent(3),
+    "buffer from outside": b"\x80\x05\x97.",
+    "protocol 4": pickle.dumps({}, 4),
+    "protocol 5": pickle.dumps({}, 5),
+    "an array of 8 TB": b"\x80\x03" + NDARRAY + b"\x8a\x06\x00\x00\x00\x00\x00\x01\x85R.",
+    "an array by new": b"\x80\x03" + NDARRAY + b")\x81.",
+    "a pax object with arguments": b"\x80\x03cpax.datastructure\nEvent\nK\x01\x85\x81.",
+    "a call of a pax class": b"\x80\x03cpax.datastructure\nEvent\n)R.",
+    "a call of a string": b"\x80\x03" + text("os.system") + text("true") + b"\x85R.",
+    "a call of a list": b"\x80\x03])R.",
+    "reconstruction of something else": b"\x80\x03" + RECONSTRUCT + b"K\x00K\x00\x85C\x01b\x87R.",
+    "an array of objects": b"\x80\x03" + dtype("O8", dtype_state("|")) + b".",
+    "a list as the content of an array": b"\x80\x03"
+    + EMPTY_ARRAY
+    + b"(K\x01K\x02\x85"
+    + dtype("i2", dtype_state())
+    + b"\x89]tb.",
+    "the state of a string": b"\x80\x03" + text("x") + b"}b.",
+    "the state of a class": b"\x80\x03cpax.datastructure\nEvent\n}" + text("a") + b"K\x01sb.",
+    "slots of an object": b"\x80\x03cpax.datastructure\nEvent\n)\x81N}\x86b.",
+    "items for an object": b"\x80\x03cpax.datastructure\nEvent\n)\x81" + text("a") + b"K\x01s.",
+    "values for a dictionary": b"\x80\x03}K\x01a.",
+    "an odd number of items": b"\x80\x03}(K\x01u.",
+    "4 GB of bytes": b"\x80\x03B\xff\xff\xff\xffabc.",
+    "4 EB of bytes": b"\x80\x03\x8e\xff\xff\xff\xff\xff\xff\xff\x3f.",
+    "4 EB of text": b"\x80\x03\x8d\xff\xff\xff\xff\xff\xff\xff\x3f.",
+    "4 EB of byte array": b"\x80\x03\x96\xff\xff\xff\xff\xff\xff\xff\x3f.",
+    "an integer of 2 GB": b"\x80\x03\x8b\xff\xff\xff\x7f\x01.",
+    "an integer as text": b"\x80\x03I" + b"9" * 100 + b"\n.",
+    "broken text": b"\x80\x03X\x02\x00\x00\x00\xff\xff.",
+    "an endless global": b"\x80\x03c" + b"a" * 1000 + b"\n.",
+    "more taken than there is": b"\x80\x03..",
+    "nothing": b"\x80",
+    # Hashing this key takes 2^60 steps: tuples of a tuple, twice, sixty times.
+    "a key that takes for ever to hash": b"\x80\x03})q\x00" + b"h\x00\x86q\x00" * 60 + b"K\x01s.",
+    "a set that takes for ever to hash": b"\x80\x03()q\x00" + b"h\x00\x86q\x00" * 60 + b"\x91.",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_pickles_are_refused(name):
+    with pytest.raises(safepickle.RefusedError):
+        safepickle.loads(HOSTILE[name])
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_commands_are_not_run(protocol, tmp_path):
+    trap = tmp_path / "trap"
+    data = system(protocol, trap)
+    with pytest.raises(safepickle.RefusedError):
+        safepickle.loads(data)
+    with pytest.raises(ValueError, match=r"refused|neither"):
+        rawformat.read_event(zlib.compress(data))
+    assert not trap.exists()
+    # The trap itself works: Python's own unpickler falls into it.
+    pickle.loads(data)
+    assert trap.exists()
+
+
+def test_a_registered_extension_is_not_called_either(tmp_path):
+    trap = tmp_path / "trap"
+    copyreg.add_extension("os", "system", 77)
+    try:
+        data = b"\x80\x03\x82\x4d" + text(f"touch {trap}") + b"\x85R."
+        with pytest.raises(safepickle.RefusedError):
+            safepickle.loads(data)
+        assert not trap.exists()
+    finally:
+        copyreg.remove_extension("os", "system", 77)
+
+
+def test_refusal_names_zip_event_and_reason(tmp_path):
+    path = tmp_path / "XENON1T-7-000000000-000000000-000000001.zip"
+    rewrite(path, {"0": zlib.compress(pickle.dumps(Calls(os.system, "true"), 3))})
+    with pytest.raises(CaxflowError, match=rf"{path.name}, event 0: .*refused.*system") as caught:
+        list(rawformat.iter_zip(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_far_memo_index_costs_nothing():
+    # Python's own machine would allocate 16 GB for it.
+    assert safepickle.loads(b"\x80\x03]r\xff\xff\xff\x7f.") == []
+
+
+def test_a_dtype_whose_fields_lie_outside_it_is_refused():
+    # dtype.__setstate__ would believe it, and numpy read beyond the buffer.
+    member = b"}" + text("a") + dtype("i8", dtype_state()) + b"M\xe8\x03\x86s"
+    state = b"(K\x03" + text("|") + b"N" + text("a") + b"\x85" + member + b"K\x08K\x01K\x00tb"
+    array = EMPTY_ARRAY + b"(K\x01K\x01\x85" + dtype("V8", state) + b"\x89C\x0812345678tb"
+    with pytest.raises(safepickle.RefusedError, match="contradicts itself"):
+        safepickle.loads(b"\x80\x03" + array + b".").numpy()
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (b"N", "list of pulses"),
+        (b"]K\x01a", "list of pulses"),
+        (b"]cpax.datastructure\nPeak\n)\x81a", "list of pulses"),
+        (b"]cpax.datastructure\nPulse\n)\x81a", "no raw_data"),
+    ],
+)
+def test_objects_in_the_wrong_place_are_refused(value, reason):
+    with pytest.raises(ValueError, match=reason):
+        rawformat.read_event(zlib.compress(event_with(value)))
+
+
+def test_arrays_of_the_wrong_kind_are_refused():
+    for code, length, reason in (("f8", 1, "not int16"), ("i2", 7, "7 samples holds 8 bytes")):
+        array = EMPTY_ARRAY + b"(K\x01K%c\x85" % length + dtype(code, dtype_state()) + b"\x89C\x0812345678tb"
+        pulse = b"]cpax.datastructure\nPulse\n)\x81}" + text("raw_data") + array + b"sba"
+        with pytest.raises(ValueError, match=reason):
+            rawformat.read_event(zlib.compress(event_with(pulse)))
+
+
+def small_event() -> bytes:
+    array = EMPTY_ARRAY + b"(K\x01K\x04\x85" + dtype("i2", dtype_state()) + b"\x89C\x0812345678tb"
+    pulse = b"cpax.datastructure\nPulse\n)\x81}(" + text("raw_data") + array
+    pulse += text("left") + b"K\x05" + text("right") + b"K\x08" + text("channel") + b"K\x01ub"
+    fields = (
+        text("event_number") + b"K\x03" + text("n_channels") + b"M\x04\x01" + text("start_time") + b"K\x01"
+    )
+    fields += text("stop_time") + b"K\xff" + text("sample_duration") + b"K\x0a"
+    return (
+        b"\x80\x03cpax.datastructure\nEvent\n)\x81}(" + text("pulses") + b"]" + pulse + b"a" + fields + b"ub."
+    )
+
+
+def test_small_event_is_sound():
+    event = rawformat.read_event(zlib.compress(small_event()))
+    assert (event.event_number, event.samples.tobytes()) == (3, b"12345678")
+
+
+def test_cut_anywhere_it_is_refused():
+    data = small_event()
+    for length in range(len(data)):
+        with pytest.raises(ValueError, match=r"refused|neither"):
+            rawformat.read_event(zlib.compress(data[:length]))
+
+
+@given(st.data())
+def test_damage_anywhere_gives_an_event_or_a_refusal(data):
+    content = bytearray(small_event())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        assert isinstance(rawformat.read_event(zlib.compress(bytes(content))), rawformat.Event)
+    except ValueError:
+        pass
+
+
+def test_what_a_genuine_pickle_names_is_all_that_is_admitted(blob):
+    operations = list(pickletools.genops(zlib.decompress(blob)))
+    named = {argument for operation, argument, _ in operations if operation.name == "GLOBAL"}
+    assert named == {
+        "pax.datastructure Event",
+        "pax.datastructure Pulse",
+        "numpy.core.multiarray _reconstruct",
+        "numpy ndarray",
+        "numpy dtype",
+    }
+    assert next(argument for operation, argument, _ in operations if operation.name == "PROTO") == 3
+
+
+def test_the_reader_holds_nothing_that_can_be_called():
+    for value in safepickle._GLOBALS.values():
+        assert not callable(value)
