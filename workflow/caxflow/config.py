@@ -6,9 +6,10 @@ are in ``workflow/schemas/``. Whatever is wrong is one message that names the fi
 
 import datetime
 import difflib
+import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -175,13 +176,16 @@ def load(overrides: Mapping[str, Any], directory: str | os.PathLike | None = Non
     document = read_yaml(main)
     # A wrong key in the file is reported against the file, so it is checked before the overrides hide it.
     _check({"site": "here", **document}, "config", main)
+    _check_selection(document.get("select", {}), main)
     merged = _merge(_merge(_DEFAULTS, document), _plain(overrides))
     if "site" not in merged:
         raise CaxflowError(
             "which site this is, is not known",
             "use --profile <site>; --config and --configfile together replace what it says: add site=<site>",
         )
-    _check(merged, "config", f"{OVERRIDES} (over {main})")
+    over = f"{OVERRIDES} (over {main})"
+    _check(merged, "config", over)
+    _check_selection(merged["select"], over)
     sites = _load_sites(folder / merged["sites_dir"])
     return _settings(merged, sites, main)
 
@@ -195,10 +199,10 @@ def read_yaml(path: Path) -> dict:
         raise CaxflowError(f"{path} does not exist", "restore it from the repository, or write it") from None
     except OSError as error:
         raise CaxflowError(f"{path} cannot be read: {error.strerror}", "mend its permissions") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         where = getattr(error, "problem_mark", None)
         line = f" line {where.line + 1}" if where else ""
-        cause = getattr(error, "problem", None) or error
+        cause = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise CaxflowError(f"{path}{line}: not valid YAML: {cause}", "mend that line") from error
     if document is None:
         return {}
@@ -208,15 +212,18 @@ def read_yaml(path: Path) -> dict:
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that keeps dates as text and refuses a key given twice."""
+    """SafeLoader that keeps dates as text, and refuses a key that is given twice or is no text."""
 
     def construct_mapping(self, node, deep=False):
         seen = set()
         for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key.value!r} is given twice", key.start_mark
-                )
+            wrong = ""
+            if not key.tag.endswith((":str", ":merge")):
+                wrong = f"key {key.value!r} is not text unless it is quoted"
+            elif key.value in seen:
+                wrong = f"key {key.value!r} is given twice"
+            if wrong:
+                raise yaml.constructor.ConstructorError(None, None, wrong, key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -258,7 +265,37 @@ def _check(document: Mapping, kind: str, where: object) -> None:
     error = jsonschema.exceptions.best_match(validator.iter_errors(document))
     if error is not None:
         what, mend = _explain(error)
-        raise CaxflowError(f"{where}: {what}", mend)
+        raise CaxflowError(f"{where}: {_without_secrets(what)}", mend)
+
+
+def _check_selection(select: Mapping, where: object) -> None:
+    """Refuse times that do not exist and ranges that hold nothing; a schema sees neither."""
+    times = {}
+    for key, text in select.get("start", {}).items():
+        try:
+            times[key] = datetime.datetime.fromisoformat(text)
+        except ValueError as error:
+            raise CaxflowError(
+                f"{where}: select.start.{key}: {text!r} is not a time: {error}",
+                "write 2016-11-01 or '2016-11-01 12:00', in UTC",
+            ) from None
+    numbers = select.get("numbers", {})
+    if numbers.get("first", 0) > numbers.get("last", math.inf):
+        raise CaxflowError(
+            f"{where}: select.numbers: first {numbers['first']} is above last {numbers['last']}",
+            "swap them",
+        )
+    if len(times) == 2 and times["after"] >= times["before"]:
+        start = select["start"]
+        raise CaxflowError(
+            f"{where}: select.start: nothing is after {start['after']} and before {start['before']}",
+            "swap them",
+        )
+
+
+def _without_secrets(text: str) -> str:
+    """A message without the user and password of any URI in it."""
+    return re.sub(r"//\S*@", "//", text)
 
 
 def _explain(error: jsonschema.ValidationError) -> tuple[str, str]:
@@ -306,7 +343,9 @@ def _load_sites(folder: Path) -> dict[str, Site]:
         raise CaxflowError(
             f"{folder} does not exist", "sites_dir in config.yaml names the folder of the site files"
         )
-    return {path.stem: _load_site(path) for path in sorted(folder.glob("*.yaml"))}
+    # Names with a dot in front are what editors leave behind.
+    files = [path for path in sorted(folder.glob("*.yaml")) if not path.name.startswith(".")]
+    return {path.stem: _load_site(path) for path in files}
 
 
 def _load_site(path: Path) -> Site:
@@ -360,27 +399,46 @@ def _folder(text: str, path: Path, key: str) -> str:
         raise CaxflowError(f"{path}: {key}: {text!r} is not an absolute path", "let it begin with /")
     if ".." in full.split("/") or "\0" in full:
         raise CaxflowError(f"{path}: {key}: {text!r} goes up with '..'", "write the folder itself")
-    return os.path.normpath(full)
+    normal = os.path.normpath("/" + full.lstrip("/"))
+    if normal == "/":
+        raise CaxflowError(f"{path}: {key}: {text!r} is everything", "give it a folder of its own")
+    return normal
 
 
-def _settings(merged: Mapping, sites: Mapping[str, Site], main: Path) -> Settings:
-    known = ", ".join(sorted(sites))
-    if merged["site"] not in sites:
-        raise CaxflowError(f"site: there is no site {merged['site']!r}", f"the site files are {known}")
+def _check_sites(sites: Mapping[str, Site], folder: Path, known_processors: Collection[str]) -> None:
+    """Check what site files say of each other and of processors."""
+    hosts: dict[str, str] = {}
     for site in sites.values():
+        where, known = folder / f"{site.name}.yaml", ", ".join(sites)
         for key in ("pull_from", "push_to"):
             for other in getattr(site, key):
                 if other not in sites:
-                    where = main.parent / merged["sites_dir"] / f"{site.name}.yaml"
                     raise CaxflowError(
                         f"{where}: {key}: there is no site {other!r}", f"the site files are {known}"
                     )
-        if site.processed and site.processed.version not in merged["processors"]:
-            where = main.parent / merged["sites_dir"] / f"{site.name}.yaml"
+                if other == site.name:
+                    raise CaxflowError(f"{where}: {key}: {other!r} is the site itself", "take it out")
+        owner = hosts.setdefault(site.host, site.name)
+        if owner != site.name:
+            raise CaxflowError(
+                f"{where}: host: {site.host!r} is site {owner} already",
+                "each site needs a name of its own in the runs database",
+            )
+        if site.processed and site.processed.version not in known_processors:
             raise CaxflowError(
                 f"{where}: processed.version: there is no processor {site.processed.version!r}",
-                f"processors in {main} has {', '.join(sorted(merged['processors'])) or 'none'}",
+                f"processors in config.yaml has {', '.join(sorted(known_processors)) or 'none'}",
             )
+
+
+def _settings(merged: Mapping, sites: Mapping[str, Site], main: Path) -> Settings:
+    folder = main.parent / merged["sites_dir"]
+    if merged["site"] not in sites:
+        raise CaxflowError(
+            f"site: there is no site {merged['site']!r} in {folder}",
+            f"the site files are {', '.join(sites)}",
+        )
+    _check_sites(sites, folder, merged["processors"])
     here = sites[merged["site"]]
     if here.work_dir and Path(here.work_dir) in (HOME, *HOME.parents):
         raise CaxflowError(
@@ -388,7 +446,8 @@ def _settings(merged: Mapping, sites: Mapping[str, Site], main: Path) -> Setting
             "targets need a folder of their own, or a folder named like a profile hides it",
         )
     rundb = RunDBAddress(**merged["rundb"])
-    if re.match(r"^[^/]+//[^/@]*:[^/@]*@", rundb.uri):
+    # Up to the last @, since whoever writes a password here may not have escaped it.
+    if ":" in rundb.uri.partition("//")[2].rpartition("@")[0]:
         raise CaxflowError(
             f"{main}: rundb.uri contains a password",
             "take it out; export MONGODB_PASSWORD in the environment instead",
@@ -399,7 +458,7 @@ def _settings(merged: Mapping, sites: Mapping[str, Site], main: Path) -> Setting
         rundb=rundb,
         selection=_selection(merged),
         kinds=tuple(merged["kinds"]),
-        processors=processors.read_all(merged["processors"]),
+        processors=_processors(merged["processors"], main),
         batch_size=merged["batch_size"],
         verify=merged["verify"],
         lease=merged["lease"],
@@ -407,6 +466,13 @@ def _settings(merged: Mapping, sites: Mapping[str, Site], main: Path) -> Setting
         pause=merged["pause"],
         dry=merged["dry"],
     )
+
+
+def _processors(definitions: Mapping, main: Path) -> dict[str, processors.Processor]:
+    try:
+        return processors.read_all(definitions)
+    except CaxflowError as error:
+        raise CaxflowError(f"{main}: {error.what}", error.mend) from error
 
 
 def _selection(merged: Mapping) -> Selection:

@@ -1,0 +1,367 @@
+"""The configuration: read as meant, and refused in one line that names the file, the key and the mend."""
+
+import datetime
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from caxflow import config, plan
+from caxflow.errors import CaxflowError
+
+MAIN = {
+    "rundb": {"uri": "mongodb://reader@db.example:27017/run"},
+    "processors": {"mini_v1": {"kind": "mini"}},
+}
+SITES = {
+    "lngs": {"host": "xe1t-datamanager", "origin": True, "roots": {"raw": "/data/raw"}},
+    "midway": {
+        "host": "midway-login1",
+        "access": {"method": "stream", "host": "login.midway.example", "port": 2222, "bandwidth": 40},
+        "roots": {"raw": "/project/raw/", "processed": "/project/processed"},
+        "work_dir": "/project/caxflow",
+        "pull_from": ["lngs"],
+        "processed": {"version": "mini_v1"},
+    },
+}
+
+
+def changed(document, key, value):
+    """A copy of a nested mapping with a dotted key set, or taken out where the value is None."""
+    head, _, tail = key.partition(".")
+    copy = dict(document)
+    if tail:
+        copy[head] = changed(copy.get(head, {}), tail, value)
+    elif value is None:
+        del copy[head]
+    else:
+        copy[head] = value
+    return copy
+
+
+class Folder:
+    """A configuration folder that can be spoiled."""
+
+    def __init__(self, path):
+        self.path = path
+        (path / "sites").mkdir(parents=True)
+        self.write("config.yaml", yaml.safe_dump(MAIN))
+        for name, site in SITES.items():
+            self.write(f"sites/{name}.yaml", yaml.safe_dump(site))
+
+    def write(self, name, text):
+        (self.path / name).write_text(text, encoding="utf-8")
+
+    def set(self, name, key, value):
+        document = yaml.safe_load((self.path / name).read_text(encoding="utf-8"))
+        self.write(name, yaml.safe_dump(changed(document, key, value)))
+
+    def load(self, **overrides):
+        return config.load({"site": "midway"} | overrides, self.path)
+
+    def refused(self, **overrides):
+        with pytest.raises(CaxflowError) as caught:
+            self.load(**overrides)
+        message = str(caught.value)
+        assert "\n" not in message
+        assert caught.value.mend, message
+        assert len(message) < 500, message
+        return message
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return Folder(tmp_path / "config")
+
+
+def test_what_is_configured_is_what_is_read(folder):
+    settings = folder.load(
+        runs=["160315_1432"],
+        select={"numbers": {"first": 3, "last": 9}, "start": {"after": "2016-11-01 12:00"}},
+    )
+    assert settings.here.name == "midway"
+    assert settings.here.roots == {"raw": "/project/raw", "processed": "/project/processed"}
+    assert settings.here.access.port == 2222
+    assert settings.here.access.connections is None
+    assert settings.site("lngs").origin
+    assert not settings.here.origin
+    assert settings.selection.runs == ("160315_1432",)
+    assert (settings.selection.first, settings.selection.last) == (3, 9)
+    assert settings.selection.after == datetime.datetime(2016, 11, 1, 12)
+    assert settings.processor(settings.here).name == "mini_v1"
+    assert settings.kinds == ("raw", "processed")
+    assert settings.verify
+    assert not settings.dry
+
+
+def test_the_files_that_are_shipped_are_accepted_for_every_site():
+    sites = {path.stem for path in (config.HOME / "config/sites").glob("*.yaml")}
+    assert sites == {"lngs", "midway", "tegner", "nikhef"}
+    for site in sites:
+        assert config.load({"site": site}).here.name == site
+    for site in ("lngs", "midway", "tegner"):
+        assert set(config.load({"site": site, "sites_dir": "demo"}).sites) == {"lngs", "midway", "tegner"}
+
+
+def test_overrides_are_merged_key_by_key_and_lists_are_replaced(folder):
+    folder.set("config.yaml", "select", {"detectors": ["tpc"], "tags": ["a"]})
+    settings = folder.load(select={"tags": ["b"]}, rundb={"timeout": 3}, dry=True)
+    assert settings.selection.detectors == ("tpc",)
+    assert settings.selection.tags == ("b",)
+    assert settings.rundb.timeout == 3
+    assert settings.rundb.uri == MAIN["rundb"]["uri"]
+    assert settings.dry
+
+
+def test_dates_may_be_written_as_yaml_has_them(folder):
+    # Snakemake's loader makes dates of them, ours keeps the text.
+    day = datetime.date(2016, 11, 1)
+    assert folder.load(select={"start": {"before": day}}).selection.before == datetime.datetime(2016, 11, 1)
+    folder.write("config.yaml", yaml.safe_dump(MAIN) + "select: {start: {before: 2016-11-01}}\n")
+    assert folder.load().selection.before == datetime.datetime(2016, 11, 1)
+
+
+def test_environment_variables_in_folders(folder, monkeypatch):
+    folder.set("sites/midway.yaml", "roots.raw", "${SCRATCH_OF_TEST}/raw")
+    message = folder.refused()
+    assert "midway.yaml" in message
+    assert "SCRATCH_OF_TEST" in message
+    monkeypatch.setenv("SCRATCH_OF_TEST", "/scratch/xenon")
+    assert folder.load().here.roots["raw"] == "/scratch/xenon/raw"
+    monkeypatch.setenv("SCRATCH_OF_TEST", "relative")
+    assert "roots.raw" in folder.refused()
+    folder.set("sites/midway.yaml", "roots.raw", "${CAXFLOW_HOME}/raw")
+    monkeypatch.delenv("CAXFLOW_HOME", raising=False)
+    assert folder.load().here.roots["raw"] == f"{config.HOME}/raw"
+
+
+MAIN_WRONG = {
+    "misspelt key": ("batchsize", 3, ["batchsize", "did you mean 'batch_size'"]),
+    "unknown nested key": ("select", {"tag": ["a"]}, ["select.tag", "did you mean 'tags'"]),
+    "unknown kind": ("kinds", ["raw", "cooked"], ["kinds[1]", "cooked", "processed"]),
+    "no kind": ("kinds", [], ["kinds"]),
+    "not a number": ("batch_size", "many", ["batch_size", "many"]),
+    "out of range": ("batch_size", 0, ["batch_size", "0"]),
+    "truth as a number": ("attempts", True, ["attempts"]),
+    "no URI": ("rundb", {"database": "run"}, ["rundb.uri", "missing"]),
+    "no runs database": ("rundb", None, ["rundb", "missing"]),
+    "unquoted run": ("runs", [1603151432], ["runs[0]", "1603151432", "'160315_1432'", "quote"]),
+    "one run, no list": ("runs", "160315_1432", ["runs", "['160315_1432']"]),
+    "no run": ("runs", ["160315-1432"], ["runs[0]", "160315-1432"]),
+    "a number as name": ("runs", [7], ["runs[0]", "7"]),
+    "no such month": ("select", {"start": {"after": "2016-13-01"}}, ["select.start.after", "2016-13-01"]),
+    "no such hour": (
+        "select",
+        {"start": {"before": "2016-11-01 25:00"}},
+        ["select.start.before", "2016-11-01 25:00"],
+    ),
+    "not a time": ("select", {"start": {"after": "yesterday"}}, ["select.start.after", "yesterday"]),
+    "numbers the wrong way round": (
+        "select",
+        {"numbers": {"first": 9, "last": 3}},
+        ["select.numbers", "9", "3"],
+    ),
+    "times the wrong way round": (
+        "select",
+        {"start": {"after": "2017-01-01", "before": "2016-01-01"}},
+        ["select.start", "2017-01-01", "2016-01-01"],
+    ),
+    "wrong detector": ("select", {"detectors": ["mv"]}, ["select.detectors[0]", "mv", "muon_veto"]),
+    "wrong kind of processor": ("processors.other", {"kind": "root"}, ["processors.other.kind", "root"]),
+    "processor's unknown placeholder": (
+        "processors.pax_v6",
+        {"kind": "command", "command": "paxer {inptu} {output}"},
+        ["pax_v6", "inptu"],
+    ),
+    "processor that is a number": ("processors", {7: {"kind": "mini"}}, ["line", "7", "quoted"]),
+    "key that is no text": (7, "x", ["line 1", "7", "quoted"]),
+    "key that YAML reads as truth": (True, "x", ["line", "true", "quoted"]),
+    "password in the URI": (
+        "rundb.uri",
+        "mongodb://reader:hunter2@db.example/run",
+        ["rundb.uri", "MONGODB_PASSWORD"],
+    ),
+    "password with a slash": (
+        "rundb.uri",
+        "mongodb://reader:hun/hunter2@db.example/run",
+        ["rundb.uri", "MONGODB_PASSWORD"],
+    ),
+    "password with an at sign": (
+        "rundb.uri",
+        "mongodb://reader:h@hunter2@db.example/run",
+        ["rundb.uri", "MONGODB_PASSWORD"],
+    ),
+    "password in another scheme": ("rundb.uri", "mongo://reader:hunter2@db.example/run", ["rundb.uri"]),
+    "password where a mapping belongs": ("rundb", "mongodb://reader:hunter2@db.example/run", ["rundb"]),
+    "password under a wrong key": (
+        "rundb",
+        {"url": "mongodb://reader:hunter2@db.example/run"},
+        ["rundb.u"],
+    ),
+    "password in a list": ("rundb.uri", ["mongodb://reader:hunter2@db.example/run"], ["rundb.uri"]),
+    "unknown site": ("site", "midwai", ["site", "midwai", "config/sites", "lngs, midway"]),
+    "folder of sites missing": ("sites_dir", "elsewhere", ["config/elsewhere", "sites_dir"]),
+}
+
+
+@pytest.mark.parametrize("case", MAIN_WRONG)
+def test_what_is_wrong_in_the_main_file(folder, case):
+    key, value, expected = MAIN_WRONG[case]
+    if isinstance(key, str):
+        folder.set("config.yaml", key, value)
+    else:
+        folder.write("config.yaml", yaml.safe_dump(MAIN | {key: value}))
+    with pytest.raises(CaxflowError) as caught:
+        # The site comes from the file here, where the file has one.
+        config.load({} if key == "site" else {"site": "midway"}, folder.path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert caught.value.mend
+    assert "hunter2" not in message
+    assert str(folder.path) in message
+    for word in expected:
+        assert word in message
+
+
+OVERRIDE_KEYS = ("batchsize", "kinds", "runs", "select", "attempts")
+
+
+@pytest.mark.parametrize("case", [case for case, wrong in MAIN_WRONG.items() if wrong[0] in OVERRIDE_KEYS])
+def test_the_same_on_the_command_line_is_told_from_the_file(folder, case):
+    key, value, expected = MAIN_WRONG[case]
+    message = folder.refused(**{key: value})
+    assert "--config" in message
+    for word in expected:
+        assert word in message
+
+
+SITE_WRONG = {
+    "misspelt key": ("pull_form", ["lngs"], ["pull_form", "did you mean 'pull_from'"]),
+    "misspelt nested key": ("access.hots", "x", ["access.hots", "did you mean 'host'"]),
+    "unknown site in a list": ("pull_from", ["lngs", "nowhere"], ["pull_from", "nowhere", "lngs, midway"]),
+    "itself in a list": ("push_to", ["midway"], ["push_to", "midway", "itself"]),
+    "relative root": ("roots.raw", "project/raw", ["roots.raw", "project/raw", "/"]),
+    "root that goes up": ("roots.raw", "/project/../etc", ["roots.raw", ".."]),
+    "the root of everything": ("roots.raw", "/", ["roots.raw"]),
+    "relative work_dir": ("work_dir", "work", ["work_dir", "'work'"]),
+    "relative ssh_config": ("access.ssh_config", "ssh_config", ["access.ssh_config"]),
+    "no raw root": ("roots", {"processed": "/project/processed"}, ["roots.raw", "missing"]),
+    "no processed root": ("roots", {"raw": "/project/raw"}, ["roots.processed", "missing"]),
+    "no host": ("host", None, ["host", "missing"]),
+    "no host to reach": ("access", {"method": "stream"}, ["access.host", "missing"]),
+    "unknown method": ("access.method", "ftp", ["access.method", "ftp", "stream"]),
+    "port as text": ("access.port", "22", ["access.port", "22"]),
+    "unknown processor": ("processed.version", "pax_v9", ["processed.version", "pax_v9", "mini_v1"]),
+    "another site's name in the database": ("host", "xe1t-datamanager", ["host", "xe1t-datamanager", "lngs"]),
+}
+
+
+@pytest.mark.parametrize("case", SITE_WRONG)
+def test_what_is_wrong_in_a_site_file(folder, case):
+    key, value, expected = SITE_WRONG[case]
+    folder.set("sites/midway.yaml", key, value)
+    message = folder.refused()
+    assert str(folder.path / "sites" / "midway.yaml") in message
+    for word in expected:
+        assert word in message
+
+
+def test_the_wrong_site_file_is_named_though_another_site_runs(folder):
+    folder.set("sites/lngs.yaml", "pull_from", ["atlantis"])
+    assert str(folder.path / "sites/lngs.yaml") in folder.refused()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("host: a\n  roots: b\n", "line 2"),
+        ("host: [a\n", "line 2"),
+        ("host: a\nhost: b\n", "'host' is given twice"),
+        ("roots: {raw: /a, raw: /b}\n", "'raw' is given twice"),
+        ("- host\n- roots\n", "not a mapping"),
+        ("just text\n", "not a mapping"),
+        ("host: a\0b\n", "not valid YAML"),
+        ("? [host]\n: a\n", "not valid YAML"),
+        ("host: !!int many\n", "not valid YAML"),
+        ("host: 0x_\n", "not valid YAML"),
+        ("host: !!python/object/apply:os.getpid []\n", "not valid YAML"),
+        ("host: *nobody\n", "line 1"),
+        ("", "missing"),
+        ("# nothing\n", "missing"),
+    ],
+)
+def test_a_file_that_is_no_yaml_mapping(folder, text, expected):
+    folder.write("sites/midway.yaml", text)
+    message = folder.refused()
+    assert "midway.yaml" in message
+    assert expected in message
+
+
+def test_a_file_that_is_not_utf8(folder):
+    (folder.path / "sites/midway.yaml").write_bytes(b"host: M\xfcnchen\n")
+    assert "midway.yaml" in folder.refused()
+
+
+def test_a_missing_file_is_named(folder):
+    (folder.path / "config.yaml").unlink()
+    assert str(folder.path / "config.yaml") in folder.refused()
+
+
+def test_a_folder_in_the_place_of_a_file(folder):
+    (folder.path / "config.yaml").unlink()
+    (folder.path / "config.yaml").mkdir()
+    assert "config.yaml cannot be read" in folder.refused()
+
+
+def test_a_site_file_with_an_unusable_name(folder):
+    folder.write("sites/Mid way.yaml", yaml.safe_dump(SITES["midway"]))
+    assert "Mid way.yaml" in folder.refused()
+
+
+def test_what_an_editor_leaves_is_no_site(folder):
+    (folder.path / "sites/.#midway.yaml").symlink_to("user@host.4711")
+    folder.write("sites/midway.yaml~", "rubbish")
+    assert set(folder.load().sites) == {"lngs", "midway"}
+
+
+def test_without_a_site_it_says_how_to_name_one(folder):
+    with pytest.raises(CaxflowError, match="--profile"):
+        config.load({}, folder.path)
+
+
+def test_a_password_never_has_a_place_in_an_override(folder):
+    message = folder.refused(rundb={"uri": "mongodb://reader:hunter2@db.example/run"})
+    assert "hunter2" not in message
+
+
+@pytest.mark.parametrize("work_dir", [config.HOME, config.HOME.parent, Path("/")])
+def test_a_work_directory_that_holds_the_clone_is_refused(folder, work_dir):
+    folder.set("sites/midway.yaml", "work_dir", str(work_dir))
+    assert "work_dir" in folder.refused()
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates()
+ANYTHING = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SCALARS, inner, max_size=3),
+    max_leaves=5,
+)
+KEYS = st.sampled_from(
+    ["runs", "select", "kinds", "rundb", "processors", "lease", "sites_dir", "site", "dry", "else"]
+)
+
+
+@given(overrides=st.dictionaries(KEYS, ANYTHING, max_size=2))
+def test_whatever_comes_is_accepted_or_refused_in_one_line(tmp_path_factory, overrides):
+    path = tmp_path_factory.getbasetemp() / "any_config"
+    if not path.exists():
+        Folder(path)
+    try:
+        settings = config.load({"site": "midway"} | overrides, path)
+    except CaxflowError as error:
+        message = str(error)
+    else:
+        message = plan.policy(settings)
+    assert "\n" not in message
