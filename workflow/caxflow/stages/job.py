@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from caxflow import config, journal, receipts, sync, words
+from caxflow import config, journal, receipts, sync, underway, words
 from caxflow.config import Settings, Site
 from caxflow.errors import BadCopy, CaxflowError
 from caxflow.manifest import Manifest
@@ -54,6 +54,11 @@ class Job:
     making: bool = False
     claim: Claim | None = None
     _said: float = 0
+
+    @functools.cached_property
+    def teller(self) -> underway.Teller:
+        """Where others look how far this job is."""
+        return underway.Teller(self.work_dir, self.target)
 
     @property
     def target(self) -> Target:
@@ -108,9 +113,10 @@ class Job:
         )
 
     def report(self, progress: Progress) -> None:
-        """Renew the claim, and write a line to the log every ten seconds."""
+        """Renew the claim, tell whoever watches, and write a line to the log every ten seconds."""
         if self.claim:
             self.claim.renew()
+        self.teller.tell(progress.phase, progress.done, progress.total, progress.rate)
         if time.monotonic() - self._said > 10:
             self._said = time.monotonic()
             self.say(
@@ -176,10 +182,12 @@ def run(
         if reports:
             _end_with(job.plan.main)
         failed = _attempt(work, job)
+        job.teller.end()
         if reports:
             _tell(job)
     if failed:
-        sys.exit(f"caxflow: {failed}")
+        # A display that shows the reason, from the journal, beside what it is about says it once.
+        sys.exit(1 if underway.SHOWN in os.environ else f"caxflow: {failed}")
 
 
 def _end_with(main: Mapping[str, Any]) -> None:
