@@ -176,7 +176,7 @@ MAIN_WRONG = {
         ["pax_v6", "inptu"],
     ),
     "processor that is a number": ("processors", {7: {"kind": "mini"}}, ["line", "7", "quoted"]),
-    "key that is no text": (7, "x", ["line 1", "7", "quoted"]),
+    "key that is no text": (7, "x", ["line", "7", "quoted"]),
     "key that YAML reads as truth": (True, "x", ["line", "true", "quoted"]),
     "password in the URI": (
         "rundb.uri",
