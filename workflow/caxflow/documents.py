@@ -60,11 +60,17 @@ def run_of(document: Mapping) -> Run:
     return Run(name, detector)
 
 
-def copies(document: Mapping) -> Iterator[Copy]:
-    """All copies that a document's ``data`` speaks of; what is no entry at all is passed over."""
+def copies(document: Mapping, kind: str | None = None, host: str | None = None) -> Iterator[Copy]:
+    """All copies that a document's ``data`` speaks of, or those of a `kind` at a `host`.
+
+    What is no entry at all is passed over.
+    """
     entries = document.get("data")
     for entry in entries if isinstance(entries, list) else ():
         if not isinstance(entry, Mapping):
+            continue
+        # Before the rest is looked at: planning asks this some ten times a run.
+        if kind is not None and (entry.get("type") != kind or entry.get("host") != host):
             continue
         words = [entry.get(key) for key in ("type", "host", "status", "location")]
         if not all(isinstance(word, str) for word in words):
@@ -88,7 +94,7 @@ def find(document: Mapping, kind: str, host: str, version: str | None = None) ->
     CaxflowError
         If two entries claim to be that copy.
     """
-    found = [copy for copy in copies(document) if (copy.kind, copy.host) == (kind, host)]
+    found = list(copies(document, kind, host))
     if kind == "processed":
         found = [copy for copy in found if copy.version == version]
     if len(found) > 1:
@@ -101,9 +107,9 @@ def find(document: Mapping, kind: str, host: str, version: str | None = None) ->
 
 def inside(location: str, root: str) -> bool:
     """Whether `location` lies below `root`; an entry that points elsewhere is never followed."""
-    return posixpath.normpath(location) == location.rstrip("/") and location.startswith(
-        root.rstrip("/") + "/"
-    )
+    folder = location.rstrip("/")
+    normal = posixpath.normpath(folder) == folder and folder.isprintable()
+    return normal and folder.startswith(root.rstrip("/") + "/")
 
 
 def value(

@@ -1,0 +1,140 @@
+"""Run documents as other programs leave them: nothing in one may end the program."""
+
+import datetime
+import posixpath
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from caxflow import documents
+from caxflow.errors import CaxflowError
+from caxflow.targets import Run
+
+NOW = datetime.datetime(2016, 11, 1, 17)
+RAW = {"type": "raw", "host": "midway-login1", "status": "transferred", "location": "/raw/161101_1600"}
+
+
+def document(*entries, **keys):
+    return {"_id": 1, "name": "161101_1600", "detector": "tpc", "data": list(entries)} | keys
+
+
+def test_a_copy_is_found_by_kind_and_host():
+    found = documents.find(
+        document(RAW | {"host": "else"}, RAW | {"manifest": "xxh128:00"}), "raw", RAW["host"]
+    )
+    assert found.location == "/raw/161101_1600"
+    assert found.manifest == "xxh128:00"
+    assert documents.find(document(RAW), "processed", RAW["host"], "v6.8.0") is None
+
+
+def test_processed_files_are_told_apart_by_version():
+    entry = RAW | {"type": "processed", "pax_version": "v6.8.0"}
+    both = document(entry, entry | {"pax_version": "v6.11.2", "location": "/p/b.root"})
+    assert documents.find(both, "processed", RAW["host"], "v6.11.2").location == "/p/b.root"
+    assert documents.find(both, "processed", RAW["host"], "v7.0.0") is None
+
+
+def test_two_entries_for_one_copy_name_the_run_and_the_host():
+    with pytest.raises(CaxflowError, match="161101_1600: 2 entries for its raw copy at midway-login1 -> "):
+        documents.find(document(RAW, RAW | {"status": "error"}), "raw", "midway-login1")
+
+
+@pytest.mark.parametrize("data", [None, "x", {}, [None, 3, "x", [RAW]], [{}], [RAW | {"location": None}]])
+def test_what_is_no_entry_is_passed_over(data):
+    assert list(documents.copies(document(data=data))) == []
+    assert list(documents.copies({})) == []
+
+
+def test_surprising_details_of_an_entry_are_left_out():
+    odd = RAW | {"creation_time": [NOW, NOW + datetime.timedelta(1)], "caxflow": "x", "checksum": 5}
+    (copy,) = documents.copies(document(odd))
+    assert copy.created == NOW + datetime.timedelta(1)
+    assert copy.note == {}
+    assert copy.checksum is None
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (NOW, NOW),
+        (
+            NOW.replace(tzinfo=datetime.timezone(datetime.timedelta(hours=1))),
+            NOW - datetime.timedelta(hours=1),
+        ),
+        ([], None),
+        ([[NOW]], None),
+        ([None, NOW], NOW),
+        ("2016-11-01", None),
+        (None, None),
+        (1478016000, None),
+    ],
+)
+def test_times(found, expected):
+    assert documents.time_of(found) == expected
+
+
+@pytest.mark.parametrize(
+    ("location", "good"),
+    [
+        ("/data/raw/161101_1600", True),
+        ("/data/raw/161101_1600/", True),
+        ("/data/raw", False),
+        ("/data/raw/", False),
+        ("/data/rawer/161101_1600", False),
+        ("/data/raw/../../etc/passwd", False),
+        ("/data/raw/./161101_1600", False),
+        ("/data/raw//161101_1600", False),
+        ("data/raw/161101_1600", False),
+        ("//data/raw/161101_1600", False),
+        ("/etc/passwd", False),
+        ("", False),
+        ("/data/raw/161101_1600\n", False),
+        ("/data/raw/161101\0_1600", False),
+    ],
+)
+def test_only_what_lies_below_a_root_is_followed(location, good):
+    assert documents.inside(location, "/data/raw") == good
+    assert documents.inside(location, "/data/raw/") == good
+
+
+@given(st.text(st.sampled_from("/.ab"), max_size=20))
+def test_no_spelling_leads_out_of_a_root(tail):
+    location = "/r/a/" + tail
+    if documents.inside(location, "/r/a"):
+        assert posixpath.commonpath([posixpath.normpath(location), "/r/a"]) == "/r/a"
+
+
+@pytest.mark.parametrize(
+    ("name", "detector"),
+    [
+        ("../../etc", "tpc"),
+        (None, "tpc"),
+        (1611011600, "tpc"),
+        (["161101_1600"], "tpc"),
+        ("161101_1600", None),
+        ("161101_1600", "mv"),
+        ("161101_1600_MV", "muon_veto"),
+    ],
+)
+def test_a_document_without_a_proper_name_is_refused_by_its_id_or_name(name, detector):
+    with pytest.raises(CaxflowError) as caught:
+        documents.run_of({"_id": "id4711", "name": name, "detector": detector})
+    assert caught.value.mend
+    assert "id4711" in str(caught.value) or repr(name) in str(caught.value)
+
+
+def test_a_proper_name():
+    assert documents.run_of(document(detector="muon_veto")) == Run("161101_1600", "muon_veto")
+
+
+def test_values_of_another_type_count_as_missing():
+    odd = {"a": {"b": 3, "t": True, "s": "x"}, "l": [1]}
+    assert documents.value(odd, "a", "b", type_=int) == 3
+    assert documents.value(odd, "a", "b", type_=int, check=lambda number: number > 3) is None
+    assert documents.value(odd, "a", "t", type_=int) is None
+    assert documents.value(odd, "a", "t", type_=bool) is True
+    assert documents.value(odd, "a", "s", type_=int) is None
+    assert documents.value(odd, "a", "b", "c") is None
+    assert documents.value(odd, "l", "0") is None
+    assert documents.value({}, "a") is None
