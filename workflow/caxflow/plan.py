@@ -42,8 +42,9 @@ class Facts:
     there : dict
         By kind, by site: location, manifest, checksum of copies that can be trusted as a source.
     source : dict
-        By kind, by site that is to get a copy: the site it comes from; a site that makes its processed
-        file has it from itself.
+        By kind, by site that is to get a copy: the site it comes from.
+    coming : dict
+        By kind: sites that will have a copy once this call is through.
     skip : str or None
         Why the run is not processed.
     """
@@ -55,6 +56,7 @@ class Facts:
     size: int | None = None
     there: dict[str, dict[str, dict]] = field(default_factory=lambda: {"raw": {}, "processed": {}})
     source: dict[str, dict[str, str]] = field(default_factory=lambda: {"raw": {}, "processed": {}})
+    coming: dict[str, list[str]] = field(default_factory=lambda: {"raw": [], "processed": []})
     skip: str | None = None
 
 
@@ -137,7 +139,8 @@ def make(
     settings: Settings,
     skip_reason: Callable[[Mapping], str | None],
     now: datetime.datetime,
-) -> tuple[Plan, list[Mapping]]:
+    settle: Callable[[list[Mapping]], None] = lambda documents: None,
+) -> Plan:
     """Plan from documents: at most ``batch_size`` runs that can be acted on, the newest first.
 
     Parameters
@@ -148,12 +151,9 @@ def make(
         Tells why a document's run cannot be processed.
     now : datetime
         The server's time, naive UTC.
-
-    Returns
-    -------
-    Plan
-    list of mapping
-        Documents for which nothing remains to be done here (``_id`` and ``caxflow`` only).
+    settle : callable
+        Is given documents for which nothing remains to be done here (``_id`` and ``caxflow`` only), as they
+        are found, a thousand at a time.
     """
     plan, settled = Plan(settings.here.name), []
     newest: list[tuple[str, str, Decision]] = []
@@ -168,6 +168,9 @@ def make(
             continue
         if decision.settled:
             settled.append({"_id": document["_id"], "caxflow": document.get("caxflow")})
+            if len(settled) == 1000:
+                settle(settled)
+                settled = []
         if decision.waits:
             plan.waiting[str(run)] = "; ".join(decision.waits)
         if decision.targets:
@@ -177,10 +180,11 @@ def make(
             else:
                 heapq.heappushpop(newest, entry)
                 plan.more += 1
+    settle(settled)
     for _, _, decision in sorted(newest, key=lambda item: item[:2], reverse=True):
         plan.facts[decision.facts.run] = decision.facts
         plan.targets += decision.targets
-    return plan, settled
+    return plan
 
 
 def decide(
@@ -249,7 +253,7 @@ def source(facts: Facts, kind: str, site: Site, settings: Settings) -> str | Non
         preferred.insert(0, here)
     preferred += [other.name for other in settings.sites.values() if other.origin]
     for name in [*preferred, here, *sorted(there)]:
-        coming = name == here and here in facts.source[kind]
+        coming = name == here and here in facts.coming[kind]
         if (
             name != site.name
             and (name in there or coming)
@@ -309,6 +313,7 @@ class _State:
         if copy and copy.status == documents.VERIFYING:
             # Whoever copied it reads it again.
             if copy.note.get("owner") == self.settings.here.name:
+                self.facts.coming[kind].append(site.name)
                 self.want(site, last)
             else:
                 self.decision.waits.append(f"its {kind} copy at {copy.host} is being verified")
@@ -326,6 +331,7 @@ class _State:
             self.decision.waits.append(f"{site.name} may not copy it from {origin}")
             return
         self.facts.source[kind][site.name] = origin
+        self.facts.coming[kind].append(site.name)
         self.want(site, last)
 
     def process(self) -> None:
@@ -339,10 +345,10 @@ class _State:
         if self.facts.skip:
             self.decision.waits.append(f"not processed: {self.facts.skip}")
             return
-        if here.name not in self.facts.there["raw"] and here.name not in self.facts.source["raw"]:
+        if here.name not in self.facts.there["raw"] and here.name not in self.facts.coming["raw"]:
             self.decision.waits.append(f"no verified raw copy at {here.name} to process")
             return
-        self.facts.source["processed"][here.name] = here.name
+        self.facts.coming["processed"].append(here.name)
         self.want(here, "processed.root", *(["processed.checksum"] if self.settings.verify else []))
 
     def may_retry(self, copy: Copy) -> bool:

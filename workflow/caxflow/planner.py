@@ -75,17 +75,14 @@ class Planner:
 
     def all(self) -> list[str]:
         """Targets of everything actionable at this site, by policy; says what it found."""
-        settings, here = self.settings, self.settings.here
         self.lock()
         self.catch_up()
-        policy = plan.policy(settings)
-        found = self.database.unsettled(settings.selection, here.name, policy)
-        made, settled = plan.make(found, settings, plan.skip_function(), self.database.now())
-        self.database.settle(settled, here.name, policy)
-        self.plan = made
-        wanted = [target for target in made.targets if not self._is_there(target)]
+        self.plan = look(self.database, self.settings)
+        wanted = [target for target in self.plan.targets if not self._is_there(target)]
+        if len(wanted) < len(self.plan.targets):
+            self.catch_up()
         self._freeze()
-        say(*summary(made, wanted, settings))
+        say(*summary(self.plan, wanted, self.settings))
         return wanted
 
     def facts(self, run: str) -> Facts:
@@ -113,7 +110,7 @@ class Planner:
             found = plan.source(facts, kind, self.settings.site(site), self.settings)
             if found is None:
                 raise CaxflowError(
-                    f"no site has a good {kind} copy of {run}",
+                    f"no site has a good {kind} copy of {run} for {site}",
                     f"ask the runs database why: caxflow why {run}",
                 )
             facts.source[kind][site] = found
@@ -176,6 +173,19 @@ class Planner:
         return True
 
 
+def look(database: RunsDB, settings: Settings) -> Plan:
+    """Look at every run that is not settled here, and mark those that are now."""
+    here, policy = settings.here.name, plan.policy(settings)
+    found = database.unsettled(settings.selection, here, policy)
+    return plan.make(
+        found,
+        settings,
+        plan.skip_function(),
+        database.now(),
+        lambda settled: database.settle(settled, here, policy),
+    )
+
+
 def summary(made: Plan, wanted: list[str], settings: Settings) -> Iterator[str]:
     """The plan in a few lines."""
     here, runs = settings.here.name, {str(targets.parse(target).run) for target in wanted}
@@ -185,9 +195,8 @@ def summary(made: Plan, wanted: list[str], settings: Settings) -> Iterator[str]:
         jobs = Counter(
             (kind, site)
             for facts in made.facts.values()
-            for kind, sources in facts.source.items()
-            for site, source in sources.items()
-            if site != source
+            for kind in facts.source
+            for site in facts.source[kind]
         )
         size = sum(facts.size or 0 for facts in made.facts.values() if facts.source["raw"])
         copies = [

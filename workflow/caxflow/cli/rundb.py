@@ -2,6 +2,7 @@
 
 import argparse
 
+from caxflow import planner
 from caxflow.cli import site
 from caxflow.rundb import RunsDB
 
@@ -13,8 +14,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     init = actions.add_parser(
         "init",
         help="make the indexes that planning needs",
-        description="Makes the indexes that planning and claims need: once for the database, once for each "
-        "site. Repeating it changes nothing.",
+        description="Makes the indexes that planning and claims need, for the database and for each "
+        "site, and marks the runs for which nothing remains to be done here, so that planning need not look "
+        "at them again. Repeating it changes nothing.",
     )
     site.add_options(init)
     init.set_defaults(run=_init)
@@ -24,5 +26,8 @@ def _init(arguments: argparse.Namespace) -> int:
     settings = site.settings(arguments)
     with RunsDB(settings.rundb, dry=settings.dry) as database:
         names = [*database.init(), *(database.init_site(name) for name in sorted(settings.sites))]
-    print(f"indexes of {settings.rundb.database}.{settings.rundb.collection}: {', '.join(names)}")
+        collection = f"{settings.rundb.database}.{settings.rundb.collection}"
+        print(f"indexes of {collection}: {', '.join(names)}")
+        made = planner.look(database, settings)
+    print(*planner.summary(made, made.targets, settings), sep="\n")
     return 0

@@ -1,0 +1,350 @@
+"""Planning as the experiment grows: many runs in the database, few of them actionable.
+
+``python benchmarks/scale.py --documents 100000 --actionable 200 --json`` prints ``plan_s`` (wall time of
+``snakemake -n all``, from the command to its end), ``peak_mb`` (its largest resident memory), ``query_s``
+(asking the database and deciding, inside it) and ``server_s`` (the database's share: the same queries, their
+documents thrown away). ``--curves DIR`` measures 1k, 10k, 100k and what else ``--sizes`` names, beside the
+two peers, and draws them.
+
+The peers, on the same documents:
+
+* ``plain``: a Snakemake workflow that names every run as a target, as a workflow without a planner would;
+* ``loop``: one query for the list of runs, then one query for each run, and that for each of 14 tasks, as cax
+  does every minute. Timed on at most 2000 runs and multiplied, since its cost a run does not change.
+
+Without ``CAXFLOW_TEST_MONGODB`` the database is SecantusDB, whose share stands in ``server_s``.
+"""
+
+import argparse
+import contextlib
+import datetime
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pymongo
+import yaml
+
+HOME = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(HOME / "workflow"))
+
+from caxflow import config, plan  # noqa: E402
+from caxflow.demo.database import DatabaseServer  # noqa: E402
+from caxflow.rundb import RunsDB  # noqa: E402
+
+TASKS = 14  # that cax 5.2 starts with
+FIRST = datetime.datetime(2015, 1, 1)
+RAW, PROCESSED = {"lngs": "/data/lngs/raw", "midway": "/data/midway/raw"}, "/data/midway/processed"
+
+
+def documents(count: int, actionable: int) -> Iterator[dict]:
+    """Run documents with four entries each; the newest `actionable` have no copy at midway yet."""
+    gains = [2.0e6 + 1000 * channel for channel in range(260)]
+    for index in range(count):
+        start = FIRST + datetime.timedelta(minutes=index)
+        name = f"{start:%y%m%d_%H%M}"
+        end = start + datetime.timedelta(minutes=1)
+        yield {
+            "name": name,
+            "number": index,
+            "detector": "tpc",
+            "user": "daq",
+            "start": start,
+            "end": end,
+            "source": {"type": ("none", "Rn220", "Kr83m")[index % 3]},
+            "tags": [{"name": "_sciencerun0", "user": "daq", "date": end}],
+            "reader": {"self_trigger": True, "ini": {"name": "background_stable", "write_mode": 2}},
+            "trigger": {"events_built": 31877, "status": "deleted", "ended": True},
+            "processor": {
+                "DEFAULT": {
+                    "gains": gains,
+                    "drift_velocity_liquid": 1.44e-4,
+                    "electron_lifetime_liquid": 452000.0,
+                },
+                "correction_versions": {"AddGains": "5.0"},
+            },
+            "raw_size_byte": 41_234_567_890,
+            "data": list(entries(name, end, done=index < count - actionable)),
+        }
+
+
+def entries(name: str, end: datetime.datetime, done: bool) -> Iterator[dict]:
+    """Four entries: of a run that is `done`, those that settle it at midway."""
+    made = {"status": "transferred", "creation_time": end}
+    untriggered = {"location": "mongodb://eb0:27017/untriggered", "collection": name}
+    yield {"type": "untriggered", "host": "reader", **made, **untriggered}
+    raw = {"type": "raw", **made, "checksum": "c" * 128, "manifest": f"xxh128:{'0' * 32}"}
+    yield {**raw, "host": "xe1t-datamanager", "location": f"{RAW['lngs']}/{name}"}
+    processed = {"type": "processed", **made, "checksum": "c" * 128, "pax_version": "v1", "size": 10**9}
+    if done:
+        yield {**raw, "host": "midway-login1", "location": f"{RAW['midway']}/{name}"}
+        file = f"{PROCESSED}/pax_v1/{name}.root"
+        yield {**processed, "host": "midway-login1", "location": file}
+    else:
+        yield {"type": "raw", "host": "rucio-catalogue", **made, "location": f"x1t_SR000_{name}_tpc:raw"}
+        yield {**processed, "host": "osg", "location": f"/stash/{name}.root"}
+
+
+@contextlib.contextmanager
+def experiment(count: int, actionable: int) -> Iterator[tuple[Path, config.Settings]]:
+    """A profile's folder and its configuration, with the documents in a database of this benchmark's own."""
+    with tempfile.TemporaryDirectory(prefix="scale-", dir=os.environ.get("TMPDIR")) as folder:
+        home = Path(folder)
+        with contextlib.ExitStack() as running:
+            uri = os.environ.get("CAXFLOW_TEST_MONGODB")
+            if not uri:
+                uri = running.enter_context(DatabaseServer(home / "rundb", durable=False)).uri
+            name = f"scale_{uuid.uuid4().hex[:8]}"
+            overrides = write_profile(home, uri, name)
+            settings = config.load(overrides)
+            client = running.enter_context(pymongo.MongoClient(uri))
+            running.callback(client.drop_database, name)
+            fill(client[name].runs_new, count, actionable)
+            yield home, settings
+
+
+def write_profile(home: Path, uri: str, database: str) -> dict:
+    """Site files and a profile for them; returns what it says about the configuration."""
+    sites = home / "sites"
+    sites.mkdir()
+    lngs = {"host": "xe1t-datamanager", "origin": True, "roots": {"raw": RAW["lngs"]}}
+    midway = {
+        "host": "midway-login1",
+        "roots": {"raw": RAW["midway"], "processed": PROCESSED},
+        "work_dir": str(home / "work"),
+        "pull_from": ["lngs"],
+        "processed": {"version": "bench", "make": True},
+    }
+    for name, site in {"lngs": lngs, "midway": midway}.items():
+        (sites / f"{name}.yaml").write_text(yaml.safe_dump(site))
+    overrides = {
+        "site": "midway",
+        "sites_dir": str(sites),
+        "rundb": {"uri": uri, "database": database},
+        "processors": {"bench": {"kind": "mini", "pax_version": "v1"}},
+    }
+    (home / "caxflow.yaml").write_text(yaml.safe_dump(overrides))
+    profile = yaml.safe_load((HOME / "profiles" / "demo" / "config.yaml").read_text())
+    profile |= {"configfile": str(home / "caxflow.yaml"), "cores": 2}
+    (home / "config.yaml").write_text(yaml.safe_dump(profile))
+    return overrides
+
+
+def fill(runs: pymongo.collection.Collection, count: int, actionable: int) -> None:
+    """Insert the documents, a thousand at a time."""
+    batch = []
+    for document in documents(count, actionable):
+        batch.append(document)
+        if len(batch) == 1000:
+            runs.insert_many(batch, ordered=False)
+            batch = []
+    if batch:
+        runs.insert_many(batch, ordered=False)
+
+
+def measure(count: int, actionable: int) -> dict:
+    """What one planning costs with `count` documents, after the first pass, and what the first pass cost."""
+    with experiment(count, actionable) as (home, settings):
+        began = time.perf_counter()
+        caxflow(home, "rundb", "init")
+        init_s = time.perf_counter() - began
+        plan_s, peak_mb, printed = preview(home)
+        expected = f"{actionable:,} run"
+        if actionable and expected not in printed:
+            sys.exit(f"the preview does not speak of {expected}:\n{printed[-2000:]}")
+        query_s, server_s = ask(settings)
+        return {
+            "documents": count,
+            "actionable": actionable,
+            "plan_s": round(plan_s, 2),
+            "peak_mb": round(peak_mb),
+            "query_s": round(query_s, 3),
+            "server_s": round(server_s, 3),
+            "init_s": round(init_s, 1),
+            "loop_s": round(loop(settings, count), 1),
+        }
+
+
+def environment() -> dict[str, str]:
+    """Environment in which this clone's caxflow is the one that runs."""
+    path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
+    return os.environ | {"PATH": path, "PYTHONPATH": str(HOME / "workflow")}
+
+
+def caxflow(home: Path, *words: str) -> None:
+    """Run the command line ``caxflow`` for the profile in `home`."""
+    command = [sys.executable, "-c", "import sys, caxflow.cli; sys.exit(caxflow.cli.main())"]
+    subprocess.run([*command, *words, "--profile", str(home)], env=environment(), check=True)
+
+
+def preview(home: Path) -> tuple[float, float, str]:
+    """Wall seconds, peak MB and the words of ``snakemake -n all``."""
+    return timed(["snakemake", "--profile", str(home), "-n", "all"], HOME)
+
+
+def timed(command: list[str], folder: Path) -> tuple[float, float, str]:
+    """Wall seconds, peak MB and the output of a command that must succeed."""
+    with tempfile.TemporaryFile("w+") as output:
+        began = time.perf_counter()
+        process = subprocess.Popen(command, cwd=folder, env=environment(), stdout=output, stderr=output)
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        printed = output.read()
+    if process.returncode:
+        sys.exit(f"{' '.join(command)} ended with {process.returncode}:\n{printed[-2000:]}")
+    return wall, usage.ru_maxrss / 1000, printed
+
+
+def ask(settings: config.Settings) -> tuple[float, float]:
+    """Seconds to ask and decide, and of those the server's (and the wire's)."""
+    policy = plan.policy(settings)
+    with RunsDB(settings.rundb, dry=True) as database:
+        database.now()
+        began = time.perf_counter()
+        found = database.unsettled(settings.selection, settings.here.name, policy)
+        plan.make(found, settings, plan.skip_function(), database.now())
+        query_s = time.perf_counter() - began
+        began = time.perf_counter()
+        for _ in database.unsettled(settings.selection, settings.here.name, policy):
+            pass
+        return query_s, time.perf_counter() - began
+
+
+def loop(settings: config.Settings, count: int, most: int = 2000) -> float:
+    """Seconds for the peer that asks once for each run and task."""
+    with RunsDB(settings.rundb, dry=True) as database:
+        began = time.perf_counter()
+        known = [found["_id"] for found in database.runs.find({}, {"_id": 1})]
+        listing = time.perf_counter() - began
+        began = time.perf_counter()
+        for each in known[:most]:
+            document = database.runs.find_one({"_id": each})
+            _ = [entry for entry in document["data"] if entry["host"] == "midway-login1"]
+        return TASKS * (listing + (time.perf_counter() - began) * count / min(count, most))
+
+
+PLAIN = """
+RUNS = [line.strip() for line in open("runs.txt")]
+
+rule all:
+    input:
+        expand("midway/{run}.processed.root", run=RUNS),
+
+rule copy:
+    output: "midway/{run}.raw.done"
+    shell: "touch {output}"
+
+rule verify:
+    input: "midway/{run}.raw.done"
+    output: "midway/{run}.checksum"
+    shell: "touch {output}"
+
+rule process:
+    input: "midway/{run}.checksum"
+    output: "midway/{run}.processed.root"
+    shell: "touch {output}"
+"""
+
+
+def plain(count: int, actionable: int) -> dict:
+    """What Snakemake itself costs when every run is a target; the older ones are done already."""
+    with tempfile.TemporaryDirectory(prefix="plain-") as folder:
+        home = Path(folder)
+        (home / "midway").mkdir()
+        (home / "Snakefile").write_text(PLAIN)
+        names = [f"{FIRST + datetime.timedelta(minutes=index):%y%m%d_%H%M}" for index in range(count)]
+        (home / "runs.txt").write_text("\n".join(names))
+        for stage in ("raw.done", "checksum", "processed.root"):
+            for name in names[: count - actionable]:
+                (home / "midway" / f"{name}.{stage}").touch()
+        command = ["snakemake", "-n", "--quiet", "all", "--cores", "1", "--rerun-triggers", "mtime", "all"]
+        wall, peak, _ = timed(command, home)
+    return {"plain_s": round(wall, 2), "plain_mb": round(peak)}
+
+
+def main() -> int:
+    """Measure what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--documents", type=int, default=100_000, metavar="N")
+    parser.add_argument("--actionable", type=int, default=200, metavar="K")
+    parser.add_argument("--json", action="store_true", help="one line of JSON")
+    parser.add_argument("--sizes", type=int, nargs="*", default=[1_000, 10_000, 100_000], metavar="N")
+    parser.add_argument("--plain-up-to", type=int, default=10_000, metavar="N")
+    parser.add_argument("--curves", type=Path, metavar="DIR", help="measure all --sizes, write scale.svg")
+    arguments = parser.parse_args()
+    if not arguments.curves:
+        measured = measure(arguments.documents, arguments.actionable)
+        print(json.dumps(measured) if arguments.json else table([measured]))
+        return 0
+    rows = []
+    for size in arguments.sizes:
+        rows.append(measure(size, min(arguments.actionable, size)))
+        if size <= arguments.plain_up_to:
+            rows[-1] |= plain(size, min(arguments.actionable, size))
+        print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    arguments.curves.mkdir(parents=True, exist_ok=True)
+    (arguments.curves / "scale.json").write_text(json.dumps(rows, indent=1))
+    (arguments.curves / "scale.svg").write_text(curves(rows))
+    print(json.dumps(rows) if arguments.json else table(rows))
+    return 0
+
+
+def table(rows: list[dict]) -> str:
+    """The rows as a Markdown table."""
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    lines = ["| " + " | ".join(keys) + " |", "|" + "---:|" * len(keys)]
+    lines += ["| " + " | ".join(f"{row[key]:,}" if key in row else "" for key in keys) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def curves(rows: list[dict]) -> str:
+    """Draw seconds over documents, both logarithmic, as an SVG."""
+    import math
+
+    series = {
+        "plan_s": "snakemake -n all",
+        "plain_s": "every run a target",
+        "loop_s": "a query a run and task",
+    }
+    colours = dict(zip(series, ("#1b6ca8", "#c46a1b", "#8a3b8f"), strict=True))
+    points = {
+        key: [(math.log10(row["documents"]), math.log10(row[key])) for row in rows if row.get(key)]
+        for key in series
+    }
+    everything = [point for one in points.values() for point in one]
+    left, right = min(x for x, _ in everything), max(x for x, _ in everything) + 1e-9
+    low, high = math.floor(min(y for _, y in everything)), math.ceil(max(y for _, y in everything))
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return 70 + 420 * (x - left) / (right - left), 290 - 260 * (y - low) / (high - low)
+
+    parts = ['<svg xmlns="http://www.w3.org/2000/svg" width="680" height="340" font-family="sans-serif"']
+    parts.append(' font-size="12"><rect width="680" height="340" fill="white"/>')
+    for power in range(low, high + 1):
+        _, y = place(left, power)
+        parts.append(f'<path d="M70 {y:.1f}H490" stroke="#ddd"/>')
+        parts.append(f'<text x="62" y="{y + 4:.1f}" text-anchor="end">{10.0**power:g} s</text>')
+    for row in rows:
+        x, _ = place(math.log10(row["documents"]), low)
+        parts.append(f'<text x="{x:.1f}" y="310" text-anchor="middle">{row["documents"]:,}</text>')
+    parts.append('<text x="280" y="332" text-anchor="middle">run documents</text>')
+    for key, title in series.items():
+        if not points[key]:
+            continue
+        line = " ".join("{:.1f},{:.1f}".format(*place(*point)) for point in points[key])
+        x, y = place(*points[key][-1])
+        parts.append(f'<polyline points="{line}" fill="none" stroke="{colours[key]}" stroke-width="2"/>')
+        parts.append(f'<text x="{x + 8:.1f}" y="{y + 4:.1f}" fill="{colours[key]}">{title}</text>')
+    return "".join([*parts, "</svg>\n"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
