@@ -2,9 +2,9 @@
 
     python benchmarks/processing.py --events 10000 --json
 
-prints ``{"cpu_ms_per_event": ..., "events_per_s": ..., "peak_mb": ...}``: CPU of all processes, wall time with
-`--cores` processes (default: all), and the largest memory of any one process. The run is simulated first, in a
-temporary directory, and not counted.
+prints ``{"cpu_ms_per_event": ..., "events_per_s": ..., "peak_mb": ...}``: CPU of all processes, events a
+second of wall time with `--cores` processes (default: all), largest memory of any process. The run is
+simulated first, in a temporary directory, and not counted.
 """
 
 import argparse

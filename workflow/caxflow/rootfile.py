@@ -170,7 +170,8 @@ def _is_numbers(branch) -> bool:
     from uproot.interpretation.numerical import AsDtype
 
     kind = branch.interpretation
-    return isinstance(kind, AsDtype) or (isinstance(kind, AsJagged) and isinstance(kind.content, AsDtype))
+    content = kind.content if type(kind) is AsJagged else kind
+    return type(content) is AsDtype  # its subclass for objects guesses their layout, sometimes wrongly
 
 
 def _step(branch, entries: int) -> int:
