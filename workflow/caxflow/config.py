@@ -9,7 +9,7 @@ import difflib
 import math
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from typing import Any
 import jsonschema
 import yaml
 
-from caxflow import processors, targets
+from caxflow import permissions, processors, retention, targets
 from caxflow.errors import CaxflowError
+from caxflow.permissions import Wanted
 
 HOME = Path(__file__).resolve().parents[2]
 SCHEMAS = Path(__file__).resolve().parents[1] / "schemas"
@@ -30,6 +31,8 @@ _DEFAULTS = {
     "select": {},
     "kinds": ["raw", "processed"],
     "processors": {},
+    "masters": [],
+    "scrub": {},
     "batch_size": 200,
     "verify": True,
     "lease": 30,
@@ -77,6 +80,7 @@ class Site:
     pull_from: tuple[str, ...] = ()
     push_to: tuple[str, ...] = ()
     processed: Processed | None = None
+    permissions: Mapping[str, Wanted] = field(default_factory=dict)
 
     def raw_path(self, run: targets.Run) -> str:
         """Where this site keeps the raw dataset of `run`."""
@@ -110,7 +114,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Settings:
-    """The whole configuration; `lease` and `pause` in minutes."""
+    """The whole configuration; `lease` and `pause` in minutes, `masters` whose copies are right first."""
 
     here: Site
     sites: Mapping[str, Site]
@@ -118,6 +122,9 @@ class Settings:
     selection: Selection
     kinds: tuple[str, ...]
     processors: Mapping[str, processors.Processor]
+    masters: tuple[str, ...]
+    purge: retention.Purge | None
+    scrub: retention.Scrub
     batch_size: int
     verify: bool
     lease: float
@@ -377,6 +384,10 @@ def _load_site(path: Path) -> Site:
         pull_from=tuple(document.get("pull_from", ())),
         push_to=tuple(document.get("push_to", ())),
         processed=processed,
+        permissions={
+            kind: permissions.read(keys, f"{path}: permissions.{kind}")
+            for kind, keys in document.get("permissions", {}).items()
+        },
     )
 
 
@@ -459,6 +470,9 @@ def _settings(merged: Mapping, sites: Mapping[str, Site], main: Path) -> Setting
         selection=_selection(merged),
         kinds=tuple(merged["kinds"]),
         processors=_processors(merged["processors"], main),
+        masters=_masters(merged["masters"], sites),
+        purge=retention.read_purge(merged["purge"]) if merged.get("purge") else None,
+        scrub=retention.read_scrub(merged["scrub"]),
         batch_size=merged["batch_size"],
         verify=merged["verify"],
         lease=merged["lease"],
@@ -466,6 +480,17 @@ def _settings(merged: Mapping, sites: Mapping[str, Site], main: Path) -> Setting
         pause=merged["pause"],
         dry=merged["dry"],
     )
+
+
+def _masters(named: Sequence[str], sites: Mapping[str, Site]) -> tuple[str, ...]:
+    """Sites in the order in which their copies are right: those named, where data are born, the others."""
+    for name in named:
+        if name not in sites:
+            raise CaxflowError(
+                f"masters: there is no site {name!r}", f"the site files are {', '.join(sites)}"
+            )
+    born = [site.name for site in sites.values() if site.origin]
+    return tuple(dict.fromkeys([*named, *born, *sites]))
 
 
 def _processors(definitions: Mapping, main: Path) -> dict[str, processors.Processor]:
