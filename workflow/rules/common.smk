@@ -24,6 +24,9 @@ def copy_in_rundb(wildcards):
 
 @planner.one_line()
 def source_of_raw(wildcards):
+    """Receipt of the copy at the source; a file nothing makes where there is a copy to take note of."""
+    if wildcards.site in PLANNER.facts(wildcards.run).there["raw"]:
+        return f"{wildcards.site}/{wildcards.run}.raw.known"
     return f"{PLANNER.source('raw', wildcards.run, wildcards.site)}/{wildcards.run}.raw.done"
 
 

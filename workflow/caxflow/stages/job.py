@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from caxflow import config, journal, receipts, sync, underway, words
+from caxflow import config, journal, reach, receipts, sync, underway, words
 from caxflow.config import Settings, Site
 from caxflow.errors import BadCopy, CaxflowError
 from caxflow.manifest import Manifest
@@ -84,22 +84,7 @@ class Job:
 
     def place(self, site: Site) -> Place:
         """How to reach a site from here."""
-        if site.name == self.settings.here.name or site.access.method == "local":
-            return Place(site=site.name, method="local")
-        access = site.access
-        return Place(
-            site=site.name,
-            method=access.method,
-            host=access.host,
-            port=access.port,
-            user=access.user,
-            jump=access.jump,
-            ssh_config=access.ssh_config,
-            python=access.python,
-            connections=access.connections,
-            bandwidth=int(access.bandwidth * 1e6) if access.bandwidth else None,
-            timeout=access.timeout,
-        )
+        return reach.place(self.settings, site)
 
     def receipt(self, site: Site, stage: str) -> dict:
         """A receipt that this stage builds upon."""
@@ -111,6 +96,7 @@ class Job:
         self.claim = self.database.claim(
             self.run, key, location, self.settings.here.name, self.settings.lease
         )
+        self.making = True
 
     def report(self, progress: Progress) -> None:
         """Renew the claim, tell whoever watches, and write a line to the log every ten seconds."""

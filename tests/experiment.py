@@ -1,0 +1,140 @@
+"""A small experiment for system tests: SSH sites, a runs database, and the command that users type."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from caxflow.simulate import run_document, simulate_run
+from caxflow.targets import SUFFIXES
+
+ROOT = Path(__file__).resolve().parents[1]
+HOSTS = {
+    "lngs": "xe1t-datamanager",
+    "midway": "midway-login1",
+    "tegner": "tegner-login-1",
+    "control": "control",
+}
+
+
+class Experiment:
+    """Three sites, lngs, midway and tegner, and one without data, control, from which others are relayed.
+
+    Parameters
+    ----------
+    folder : Path
+        Configuration and work directories.
+    sites : SshSites
+    uri, name : str
+        Of the database.
+    """
+
+    def __init__(self, folder: Path, sites, uri: str, name: str):
+        self.folder, self.sites, self.uri, self.name = folder, sites, uri, name
+        for site in ("lngs", "midway", "tegner"):
+            for kind in ("raw", "processed"):
+                (sites[site].root / kind).mkdir(exist_ok=True)
+        self.site("lngs", origin=True, roots=["raw"])
+        self.site(
+            "midway", pull_from=["lngs"], push_to=["tegner"], processed={"version": "mini_v1", "cores": 1}
+        )
+        self.site("tegner", pull_from=["midway", "lngs"], processed={"version": "mini_v1", "make": False})
+        self.write(
+            "sites/control.yaml", {"host": "control", "roots": {"raw": "/nowhere"}, **self._work("control")}
+        )
+
+    def site(self, name: str, *, roots=("raw", "processed"), method: str = "stream", **keys) -> None:
+        """Write a site's file."""
+        access = {"method": method, "host": name, "ssh_config": str(self.sites.ssh_config), "timeout": 10}
+        folders = {kind: str(self.sites[name].root / kind) for kind in roots}
+        document = {"host": HOSTS[name], "access": access, "roots": folders}
+        self.write(f"sites/{name}.yaml", document | self._work(name) | keys)
+
+    def _work(self, name: str) -> dict:
+        return {"work_dir": str(self.folder / "work" / name)}
+
+    def write(self, path: str, document: dict) -> Path:
+        """Write a YAML file below the folder."""
+        file = self.folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(yaml.safe_dump(document))
+        return file
+
+    def work(self, target: str = "", site: str = "midway") -> Path:
+        """A path in a site's work directory."""
+        return self.folder / "work" / site / target
+
+    def raw(self, site: str, run: str = "160315_1432") -> Path:
+        """Where a site keeps a raw dataset."""
+        return self.sites[site].root / "raw" / run
+
+    def add_run(
+        self, runs, name="160315_1432", *, kind="tpc", events=8, events_per_file=4, **document
+    ) -> str:
+        """Simulate a run at lngs and have the database (collection `runs`) know it; the run's name."""
+        detector = "muon_veto" if kind == "muon_veto" else "tpc"
+        run = name + SUFFIXES[detector]
+        number = int(name[-4:])
+        raw = self.raw("lngs", run)
+        simulate_run(
+            raw, name, kind=kind, number=number, events=events, events_per_file=events_per_file, seed=number
+        )
+        made = run_document(
+            name,
+            kind=kind,
+            number=number,
+            events=events,
+            events_per_file=events_per_file,
+            locations={HOSTS["lngs"]: str(raw)},
+        )
+        runs.insert_one(made | document)
+        return run
+
+    def command(self, *words: str, site: str = "midway", **config) -> list[str]:
+        """The command line, as a profile would complete it."""
+        rundb = {"uri": self.uri, "database": self.name, "timeout": 3}
+        settings = {
+            "site": site,
+            "sites_dir": str(self.folder / "sites"),
+            "rundb": rundb,
+            "pause": 0,
+        } | config
+        file = self.write(f"{site}.config.yaml", settings)
+        options = ["--cores", "2", "--configfile", str(file), "--rerun-triggers", "mtime", "--keep-going"]
+        options += ["--rerun-incomplete", "--nolock", "--drop-metadata", "--quiet", "host", "reason"]
+        return [sys.executable, "-m", "snakemake", *options, "--", *words] if words else []
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """The environment of the command; nothing of the user's."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return os.environ | {"PATH": path, "XDG_CONFIG_HOME": str(self.folder / "xdg")} | more
+
+    def start(self, *words: str, site: str = "midway", **config) -> subprocess.Popen:
+        """Start snakemake; its output goes to one stream."""
+        return subprocess.Popen(
+            self.command(*words, site=site, **config),
+            cwd=ROOT,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def snakemake(self, *words: str, site: str = "midway", **config) -> tuple[int, str]:
+        """Run snakemake to its end; the exit code and all it said."""
+        process = self.start(*words, site=site, **config)
+        said, _ = process.communicate(timeout=300)
+        assert "Traceback" not in said, said
+        return process.returncode, said
+
+
+def entry(runs, kind: str, host: str, name: str = "160315_1432", detector: str = "tpc") -> dict | None:
+    """The entry of a run's document for a copy."""
+    document = runs.find_one({"name": name, "detector": detector})
+    found = [each for each in document["data"] if (each["type"], each["host"]) == (kind, HOSTS[host])]
+    assert len(found) <= 1, found
+    return found[0] if found else None
