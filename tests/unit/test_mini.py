@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 import zipfile
 import zlib
 from pathlib import Path
@@ -505,6 +506,39 @@ def test_a_killed_worker_is_an_error_and_no_hang():
     tasks = [(f"__import__('os').kill(__import__('os').getpid(), {int(signal.SIGKILL)})",)]
     with pytest.raises(CaxflowError, match="worker process was killed by signal 9"):
         list(workers.ordered_map(eval, tasks, 2))
+
+
+def is_running(pid: int) -> bool:
+    try:
+        # Empty for a process that has ended and that nobody has asked about.
+        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
+    except OSError:
+        return False
+
+
+def test_workers_end_when_their_parent_is_killed():
+    script = f"""
+        import sys, time, os
+        sys.path.insert(0, {str(Path(workers.__file__).parents[2])!r})
+        from caxflow.mini.workers import ordered_map
+        def tasks():
+            yield from [("__import__('os').getpid()",)] * 8
+            while True:
+                yield ("__import__('time').sleep(0.2)",)
+        results = ordered_map(eval, tasks(), 2)
+        print(*{{next(results) for _ in range(8)}}, flush=True)
+        for _ in results:
+            pass
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        pids = [int(pid) for pid in parent.stdout.readline().split()]
+        parent.kill()
+    assert pids
+    deadline = time.monotonic() + 60
+    while any(map(is_running, pids)):
+        assert time.monotonic() < deadline, f"workers {pids} are still there"
+        time.sleep(0.05)
 
 
 def test_a_mistake_in_a_worker_shows_its_traceback():

@@ -98,7 +98,7 @@ class Source:
         survivors = max(1, self.rng.poisson(electrons * np.exp(-drift / ELECTRON_LIFETIME)))
         width = np.sqrt(2 * _DIFFUSION * drift) / DRIFT_VELOCITY
         times = s1_time + drift + DRIFT_TIME_GATE + self.rng.normal(0, width, survivors)
-        # Half the emission's mean time, so that a zero drift time would be reconstructed as such.
+        # Light follows its electron, and an S1's its interaction: without these delays drift times are true.
         return self.s2(times - _SINGLE_ELECTRON_TIME / 2 - _GAS_DECAY + _S1_DECAY, x, y)
 
 
