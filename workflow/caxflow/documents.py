@@ -2,7 +2,7 @@
 
 The schema is cax's (one entry of ``data`` a copy). What caxflow adds stands in new keys: in an entry
 ``manifest`` (the named digest of the copy's manifest) and ``caxflow`` (claim, last error, when it was
-verified); in the document ``caxflow`` (which sites need nothing more).
+verified); in the document ``caxflow`` (which sites need nothing more, which copies were taken away).
 """
 
 import datetime
@@ -33,9 +33,12 @@ class Copy:
         Named digest of the copy's manifest, where caxflow has proven it.
     checksum : str or None
         What the entry says: a named digest, or cax's bare sha512.
+    size : int or None
+        Bytes.
     note : mapping
         The entry's ``caxflow`` key: ``owner``, ``token``, ``lease`` of a claim; ``error``, ``attempts``,
-        ``next`` of a failure; ``verified``, when the bytes were last read.
+        ``next`` of a failure; ``verified``, when the bytes were last read; ``suspect``, that they are not
+        the origin's; ``removing``, that the copy is on its way out.
     """
 
     kind: str
@@ -46,6 +49,7 @@ class Copy:
     manifest: str | None = None
     checksum: str | None = None
     created: datetime.datetime | None = None
+    size: int | None = None
     note: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -82,6 +86,7 @@ def copies(document: Mapping, kind: str | None = None, host: str | None = None) 
             manifest=_text(entry.get("manifest")),
             checksum=_text(entry.get("checksum")),
             created=time_of(entry.get("creation_time")),
+            size=value(entry, "size", type_=int),
             note=note if isinstance(note, Mapping) else {},
         )
 
@@ -92,7 +97,7 @@ def find(document: Mapping, kind: str, host: str, version: str | None = None) ->
     Raises
     ------
     CaxflowError
-        If two entries claim to be that copy.
+        If two entries claim to be that copy, or one that does has no status or location.
     """
     found = list(copies(document, kind, host))
     if kind == "processed":
@@ -102,7 +107,38 @@ def find(document: Mapping, kind: str, host: str, version: str | None = None) ->
             f"{run_of(document)}: {len(found)} entries for its {kind} copy at {host}",
             "remove the wrong one from the document's data",
         )
+    if not found and _half_written(document, kind, host, version):
+        raise CaxflowError(
+            f"{run_of(document)}: the entry for its {kind} copy at {host} has no status or location",
+            "mend it, or remove it from the document's data",
+        )
     return found[0] if found else None
+
+
+def _half_written(document: Mapping, kind: str, host: str, version: str | None) -> bool:
+    """Whether an entry speaks of that copy, though `copies` passes over it."""
+    wanted = {"type": kind, "host": host} | ({"pax_version": version} if kind == "processed" else {})
+    entries = document.get("data")
+    return any(
+        isinstance(entry, Mapping) and all(entry.get(key) == word for key, word in wanted.items())
+        for entry in (entries if isinstance(entries, list) else ())
+    )
+
+
+def gone(document: Mapping, kind: str, host: str, version: str | None = None) -> Mapping[str, Any] | None:
+    """What is known of a copy that was there and was taken away; None where there was none.
+
+    ``caxflow.gone`` of the document lists them: ``type``, ``host``, ``pax_version``; ``at``, the server's
+    time (naive UTC), before which no receipt about that copy holds any more; ``why``, ``removed`` or
+    ``suspect``; ``token`` and ``trash``, the path where it waits to be deleted.
+    """
+    listed = value(document, "caxflow", "gone", type_=list) or []
+    for each in reversed(listed):
+        if isinstance(each, Mapping) and (each.get("type"), each.get("host")) == (kind, host):
+            if kind == "processed" and each.get("pax_version") != version:
+                continue
+            return each
+    return None
 
 
 def inside(location: str, root: str) -> bool:

@@ -10,7 +10,7 @@ import datetime
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from caxflow.errors import CaxflowError
 from caxflow.targets import Run
 
 MANIFESTS = "caxflow_manifests"
+AUDIT = "caxflow_audit"
 MARK = "caxflow.settled"
 
 # What planning looks at: not the 260 gains, nor the catalogue's long lists of rules.
@@ -103,7 +104,7 @@ class RunsDB:
         with self._answers():
             self._client = pymongo.MongoClient(
                 self.address.uri,
-                **_password(self.address.uri),
+                **({"password": _password()} if _names_user(self.address.uri) else {}),
                 serverSelectionTimeoutMS=milliseconds,
                 connectTimeoutMS=milliseconds,
                 socketTimeoutMS=max(milliseconds, 60_000),
@@ -151,6 +152,8 @@ class RunsDB:
             return [
                 self.runs.create_index([("name", -1), ("detector", 1)], unique=True, name="caxflow_run"),
                 self.runs.create_index([("number", 1)], name="caxflow_number"),
+                self.runs.create_index([("data.host", 1), ("start", 1)], name="caxflow_hosts"),
+                self._database[AUDIT].create_index([("run", 1), ("at", 1)], name="caxflow_audit"),
             ]
 
     def init_site(self, site: str) -> str:
@@ -314,6 +317,49 @@ class RunsDB:
             f"{run}: its document changes faster than it can be told", "the next sync tells it"
         )
 
+    def revise(self, run: Run, change: Callable[[dict], tuple[dict, dict] | None]) -> bool:
+        """Change a document according to what it says, unless somebody else changes it meanwhile.
+
+        Parameters
+        ----------
+        change : callable
+            Is given the document as the primary has it; returns further conditions and an update, or None
+            if nothing is to be done. Called again where the document has changed in between.
+
+        Returns
+        -------
+        bool
+            Whether it was changed.
+        """
+        for _ in range(10):
+            document = self.get(run)
+            wanted = change(document)
+            if wanted is None or self.dry:
+                return False
+            revision = documents.value(document, "caxflow", "revision")
+            this = {"name": run.name, "detector": run.detector, "caxflow.revision": revision}
+            update = wanted[1] | {"$inc": {"caxflow.revision": 1}}
+            with self._answers():
+                if self.runs.update_one(this | wanted[0], update).matched_count:
+                    return True
+        raise DatabaseAway(f"{run}: its document changes faster than it can be told", "try again")
+
+    def append_audit(self, record: Mapping[str, Any]) -> None:
+        """Add to the audit, from which nothing is ever taken; the same ``_id`` twice is the same record."""
+        if not self.dry:
+            with self._answers(), contextlib.suppress(pymongo.errors.DuplicateKeyError):
+                self._database[AUDIT].insert_one(dict(record))
+
+    def audit(self, run: Run) -> list[dict]:
+        """All that is in the audit about a run, in the order of time."""
+        with self._answers():
+            return list(self._database[AUDIT].find({"run": str(run)}).sort([("at", 1), ("_id", 1)]))
+
+    def holding(self, selection: Selection, host: str) -> Iterator[dict]:
+        """Documents with any entry for `host`, as far as `selection` admits them, in no order."""
+        with self._answers():
+            yield from self.runs.find(select(selection) | {"data.host": host}, PLANNING, batch_size=1000)
+
     def fill_in(self, run: Run, key: str, value: Any) -> None:
         """Set a key of the document that is missing or null."""
         if not self.dry:
@@ -335,7 +381,9 @@ class RunsDB:
                     f"{where} refuses us: {error.details and error.details.get('errmsg')}", mend
                 ) from error
             raise DatabaseAway(f"{where} failed: {error.details and error.details.get('errmsg')}") from error
-        except (pymongo.errors.ConfigurationError, pymongo.errors.InvalidURI) as error:
+        except (pymongo.errors.ConfigurationError, ValueError) as error:
+            if _names_user(self.address.uri) and not _password():
+                raise CaxflowError(f"{where}: there is no password", "set MONGODB_PASSWORD") from error
             raise CaxflowError(f"{where}: {error}", "mend rundb.uri in config.yaml") from error
         except pymongo.errors.PyMongoError as error:
             cause = str(error).split(",")[0].split("(configured")[0].strip()
@@ -399,7 +447,9 @@ def select(selection: Selection) -> dict:
 
 def public(uri: str) -> str:
     """The URI without user and password, for messages."""
-    return re.sub(r"^([^/]+//)([^/@]*@)?", r"\1", uri).split("?")[0]
+    scheme, _, rest = uri.partition("//")
+    # Up to the last @: a password may not have been escaped.
+    return f"{scheme}//{rest.rpartition('@')[2].split('?')[0]}"
 
 
 def _range(query: dict, key: str, operator: str, bound: Any) -> None:
@@ -470,9 +520,12 @@ def _is_dead(note: Mapping) -> bool:
     return not Path(f"/proc/{pid}").exists()
 
 
-def _password(uri: str) -> dict[str, str]:
-    word = os.environ.get("MONGODB_PASSWORD") or os.environ.get("MONGO_PASSWORD")
-    return {"password": word} if word and re.match(r"^[^/]+//[^/@]+@", uri) else {}
+def _names_user(uri: str) -> bool:
+    return re.match(r"[^/]+//[^/@]+@", uri) is not None
+
+
+def _password() -> str | None:
+    return os.environ.get("MONGODB_PASSWORD") or os.environ.get("MONGO_PASSWORD") or None
 
 
 def _utc() -> datetime.datetime:
