@@ -40,6 +40,15 @@ def test_two_entries_for_one_copy_name_the_run_and_the_host():
         documents.find(document(RAW, RAW | {"status": "error"}), "raw", "midway-login1")
 
 
+def test_a_half_written_entry_is_named_where_it_matters():
+    half = {"type": "raw", "host": "midway-login1", "status": "error"}
+    assert documents.find(document(half), "raw", "lngs") is None
+    with pytest.raises(
+        CaxflowError, match=r"161101_1600.*raw copy at midway-login1 has no status or location"
+    ):
+        documents.find(document(half), "raw", "midway-login1")
+
+
 @pytest.mark.parametrize("data", [None, "x", {}, [None, 3, "x", [RAW]], [{}], [RAW | {"location": None}]])
 def test_what_is_no_entry_is_passed_over(data):
     assert list(documents.copies(document(data=data))) == []

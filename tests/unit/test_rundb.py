@@ -1,0 +1,602 @@
+"""The runs database over TCP: selection, claims, what is told, and what is said when it is away."""
+
+import datetime
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pymongo
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as effort
+from hypothesis import strategies as st
+
+from caxflow import documents
+from caxflow.config import RunDBAddress, Selection
+from caxflow.demo.database import DatabaseServer
+from caxflow.demo.server import free_port
+from caxflow.errors import CaxflowError
+from caxflow.rundb import Claim, DatabaseAway, Held, Key, RunsDB, public
+from caxflow.targets import Run
+
+WORKFLOW = Path(documents.__file__).parents[1]
+RUN = Run("161101_1600")
+HOST = "midway-login1"
+KEY = Key("raw", HOST)
+PLACE = "/raw/161101_1600"
+PAST = datetime.datetime(2016, 11, 1, 18)
+FUTURE = datetime.datetime(2116, 11, 1, 18)
+SECRET = "hunter2-of-the-test"
+
+
+def document(name="161101_1600", detector="tpc", **keys):
+    return {"name": name, "detector": detector, "number": 4242, "end": PAST, "data": []} | keys
+
+
+def entry(**keys):
+    note = keys.pop("note", None)
+    made = {"type": "raw", "host": HOST, "status": "transferring", "location": PLACE} | keys
+    return made if note is None else made | {"caxflow": note}
+
+
+def address(uri, name, timeout=10):
+    return RunDBAddress(uri, database=name, timeout=timeout)
+
+
+@pytest.fixture
+def runs(database):
+    return database.runs_new
+
+
+@pytest.fixture
+def rundb(database_uri, database):
+    with RunsDB(address(database_uri, database.name)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def away():
+    """A database where nobody listens."""
+    with RunsDB(address(f"mongodb://127.0.0.1:{free_port()}", "run", timeout=0.1)) as opened:
+        yield opened
+
+
+# Selection.
+
+TAGS = ["bad", "donotprocess", "_sciencerun0", "gas"]
+SOURCES = ["none", "Rn220", "LED"]
+DAYS = [datetime.datetime(2016, 11, day, 12) for day in (1, 2, 3, 4)]
+
+
+def corpus():
+    """Runs of every description, with keys missing here and there."""
+    for index in range(64):
+        name = f"1611{index // 16 + 1:02d}_{index % 16:02d}00"
+        found = document(name, number=index, start=DAYS[index % 4] + datetime.timedelta(seconds=index % 2))
+        if index % 5 == 0:
+            found |= {"detector": "muon_veto", "number": 0}
+        if index % 3:
+            found["tags"] = [{"name": tag} for bit, tag in enumerate(TAGS) if index >> bit & 1]
+        if index % 7:
+            found["source"] = {"type": SOURCES[index % 3]}
+        yield found
+    yield document("161105_0000") | {"number": None}
+    yield {"name": "161105_0100", "detector": "tpc"}
+
+
+def admits(selection, found):
+    """The selection, said in the plainest way."""
+    tags = {tag["name"] for tag in found.get("tags", ())}
+    number, start = found.get("number"), found.get("start")
+    conditions = [
+        not selection.runs or found["name"] in {name.removesuffix("_MV") for name in selection.runs},
+        not selection.detectors or found["detector"] in selection.detectors,
+        selection.first is None or (number is not None and number >= selection.first),
+        selection.last is None or (number is not None and number <= selection.last),
+        selection.after is None or (start is not None and start >= selection.after),
+        selection.before is None or (start is not None and start < selection.before),
+        not selection.tags or bool(tags & set(selection.tags)),
+        not tags & set(selection.without_tags),
+        not selection.sources or found.get("source", {}).get("type") in selection.sources,
+    ]
+    return all(conditions)
+
+
+def some(values):
+    return st.lists(st.sampled_from(values), unique=True, max_size=2).map(tuple)
+
+
+SELECTIONS = st.builds(
+    Selection,
+    runs=some(["161101_0000", "161101_0100", "161101_0000_MV", "161102_0300", "170101_0000"]),
+    detectors=some(["tpc", "muon_veto"]),
+    first=st.none() | st.integers(0, 70),
+    last=st.none() | st.integers(0, 70),
+    after=st.none() | st.sampled_from(DAYS),
+    before=st.none() | st.sampled_from(DAYS),
+    tags=some(TAGS),
+    without_tags=some(TAGS),
+    sources=some(SOURCES),
+)
+
+
+@effort(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(selection=SELECTIONS)
+def test_a_selection_finds_what_it_says(runs, rundb, selection):
+    if runs.estimated_document_count() == 0:
+        runs.insert_many(corpus())
+        rundb.init()
+    found = sorted((one["name"], one["detector"]) for one in rundb.unsettled(selection, "midway", "p"))
+    expected = sorted((one["name"], one["detector"]) for one in corpus() if admits(selection, one))
+    assert found == expected
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_unsettled_is_whatever_is_not_settled_under_this_policy(runs, rundb, indexed):
+    if indexed:
+        rundb.init()
+        rundb.init_site("midway")
+    states = [None, "", "a", "m", "z", "missing", "elsewhere", "nothing"]
+    for number, state in enumerate(states):
+        key = {"missing": {}, "elsewhere": {"settled": {"lngs": "m"}}}.get(
+            state, {"settled": {"midway": state}}
+        )
+        keys = {} if state == "nothing" else {"caxflow": key}
+        runs.insert_one(document(f"161101_160{number}", number=number, **keys))
+    found = [states[one["number"]] for one in rundb.unsettled(Selection(), "midway", "m")]
+    assert sorted(map(str, found)) == sorted(str(state) for state in states if state != "m")
+
+
+def test_planning_is_not_given_what_is_long(runs, rundb):
+    long = {"gains": [1e6] * 260, "drift_velocity_liquid": 1e-4}
+    entries = [entry(rse=["X"] * 50, checksum="c")]
+    runs.insert_one(document(processor={"DEFAULT": long, "other": 1}, comments=["x"] * 9, data=entries))
+    (found,) = rundb.unsettled(Selection(), "midway", "p")
+    assert found["processor"] == {"DEFAULT": {"gains": [1e6], "drift_velocity_liquid": 1e-4}}
+    assert found["data"] == [entry(checksum="c")]
+    assert "comments" not in found
+
+
+def test_settling_spares_what_changed_meanwhile(runs, rundb):
+    for number in range(3):
+        runs.insert_one(document(f"161101_160{number}", number=number))
+    seen = list(rundb.unsettled(Selection(), "midway", "p"))
+    rundb.tell(Run("161101_1601"), KEY, {"status": "error"})
+    rundb.settle(seen, "midway", "p")
+    assert [one["number"] for one in rundb.unsettled(Selection(), "midway", "p")] == [1]
+    assert len(list(rundb.unsettled(Selection(), "lngs", "p"))) == 3
+
+
+def test_an_error_unsettles_the_run_everywhere(runs, rundb):
+    runs.insert_one(document(data=[entry(status="transferred")], caxflow={"settled": {"lngs": "p"}}))
+    rundb.tell(RUN, KEY, {"status": "error"})
+    assert list(rundb.unsettled(Selection(), "lngs", "p"))
+
+
+# Claims.
+
+CLAIMER = """
+import sys
+from caxflow.config import RunDBAddress
+from caxflow.rundb import Held, Key, RunsDB
+from caxflow.targets import Run
+uri, name, owner, *runs = sys.argv[1:]
+with RunsDB(RunDBAddress(uri, database=name)) as database:
+    database.now()
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for run in runs:
+        try:
+            claim = database.claim(Run(run), Key("raw", "midway-login1"), "/raw/" + run, owner, 30)
+            print(run, claim.token, flush=True)
+        except Held as held:
+            assert "midway-login1" in str(held) and "\\n" not in str(held)
+    sys.stdin.readline()
+"""
+
+
+def claimer(uri, database, owner, *names):
+    return subprocess.Popen(
+        [sys.executable, "-c", CLAIMER, uri, database.name, owner, *names],
+        env=os.environ | {"PYTHONPATH": str(WORKFLOW)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_of_many_processes_exactly_one_wins_each_copy(database_uri, database, runs):
+    fresh = [f"161101_16{index:02d}" for index in range(6)]
+    expired = [f"161101_17{index:02d}" for index in range(6)]
+    failed = [f"161101_18{index:02d}" for index in range(6)]
+    runs.create_index([("name", 1)])
+    runs.insert_many([document(name) for name in fresh])
+    old = {"owner": "tegner", "token": "old", "lease": PAST, "by": {"host": "gone", "pid": 1}}
+    runs.insert_many([document(name, data=[entry(note=old)]) for name in expired])
+    runs.insert_many([document(name, data=[entry(status="error")]) for name in failed])
+    names = fresh + expired + failed
+    crowd = [claimer(database_uri, database, f"site{index}", *names) for index in range(3)]
+    for one in crowd:
+        assert one.stdout.readline() == "ready\n"
+    for one in crowd:
+        one.stdin.write("go\n")
+        one.stdin.flush()
+    said = [line for one in crowd for line in one.communicate("\n", timeout=60)[0].splitlines()]
+    assert [one.returncode for one in crowd] == [0] * len(crowd)
+    won = dict(line.split() for line in said)
+    assert len(said) == len(won) == len(names)
+    for found in runs.find():
+        (only,) = found["data"]
+        assert only["status"] == "transferring"
+        assert only["caxflow"]["token"] == won[found["name"]]
+        assert only["caxflow"]["lease"] > datetime.datetime(2020, 1, 1)
+
+
+def test_the_owner_that_died_here_is_followed_at_once(database_uri, database, runs, rundb):
+    runs.insert_one(document())
+    owner = claimer(database_uri, database, "midway", RUN.name)
+    owner.stdout.readline()
+    owner.stdin.write("go\n")
+    owner.stdin.flush()
+    token = owner.stdout.readline().split()[1]
+    with pytest.raises(Held, match="midway"):
+        rundb.claim(RUN, KEY, PLACE, "midway", 30)
+    owner.kill()
+    owner.communicate()
+    assert rundb.claim(RUN, KEY, PLACE, "midway", 30).token != token
+    with pytest.raises(Held):
+        rundb.claim(RUN, KEY, PLACE, "midway", 30)
+
+
+def test_a_claim_is_what_other_programs_read(runs, rundb):
+    runs.insert_one({"name": RUN.name, "detector": "tpc"})
+    claim = rundb.claim(RUN, KEY, PLACE, "midway", 30)
+    (made,) = runs.find_one()["data"]
+    note = made.pop("caxflow")
+    created = made.pop("creation_time")
+    assert made == {
+        "type": "raw",
+        "host": HOST,
+        "status": "transferring",
+        "location": PLACE,
+        "checksum": None,
+        "creation_place": "midway",
+    }
+    assert note["token"] == claim.token
+    assert note["lease"] - created == datetime.timedelta(minutes=30)
+
+
+def test_the_same_run_of_the_other_detector_is_another_run(runs, rundb):
+    runs.insert_many([document(), document(detector="muon_veto")])
+    rundb.claim(RUN, KEY, PLACE, "midway", 30)
+    rundb.claim(Run(RUN.name, "muon_veto"), KEY, PLACE + "_MV", "midway", 30)
+    assert [len(one["data"]) for one in runs.find()] == [1, 1]
+
+
+def test_two_versions_of_a_product_are_claimed_apart(runs, rundb):
+    runs.insert_one(document())
+    for version in ("v6.8.0", "v6.11.2"):
+        rundb.claim(RUN, Key("processed", HOST, version), f"/p/{version}.root", "midway", 30)
+        with pytest.raises(Held):
+            rundb.claim(RUN, Key("processed", HOST, version), f"/p/{version}.root", "midway", 30)
+    assert {one["pax_version"] for one in runs.find_one()["data"]} == {"v6.8.0", "v6.11.2"}
+
+
+FREE = {
+    "an error": entry(status="error", note={"attempts": 2, "error": "disk full", "owner": "tegner"}),
+    "an error of cax": entry(status="error"),
+    "an expired lease": entry(note={"owner": "tegner", "token": "t", "lease": PAST}),
+    "our own copy that was never read again": entry(status="verifying", note={"owner": "midway"}),
+    "an expired verification": entry(status="verifying", note={"owner": "tegner", "lease": PAST}),
+}
+TAKEN = {
+    "a good copy": (entry(status="transferred"), "is there already"),
+    "a lease": (entry(note={"owner": "tegner", "token": "t", "lease": FUTURE}), "2116-11-01 18:00"),
+    "cax at work": (entry(), "another program"),
+    "cax verifying": (entry(status="verifying"), "another program"),
+    "another site verifying": (entry(status="verifying", note={"owner": "tegner"}), "tegner"),
+    "a dead process elsewhere": (
+        entry(
+            note={"owner": "midway", "token": "t", "lease": FUTURE, "by": {"host": "else", "pid": 2**22 + 1}}
+        ),
+        "midway",
+    ),
+    "odd notes": (entry(note="x"), "another program"),
+}
+
+
+@pytest.mark.parametrize("case", FREE)
+def test_what_can_be_claimed_again(runs, rundb, case):
+    other = entry(type="processed", pax_version="v1")
+    runs.insert_one(document(data=[other, FREE[case]]))
+    claim = rundb.claim(RUN, KEY, "/raw/new", "midway", 30)
+    first, second = runs.find_one()["data"]
+    assert first == other
+    assert (second["status"], second["location"]) == ("transferring", "/raw/new")
+    assert second["caxflow"]["token"] == claim.token
+    assert second["caxflow"]["owner"] == "midway"
+    past = FREE[case].get("caxflow", {})
+    assert second["caxflow"].get("attempts") == past.get("attempts")
+    assert second["caxflow"].get("error") == past.get("error")
+
+
+@pytest.mark.parametrize("case", TAKEN)
+def test_what_cannot_be_claimed(runs, rundb, case):
+    made, expected = TAKEN[case]
+    runs.insert_one(document(data=[made]))
+    before = runs.find_one()
+    with pytest.raises(Held) as caught:
+        rundb.claim(RUN, KEY, "/raw/new", "midway", 30)
+    assert expected in str(caught.value)
+    assert "161101_1600" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert runs.find_one() == before
+
+
+def test_what_cannot_be_understood_is_not_claimed(runs, rundb):
+    runs.insert_one(document(data=[entry(status="error"), entry(status="error")]))
+    with pytest.raises(CaxflowError, match="2 entries"):
+        rundb.claim(RUN, KEY, PLACE, "midway", 30)
+    runs.update_one({}, {"$set": {"data": [{"type": "raw", "host": HOST}]}})
+    with pytest.raises(CaxflowError, match="no status"):
+        rundb.claim(RUN, KEY, PLACE, "midway", 30)
+
+
+def test_no_claim_on_a_run_that_is_not_there(rundb):
+    with pytest.raises(CaxflowError, match="161101_1600 is not in the runs database"):
+        rundb.claim(RUN, KEY, PLACE, "midway", 30)
+
+
+def test_a_lease_is_renewed(runs, rundb):
+    runs.insert_one(document())
+    claim = rundb.claim(RUN, KEY, PLACE, "midway", 1e-6)
+    before = runs.find_one()["data"][0]["caxflow"]
+    claim.lease = 1e-3
+    claim._renewed = datetime.datetime.min
+    claim.renew()
+    after = runs.find_one()["data"][0]["caxflow"]
+    assert after["lease"] > before["lease"]
+    assert {key: after[key] for key in ("token", "owner", "by")} == {
+        key: before[key] for key in ("token", "owner", "by")
+    }
+
+
+def test_a_young_lease_is_left_alone(runs, rundb):
+    runs.insert_one(document())
+    claim = rundb.claim(RUN, KEY, PLACE, "midway", 30)
+    before = runs.find_one()
+    claim.renew()
+    assert runs.find_one() == before
+
+
+def test_after_a_take_over_the_first_owner_stops(runs, rundb):
+    runs.insert_one(document())
+    first = rundb.claim(RUN, KEY, PLACE, "midway", 1e-6)
+    second = rundb.claim(RUN, KEY, PLACE, "tegner", 30)
+    before = runs.find_one()
+    with pytest.raises(Held, match="taken over"):
+        first.renew()
+    assert runs.find_one() == before
+    assert before["data"][0]["caxflow"]["token"] == second.token
+
+
+def test_a_claim_on_an_entry_that_vanished_is_lost(runs, rundb):
+    runs.insert_one(document())
+    claim = rundb.claim(RUN, KEY, PLACE, "midway", 1e-6)
+    runs.update_one({}, {"$set": {"data": []}})
+    with pytest.raises(Held):
+        claim.renew()
+    assert runs.find_one()["data"] == []
+
+
+def test_in_a_dry_run_nothing_is_written(database_uri, database, runs):
+    runs.insert_one(document())
+    before = list(runs.find())
+    with RunsDB(address(database_uri, database.name), dry=True) as dry:
+        dry.claim(RUN, KEY, PLACE, "midway", 1e-6).renew()
+        assert dry.tell(RUN, KEY, {"status": "transferred"})
+        dry.fill_in(RUN, "raw_size_byte", 3)
+        dry.keep_manifest({"digest": "xxh128:00"})
+        dry.settle(before, "midway", "p")
+    assert list(runs.find()) == before
+    assert database.list_collection_names() == ["runs_new"]
+
+
+# Telling.
+
+
+def test_telling_makes_an_entry_then_changes_it(runs, rundb):
+    runs.insert_one({"name": RUN.name, "detector": "tpc"})
+    rundb.tell(RUN, KEY, {"status": "verifying", "location": PLACE, "caxflow.verified": PAST})
+    rundb.tell(RUN, KEY, {"status": "transferred", "caxflow.error": None, "caxflow.attempts": 1})
+    (made,) = runs.find_one()["data"]
+    assert made == entry(status="transferred", note={"verified": PAST, "attempts": 1})
+
+
+def test_telling_touches_no_other_entry_and_no_other_key(runs, rundb):
+    others = [entry(host="lngs"), entry(type="processed", pax_version="v1"), "rubbish", {"type": "raw"}]
+    mine = entry(rse=["kept"], note={"owner": "midway"})
+    runs.insert_one(document(data=[*others, mine], number=7, processor={"a|b": 1}))
+    assert rundb.tell(RUN, KEY, {"status": "error", "caxflow.error": "x"})
+    found = runs.find_one()
+    assert found["data"][:-1] == others
+    assert found["data"][-1] == mine | {"status": "error", "caxflow": {"owner": "midway", "error": "x"}}
+    assert found["processor"] == {"a|b": 1}
+
+
+def test_only_the_holder_of_the_token_may_tell(runs, rundb):
+    runs.insert_one(document(data=[entry(note={"token": "mine"})]))
+    before = runs.find_one()
+    assert not rundb.tell(RUN, KEY, {"status": "error"}, {"token": "other"})
+    assert not rundb.tell(RUN, Key("raw", "nowhere"), {"status": "error"}, {"token": "mine"})
+    assert runs.find_one() == before
+    assert rundb.tell(RUN, KEY, {"status": "error"}, {"token": "mine"})
+
+
+def test_what_another_writer_says_between_reading_and_writing_is_not_lost(runs, rundb, monkeypatch):
+    runs.insert_one(document(data=[entry(note={"owner": "midway"})]))
+    get, other = rundb.get, []
+
+    def interrupted(run):
+        found = get(run)
+        if not other:
+            other.append(True)
+            rundb.tell(run, KEY, {"caxflow.verified": PAST})
+        return found
+
+    monkeypatch.setattr(rundb, "get", interrupted)
+    rundb.tell(RUN, KEY, {"caxflow.error": "x"})
+    assert runs.find_one()["data"][0]["caxflow"] == {"owner": "midway", "verified": PAST, "error": "x"}
+
+
+def test_many_tell_one_document_at_once(runs, rundb):
+    runs.insert_one(document())
+    hosts = [f"host{index}" for index in range(6)]
+    with ThreadPoolExecutor(3) as pool:
+        told = list(pool.map(lambda host: rundb.tell(RUN, Key("raw", host), {"status": "error"}), hosts))
+    assert all(told)
+    assert sorted(one["host"] for one in runs.find_one()["data"]) == hosts
+
+
+def test_filling_in_never_overwrites(runs, rundb):
+    runs.insert_one(document(raw_size_byte=None))
+    rundb.fill_in(RUN, "raw_size_byte", 5)
+    rundb.fill_in(RUN, "raw_size_byte", 6)
+    assert runs.find_one()["raw_size_byte"] == 5
+
+
+def test_a_manifest_is_kept_once(database, rundb):
+    manifest = {"digest": "xxh128:00", "files": [["a", 1, "x"]]}
+    rundb.keep_manifest(manifest)
+    rundb.keep_manifest(manifest | {"files": "other"})
+    assert rundb.manifest("xxh128:00") == manifest
+    assert rundb.manifest("xxh128:01") is None
+    assert database.caxflow_manifests.count_documents({}) == 1
+
+
+def test_indexes_are_made_once_and_keep_runs_unique(runs, rundb):
+    first = rundb.init(), rundb.init_site("midway")
+    assert (rundb.init(), rundb.init_site("midway")) == first
+    runs.insert_one(document())
+    runs.insert_one(document(detector="muon_veto"))
+    with pytest.raises(pymongo.errors.DuplicateKeyError):
+        runs.insert_one(document())
+
+
+def test_two_documents_for_a_run_stand_in_the_way_of_the_index(runs, rundb):
+    runs.insert_many([document(), document()])
+    with pytest.raises(CaxflowError) as caught:
+        rundb.init()
+    assert "\n" not in str(caught.value)
+    assert "161101_1600" in str(caught.value)
+
+
+def test_time_is_the_servers(rundb, monkeypatch):
+    now = rundb.now()
+    assert now.tzinfo is None
+    # Our own clock may be wrong by days: leases are not.
+    wrong = RunsDB(rundb.address)
+    wrong._ahead = datetime.timedelta(days=-3)
+    assert now - wrong.now() > datetime.timedelta(days=2)
+    wrong.close()
+
+
+# Away, refused, misconfigured.
+
+CALLS = {
+    "get": lambda database: database.get(RUN),
+    "claim": lambda database: database.claim(RUN, KEY, PLACE, "midway", 30),
+    "tell": lambda database: database.tell(RUN, KEY, {"status": "error"}),
+    "unsettled": lambda database: list(database.unsettled(Selection(), "midway", "p")),
+    "manifest": lambda database: database.manifest("xxh128:00"),
+    "keep_manifest": lambda database: database.keep_manifest({"digest": "xxh128:00"}),
+    "settle": lambda database: database.settle([{"_id": 1}], "midway", "p"),
+    "fill_in": lambda database: database.fill_in(RUN, "raw_size_byte", 1),
+    "init": lambda database: database.init(),
+    "init_site": lambda database: database.init_site("midway"),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_away_is_one_line_without_the_password(monkeypatch, call):
+    monkeypatch.setenv("MONGODB_PASSWORD", SECRET)
+    port = free_port()
+    uri = f"mongodb://reader@127.0.0.1:{port}/run?authSource=run"
+    with RunsDB(address(uri, "run", timeout=0.05)) as database, pytest.raises(DatabaseAway) as caught:
+        CALLS[call](database)
+    message = str(caught.value)
+    assert f"127.0.0.1:{port}" in message
+    assert "Connection refused" in message
+    assert "\n" not in message
+    assert len(message) < 300
+    assert SECRET not in message
+    assert SECRET not in repr(database)
+    assert "reader" not in message
+
+
+def test_while_it_is_away_a_claim_goes_on(away):
+    Claim(away, RUN, KEY, "token", 1e-6).renew()
+
+
+@pytest.fixture(scope="module")
+def asking(tmp_path_factory):
+    """A server that asks for the password of user reader."""
+    folder = tmp_path_factory.mktemp("asking")
+    with DatabaseServer(folder, durable=False) as server, pymongo.MongoClient(server.uri) as client:
+        client["run"].command("createUser", "reader", pwd=SECRET, roles=["readWrite"])
+        client["run"].runs_new.insert_one(document())
+    with DatabaseServer(folder, durable=False, auth=True) as server:
+        yield server.uri.replace("//", "//reader@") + "/run?authSource=run"
+
+
+@pytest.mark.parametrize("variable", ["MONGODB_PASSWORD", "MONGO_PASSWORD"])
+def test_the_password_comes_from_the_environment(asking, monkeypatch, variable):
+    monkeypatch.delenv("MONGODB_PASSWORD", raising=False)
+    monkeypatch.setenv(variable, SECRET)
+    with RunsDB(address(asking, "run")) as database:
+        assert database.get(RUN)["number"] == 4242
+
+
+@pytest.mark.parametrize("password", ["wrong-" + SECRET, None])
+def test_a_wrong_password_is_one_line_that_says_where_it_belongs(asking, monkeypatch, password):
+    monkeypatch.delenv("MONGODB_PASSWORD", raising=False)
+    monkeypatch.delenv("MONGO_PASSWORD", raising=False)
+    if password:
+        monkeypatch.setenv("MONGODB_PASSWORD", password)
+    with pytest.raises(CaxflowError) as caught, RunsDB(address(asking, "run", timeout=2)) as database:
+        database.get(RUN)
+    message = str(caught.value)
+    assert "MONGODB_PASSWORD" in message
+    assert SECRET not in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "mongodb://127.0.0.1:99999/run",
+        "mongodb://127.0.0.1:port/run",
+        "mongodb://",
+        "mongodb://[::1/run",
+    ],
+)
+def test_a_uri_that_cannot_be_used_is_one_line(uri):
+    with pytest.raises(CaxflowError, match=r"rundb\.uri") as caught:
+        RunsDB(address(uri, "run", timeout=0.05)).get(RUN)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "mongodb://u:hunter2@h:1,i:2/db?x=y",
+        "mongodb://u:hun/hunter2@h:1,i:2/db?x=y",
+        "mongodb://u:h@hunter2@h:1,i:2/db",
+        "mongodb://u:h?hunter2@h:1,i:2/db",
+        "mongodb://hunter2@h:1,i:2/db",
+    ],
+)
+def test_public_is_free_of_user_and_password(uri):
+    assert public(uri) == "mongodb://h:1,i:2/db"
