@@ -1,0 +1,133 @@
+"""Snakemake's logger plugin ``caxflow``, which profiles switch on with ``logger: caxflow``.
+
+It hands what Snakemake reports to `caxflow.display`. Snakemake imports every plugin it finds, whether asked
+for or not, and before it reads the Snakefile, which decides which caxflow is the one of this workflow: so
+nothing of caxflow is imported before there are jobs.
+"""
+
+import logging
+import os
+import re
+import sys
+
+from snakemake_interface_logger_plugins.base import LogHandlerBase
+from snakemake_interface_logger_plugins.common import LogEvent
+
+__all__ = ["LogHandler"]
+
+# What Snakemake says on its way, and what the lines of the display say better.
+NOISE = (
+    r"Assuming unrestricted shared filesystem",
+    r"Building DAG of jobs",
+    r"Using shell:",
+    r"Provided (cores|nodes|resources)",
+    r"Rules claiming more threads",
+    r"Conda environments: ignored",
+    r"Select jobs to execute",
+    r"Execute \d+ jobs",
+    r"Complete log\(s\)",
+    r"Elapsed time",
+    r"Removing output files of failed job",
+    r"Exiting because a job execution failed",
+    r"WorkflowError:\s+At least one job did not complete",
+    r"RuleException:\s+CalledProcessError",
+    r"This was a dry-run",
+    r"Reasons:",
+    r"Trying to restart job",
+    r"\d+ jobs have missing provenance",
+    r"Rules with missing metadata",
+    r"Job \d+ has been submitted",
+    r"None$",
+    r"$",
+)
+_NOISE = re.compile("|".join(NOISE))
+JOBS = (LogEvent.JOB_INFO, LogEvent.JOB_FINISHED, LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR)
+
+
+class LogHandler(LogHandlerBase):
+    """Turns Snakemake's records into calls of a display."""
+
+    writes_to_stream = True
+    writes_to_file = False
+    has_filter = False
+    has_formatter = True
+    needs_rulegraph = False
+
+    def __post_init__(self) -> None:
+        """Look where to write: previews are answers, on standard output."""
+        self.stream = sys.stdout if self.common_settings.stdout else sys.stderr
+        terminal = self.stream.isatty() and os.environ.get("TERM") != "dumb"
+        self.colour = terminal and not self.common_settings.nocolor and not os.environ.get("NO_COLOR")
+        self.live = terminal and not self.common_settings.dryrun
+        self.display = None
+        self.counts: dict[str, int] = {}
+        self.log = ""
+        # `caxflow.underway.SHOWN`: jobs leave it to the display to say why they failed.
+        os.environ["CAXFLOW_SHOWN"] = "1"
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show a record, or pass it over."""
+        try:
+            self._show(record)
+        except BrokenPipeError:
+            raise
+        except Exception:
+            self.handleError(record)
+
+    def close(self) -> None:
+        """Say how it ended, and leave the terminal as it was."""
+        display, self.display = self.display, None
+        if display and self.common_settings.dryrun:
+            display.sum_up_preview(self.counts)
+        elif display:
+            display.sum_up(self.log)
+        super().close()
+
+    def _show(self, record: logging.LogRecord) -> None:
+        event = getattr(record, "event", None)
+        if event in JOBS and self.display is None:
+            # --quiet progress keeps the numbers back.
+            self._expect({})
+        match event:
+            case LogEvent.RUN_INFO:
+                self._expect(record.stats)
+            case LogEvent.JOB_INFO if self.common_settings.dryrun:
+                self.display.preview(record.rule_msg)
+            case LogEvent.JOB_INFO:
+                log = next(iter(record.log), "")
+                self.display.start(record.jobid, record.rule_name, record.rule_msg, record.output, log)
+            case LogEvent.JOB_FINISHED:
+                self.display.finish(record.job_id)
+            case LogEvent.JOB_ERROR:
+                self._fail(record.__dict__)
+            case LogEvent.GROUP_ERROR:
+                for job in record.job_error_info:
+                    self._fail(job)
+            case LogEvent.SHELLCMD | LogEvent.DEBUG_DAG if self.common_settings.verbose:
+                self._message(record)
+            case None | LogEvent.ERROR | LogEvent.RESOURCES_INFO:
+                self._message(record)
+
+    def _expect(self, counts: dict[str, int]) -> None:
+        self.counts = counts
+        if self.display is None:
+            from caxflow.display import Display
+
+            self.display = Display(self.stream, live=self.live, colour=self.colour)
+            self.display.expect(counts)
+
+    def _fail(self, job: dict) -> None:
+        log = next(iter(job["log"]), "")
+        self.display.fail(job["jobid"], job["rule_name"], job["output"], job["rule_msg"], log)
+
+    def _message(self, record: logging.LogRecord) -> None:
+        text = record.getMessage().strip("\n")
+        if text.startswith("Complete log(s): "):
+            self.log = text.removeprefix("Complete log(s): ")
+        if not self.common_settings.verbose and _NOISE.match(text.strip()):
+            return
+        if self.display:
+            self.display.message(text, bad=record.levelno >= logging.WARNING)
+        else:
+            self.stream.write(f"{text}\n")
+            self.stream.flush()
