@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pymongo
@@ -71,6 +72,23 @@ def test_sftp_scp_and_binary_streams_pass(both, tmp_path):
     batch = f'rename "{there}/by-scp" "{there}/renamed"\n'
     subprocess.run(["sftp", *options, "-b", "-", "midway"], input=batch, text=True, check=True)
     assert (there / "renamed").read_bytes() == data
+
+
+def test_streams_side_by_side_arrive_whole(both, tmp_path):
+    data = os.urandom(1 << 20) * 24
+    (tmp_path / "source").write_bytes(data)
+    pull = f"cat {tmp_path}/source"
+    push = f"cat > {tmp_path}/pushed-%d && cat {tmp_path}/pushed-%d"
+
+    def call(command):
+        given = data if command.startswith("cat >") else b""
+        done = subprocess.run(
+            ["ssh", "-F", both.ssh_config, "lngs", command], input=given, stdout=subprocess.PIPE, check=True
+        )
+        return done.stdout == data
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(call, [pull, push % (1, 1), pull, push % (2, 2)])) == [True] * 4
 
 
 def test_login_files_of_the_user_play_no_part(both):

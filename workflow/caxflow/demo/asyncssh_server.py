@@ -45,6 +45,8 @@ def shell_in(directory: str):
             process.stderr.write(b"this server runs commands only\n")
             process.exit(1)
             return
+        # What the child says comes through plain pipes: asyncssh breaks off when it has to pause a stream.
+        (output, stdout), (errors, stderr) = os.pipe(), os.pipe()
         child = await asyncio.create_subprocess_exec(
             "/bin/sh",
             "-c",
@@ -52,26 +54,29 @@ def shell_in(directory: str):
             cwd=directory,
             env=os.environ | process.env | site,
             stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+            stdout=stdout,
+            stderr=stderr,
             start_new_session=True,
         )
-        await process.redirect(stdin=child.stdin, stdout=child.stdout, stderr=child.stderr)
+        os.close(stdout)
+        os.close(stderr)
+        await process.redirect(stdin=child.stdin, stdout=output, stderr=errors)
         gone = asyncio.ensure_future(process.channel.wait_closed())
         ended = asyncio.ensure_future(child.wait())
         await asyncio.wait((gone, ended), return_when=asyncio.FIRST_COMPLETED)
-        gone.cancel()
         if not ended.done():
             # The client went away: what it started goes too.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             await ended
-            return
-        await process.stdout.drain()
-        if child.returncode < 0:
+        elif child.returncode < 0:
+            await process.stdout.drain()
             process.exit_with_signal(signal.Signals(-child.returncode).name.removeprefix("SIG"))
         else:
+            await process.stdout.drain()
             process.exit(child.returncode)
+        await process.wait_closed()
+        await gone
 
     return run
 

@@ -79,16 +79,18 @@ def main(command: list[str]) -> int:
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
     try:
-        server = subprocess.Popen(
+        # Kept in a variable: a Popen that goes takes the exit status of a child that is gone with it.
+        child = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr.fileno(),
             # The server goes even if this process is killed with -9.
             preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM),  # noqa: PLW1509
-        ).pid
+        )
     except OSError as error:
         sys.stderr.write(f"{command[0]}: {error.strerror}\n")
         return 127
+    server = child.pid
     sys.stdout.write(f"{server}\n")
     sys.stdout.flush()
     while (status := reap(server)) is None and os.getppid() == owner:
