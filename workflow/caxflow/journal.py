@@ -16,6 +16,13 @@ from caxflow.errors import CaxflowError
 from caxflow.targets import Run, Target
 
 STATE = ".caxflow"
+
+# Targets that state something about a copy of that kind, or point at it.
+STAGES_OF = {
+    "raw": ("checksum", "raw.done"),
+    "processed": ("processed.checksum", "processed.root", "processed.done"),
+    "minitrees": ("minitrees.done",),
+}
 _NAME = re.compile(f"({targets.SITE})\\.({targets.RUN})\\.(.+)")
 
 
@@ -60,10 +67,27 @@ def failure(work_dir: Path, target: Target) -> dict | None:
     return receipts.read(path) if path.exists() else None
 
 
+def failures(work_dir: Path) -> Iterator[Target]:
+    """Everything that failed and has not succeeded since."""
+    folder = work_dir / STATE / "failures"
+    for path in sorted(folder.glob("*.json")):
+        match = _NAME.fullmatch(path.stem)
+        if match and match[3] in targets.STAGES:
+            yield Target(match[1], Run.parse(match[2]), match[3])
+
+
 def succeed(work_dir: Path, target: Target) -> None:
     """Forget the failures of a target that is there now."""
     with contextlib.suppress(FileNotFoundError):
         _failure(work_dir, target).unlink()
+
+
+def forget(work_dir: Path, site: str, run: Run, kind: str) -> None:
+    """Take the receipts about a copy away, and what was to be told of them: it is there no more."""
+    for stage in STAGES_OF[kind]:
+        target = Target(site, run, stage)
+        (work_dir / str(target)).unlink(missing_ok=True)
+        settle(work_dir, target)
 
 
 def _mark(work_dir: Path, target: Target) -> Path:

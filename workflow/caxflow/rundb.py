@@ -355,6 +355,11 @@ class RunsDB:
         with self._answers():
             return list(self._database[AUDIT].find({"run": str(run)}).sort([("at", 1), ("_id", 1)]))
 
+    def aggregate(self, pipeline: Sequence[Mapping[str, Any]]) -> Iterator[dict]:
+        """What a pipeline over all run documents gives."""
+        with self._answers():
+            yield from self.runs.aggregate(list(pipeline), allowDiskUse=True)
+
     def holding(self, selection: Selection, host: str) -> Iterator[dict]:
         """Documents with any entry for `host`, as far as `selection` admits them, in no order."""
         with self._answers():
