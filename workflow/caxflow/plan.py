@@ -157,6 +157,8 @@ def make(
     """
     plan, settled = Plan(settings.here.name), []
     newest: list[tuple[str, str, Decision]] = []
+    ids: dict[str, object] = {}
+    twice: set[str] = set()
     for document in found:
         try:
             run = documents.run_of(document)
@@ -174,6 +176,12 @@ def make(
         if decision.waits:
             plan.waiting[str(run)] = "; ".join(decision.waits)
         if decision.targets:
+            # The same document may be found twice while others write; two documents are one too many.
+            if str(run) in ids:
+                if ids[str(run)] != document["_id"]:
+                    twice.add(str(run))
+                continue
+            ids[str(run)] = document["_id"]
             entry = (run.name, run.detector, decision)
             if len(newest) < settings.batch_size:
                 heapq.heappush(newest, entry)
@@ -182,8 +190,13 @@ def make(
                 plan.more += 1
     settle(settled)
     for _, _, decision in sorted(newest, key=lambda item: item[:2], reverse=True):
-        plan.facts[decision.facts.run] = decision.facts
-        plan.targets += decision.targets
+        if decision.facts.run not in twice:
+            plan.facts[decision.facts.run] = decision.facts
+            plan.targets += decision.targets
+    plan.problems += [
+        str(CaxflowError(f"{run}: there are two documents of that run", "remove the wrong one"))
+        for run in sorted(twice)
+    ]
     return plan
 
 

@@ -1,0 +1,445 @@
+"""What is to be done for a run, decided from its document alone; no document may end the planning."""
+
+import copy
+import datetime
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given
+from hypothesis import settings as effort
+from hypothesis import strategies as st
+
+from caxflow import config, plan
+from caxflow.errors import CaxflowError
+from caxflow.plan import Facts, Plan
+from caxflow.simulate.document import run_document
+
+NOW = datetime.datetime(2016, 11, 2, 12)
+LATER = NOW + datetime.timedelta(hours=1)
+EARLIER = NOW - datetime.timedelta(hours=1)
+HOSTS = {"lngs": "xe1t-datamanager", "midway": "midway-login1", "tegner": "tegner-login-1"}
+SITES = {
+    "lngs": {"origin": True},
+    "midway": {"pull_from": ["lngs"], "push_to": ["tegner"], "processed": {"version": "mini_v1"}},
+    "tegner": {"pull_from": ["midway", "lngs"], "processed": {"version": "mini_v1", "make": False}},
+}
+RUN = "161101_1600"
+PRODUCT = {"type": "processed", "pax_version": "v0.0.1"}
+
+
+@pytest.fixture(scope="module")
+def load(tmp_path_factory):
+    """`load(site, **overrides)` gives settings of three sites."""
+    folder = tmp_path_factory.mktemp("config")
+    (folder / "sites").mkdir()
+    main = {"rundb": {"uri": "mongodb://db.example"}, "processors": {"mini_v1": {"kind": "mini"}}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(main))
+    for name, site in SITES.items():
+        roots = {"raw": f"/{name}/raw", "processed": f"/{name}/processed"}
+        whole = site | {"host": HOSTS[name], "work_dir": f"/work/{name}", "roots": roots}
+        (folder / f"sites/{name}.yaml").write_text(yaml.safe_dump(whole))
+    return lambda site="midway", **overrides: config.load({"site": site} | overrides, folder)
+
+
+def entry(site, status="transferred", note=None, **keys):
+    """An entry of `data`; of a processed file if `keys` say so."""
+    path = (
+        f"/{site}/processed/pax_v0.0.1/{RUN}.root"
+        if keys.get("type") == "processed"
+        else f"/{site}/raw/{RUN}"
+    )
+    made = {"type": "raw", "host": HOSTS[site], "status": status, "location": path, "manifest": "xxh128:00"}
+    return made | keys | ({} if note is None else {"caxflow": note})
+
+
+def document(*entries, name=RUN, kind="tpc", **keys):
+    made = run_document(name, kind=kind, number=7, events=1000, raw_size_byte=41_234_567_890)
+    return made | {"_id": f"id-{name}", "data": list(entries)} | keys
+
+
+def decide(found, settings):
+    return plan.decide(found, settings, plan.skip_function(), NOW)
+
+
+def make(found, settings, **keys):
+    return plan.make(found, settings, plan.skip_function(), NOW, **keys)
+
+
+def wanted(*stages):
+    return [f"{site}/{RUN}.{stage}" for site, stage in (text.split("/") for text in stages)]
+
+
+PROCESSED_HERE = ("midway/processed.root", "midway/processed.checksum")
+DONE = (
+    entry("lngs"),
+    entry("midway"),
+    entry("tegner"),
+    entry("midway", **PRODUCT),
+    entry("tegner", **PRODUCT),
+)
+
+
+def test_a_new_run_is_pulled_processed_and_pushed_on(load):
+    decision = decide(document(entry("lngs")), load())
+    assert decision.targets == wanted(
+        "midway/checksum", *PROCESSED_HERE, "tegner/checksum", "tegner/processed.checksum"
+    )
+    assert decision.waits == []
+    assert decision.facts.source == {
+        "raw": {"midway": "lngs", "tegner": "midway"},
+        "processed": {"tegner": "midway"},
+    }
+    assert (decision.facts.size, decision.facts.events) == (41_234_567_890, 1000)
+
+
+def test_a_run_with_everything_everywhere_is_settled(load):
+    for site in SITES:
+        assert decide(document(*DONE), load(site)).settled
+
+
+@pytest.mark.parametrize("lost", range(1, 5))
+def test_what_is_lost_is_made_again_and_only_that(load, lost):
+    targets = decide(document(*DONE[:lost], *DONE[lost + 1 :]), load()).targets
+    assert (
+        targets
+        == [
+            [],
+            wanted("midway/checksum"),
+            wanted("tegner/checksum"),
+            wanted(*PROCESSED_HERE),
+            wanted("tegner/processed.checksum"),
+        ][lost]
+    )
+
+
+def test_without_verification_the_copy_is_enough(load):
+    decision = decide(document(entry("lngs")), load(verify=False))
+    assert decision.targets == wanted(
+        "midway/raw.done", "midway/processed.root", "tegner/raw.done", "tegner/processed.done"
+    )
+
+
+def test_kinds_limit_what_is_done(load):
+    assert decide(document(entry("lngs")), load(kinds=["raw"])).targets == wanted(
+        "midway/checksum", "tegner/checksum"
+    )
+    both = document(entry("lngs"), entry("midway"))
+    assert decide(both, load(kinds=["processed"])).targets == wanted(
+        *PROCESSED_HERE, "tegner/processed.checksum"
+    )
+
+
+def test_the_origin_takes_the_manifest_of_its_own_run(load):
+    fresh = entry("lngs")
+    del fresh["manifest"]
+    assert decide(document(fresh), load("lngs")).targets == wanted("lngs/raw.done")
+    assert decide(document(entry("lngs")), load("lngs")).settled
+    building = decide(document(fresh | {"status": "transferring"}), load("lngs"))
+    assert building.targets == []
+    assert "another program" in building.waits[0]
+
+
+def test_a_run_being_taken_waits_though_its_raw_data_are_there(load):
+    for end in (None, [], "soon"):
+        decision = decide(document(entry("lngs"), end=end), load())
+        assert decision.targets == []
+        assert decision.waits == ["it is still being taken"]
+
+
+def test_another_policy_of_versions_makes_another_file(load):
+    old = entry("midway", **PRODUCT | {"pax_version": "v6.8.0"})
+    assert decide(document(*DONE[:3], old, DONE[4]), load()).targets == wanted(*PROCESSED_HERE)
+
+
+def test_a_site_that_keeps_copies_pulls_them(load):
+    decision = decide(document(*DONE[:4]), load("tegner"))
+    assert decision.targets == wanted("tegner/processed.checksum")
+    assert decision.facts.source["processed"] == {"tegner": "midway"}
+
+
+def test_the_preferred_source_comes_first_and_a_bad_one_never(load):
+    at_both = document(entry("lngs"), entry("midway"))
+    assert decide(at_both, load("tegner", kinds=["raw"])).facts.source["raw"] == {"tegner": "midway"}
+    for spoilt in (
+        entry("midway", "error"),
+        entry("midway", "transferring"),
+        entry("midway", note={"suspect": 1}),
+    ):
+        decision = decide(document(entry("lngs"), spoilt), load("tegner", kinds=["raw"]))
+        assert decision.facts.source["raw"] == {"tegner": "lngs"}
+    nowhere = decide(document(entry("lngs", "error")), load("tegner", kinds=["raw"]))
+    assert nowhere.targets == []
+    assert nowhere.waits == ["no site has a raw copy for tegner"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        ({"tags": [{"name": "donotprocess"}]}, "donotprocess"),
+        ({"reader": {"ini": {"write_mode": 2}}}, "self_trigger"),
+        ({"trigger": {}}, "no events"),
+        ({"processor": {}}, "corrections"),
+    ],
+)
+def test_a_run_that_is_not_processed_is_copied_and_says_why(load, spoil, reason):
+    decision = decide(document(entry("lngs"), **spoil), load())
+    assert decision.targets == wanted("midway/checksum", "tegner/checksum")
+    assert any(reason in why for why in decision.waits)
+    assert reason in decision.facts.skip
+
+
+STATES = {
+    "cax is at work": (entry("midway", "transferring"), False, "another program"),
+    "another site holds the claim": (
+        entry("midway", "transferring", {"owner": "tegner", "lease": LATER}),
+        False,
+        "tegner",
+    ),
+    "its claim has ended": (entry("midway", "transferring", {"owner": "tegner", "lease": EARLIER}), True, ""),
+    "we were at it": (entry("midway", "transferring", {"owner": "midway", "lease": LATER}), True, ""),
+    "it failed once": (entry("midway", "error", {"attempts": 1, "next": EARLIER}), True, ""),
+    "it failed just now": (
+        entry("midway", "error", {"attempts": 1, "next": LATER}),
+        False,
+        "2016-11-02 13:00 UTC",
+    ),
+    "it failed too often": (
+        entry("midway", "error", {"attempts": 5, "error": "disk full"}),
+        False,
+        "disk full",
+    ),
+    "cax failed": (entry("midway", "error"), True, ""),
+    "odd notes of a failure": (entry("midway", "error", {"attempts": "many", "next": "soon"}), True, ""),
+    "we copied it": (entry("midway", "verifying", {"owner": "midway"}), True, ""),
+    "another verifies it": (entry("midway", "verifying", {"owner": "tegner"}), False, "being verified"),
+}
+
+
+@pytest.mark.parametrize("case", STATES)
+def test_what_the_state_of_a_copy_means(load, case):
+    made, tried, reason = STATES[case]
+    decision = decide(document(entry("lngs"), made), load(kinds=["raw"]))
+    assert (f"midway/{RUN}.checksum" in decision.targets) == tried
+    assert tried == (not any("midway-login1" in why for why in decision.waits))
+    assert reason in " ".join(decision.waits)
+
+
+def test_words_for_a_copy(load):
+    midway = load()
+    facts = decide(document(entry("lngs")), midway).facts
+    assert plan.describe(facts, "raw", "midway", midway) == f"pull {RUN} from lngs, 41.2 GB"
+    assert plan.describe(facts, "raw", "tegner", midway) == f"push {RUN} to tegner, 41.2 GB"
+    assert plan.describe(facts, "raw", "lngs", midway) == f"take note of {RUN} at lngs, 41.2 GB"
+    facts.source["raw"]["tegner"] = "lngs"
+    assert plan.describe(facts, "raw", "tegner", midway) == f"relay {RUN} from lngs to tegner, 41.2 GB"
+    assert plan.describe(facts, "processed", "tegner", midway) == f"push processed {RUN} to tegner"
+
+
+def runs(number):
+    for index in range(number):
+        name = f"16{index // 672 + 1:02d}{index // 24 % 28 + 1:02d}_{index % 24:02d}00"
+        yield document(entry("lngs", location=f"/lngs/raw/{name}"), name=name)
+
+
+@given(order=st.permutations(list(runs(8))), size=st.integers(1, 9))
+@effort(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_the_newest_come_first_and_the_rest_is_counted(load, order, size):
+    made = make(order, load(batch_size=size, kinds=["raw"]))
+    newest = sorted((found["name"] for found in order), reverse=True)[:size]
+    assert list(made.facts) == newest
+    assert [target.partition("/")[2][:11] for target in made.targets][::2] == newest
+    assert made.more == max(0, 8 - size)
+
+
+def test_only_the_runs_asked_for_of_the_detector_asked_for(load):
+    tpc = document(entry("lngs"))
+    veto = document(entry("lngs", location=f"/lngs/raw/{RUN}_MV"), kind="muon_veto")
+    assert list(make([tpc, veto], load(runs=[f"{RUN}_MV"])).facts) == [f"{RUN}_MV"]
+    assert list(make([tpc, veto], load(runs=[RUN])).facts) == [RUN]
+    assert set(make([tpc, veto], load()).facts) == {RUN, f"{RUN}_MV"}
+
+
+def test_settled_runs_are_handed_over_a_thousand_at_a_time(load):
+    done = document(*DONE, caxflow={"revision": 3})
+    handed = []
+    made = make(
+        (done | {"_id": index} for index in range(2500)),
+        load(),
+        settle=lambda some: handed.append(list(some)),
+    )
+    assert [len(some) for some in handed] == [1000, 1000, 500]
+    assert [one for some in handed for one in some] == [
+        {"_id": index, "caxflow": {"revision": 3}} for index in range(2500)
+    ]
+    assert made.targets == []
+    assert made.facts == {}
+
+
+# Surprises.
+
+SURPRISES = {
+    "a name that is a path": ({"name": "../../etc"}, "../../etc"),
+    "no name": ({"name": None}, "id-"),
+    "a name that is a number": ({"name": 1611011600}, "id-"),
+    "no detector": ({"detector": None}, "id-"),
+    "an unknown detector": ({"detector": "calorimeter"}, "calorimeter"),
+    "a raw copy outside the roots": (
+        {"data": [entry("lngs", location="/etc/161101_1600")]},
+        "/etc/161101_1600",
+    ),
+    "a raw copy above the roots": (
+        {"data": [entry("lngs", location="/lngs/raw/../../etc")]},
+        "outside /lngs/raw",
+    ),
+    "a product outside the roots": (
+        {"data": [entry("lngs"), entry("midway", **PRODUCT | {"location": "/tmp/x.root"})]},
+        "/tmp/x.root",
+    ),
+    "a raw copy that is the root": ({"data": [entry("lngs", location="/lngs/raw/")]}, "/lngs/raw/"),
+    "a raw copy below another run's": (
+        {"data": [entry("lngs", location="/lngs/raw/x\ny")]},
+        r"'/lngs/raw/x\ny'",
+    ),
+    "two entries for one copy": (
+        {"data": [entry("lngs"), entry("midway"), entry("midway", "error")]},
+        "2 entries",
+    ),
+    "an entry without a location": (
+        {"data": [entry("lngs"), {"type": "raw", "host": HOSTS["midway"], "status": "transferred"}]},
+        "no status or location",
+    ),
+    "tags that are text": ({"tags": "bad"}, "tags"),
+}
+
+
+@pytest.mark.parametrize("case", SURPRISES)
+def test_a_surprise_is_a_message_and_the_others_go_on(load, case):
+    spoil, expected = SURPRISES[case]
+    before, after = list(runs(2))
+    made = make([before, document(entry("lngs")) | spoil, after], load())
+    assert set(made.facts) == {before["name"], after["name"]}
+    (problem,) = made.problems
+    assert expected in problem
+    assert "id-" in problem or RUN in problem or spoil.get("name", "?") in problem
+    assert " -> " in problem
+    assert "\n" not in problem
+
+
+def test_two_documents_for_one_run_are_told_and_neither_is_acted_on(load):
+    first, second = document(entry("lngs")), document(entry("lngs")) | {"_id": "id-other"}
+    (other,) = runs(1)
+    made = make([first, other, second], load())
+    assert list(made.facts) == [other["name"]]
+    assert RUN in made.problems[0]
+    assert not any(RUN in target for target in made.targets)
+
+
+def test_a_document_that_is_found_twice_is_planned_once(load):
+    # It may move from one of the queries' ranges to another while they run.
+    found = document(entry("lngs"))
+    made = make([found, copy.deepcopy(found)], load())
+    assert made.problems == []
+    assert made.targets == decide(found, load()).targets
+
+
+JUNK = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**40), 2**40)
+    | st.floats()
+    | st.text(max_size=6)
+    | st.just(NOW)
+    | st.binary(max_size=3)
+    | st.sampled_from(["tpc", "transferred", "raw", "../..", HOSTS["midway"], "\n"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+def places(value, path=()):
+    """Every place in a nested value."""
+    if path:
+        yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        if path[-1:] != ("gains",):
+            yield from places(inner, (*path, key))
+
+
+WHOLE = document(
+    *DONE[:1],
+    entry(
+        "midway",
+        "error",
+        {"owner": "midway", "lease": LATER, "attempts": 2, "next": EARLIER, "by": {"pid": 1}},
+    ),
+    entry("tegner", "transferring", {"owner": "tegner", "lease": LATER}),
+    *DONE[3:],
+    tags=[{"name": "x", "user": "y", "date": NOW}],
+    caxflow={
+        "revision": 3,
+        "settled": {"lngs": "p"},
+        "gone": [{"type": "raw", "host": HOSTS["lngs"], "at": NOW}],
+    },
+)
+
+
+@given(changes=st.lists(st.tuples(st.sampled_from(list(places(WHOLE))), JUNK), min_size=1, max_size=3))
+@effort(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_document_ends_the_planning(load, changes):
+    spoilt = copy.deepcopy(WHOLE)
+    for path, junk in changes:
+        at = spoilt
+        for key in path[:-1]:
+            inside = (isinstance(at, dict) and key in at) or (isinstance(at, list) and key < len(at))
+            at = at[key] if inside else None
+        if isinstance(at, dict) or (isinstance(at, list) and path[-1] < len(at)):
+            at[path[-1]] = junk
+    (good,) = runs(1)
+    for site in SITES:
+        settled = []
+        made = make([spoilt, good], load(site), settle=settled.extend)
+        assert good["name"] in made.facts or site == "lngs"
+        assert not any("\n" in line for line in (*made.problems, *made.targets))
+        known = len(made.problems) + len(made.facts) + len(made.waiting) + len(settled)
+        assert known >= 2
+
+
+# The plan file and the policy.
+
+
+def test_what_is_frozen_is_what_is_read(load, tmp_path):
+    made = make([document(entry("lngs")), *runs(2)], load())
+    made.write(tmp_path)
+    assert Plan.read(tmp_path).facts == made.facts
+    assert Plan.read(tmp_path).main == made.main
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "{}", "[]", '{"here": "x", "main": {}, "runs": {"a": {"odd": 1}}}']
+)
+def test_a_plan_that_cannot_be_read_says_what_to_do(tmp_path, text):
+    if text is not None:
+        (tmp_path / ".caxflow").mkdir()
+        (tmp_path / plan.FILE).write_text(text)
+    with pytest.raises(CaxflowError, match="start the workflow again"):
+        Plan.read(tmp_path)
+
+
+DECISIVE = [{"kinds": ["raw"]}, {"verify": False}, {"site": "tegner"}, {"site": "lngs"}]
+INDIFFERENT = [{"batch_size": 3}, {"attempts": 9}, {"lease": 5}, {"dry": True}, {"select": {"tags": ["x"]}}]
+
+
+def test_what_makes_a_run_settled_is_in_the_policy(load):
+    policies = {plan.policy(load())} | {plan.policy(load(**change)) for change in DECISIVE}
+    assert len(policies) == 1 + len(DECISIVE)
+    for change in INDIFFERENT:
+        assert plan.policy(load(**change)) == plan.policy(load())
+
+
+def test_facts_begin_empty_and_apart():
+    one, other = Facts("a"), Facts("b")
+    one.source["raw"]["midway"] = "lngs"
+    one.there["raw"]["lngs"] = {}
+    assert other.source == {"raw": {}, "processed": {}}
+    assert other.there == {"raw": {}, "processed": {}}
