@@ -10,7 +10,7 @@ import datetime
 import hashlib
 import heapq
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -156,9 +156,7 @@ def make(
         are found, a thousand at a time.
     """
     plan, settled = Plan(settings.here.name), []
-    newest: list[tuple[str, str, Decision]] = []
-    ids: dict[str, object] = {}
-    twice: set[str] = set()
+    newest = _Newest(settings.batch_size)
     for document in found:
         try:
             run = documents.run_of(document)
@@ -176,6 +174,12 @@ def make(
         if decision.waits:
             plan.waiting[str(run)] = "; ".join(decision.waits)
         if decision.targets:
+            newest.add(run, document["_id"], decision)
+    settle(settled)
+                settled = []
+        if decision.waits:
+            plan.waiting[str(run)] = "; ".join(decision.waits)
+        if decision.targets:
             # The same document may be found twice while others write; two documents are one too many.
             if str(run) in ids:
                 if ids[str(run)] != document["_id"]:
@@ -189,15 +193,48 @@ def make(
                 heapq.heappushpop(newest, entry)
                 plan.more += 1
     settle(settled)
-    for _, _, decision in sorted(newest, key=lambda item: item[:2], reverse=True):
-        if decision.facts.run not in twice:
-            plan.facts[decision.facts.run] = decision.facts
-            plan.targets += decision.targets
-    plan.problems += [
-        str(CaxflowError(f"{run}: there are two documents of that run", "remove the wrong one"))
-        for run in sorted(twice)
-    ]
+    for decision in newest.decisions():
+        plan.facts[decision.facts.run] = decision.facts
+        plan.targets += decision.targets
+    plan.problems += newest.problems()
+    plan.more = newest.more
     return plan
+
+
+class _Newest:
+    """The newest decisions, at most `size` of them; counts how many `more` there are."""
+
+    def __init__(self, size: int):
+        self.size, self.more = size, 0
+        self._heap: list[tuple[str, str, Decision]] = []
+        self._ids: dict[str, object] = {}
+        self._twice: set[str] = set()
+
+    def add(self, run: Run, identity: object, decision: Decision) -> None:
+        if str(run) in self._ids:
+            # The same document may be found twice while others write; two documents are one too many.
+            if self._ids[str(run)] != identity:
+                self._twice.add(str(run))
+            return
+        self._ids[str(run)] = identity
+        entry = (run.name, run.detector, decision)
+        if len(self._heap) < self.size:
+            heapq.heappush(self._heap, entry)
+        else:
+            heapq.heappushpop(self._heap, entry)
+            self.more += 1
+
+    def decisions(self) -> Iterator[Decision]:
+        """The newest first, without those of which there are two documents."""
+        for _, _, decision in sorted(self._heap, key=lambda item: item[:2], reverse=True):
+            if decision.facts.run not in self._twice:
+                yield decision
+
+    def problems(self) -> list[str]:
+        return [
+            str(CaxflowError(f"{run}: the runs database has two documents of it", "remove the wrong one"))
+            for run in sorted(self._twice)
+        ]
 
 
 def decide(
