@@ -176,23 +176,6 @@ def make(
         if decision.targets:
             newest.add(run, document["_id"], decision)
     settle(settled)
-                settled = []
-        if decision.waits:
-            plan.waiting[str(run)] = "; ".join(decision.waits)
-        if decision.targets:
-            # The same document may be found twice while others write; two documents are one too many.
-            if str(run) in ids:
-                if ids[str(run)] != document["_id"]:
-                    twice.add(str(run))
-                continue
-            ids[str(run)] = document["_id"]
-            entry = (run.name, run.detector, decision)
-            if len(newest) < settings.batch_size:
-                heapq.heappush(newest, entry)
-            else:
-                heapq.heappushpop(newest, entry)
-                plan.more += 1
-    settle(settled)
     for decision in newest.decisions():
         plan.facts[decision.facts.run] = decision.facts
         plan.targets += decision.targets
