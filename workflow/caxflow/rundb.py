@@ -161,6 +161,11 @@ class RunsDB:
         with self._answers():
             return self.runs.create_index([(f"{MARK}.{site}", 1)], name=f"caxflow_settled_{site}")
 
+    def find(self, run: Run) -> dict | None:
+        """The document of `run`, whole, if there is one."""
+        with self._answers():
+            return self.runs.find_one({"name": run.name, "detector": run.detector})
+
     def get(self, run: Run) -> dict:
         """The document of `run`, whole.
 
@@ -169,8 +174,7 @@ class RunsDB:
         CaxflowError
             If there is none.
         """
-        with self._answers():
-            document = self.runs.find_one({"name": run.name, "detector": run.detector})
+        document = self.find(run)
         if document is None:
             raise CaxflowError(
                 f"run {run} is not in the runs database",
@@ -193,6 +197,11 @@ class RunsDB:
         for part in ranges:
             with self._answers():
                 yield from self.runs.find(part | conditions, PLANNING, batch_size=1000)
+
+    def everything(self, projection: Mapping[str, Any]) -> Iterator[dict]:
+        """All documents, by name, the newest first."""
+        with self._answers():
+            yield from self.runs.find({}, projection, batch_size=1000).sort([("name", -1), ("detector", 1)])
 
     def settle(self, seen: Sequence[Mapping], site: str, policy: str) -> None:
         """Mark documents as settled, unless they changed since they were `seen`."""

@@ -10,9 +10,10 @@ import importlib
 import sys
 
 from caxflow import __version__
+from caxflow.cli.site import WrongCallError
 from caxflow.errors import CaxflowError
 
-COMMANDS = ("rundb",)
+COMMANDS = ("status", "rundb")
 
 
 def main(words: list[str] | None = None) -> int:
@@ -29,6 +30,9 @@ def main(words: list[str] | None = None) -> int:
     arguments = parser.parse_args(words)
     try:
         return arguments.run(arguments)
+    except WrongCallError as error:
+        print(f"caxflow: {error}", file=sys.stderr)
+        return 2
     except CaxflowError as error:
         print(f"caxflow: {error}", file=sys.stderr)
         return 1

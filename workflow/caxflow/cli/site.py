@@ -10,6 +10,11 @@ import yaml
 from caxflow import config
 from caxflow.config import HOME, Settings
 from caxflow.errors import CaxflowError
+from caxflow.targets import Run
+
+
+class WrongCallError(CaxflowError):
+    """The command line or the configuration is wrong: exit code 2."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -30,16 +35,33 @@ def settings(arguments: argparse.Namespace) -> Settings:
 
     Raises
     ------
-    CaxflowError
+    WrongCallError
         If the profile or the configuration is wrong.
     """
-    overrides: dict[str, Any] = {}
-    if arguments.profile:
-        overrides = _profile(_folder(arguments.profile))
-    return config.load(overrides | _pairs(arguments.config))
+    try:
+        overrides: dict[str, Any] = {}
+        if arguments.profile:
+            overrides = _profile(profile_folder(arguments.profile))
+        return config.load(overrides | _pairs(arguments.config))
+    except CaxflowError as error:
+        raise WrongCallError(error.what, error.mend) from error
 
 
-def _folder(name: str) -> Path:
+def runs(arguments: argparse.Namespace) -> list[Run]:
+    """The runs that the command line names; a wrong name is the command line's fault."""
+    try:
+        return [Run.parse(name) for name in arguments.runs]
+    except CaxflowError as error:
+        raise WrongCallError(error.what, error.mend) from error
+
+
+def work_dir(settings: Settings) -> Path | None:
+    """The folder of this site's targets; None where no workflow has run yet."""
+    folder = Path(settings.here.work_dir) if settings.here.work_dir else None
+    return folder if folder and folder.is_dir() else None
+
+
+def profile_folder(name: str) -> Path:
     """Where Snakemake finds a profile; last, the clone's own, which needs no installation."""
     user = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     system = [Path(folder) for folder in os.environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":")]

@@ -1,0 +1,197 @@
+"""``caxflow status``: what is where, by site, kind and state; of one run, each copy and its proof."""
+
+import argparse
+import datetime
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from caxflow import documents, journal, receipts, status, underway, words
+from caxflow.cli import screen, site
+from caxflow.config import Settings
+from caxflow.rundb import DatabaseAway, RunsDB
+from caxflow.status import CopyState, Row, RunStatus
+from caxflow.targets import Run
+
+COLOURS = {
+    status.PROVEN: "green",
+    status.COPIED: "cyan",
+    status.SUSPECT: "bold red",
+    documents.ERROR: "red",
+    documents.TRANSFERRING: "yellow",
+    documents.VERIFYING: "yellow",
+}
+_EPILOG = """\
+states:
+  proven        the bytes were read again from disk and equal the origin's
+  copied        transferred, but not read again by caxflow
+  verifying     copied, and about to be read again
+  transferring  being made
+  error         the last attempt failed; caxflow why RUN tells more
+  suspect       differs from the origin: never a source again
+
+exit code: 0 all is well; 1 something is in error or suspect, or the runs database could not be asked,
+or does not know the run; 2 the command line or the configuration is wrong
+
+examples:
+  caxflow status --profile midway
+  caxflow status --profile midway 160315_1432
+  caxflow status --profile midway --json | jq '.rows[] | select(.state == "error")'
+"""
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Describe the sub-command."""
+    parser = commands.add_parser(
+        "status",
+        help="what is where; of a run, each copy and its proof",
+        description=__doc__.partition(": ")[2].capitalize(),
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("runs", metavar="RUN", nargs="*", help="160315_1432, or 160315_1432_MV")
+    parser.add_argument("--json", action="store_true", help="as JSON; times in UTC, sizes in bytes")
+    site.add_options(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    runs = site.runs(arguments)
+    settings = site.settings(arguments)
+    if runs:
+        return _runs(runs, settings, arguments.json)
+    return _all(settings, arguments.json)
+
+
+def _all(settings: Settings, as_json: bool) -> int:
+    folder, away = site.work_dir(settings), ""
+    try:
+        with RunsDB(settings.rundb, dry=True) as database:
+            rows = status.count(database, settings)
+    except DatabaseAway as error:
+        away, rows = str(error), status.count_receipts(folder, settings) if folder else []
+    targets = list(journal.failures(folder)) if folder else []
+    pending = sum(1 for _ in journal.pending(folder)) if folder else 0
+    if as_json:
+        known = {"here": settings.here.name, "at": receipts.now().isoformat(), "away": away, "rows": rows}
+        known |= {"pending": pending, "failures": [str(target) for target in targets]}
+        print(json.dumps(status.plain(known), indent=1))
+    else:
+        console = screen.console()
+        console.print(_overview(rows), "" if rows else "no copies yet")
+        for line in _remarks(folder, away, pending, targets):
+            console.print(line, soft_wrap=True)
+    bad = any(row.state in (documents.ERROR, status.SUSPECT) for row in rows)
+    return 1 if bad or away else 0
+
+
+def _overview(rows: list[Row]) -> Table:
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for name, justify in (("site", "left"), ("data", "left"), ("state", "left")):
+        shown.add_column(name, justify=justify, no_wrap=True)
+    for name in ("copies", "size", "oldest read"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    before = ""
+    for row in rows:
+        name = row.site if row.site != before else ""
+        before = row.site
+        state = Text(row.state, style=COLOURS.get(row.state, ""))
+        size = words.size(row.bytes) if row.bytes else ""
+        shown.add_row(name, row.kind, state, f"{row.copies:,}", size, _ago(row.oldest))
+    return shown
+
+
+def _remarks(folder: Path | None, away: str, pending: int, failed: list) -> Iterator[Text]:
+    if away:
+        yield Text(f"from the receipts here only: {away}", style="yellow")
+    if pending:
+        yield Text(f"{words.count(pending, 'fact')} of this site not yet told to the runs database", "yellow")
+    if failed:
+        runs = sorted({str(target.run) for target in failed}, reverse=True)
+        more = f" and {len(runs) - 5} more" if len(runs) > 5 else ""
+        yield Text(f"failed here: {', '.join(runs[:5])}{more}; caxflow why RUN tells why", style="red")
+
+
+def _runs(runs: list[Run], settings: Settings, as_json: bool) -> int:
+    found, bad = [], False
+    folder, console = site.work_dir(settings), screen.console()
+    for run in runs:
+        known, document, away = False, None, ""
+        try:
+            with RunsDB(settings.rundb, dry=True) as database:
+                document = database.find(run)
+        except DatabaseAway as error:
+            away = str(error)
+        one = status.of_run(run, document, settings, folder)
+        one.away = away
+        known = document is not None or bool(one.receipts)
+        bad |= bool(away) or not known
+        bad |= any(copy.state in (documents.ERROR, status.SUSPECT) for copy in one.copies)
+        found.append(one)
+        if not as_json:
+            _show(console, one, known)
+    if as_json:
+        print(json.dumps(status.plain(found), indent=1))
+    return 1 if bad else 0
+
+
+def _show(console: Console, one: RunStatus, known: bool) -> None:
+    facts = [f"number {one.number}"] if one.number else []
+    facts += [f"started {one.start:%Y-%m-%d %H:%M} UTC"] if one.start else []
+    facts += [words.count(one.events, "event")] if one.events else []
+    facts += [f"{words.size(one.size)} raw"] if one.size else []
+    console.print(Text(one.run, style="bold").append(f"  {', '.join(facts)}", style="not bold"))
+    if one.away:
+        console.print(Text(f"from the receipts here only: {one.away}", style="yellow"), soft_wrap=True)
+    if not known:
+        where = (
+            "no receipt here speaks of it" if one.away else "neither the runs database nor a receipt knows it"
+        )
+        console.print(Text(where, style="red"))
+        return
+    console.print(_copies(one.copies) if one.copies else "no copies yet")
+    for copy in one.copies:
+        line = Text(f"{copy.site} {_kind(copy)}: ").append(copy.location, style="dim")
+        console.print(line, soft_wrap=True)
+        if copy.remark:
+            console.print(Text(f"  {copy.remark}", style=COLOURS.get(copy.state, "")), soft_wrap=True)
+    for target, state in one.underway.items():
+        console.print(f"{target}: {_moving(underway.State(**state))}", soft_wrap=True)
+    if one.receipts:
+        console.print(Text("receipts here", style="bold"))
+        for name, stages in one.receipts.items():
+            console.print(f"{name}: {', '.join(stages)}", soft_wrap=True)
+    for failure in one.failures:
+        said = f"failed: {failure.get('site')} {failure.get('stage')}: {failure.get('reason')}"
+        console.print(Text(said, style="red"), soft_wrap=True)
+
+
+def _copies(copies: list[CopyState]) -> Table:
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("site", "data", "state"):
+        shown.add_column(name, no_wrap=True)
+    shown.add_column("size", justify="right", no_wrap=True)
+    shown.add_column("last read", no_wrap=True)
+    shown.add_column("digest", no_wrap=True)
+    for copy in copies:
+        state = Text(copy.state, style=COLOURS.get(copy.state, ""))
+        size = words.size(copy.size) if copy.size else ""
+        digest = f"{copy.manifest[:15]}…" if copy.manifest else ""
+        shown.add_row(copy.site, _kind(copy), state, size, _ago(copy.verified), digest)
+    return shown
+
+
+def _kind(copy: CopyState) -> str:
+    return f"{copy.kind} {copy.version}" if copy.version else copy.kind
+
+
+def _moving(state: underway.State) -> str:
+    return f"{state.phase}, {words.size(state.done)} of {words.size(state.total)}, {words.size(state.rate)}/s"
+
+
+def _ago(then: datetime.datetime | None) -> str:
+    return words.ago(then, receipts.now().replace(tzinfo=None)) if then else ""

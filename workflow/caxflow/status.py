@@ -1,0 +1,315 @@
+"""What is where: rows about all copies, or about those of one run, out of documents and receipts."""
+
+import datetime
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from caxflow import documents, journal, receipts, targets, underway
+from caxflow.config import Settings
+from caxflow.documents import Copy
+from caxflow.errors import CaxflowError
+from caxflow.rundb import RunsDB
+from caxflow.targets import Run, Target
+
+PROVEN, COPIED, SUSPECT = "proven", "copied", "suspect"
+
+# How many copies in which state each host has, and of how many bytes; the arrays are unwound first, since not
+# every server reaches into them in an expression.
+_COUNTING = (
+    {"$project": {"_id": 0, "raw_size_byte": 1, "data": 1}},
+    {"$unwind": "$data"},
+    {"$match": {"data.type": {"$in": ["raw", "processed", "minitrees"]}}},
+    {
+        "$group": {
+            "_id": {
+                "host": "$data.host",
+                "kind": "$data.type",
+                "status": "$data.status",
+                "verified": {"$gt": ["$data.caxflow.verified", None]},
+                "suspect": {"$gt": ["$data.caxflow.suspect", None]},
+            },
+            "copies": {"$sum": 1},
+            "bytes": {"$sum": "$data.size"},
+            # A raw entry of other programs has no size of its own.
+            "raw": {"$sum": {"$ifNull": ["$data.size", "$raw_size_byte"]}},
+            "oldest": {"$min": "$data.caxflow.verified"},
+        }
+    },
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Copies of a kind in a state at a site; `oldest` is when the one longest unread was last read."""
+
+    site: str
+    kind: str
+    state: str
+    copies: int
+    bytes: int | None = None
+    oldest: datetime.datetime | None = None
+
+
+@dataclass(frozen=True)
+class CopyState:
+    """One copy of a run.
+
+    Parameters
+    ----------
+    site : str
+        Name of the site; of a host that is none of ours, the host's.
+    kind, host, location, version
+        As in the run document.
+    state : str
+        ``proven`` (its bytes were read again and equal the origin's), ``copied`` (transferred, but not by
+        caxflow or not read again), ``suspect``, or cax's word for one that is not there yet.
+    size : int or None
+        Bytes.
+    verified : datetime or None
+        When the bytes were last read, naive UTC.
+    remark : str
+        Last error, or who makes it until when.
+    """
+
+    site: str
+    kind: str
+    state: str
+    host: str
+    location: str
+    version: str | None = None
+    size: int | None = None
+    verified: datetime.datetime | None = None
+    manifest: str | None = None
+    remark: str = ""
+
+
+@dataclass
+class RunStatus:
+    """Everything that is known of one run; `away` says why the database was not asked."""
+
+    run: str
+    number: int | None = None
+    start: datetime.datetime | None = None
+    events: int | None = None
+    size: int | None = None
+    copies: list[CopyState] = field(default_factory=list)
+    receipts: dict[str, list[str]] = field(default_factory=dict)
+    failures: list[dict] = field(default_factory=list)
+    underway: dict[str, dict] = field(default_factory=dict)
+    away: str = ""
+
+
+def state_of(copy: Copy) -> str:
+    """The state of a copy in one word; see `CopyState`."""
+    return _state(copy.status, "suspect" in copy.note, copy.note.get("verified") is not None)
+
+
+def count(database: RunsDB, settings: Settings) -> list[Row]:
+    """Numbers of copies by site, kind and state, counted by the database.
+
+    Raises
+    ------
+    DatabaseAway
+        If it does not answer.
+    """
+    names = _names(settings)
+    summed: dict[tuple, list[Row]] = {}
+    for group in database.aggregate(_COUNTING):
+        of = group["_id"]
+        words = [of.get(word) for word in ("host", "kind", "status")]
+        if not all(isinstance(word, str) for word in words):
+            continue
+        host, kind, status = words
+        state = _state(status, of["suspect"], of["verified"])
+        size = group["raw" if kind == "raw" else "bytes"]
+        row = Row(names.get(host, host), kind, state, group["copies"], size or None, group["oldest"])
+        summed.setdefault((row.site, kind, state), []).append(row)
+    return sorted(map(_add, summed.values()), key=lambda row: _order(row.site, row.kind, settings))
+
+
+def count_receipts(work_dir: Path, settings: Settings) -> list[Row]:
+    """The same from the names of the receipts in the work directory; sizes are not looked up."""
+    found: Counter = Counter()
+    for site in settings.sites:
+        folder = work_dir / site
+        names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        for name in names:
+            run, _, stage = name.partition(".")
+            if stage in ("raw.done", "processed.done"):
+                kind = stage.partition(".")[0]
+                proof = "checksum" if kind == "raw" else "processed.checksum"
+                found[site, kind, PROVEN if f"{run}.{proof}" in names else COPIED] += 1
+    rows = [Row(*key, copies) for key, copies in found.items()]
+    return sorted(rows, key=lambda row: _order(row.site, row.kind, settings))
+
+
+def of_run(run: Run, document: Mapping | None, settings: Settings, work_dir: Path | None) -> RunStatus:
+    """Everything that document, receipts and journal know of a run.
+
+    Parameters
+    ----------
+    document : mapping or None
+        The run document; None where the database was not asked or has none.
+    work_dir : Path or None
+        None where no workflow has run yet.
+    """
+    status = RunStatus(str(run))
+    names = _names(settings)
+    if document is not None:
+        status.number = documents.value(document, "number", type_=int)
+        status.start = documents.time_of(document.get("start"))
+        status.events = documents.value(document, "trigger", "events_built", type_=int)
+        status.size = documents.value(document, "raw_size_byte", type_=int)
+        status.copies = [_copy_state(copy, names, status.size) for copy in documents.copies(document)]
+        status.copies.sort(key=lambda copy: _order(copy.site, copy.kind, settings))
+    if work_dir is not None:
+        _add_work_dir(status, run, settings, work_dir)
+    return status
+
+
+def stated(work_dir: Path, run: Run, sites: Iterable[str]) -> dict[str, list[str]]:
+    """By site, the stages whose receipts stand in the work directory."""
+    found = {
+        site: [stage for stage in targets.STAGES if (work_dir / targets.path(site, run, stage)).exists()]
+        for site in sites
+    }
+    return {site: stages for site, stages in found.items() if stages}
+
+
+def failures(work_dir: Path, run: Run, sites: Iterable[str]) -> list[dict]:
+    """The last failure of each stage of a run that has not succeeded since, the newest last."""
+    found = []
+    for site in sites:
+        for stage in targets.STAGES:
+            try:
+                failure = journal.failure(work_dir, Target(site, run, stage))
+            except CaxflowError as error:
+                failure = {"stage": stage, "site": site, "reason": str(error), "at": ""}
+            if failure:
+                found.append(failure)
+    return sorted(found, key=lambda failure: str(failure.get("at", "")))
+
+
+def plain(status: Any) -> Any:
+    """A row or a run's status as plain values for JSON; times are ISO 8601, in UTC."""
+    if isinstance(status, datetime.datetime):
+        return status.isoformat(timespec="seconds") + "Z"
+    if isinstance(status, Mapping):
+        return {str(key): plain(value) for key, value in status.items()}
+    if isinstance(status, list | tuple):
+        return [plain(value) for value in status]
+    if hasattr(status, "__dataclass_fields__"):
+        return plain(asdict(status))
+    return status if status is None or isinstance(status, str | int | float | bool) else str(status)
+
+
+def _state(status: str, suspect: bool, verified: bool) -> str:
+    if suspect:
+        return SUSPECT
+    if status == documents.TRANSFERRED:
+        return PROVEN if verified else COPIED
+    return status
+
+
+def _copy_state(copy: Copy, names: Mapping[str, str], raw_size: int | None) -> CopyState:
+    size = copy.size or (raw_size if copy.kind == "raw" else None)
+    return CopyState(
+        names.get(copy.host, copy.host),
+        copy.kind,
+        state_of(copy),
+        copy.host,
+        copy.location,
+        copy.version,
+        size if copy.status in (documents.TRANSFERRED, documents.VERIFYING) else None,
+        documents.time_of(copy.note.get("verified")),
+        copy.manifest,
+        remark(copy),
+    )
+
+
+def remark(copy: Copy) -> str:
+    """What is to be said about a copy that is not simply there."""
+    if "suspect" in copy.note:
+        return f"suspect: {_words(copy.note['suspect']) or _words(copy.note.get('error'))}"
+    if copy.status == documents.ERROR:
+        return _words(copy.note.get("error")) or "another program reported an error"
+    if copy.status == documents.TRANSFERRING:
+        by = documents.value(copy.note, "by", type_=Mapping) or {}
+        owner = copy.note.get("owner", "another program")
+        who = (
+            f" ({by['user']}@{by['host']}, process {by.get('pid')})" if {"user", "host"} <= by.keys() else ""
+        )
+        lease = documents.time_of(copy.note.get("lease"))
+        until = f", claimed until {lease:%Y-%m-%d %H:%M} UTC" if lease else ""
+        return f"being made by {owner}{who}{until}"
+    return ""
+
+
+def _words(value: object) -> str:
+    return " ".join(value.split()) if isinstance(value, str) else ""
+
+
+def _add_work_dir(status: RunStatus, run: Run, settings: Settings, work_dir: Path) -> None:
+    status.receipts = stated(work_dir, run, settings.sites)
+    status.failures = failures(work_dir, run, settings.sites)
+    for site in settings.sites:
+        for stage in targets.STAGES:
+            target = Target(site, run, stage)
+            state = underway.read(work_dir, target)
+            if state:
+                status.underway[str(target)] = asdict(state)
+    if not status.copies:
+        status.copies = list(_copies_from_receipts(run, status.receipts, settings, work_dir))
+        status.size = next((copy.size for copy in status.copies if copy.kind == "raw"), None)
+
+
+def _copies_from_receipts(run: Run, stages: Mapping[str, list[str]], settings: Settings, work_dir: Path):
+    """Copies as the receipts prove them, for when the database cannot be asked."""
+    for site, there in stages.items():
+        for kind in ("raw", "processed"):
+            if f"{kind}.done" not in there:
+                continue
+            try:
+                receipt = receipts.read(work_dir / targets.path(site, run, f"{kind}.done"))
+            except CaxflowError as error:
+                yield CopyState(site, kind, "unknown", settings.sites[site].host, "", remark=str(error))
+                continue
+            proof = work_dir / targets.path(site, run, "checksum" if kind == "raw" else "processed.checksum")
+            read = (
+                datetime.datetime.fromtimestamp(proof.stat().st_mtime, datetime.UTC)
+                if proof.exists()
+                else None
+            )
+            entry = receipt.get("entry") or {}
+            yield CopyState(
+                site,
+                kind,
+                PROVEN if read else COPIED,
+                settings.sites[site].host,
+                str(receipt.get("location", "")),
+                entry.get("version"),
+                receipt.get("bytes"),
+                read.replace(tzinfo=None, microsecond=0) if read else None,
+                documents.value(receipt, "manifest", "digest", type_=str),
+            )
+
+
+def _names(settings: Settings) -> dict[str, str]:
+    return {site.host: site.name for site in settings.sites.values()}
+
+
+def _order(site: str, kind: str, settings: Settings) -> tuple:
+    """Where data are born first, then our sites, then other hosts; raw before processed."""
+    ours = settings.sites.get(site)
+    return (ours is None, not (ours and ours.origin), site, kind != "raw", kind)
+
+
+def _add(rows: list[Row]) -> Row:
+    first = rows[0]
+    times = [row.oldest for row in rows if row.oldest is not None]
+    total = sum(row.bytes or 0 for row in rows) or None
+    copies = sum(row.copies for row in rows)
+    return Row(first.site, first.kind, first.state, copies, total, min(times, default=None))
