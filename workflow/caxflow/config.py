@@ -98,6 +98,35 @@ class RunDBAddress:
 
 
 @dataclass(frozen=True)
+class Page:
+    """Where the runs page is written, at most once in `every` minutes."""
+
+    folder: str
+    every: float = 10
+
+
+@dataclass(frozen=True)
+class Mail:
+    """How e-mail is sent; user and password come from the environment."""
+
+    to: tuple[str, ...]
+    sender: str
+    server: str = "localhost"
+    port: int | None = None
+    tls: str = "starttls"
+
+
+@dataclass(frozen=True)
+class Notify:
+    """Who is told what a human must do: one message in `every` minutes, the same after `remind` hours."""
+
+    webhook: bool = False
+    mail: Mail | None = None
+    every: float = 60
+    remind: float = 24
+
+
+@dataclass(frozen=True)
 class Selection:
     """Which runs to look after; an empty value admits all."""
 
@@ -131,6 +160,9 @@ class Settings:
     attempts: int
     pause: float
     dry: bool
+    page: Page | None = None
+    metrics: str | None = None
+    notify: Notify | None = None
 
     def site(self, name: str) -> Site:
         """The site called `name`.
@@ -479,7 +511,25 @@ def _settings(merged: Mapping, sites: Mapping[str, Site], main: Path) -> Setting
         attempts=merged["attempts"],
         pause=merged["pause"],
         dry=merged["dry"],
+        page=_page(merged, main),
+        metrics=_folder(merged["metrics"], main, "metrics") if "metrics" in merged else None,
+        notify=_notify(merged),
     )
+
+
+def _page(merged: Mapping, main: Path) -> Page | None:
+    if "page" not in merged:
+        return None
+    return Page(**merged["page"] | {"folder": _folder(merged["page"]["folder"], main, "page.folder")})
+
+
+def _notify(merged: Mapping) -> Notify | None:
+    if "notify" not in merged:
+        return None
+    options = dict(merged["notify"])
+    if "mail" in options:
+        options["mail"] = Mail(**options["mail"] | {"to": tuple(options["mail"]["to"])})
+    return Notify(**options)
 
 
 def _masters(named: Sequence[str], sites: Mapping[str, Site]) -> tuple[str, ...]:

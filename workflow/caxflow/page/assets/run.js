@@ -1,0 +1,144 @@
+"use strict";
+/* The page of one run, from its day's file. */
+{
+  const { element } = caxflow;
+  const section = document.getElementById("run");
+
+  function time(text) { return text ? text.replace("T", " ").replace(/(:\d\d)(:\d\d)?(\+00:00)?$/, "$1") : ""; }
+
+  function facts(pairs) {
+    const list = element("dl", { class: "facts" });
+    for (const [name, value] of pairs) {
+      if (value === null || value === undefined || value === "") continue;
+      list.append(element("div", null, element("dt", null, name), element("dd", null, value)));
+    }
+    return list;
+  }
+
+  function part(title, ...content) {
+    return element("section", { class: "card" }, element("h3", null, title), ...content);
+  }
+
+  function table(heads, rows) {
+    return element("div", { class: "wide" }, element("table", null,
+      element("thead", null, element("tr", null, ...heads.map((head) => element("th", { scope: "col" }, head)))),
+      element("tbody", null, ...rows)));
+  }
+
+  function copies(run) {
+    if (!run.copies.length) return element("p", { class: "nothing" }, "The database knows of no copy.");
+    const rows = run.copies.map((copy) => {
+      const [name, glyph] = caxflow.COPIES[copy.state] || ["", "?"];
+      const told = [];
+      if (copy.verified) told.push(`read again ${time(copy.verified)}`);
+      if (copy.owner) told.push(`made by ${copy.owner}`);
+      if (copy.lease) told.push(`claimed until ${time(copy.lease)}`);
+      if (copy.attempts) told.push(`failed ${copy.attempts} times`);
+      if (copy.next) told.push(`again at ${time(copy.next)}`);
+      return element("tr", null,
+        element("td", null, copy.kind, copy.version ? ` ${copy.version}` : ""),
+        element("td", null, copy.site || copy.host),
+        element("td", null, element("span", { class: `copy ${copy.state}`, "aria-hidden": "true" }, glyph), ` ${copy.status}`,
+          name && name !== copy.status ? element("small", null, name) : null),
+        element("td", null, time(copy.created)),
+        element("td", { class: "path" }, copy.location,
+          copy.manifest ? element("small", null, copy.manifest) : null,
+          copy.checksum ? element("small", null, copy.checksum) : null,
+          told.length ? element("small", null, told.join(", ")) : null,
+          copy.error ? element("small", { class: "error" }, copy.error) : null));
+    });
+    return table(["Data", "Site", "State", "Made", "Where, and how it is known"], rows);
+  }
+
+  function why(run) {
+    const list = element("ul", { class: "why" });
+    for (const reason of run.why) list.append(element("li", null, reason));
+    if (run.todo.length) {
+      list.append(element("li", null, "next here: ", ...run.todo.map((target) => element("code", null, target))));
+    }
+    if (!list.children.length) list.append(element("li", null, `nothing remains to be done at ${caxflow.meta.here}`));
+    return list;
+  }
+
+  function receipts(run) {
+    return table(["Fact", "When", "How it was proven"], run.receipts.map((receipt) => {
+      const said = [receipt.source ? `from ${receipt.source}` : "", receipt.proof || "",
+        caxflow.bytes(receipt.bytes), receipt.rate ? `${caxflow.bytes(receipt.rate)}/s` : "",
+        receipt.caxflow ? `caxflow ${receipt.caxflow}` : ""].filter(Boolean).join(", ");
+      return element("tr", null, element("td", null, element("code", null, `${receipt.site}/${run.run}.${receipt.stage}`)),
+        element("td", null, time(receipt.at)), element("td", null, said));
+    }));
+  }
+
+  function settings(found) {
+    return facts(Object.entries(found).map(([key, value]) =>
+      [key.replaceAll("_", " "), value !== null && typeof value === "object"
+        ? Object.entries(value).map(([name, inner]) => `${name} ${inner}`).join(", ") : String(value ?? "")]));
+  }
+
+  function manifest(found) {
+    const rows = found.files.map(([path, size, digest]) => element("tr", null, element("td", { class: "path" }, path),
+      element("td", { class: "number" }, caxflow.bytes(size)), element("td", { class: "path" }, digest)));
+    return element("details", null,
+      element("summary", null, `${found.count} files, ${found.digest}`), table(["File", "Size", "Digest"], rows));
+  }
+
+  function show(run) {
+    const processed = run.copies.filter((copy) => copy.kind !== "raw" && copy.version);
+    const versions = [...new Set(processed.map((copy) => copy.version))].join(", ");
+    const parts = [
+      element("p", { class: "back" }, element("a", { href: "#/runs" }, "← all runs")),
+      element("h2", null, run.run, element("small", null, run.detector.replace("_", " "))),
+      facts([
+        ["Number", run.number === null || run.number === undefined ? "" : String(run.number)],
+        ["Taken", `${time(run.start)}${run.end ? " to " + time(run.end) : ""}`], ["By", run.user],
+        ["Source", run.source], ["Mode", run.reader],
+        ["Events", run.events === null || run.events === undefined ? "" : run.events.toLocaleString("en")],
+        ["Raw data", caxflow.bytes(run.bytes)], ["Processed with", versions], ["Tags", run.tags.join(", ")],
+      ]),
+      part("Why it is where it is", why(run)),
+      part("Copies", copies(run)),
+    ];
+    if (run.comments.length) {
+      parts.push(part("Comments", ...run.comments.map((comment) => element("blockquote", null, comment.text,
+        element("small", null, [comment.user, time(comment.at)].filter(Boolean).join(", "))))));
+    }
+    parts.push(part("History", element("ol", { class: "history" }, ...run.history.map(([at, what]) =>
+      element("li", null, element("time", null, time(at)), what)))));
+    if (run.receipts && run.receipts.length) parts.push(part("Receipts at " + caxflow.meta.here, receipts(run)));
+    if (run.manifest) parts.push(part("Manifest", manifest(run.manifest)));
+    if (run.settings) parts.push(part("Settings for processing", settings(run.settings)));
+    else if (Object.keys(run.corrections).length) {
+      parts.push(part("Corrections", facts(Object.entries(run.corrections))));
+    }
+    if (run.receipts === undefined) {
+      parts.push(element("p", { class: "nothing" },
+        `Receipts of older runs are not on this page; they are in ${caxflow.meta.work_dir}.`));
+    }
+    section.replaceChildren(...parts);
+  }
+
+  function missing(name) {
+    section.replaceChildren(
+      element("p", { class: "back" }, element("a", { href: "#/runs" }, "← all runs")),
+      element("h2", null, name),
+      element("p", { class: "nothing" }, "The runs database had no such run when this page was written."));
+  }
+
+  caxflow.run = {
+    open(name) {
+      section.replaceChildren();
+      const day = name.slice(0, 6);
+      const known = () => {
+        const run = (caxflow.days[day] || []).find((one) => one.run === name);
+        if (run) show(run); else missing(name);
+      };
+      if (!/^\d{6}_\d{4}(_MV)?$/.test(name)) return missing(name);
+      if (caxflow.days[day]) return known();
+      caxflow.day = (which, found) => { caxflow.days[which] = found; };
+      const script = element("script", { src: `data/days/${day}.js?${encodeURIComponent(caxflow.meta.written)}` });
+      script.onload = script.onerror = () => { script.remove(); known(); };
+      document.head.append(script);
+    },
+  };
+}

@@ -1,0 +1,123 @@
+"""What the table shows of a run: one row, its words coded, so that 100,000 rows stay small."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from caxflow import documents
+from caxflow.config import Settings
+from caxflow.documents import ERROR, TRANSFERRED, TRANSFERRING, VERIFYING, Copy
+from caxflow.targets import Run
+
+# State of a run at the site that writes the page.
+DONE, TODO, MOVING, WAITS, FAILED, TAKING = "d", "a", "m", "w", "f", "t"
+# State of one copy, the best first.
+PROVEN, COPIED, CHECKING, COMING, BROKEN, NONE = "p", "c", "v", "m", "e", "-"
+
+KINDS = ("raw", "processed", "minitrees")
+MOST_HOSTS = 16  # columns; what else a database names is shown on the run's own page
+LONGEST = 60  # characters of a word that is a filter
+
+
+class Words:
+    """Numbers for words, in the order in which they were met."""
+
+    def __init__(self, first: tuple[str, ...] = ()):
+        self.numbers = {word: number for number, word in enumerate(first)}
+
+    def __call__(self, word: str) -> int:
+        return self.numbers.setdefault(word[:LONGEST], len(self.numbers))
+
+    def __iter__(self):
+        return iter(self.numbers)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+@dataclass
+class Codes:
+    """The words of all rows: hosts (the configured sites' first), sources, tags."""
+
+    hosts: Words
+    sources: Words = field(default_factory=Words)
+    tags: Words = field(default_factory=Words)
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Codes":
+        """Codes in which the sites come first, in the order of their files' names."""
+        return cls(Words(tuple(site.host for site in settings.sites.values())))
+
+
+def state_of_copy(copy: Copy) -> str:
+    """One letter: proven means that its bytes were read again from disk and equal the origin's."""
+    if copy.status == TRANSFERRED:
+        if "suspect" in copy.note:
+            return BROKEN
+        return PROVEN if copy.note.get("verified") else COPIED
+    return {VERIFYING: CHECKING, TRANSFERRING: COMING, ERROR: BROKEN}.get(copy.status, BROKEN)
+
+
+def state_of_run(document: Mapping, copies: list[Copy], targets: list[str], waits: list[str]) -> str:
+    """One letter: what the run is at, seen from here."""
+    if documents.time_of(document.get("end")) is None:
+        return TAKING
+    states = {state_of_copy(copy) for copy in copies if copy.kind in KINDS}
+    if BROKEN in states:
+        return FAILED
+    if states & {COMING, CHECKING}:
+        return MOVING
+    if targets:
+        return TODO
+    return WAITS if waits else DONE
+
+
+def row(document: Mapping, run: Run, copies: list[Copy], state: str, codes: Codes) -> list:
+    """Name, number, source, tags, bytes, events, seconds, state, and two letters a host (raw, processed).
+
+    The order is known to ``assets/runs.js``.
+    """
+    start, end = (documents.time_of(document.get(key)) for key in ("start", "end"))
+    source = documents.value(document, "source", "type", type_=str)
+    return [
+        str(run),
+        documents.value(document, "number", type_=int),
+        codes.sources(source or "none"),
+        [codes.tags(tag) for tag in tags_of(document)],
+        documents.value(document, "raw_size_byte", type_=int),
+        documents.value(document, "trigger", "events_built", type_=int),
+        round((end - start).total_seconds()) if start and end else None,
+        state,
+        _where(copies, codes),
+    ]
+
+
+def tags_of(document: Mapping) -> list[str]:
+    """Names of the tags, whatever else is in their list."""
+    found = document.get("tags")
+    names = (tag.get("name") for tag in found if isinstance(tag, Mapping)) if isinstance(found, list) else ()
+    return [name for name in names if isinstance(name, str) and name]
+
+
+def _where(copies: list[Copy], codes: Codes) -> str:
+    cells: dict[int, str] = {}
+    order = PROVEN + COPIED + CHECKING + COMING + BROKEN + NONE
+    for copy in copies:
+        if copy.kind not in ("raw", "processed"):
+            continue
+        if copy.host not in codes.hosts.numbers and len(codes.hosts) >= MOST_HOSTS:
+            continue
+        at = 2 * codes.hosts(copy.host) + (copy.kind == "processed")
+        letter = state_of_copy(copy)
+        if order.index(letter) < order.index(cells.get(at, NONE)):
+            cells[at] = letter
+    return "".join(cells.get(at, NONE) for at in range(max(cells, default=-1) + 1))
+
+
+def reason_of(error: object) -> str:
+    """An error without what differs from run to run, so that equal failures count together."""
+    text = str(error).partition(" -> ")[0]
+    text = re.sub(r"\d{6}_\d{4}(_MV)?", "RUN", text)
+    text = re.sub(r"(?<![\w.])/\S+", "…", text)
+    text = re.sub(r"\d+(\.\d+)?", "N", text)
+    return re.sub(r"^RUN:? ?(\S+\.\w+ at \S+: )?", "", text).strip()[:120] or "no reason given"

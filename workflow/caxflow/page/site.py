@@ -1,0 +1,208 @@
+"""Writes the static site: passes over all runs once, newest first, with one month in memory at a time."""
+
+import datetime
+import hashlib
+import json
+import re
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from caxflow import __version__, documents, plan
+from caxflow.config import Settings
+from caxflow.errors import CaxflowError
+from caxflow.page import overview
+from caxflow.page.details import details, from_work_dir
+from caxflow.page.rows import Codes, row, state_of_run
+from caxflow.page.summary import Summary
+from caxflow.rundb import PLANNING
+
+ASSETS = Path(__file__).with_name("assets")
+SCRIPTS = ("runs.js", "table.js", "run.js", "app.js")
+RECENT = 2000  # runs whose receipts are shown
+
+# What the page looks at: what planning does, and what people wrote.
+PROJECTION = {key: value for key, value in PLANNING.items() if not key.startswith("tags.")} | {
+    "user": 1,
+    "tags": 1,
+    "comments": 1,
+    "processor.correction_versions": 1,
+}
+
+# Nothing but the page's own files, even where something hostile found its way in.
+POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; base-uri 'none'"
+
+
+def write(
+    found: Iterable[Mapping], settings: Settings, folder: Path, work_dir: Path, now: datetime.datetime
+) -> int:
+    """Make the site, or refresh it: files whose content is the same stay as they are.
+
+    Parameters
+    ----------
+    found : iterable of mapping
+        All run documents, by name, newest first.
+    folder : Path
+        Where the site is; made if it is missing.
+    work_dir : Path
+        Where the receipts are.
+    now : datetime
+        The server's time, naive UTC.
+
+    Returns
+    -------
+    int
+        Number of runs.
+
+    Raises
+    ------
+    CaxflowError
+        If the folder cannot be written, or holds something else.
+    """
+    _check_folder(folder)
+    try:
+        return _Site(settings, folder, work_dir, now).write(found)
+    except OSError as error:
+        raise CaxflowError(
+            f"the runs page cannot be written: {error.filename or folder}: {error.strerror}",
+            "make the folder writable, or name another one",
+        ) from error
+
+
+def _check_folder(folder: Path) -> None:
+    index = folder / "index.html"
+    if folder.exists() and not index.exists() and any(folder.iterdir()):
+        raise CaxflowError(f"{folder} holds something that is no runs page", "name an empty or a new folder")
+
+
+class _Site:
+    def __init__(self, settings: Settings, folder: Path, work_dir: Path, now: datetime.datetime):
+        self.settings = settings
+        self.folder = folder
+        self.work_dir = work_dir
+        self.now = now
+        self.summary = Summary(settings, now)
+        self.policy = plan.policy(settings)
+        self.skip_reason = plan.skip_function()
+        self.months: list[dict] = []
+        self.problems: list[str] = []
+        self.rates: dict[str, list[float]] = defaultdict(list)
+        self.month, self.rows, self.codes = "", [], Codes.of(settings)
+        self.day, self.runs = "", []
+
+    def write(self, found: Iterable[Mapping]) -> int:
+        for name in ("runs", "days"):
+            (self.folder / "data" / name).mkdir(parents=True, exist_ok=True)
+        for document in found:
+            try:
+                self.add(document)
+            except CaxflowError as error:
+                self.problems.append(str(error))
+        self.end_day()
+        self.end_month()
+        self.finish()
+        return self.summary.runs
+
+    def add(self, document: Mapping) -> None:
+        run = documents.run_of(document)
+        if run.name[:6] != self.day:
+            self.end_day()
+            self.day = run.name[:6]
+        if run.name[:4] != self.month:
+            self.end_month()
+            self.month = run.name[:4]
+        copies = list(documents.copies(document))
+        todo, waits = self.decide(document)
+        state = state_of_run(document, copies, todo, waits)
+        coded = row(document, run, copies, state, self.codes)
+        told = details(document, copies, self.settings)
+        told |= {"todo": todo, "why": waits, "number": coded[1], "bytes": coded[4], "events": coded[5]}
+        told["source"] = documents.value(document, "source", "type", type_=str)
+        if self.summary.runs < RECENT:
+            told |= from_work_dir(self.work_dir, run, list(self.settings.sites))
+            self.count_rates(told["receipts"])
+        self.rows.append(coded)
+        self.runs.append(told)
+        self.summary.add(document, run, copies, state)
+
+    def decide(self, document: Mapping) -> tuple[list[str], list[str]]:
+        """What is to be done here, and what it waits for; settled runs need no second thought."""
+        here = self.settings.here.name
+        if documents.value(document, "caxflow", "settled", here) == self.policy:
+            return [], []
+        try:
+            decision = plan.decide(document, self.settings, self.skip_reason, self.now)
+        except CaxflowError as error:
+            self.problems.append(str(error))
+            return [], [str(error)]
+        return decision.targets, decision.waits
+
+    def count_rates(self, stated: list[dict]) -> None:
+        for receipt in stated:
+            source, rate = receipt.get("source"), receipt.get("rate")
+            if receipt["stage"] == "raw.done" and source and rate:
+                self.rates[f"{source} → {receipt['site']}"].append(rate)
+
+    def end_day(self) -> None:
+        if self.runs:
+            text = f"caxflow.day({_json(self.day)}, {_json(self.runs)});\n"
+            self.put(f"data/days/{self.day}.js", text)
+        self.runs = []
+
+    def end_month(self) -> None:
+        if self.rows:
+            codes = self.codes
+            content = {"hosts": [*codes.hosts], "sources": [*codes.sources], "tags": [*codes.tags]}
+            content["rows"] = self.rows
+            text = f"caxflow.month({_json(self.month)}, {_json(content)});\n"
+            self.put(f"data/runs/{self.month}.js", text)
+            digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+            self.months.append({"name": self.month, "runs": len(self.rows), "digest": digest})
+        self.rows, self.codes = [], Codes.of(self.settings)
+
+    def finish(self) -> None:
+        here = self.settings.here.name
+        texts = {name: (ASSETS / name).read_text(encoding="utf-8") for name in (*SCRIPTS, "style.css")}
+        for name, text in texts.items():
+            self.put(f"assets/{name}", text)
+        rates = {link: statistics.median(rates) for link, rates in self.rates.items()}
+        rates = dict(sorted(rates.items(), key=lambda item: -item[1]))
+        written = self.now.isoformat(sep=" ", timespec="minutes")
+        meta = {
+            "here": here,
+            "work_dir": str(self.work_dir),
+            "written": self.now.isoformat(timespec="seconds"),
+            "runs": self.summary.runs,
+            "sites": [{"name": site.name, "host": site.host} for site in self.settings.sites.values()],
+            "months": self.months,
+        }
+        page = Template((ASSETS / "index.html").read_text(encoding="utf-8")).substitute(
+            policy=POLICY,
+            here=escape(here),
+            overview=overview.overview(self.summary, rates, self.problems),
+            written=written,
+            version=__version__,
+            meta=_json(meta),
+            assets=hashlib.sha256("".join(texts.values()).encode()).hexdigest()[:12],
+        )
+        self.put("index.html", page)
+
+    def put(self, name: str, text: str) -> None:
+        """Write a file at once and whole; the same content leaves it alone."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = text.encode()
+        if path.exists() and path.stat().st_size == len(content) and path.read_bytes() == content:
+            return
+        temporary = path.with_name(f".{path.name}.part")
+        temporary.write_bytes(content)
+        temporary.replace(path)
+
+
+def _json(value: Any) -> str:
+    """JSON that means the same in a script of its own and inside HTML: ASCII, and no '<' at all."""
+    return re.sub("[<>&]", lambda match: f"\\u{ord(match[0]):04x}", json.dumps(value, separators=(",", ":")))
