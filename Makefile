@@ -12,7 +12,7 @@ EXTRAS ?= slurm,generic
 # The versions that were tested; `make install LOCK=` takes the newest that fit instead.
 LOCK ?= requirements/lock.txt
 WORKERS ?= 2
-PIP = $(PYTHON) -m pip --disable-pip-version-check install --quiet $(if $(LOCK),--constraint $(LOCK))
+PIP = $(PYTHON) -m pip --disable-pip-version-check install --quiet --use-pep517 $(if $(LOCK),--constraint $(LOCK))
 lint test soak: export PATH := $(VENV)/bin:$(PATH)
 
 .PHONY: help install demo demo-shell test lint soak clean
