@@ -6,11 +6,10 @@ import functools
 import os
 import re
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from caxflow import journal, plan, receipts, sync, targets, words
+from caxflow import journal, plan, receipts, summary, sync, targets
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
 from caxflow.plan import Facts, Plan
@@ -82,7 +81,7 @@ class Planner:
         if len(wanted) < len(self.plan.targets):
             self.catch_up()
         self._freeze()
-        say(*summary(self.plan, wanted, self.settings))
+        say(*summary.lines(self.plan, wanted, self.settings))
         return wanted
 
     def facts(self, run: str) -> Facts:
@@ -184,41 +183,6 @@ def look(database: RunsDB, settings: Settings) -> Plan:
         database.now(),
         lambda settled: database.settle(settled, here, policy),
     )
-
-
-def summary(made: Plan, wanted: list[str], settings: Settings) -> Iterator[str]:
-    """The plan in a few lines."""
-    here, runs = settings.here.name, {str(targets.parse(target).run) for target in wanted}
-    if not wanted:
-        yield f"nothing to do at {here}"
-    else:
-        jobs = Counter(
-            (kind, site)
-            for facts in made.facts.values()
-            for kind in facts.source
-            for site in facts.source[kind]
-        )
-        size = sum(facts.size or 0 for facts in made.facts.values() if facts.source["raw"])
-        copies = [
-            f"{words.count(number, f'{kind} copy')} for {site}"
-            for (kind, site), number in sorted(jobs.items())
-        ]
-        made_here = sum(target.endswith(".processed.root") for target in wanted)
-        parts = [*copies, *([f"{words.count(made_here, 'run')} to process"] if made_here else [])]
-        moved = f" ({words.size(size)} raw)" if size else ""
-        todo = ", ".join(parts) or "to register or verify"
-        yield f"{words.count(len(runs), 'run')} to work on at {here}: {todo}{moved}"
-    if made.more:
-        left = words.count(made.more, "older run")
-        yield f"{left} left for the next calls (batch_size {settings.batch_size})"
-    yield from _first([f"{run} waits: {why}" for run, why in made.waiting.items()], "wait")
-    yield from _first(made.problems, "have problems")
-
-
-def _first(lines: list[str], verb: str, most: int = 5) -> Iterator[str]:
-    yield from lines[:most]
-    if len(lines) > most:
-        yield f"{len(lines) - most:,} more runs {verb}: caxflow status tells which"
 
 
 def say(*lines: str) -> None:

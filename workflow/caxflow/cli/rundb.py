@@ -2,7 +2,7 @@
 
 import argparse
 
-from caxflow import planner
+from caxflow import planner, summary
 from caxflow.cli import site
 from caxflow.rundb import RunsDB
 
@@ -29,5 +29,5 @@ def _init(arguments: argparse.Namespace) -> int:
         collection = f"{settings.rundb.database}.{settings.rundb.collection}"
         print(f"indexes of {collection}: {', '.join(names)}")
         made = planner.look(database, settings)
-    print(*planner.summary(made, made.targets, settings), sep="\n")
+    print(*summary.lines(made, made.targets, settings), sep="\n")
     return 0
