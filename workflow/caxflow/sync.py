@@ -71,28 +71,40 @@ def _tell_receipt(database: RunsDB, work_dir: Path, target: Target) -> bool:
     path = work_dir / str(target)
     if stage in ("checksum", "processed.checksum"):
         # The manifest itself: what it is a manifest of stands in the receipt beside it.
-        beside = "raw.done" if stage == "checksum" else "processed.done"
-        receipt = receipts.read(work_dir / targets.path(site, run, beside))
         read_at = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
-        changes = {"status": documents.TRANSFERRED, "caxflow.verified": _naive(read_at)}
+        proven = {"status": documents.TRANSFERRED, "caxflow.verified": _naive(read_at)}
+        path = work_dir / targets.path(site, run, "raw.done" if stage == "checksum" else "processed.done")
     else:
-        receipt = receipts.read(path)
-        changes = {}
-    entry = receipt.get("entry")
-    if not entry:
+        proven = {}
+    receipt = receipts.read(path)
+    if not receipt.get("entry"):
         return False
-    changes = _entry_changes(receipt) | changes
-    if manifest := receipt.get("manifest"):
-        database.keep_manifest(manifest)
-    told = _update(database, run, _key(entry), changes)
-    if entry["kind"] == "raw" and receipt.get("bytes"):
+    try:
+        key, born, changes = _key(receipt["entry"]), _birth(receipt), _entry_changes(receipt)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CaxflowError(
+            f"receipt {path} is damaged: {type(error).__name__} {error}",
+            "remove it; the fact is proven again",
+        ) from error
+    database.keep_manifest(receipt["manifest"])
+    told = _update(database, run, key, changes | proven, born)
+    if key.kind == "raw" and receipt["bytes"]:
         database.fill_in(run, "raw_size_byte", receipt["bytes"])
     return told
 
 
+def _birth(receipt: Mapping) -> dict:
+    """Keys of an entry that this receipt makes."""
+    return {
+        "status": receipt["entry"].get("status") or documents.TRANSFERRED,
+        "creation_time": _naive(datetime.datetime.fromisoformat(receipt["at"])),
+        "creation_place": receipt["by"]["host"],
+    }
+
+
 def _entry_changes(receipt: Mapping) -> dict:
     """Keys of the entry in ``data`` that a receipt proves."""
-    entry, at = receipt["entry"], datetime.datetime.fromisoformat(receipt["at"])
+    entry = receipt["entry"]
     changes = {
         "location": entry["location"],
         "manifest": receipt["manifest"]["digest"],
@@ -105,19 +117,16 @@ def _entry_changes(receipt: Mapping) -> dict:
         "caxflow.attempts": None,
         "caxflow.next": None,
     }
-    if entry.get("status"):
-        changes |= {
-            "status": entry["status"],
-            "creation_time": _naive(at),
-            "creation_place": receipt["by"]["host"],
-        }
-    return changes
+    # A receipt without a status takes note of a copy that the entry speaks of already.
+    return changes | (_birth(receipt) if entry.get("status") else {})
 
 
-def _update(database: RunsDB, run: Run, key: Key, changes: dict) -> bool:
+def _update(database: RunsDB, run: Run, key: Key, changes: dict, born: Mapping) -> bool:
     """Tell what the entry does not say yet; never step back from what is proven already."""
     copy = documents.find(database.get(run), key.kind, key.host, key.version)
-    if copy:
+    if copy is None:
+        changes = born | changes
+    else:
         same = copy.manifest == changes["manifest"]
         if copy.checksum and copy.checksum != changes["checksum"]:
             changes.pop("checksum")  # cax's own, which its other programs compare
@@ -149,7 +158,9 @@ def _tell_failure(database: RunsDB, run: Run, failure: Mapping, pause: float) ->
     copy = documents.find(database.get(run), key.kind, key.host, key.version)
     if copy and copy.note.get("attempts") == attempts and copy.note.get("error") == failure["reason"]:
         return False
-    # Whoever took our claim over has the word; a copy that is good stays so.
+    if copy and copy.status == documents.TRANSFERRED and not failure.get("evidence"):
+        return False  # a failed attempt says nothing against a copy that is good
+    # Whoever took our claim over has the word.
     token = failure.get("token")
     return database.tell(run, key, changes, {"token": token} if token else None)
 

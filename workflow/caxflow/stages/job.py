@@ -17,7 +17,7 @@ from caxflow.config import Settings, Site
 from caxflow.errors import BadCopy, CaxflowError
 from caxflow.manifest import Manifest
 from caxflow.plan import Facts, Plan
-from caxflow.rundb import Claim, DatabaseAway, Key, RunsDB
+from caxflow.rundb import Claim, Key, RunsDB
 from caxflow.targets import Run, Target
 from caxflow.transfer import Place, Progress
 
@@ -199,14 +199,14 @@ def _attempt(work: Callable[[Job], None], job: Job) -> str:
         # The user gets one line, the log the rest.
         traceback.print_exc(file=job.log)
         reason = f"{job.run} {job.stage} at {job.site.name}: unexpected {type(error).__name__}: {error}"
-        reason += f" -> see {job.log.name}"
+        reason = f"{' '.join(reason.split())} -> see {job.log.name}"
     else:
         return ""
     job.say(reason)
     token = job.claim.token if job.claim else None
     # A copy is not bad because its site could not be reached.
     told = {"entry": job.entry, "token": token} if job.entry and (job.making or evidence) else {}
-    journal.fail(job.work_dir, job.target, reason, **told)
+    journal.fail(job.work_dir, job.target, reason, evidence=evidence, **told)
     return reason
 
 
@@ -215,5 +215,5 @@ def _tell(job: Job) -> None:
     try:
         job.say(str(sync.sync(job.database, job.work_dir, [job.target], job.settings.pause)))
         job.database.close()
-    except DatabaseAway as error:
+    except CaxflowError as error:
         job.say(str(error))

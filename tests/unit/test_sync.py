@@ -1,0 +1,314 @@
+"""Receipts and failures are told to the runs database, once, in any order, and later if it is away."""
+
+import datetime
+import itertools
+import json
+import os
+
+import pytest
+
+from caxflow import journal, receipts, sync
+from caxflow.config import RunDBAddress
+from caxflow.demo.server import free_port
+from caxflow.rundb import Key, RunsDB
+from caxflow.targets import Run, Target
+
+RUN = Run("161101_1600")
+HOST, ORIGIN = "midway-login1", "xe1t-datamanager"
+PAST = datetime.datetime(2016, 11, 1, 18)
+RAW = {"digest": "xxh128:aa", "algorithm": "xxh128", "files": [["a.zip", 12, "aa"]]}
+ROOT = {"digest": "xxh128:bb", "algorithm": "xxh128", "files": [["161101_1600.root", 5, "bb"]]}
+
+
+def target(stage, site="midway", run=RUN):
+    return Target(site, run, stage)
+
+
+@pytest.fixture
+def runs(database):
+    database.runs_new.insert_one(
+        {
+            "name": RUN.name,
+            "detector": "tpc",
+            "number": 7,
+            "data": [
+                {"type": "raw", "host": ORIGIN, "status": "transferred", "location": "/o/161101_1600"},
+                {"type": "raw", "host": "else", "status": "error", "location": "/e", "checksum": "c"},
+            ],
+        }
+    )
+    return database.runs_new
+
+
+@pytest.fixture
+def rundb(database_uri, database):
+    with RunsDB(RunDBAddress(database_uri, database=database.name)) as opened:
+        yield opened
+
+
+def entry(kind="raw", host=HOST, status="verifying", version=None):
+    return {
+        "kind": kind,
+        "host": host,
+        "version": version,
+        "status": status,
+        "location": f"/{kind}/161101_1600",
+    }
+
+
+def state(work_dir, at, stated, manifest, size, announce=True):
+    """Write a receipt as a job does."""
+    if announce:
+        journal.announce(work_dir, at)
+    receipt = receipts.statement(at, location=stated["location"], bytes=size, entry=stated, manifest=manifest)
+    receipts.write(work_dir / str(at), receipt)
+
+
+def prove(work_dir, at):
+    journal.announce(work_dir, at)
+    receipts.write(work_dir / str(at), "aa  a.zip\n")
+    os.utime(work_dir / str(at), (1478100000.1239, 1478100000.1239))
+
+
+def work(work_dir):
+    """A day's work at midway: every kind of receipt, and a failure."""
+    state(work_dir, target("raw.done", "lngs"), entry(host=ORIGIN, status=None), RAW, 12)
+    state(work_dir, target("raw.done"), entry(), RAW, 12)
+    prove(work_dir, target("checksum"))
+    journal.announce(work_dir, target("settings.json"))
+    receipts.write(work_dir / str(target("settings.json")), {"run": str(RUN)})
+    state(work_dir, target("processed.done"), entry("processed", version="v0.0.1"), ROOT, 5)
+    prove(work_dir, target("processed.checksum"))
+    journal.fail(work_dir, target("raw.done", "tegner"), "disk full", entry=entry(host="tegner-login-1"))
+
+
+def everything(database):
+    return {name: list(database[name].find().sort("_id", 1)) for name in database.list_collection_names()}
+
+
+def found(runs, kind="raw", host=HOST):
+    (one,) = [each for each in runs.find_one()["data"] if (each["type"], each["host"]) == (kind, host)]
+    return one
+
+
+def test_what_other_programs_read_afterwards(tmp_path, runs, rundb, database):
+    work(tmp_path)
+    done = sync.sync(rundb, tmp_path)
+    assert (done.problems, done.away, done.waiting) == ([], "", 0)
+    copied = found(runs)
+    note = copied.pop("caxflow")
+    assert copied.pop("creation_time").microsecond % 1000 == 0
+    assert copied == {
+        "type": "raw",
+        "host": HOST,
+        "status": "transferred",
+        "location": "/raw/161101_1600",
+        "manifest": "xxh128:aa",
+        "checksum": "xxh128:aa",
+        "size": 12,
+        "creation_place": receipts.who()["host"],
+    }
+    assert note == {"verified": datetime.datetime(2016, 11, 2, 15, 20, 0, 123000)}
+    made = found(runs, "processed")
+    assert (made["pax_version"], made["status"], made["size"]) == ("v0.0.1", "transferred", 5)
+    assert found(runs, host=ORIGIN)["status"] == "transferred"
+    assert found(runs, host=ORIGIN)["manifest"] == "xxh128:aa"
+    assert found(runs, host="tegner-login-1")["status"] == "error"
+    assert found(runs, host="tegner-login-1")["caxflow"]["error"] == "disk full"
+    assert found(runs, host="else") == {
+        "type": "raw",
+        "host": "else",
+        "status": "error",
+        "location": "/e",
+        "checksum": "c",
+    }
+    assert runs.find_one()["raw_size_byte"] == 12
+    assert {one["_id"] for one in database.caxflow_manifests.find()} == {"xxh128:aa", "xxh128:bb"}
+    assert list(journal.pending(tmp_path)) == []
+
+
+def test_telling_twice_changes_nothing(tmp_path, runs, rundb, database):
+    work(tmp_path)
+    todo = list(journal.pending(tmp_path))
+    assert sync.sync(rundb, tmp_path).told > 0
+    before = everything(database)
+    assert sync.sync(rundb, tmp_path).told == 0
+    for one in todo:
+        journal.announce(tmp_path, one)
+    assert sync.sync(rundb, tmp_path).told == 0
+    assert everything(database) == before
+    assert list(journal.pending(tmp_path)) == []
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(["raw.done", "checksum"])))
+def test_the_order_of_telling_does_not_matter(tmp_path, runs, rundb, order):
+    state(tmp_path, target("raw.done"), entry(), RAW, 12)
+    prove(tmp_path, target("checksum"))
+    for stage in order:
+        sync.sync(rundb, tmp_path, [target(stage)])
+    copied = found(runs)
+    assert copied["status"] == "transferred"
+    assert copied["caxflow"]["verified"].year == 2016
+
+
+def test_a_copy_is_not_trusted_before_it_is_read_again(tmp_path, runs, rundb):
+    state(tmp_path, target("raw.done"), entry(), RAW, 12)
+    sync.sync(rundb, tmp_path)
+    assert found(runs)["status"] == "verifying"
+
+
+def test_a_success_ends_the_claim_and_the_memory_of_failures(tmp_path, runs, rundb):
+    runs.update_one(
+        {}, {"$push": {"data": {"type": "raw", "host": HOST, "status": "error", "location": "/x"}}}
+    )
+    rundb.tell(RUN, Key("raw", HOST), {"caxflow.attempts": 3, "caxflow.error": "x", "caxflow.next": PAST})
+    rundb.claim(RUN, Key("raw", HOST), "/raw/161101_1600", "midway", 30)
+    state(tmp_path, target("raw.done"), entry(), RAW, 12)
+    sync.sync(rundb, tmp_path)
+    assert set(found(runs)["caxflow"]) == {"owner", "by", "since"}
+
+
+def test_the_checksum_that_cax_wrote_is_kept(tmp_path, runs, rundb):
+    runs.update_one({"data.host": ORIGIN}, {"$set": {"data.$.checksum": "c" * 128}})
+    state(tmp_path, target("raw.done", "lngs"), entry(host=ORIGIN, status=None), RAW, 12)
+    sync.sync(rundb, tmp_path)
+    assert found(runs, host=ORIGIN)["checksum"] == "c" * 128
+    assert found(runs, host=ORIGIN)["manifest"] == "xxh128:aa"
+
+
+def test_an_entry_that_was_lost_is_made_again_whole(tmp_path, runs, rundb):
+    runs.update_one({}, {"$set": {"data": []}})
+    state(tmp_path, target("raw.done", "lngs"), entry(host=ORIGIN, status=None), RAW, 12)
+    assert sync.sync(rundb, tmp_path).problems == []
+    made = found(runs, host=ORIGIN)
+    assert made["status"] == "transferred"
+    assert made["location"] == "/raw/161101_1600"
+    assert made["creation_time"]
+
+
+# Failures.
+
+
+@pytest.mark.parametrize(("attempts", "minutes"), [(1, 10), (2, 20), (5, 160), (9, 1440), (40, 1440)])
+def test_a_failure_waits_longer_each_time_up_to_a_day(tmp_path, runs, rundb, attempts, minutes):
+    made = {}
+    for _ in range(attempts):
+        made = journal.fail(tmp_path, target("raw.done"), "host away", entry=entry())
+    sync.sync(rundb, tmp_path, pause=10)
+    note = found(runs)["caxflow"]
+    assert note["attempts"] == attempts
+    at = datetime.datetime.fromisoformat(made["at"]).replace(tzinfo=None)
+    assert note["next"] - at == datetime.timedelta(minutes=minutes)
+
+
+def test_a_failure_that_is_nobodys_fault_leaves_the_entries_alone(tmp_path, runs, rundb):
+    before = runs.find_one()
+    journal.fail(tmp_path, target("raw.done"), "the site could not be reached")
+    sync.sync(rundb, tmp_path)
+    assert runs.find_one() == before
+    assert list(journal.pending(tmp_path)) == []
+
+
+def test_a_failure_of_what_was_taken_over_is_not_told(tmp_path, runs, rundb):
+    first = rundb.claim(RUN, Key("raw", HOST), "/raw/161101_1600", "midway", 1e-6)
+    rundb.claim(RUN, Key("raw", HOST), "/raw/161101_1600", "tegner", 30)
+    before = runs.find_one()
+    journal.fail(tmp_path, target("raw.done"), "too slow", entry=entry(), token=first.token)
+    sync.sync(rundb, tmp_path)
+    assert runs.find_one() == before
+
+
+def test_a_failed_attempt_does_not_spoil_a_good_copy_but_evidence_does(tmp_path, runs, rundb):
+    good = {
+        "type": "processed",
+        "host": HOST,
+        "pax_version": "v0.0.1",
+        "status": "transferred",
+        "location": "/p",
+    }
+    runs.update_one({}, {"$push": {"data": good}})
+    before = runs.find_one()
+    stated = entry("processed", version="v0.0.1")
+    journal.fail(tmp_path, target("processed.done"), "no memory", entry=stated)
+    sync.sync(rundb, tmp_path)
+    assert runs.find_one() == before
+    journal.fail(tmp_path, target("processed.checksum"), "a byte differs", entry=stated, evidence=True)
+    sync.sync(rundb, tmp_path)
+    assert found(runs, "processed")["status"] == "error"
+
+
+def test_what_relied_on_a_bad_copy_is_looked_at_again(tmp_path, runs, rundb):
+    runs.update_one({}, {"$set": {"caxflow": {"settled": {"tegner": "p"}, "revision": 4}}})
+    journal.fail(tmp_path, target("checksum"), "a byte differs", entry=entry(host=ORIGIN), evidence=True)
+    sync.sync(rundb, tmp_path)
+    assert "settled" not in runs.find_one()["caxflow"]
+
+
+# Away, dry, damaged.
+
+
+def test_while_the_database_is_away_everything_waits_and_is_told_later(tmp_path, runs, rundb):
+    work(tmp_path)
+    waiting = list(journal.pending(tmp_path))
+    nobody = RunDBAddress(f"mongodb://127.0.0.1:{free_port()}", timeout=0.1)
+    with RunsDB(nobody) as away:
+        done = sync.sync(away, tmp_path)
+    assert done.waiting == len(waiting)
+    assert f"{len(waiting)} facts wait for the runs database" in str(done)
+    assert "\n" not in str(done)
+    assert list(journal.pending(tmp_path)) == waiting
+    assert sync.sync(rundb, tmp_path).problems == []
+    assert found(runs)["status"] == "transferred"
+
+
+def test_a_dry_sync_tells_nothing_and_forgets_nothing(tmp_path, runs, database_uri, database):
+    work(tmp_path)
+    waiting, before = list(journal.pending(tmp_path)), everything(database)
+    with RunsDB(RunDBAddress(database_uri, database=database.name), dry=True) as dry:
+        assert sync.sync(dry, tmp_path).told == 0
+    assert everything(database) == before
+    assert list(journal.pending(tmp_path)) == waiting
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"entry": {}}',
+        '{"entry": {"kind": "raw"}}',
+        '{"entry": 3}',
+        json.dumps({"entry": entry(), "at": "yesterday", "manifest": RAW, "bytes": 1}),
+        json.dumps({"entry": entry(), "at": "2016-11-01T00:00:00+00:00"}),
+    ],
+)
+def test_a_damaged_receipt_is_a_problem_and_the_others_are_told(tmp_path, runs, rundb, text):
+    work(tmp_path)
+    damaged = target("raw.done", "lngs")
+    (tmp_path / str(damaged)).write_text(text)
+    done = sync.sync(rundb, tmp_path)
+    assert found(runs)["status"] == "transferred"
+    if text != '{"entry": {}}':
+        (problem,) = done.problems
+        assert str(damaged) in problem
+        assert "\n" not in problem
+        assert list(journal.pending(tmp_path)) == [damaged]
+
+
+def test_a_run_that_the_database_does_not_know_is_a_problem_of_its_own(tmp_path, runs, rundb):
+    work(tmp_path)
+    stranger = target("raw.done", run=Run("991231_2359"))
+    state(tmp_path, stranger, entry(), RAW, 12)
+    done = sync.sync(rundb, tmp_path)
+    (problem,) = done.problems
+    assert "991231_2359 is not in the runs database" in problem
+    assert found(runs)["status"] == "transferred"
+    assert list(journal.pending(tmp_path)) == [stranger]
+
+
+def test_a_mark_without_a_receipt_is_of_a_job_that_died(tmp_path, runs, rundb):
+    before = runs.find_one()
+    journal.announce(tmp_path, target("raw.done"))
+    sync.sync(rundb, tmp_path)
+    assert runs.find_one() == before
+    assert list(journal.pending(tmp_path)) == []
