@@ -165,7 +165,8 @@ def _show(console: Console, one: RunStatus, known: bool) -> None:
         console.print(Text("receipts here", style="bold"))
         for name, stages in one.receipts.items():
             console.print(f"{name}: {', '.join(stages)}", soft_wrap=True)
-    for failure in one.failures:
+    told = {copy.remark for copy in one.copies}
+    for failure in (each for each in one.failures if each.get("reason") not in told):
         said = f"failed: {failure.get('site')} {failure.get('stage')}: {failure.get('reason')}"
         console.print(Text(said, style="red"), soft_wrap=True)
 

@@ -1,0 +1,114 @@
+"""``caxflow why RUN``: what a run waits for, what went wrong, and what happens next."""
+
+import argparse
+import json
+from collections.abc import Iterator
+
+from rich.text import Text
+
+from caxflow import receipts, status, underway, why, words
+from caxflow.cli import screen, site
+from caxflow.config import Settings
+from caxflow.rundb import DatabaseAway, RunsDB
+from caxflow.targets import Run
+from caxflow.why import Answer, Trouble
+
+_EPILOG = """\
+Seen from the site of the profile. Without the runs database the answer comes from the receipts and the
+journal in the work directory alone.
+
+exit code: 0 nothing is in the way: it is done here, at work, or the next `all` does it; 1 it waits, something
+failed, nothing is known of it, or the database could not be asked; 2 the command line or the configuration
+is wrong
+
+example:
+  caxflow why --profile midway 160315_1432
+"""
+_VERDICTS = {
+    why.SETTLED: ("green", "nothing remains to be done at {here}"),
+    why.TODO: ("green", "the next `all` at {here} works on it"),
+    why.BUSY: ("green", "it is being worked on at {here}"),
+    why.WAITS: ("yellow", "it waits"),
+    why.EXCLUDED: ("yellow", "{here} does not look after it"),
+    why.PROBLEM: ("red", "its document has a surprise, {here} leaves it alone"),
+    why.UNKNOWN: ("red", "neither the runs database nor a receipt at {here} knows it"),
+    why.UNASKED: ("yellow", "the runs database could not be asked; this is what {here} knows"),
+}
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Describe the sub-command."""
+    parser = commands.add_parser(
+        "why",
+        help="what a run waits for, the last error, who holds it, what happens next",
+        description=__doc__.partition(": ")[2].capitalize(),
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="160315_1432, or 160315_1432_MV")
+    parser.add_argument("--json", action="store_true", help="as JSON; times in UTC")
+    site.add_options(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    runs = site.runs(arguments)
+    settings = site.settings(arguments)
+    found = [_ask(run, settings) for run in runs]
+    if arguments.json:
+        print(json.dumps(status.plain(found), indent=1))
+    else:
+        console = screen.console()
+        for each in found:
+            for line in _lines(each, arguments.profile or settings.here.name):
+                console.print(line, soft_wrap=True)
+    good = (why.SETTLED, why.TODO, why.BUSY)
+    return 0 if all(each.verdict in good and not each.away for each in found) else 1
+
+
+def _ask(run: Run, settings: Settings) -> Answer:
+    folder, document, away = site.work_dir(settings), None, ""
+    now = receipts.now().replace(tzinfo=None)
+    try:
+        with RunsDB(settings.rundb, dry=True) as database:
+            document, now = database.find(run), database.now()
+    except DatabaseAway as error:
+        away = str(error)
+    return why.answer(run, document, settings, folder, now=now, away=away)
+
+
+def _lines(found: Answer, profile: str) -> Iterator[Text]:
+    colour, verdict = _VERDICTS[found.verdict]
+    yield Text(f"{found.run}: ", style="bold").append(verdict.format(here=found.here), style=colour)
+    if found.away:
+        yield Text(f"  {found.away}", style="yellow")
+        if not (found.receipts or found.troubles):
+            yield Text(f"  no receipt and no failure at {found.here} speaks of it")
+    for target, state in found.underway.items():
+        moving = underway.State(**state)
+        done = f"{words.size(moving.done)} of {words.size(moving.total)}, {words.size(moving.rate)}/s"
+        yield Text(f"  at work on {target}: {moving.phase}, {done}")
+    for text in [*found.waits, *(claim for claim in found.claims if claim not in found.waits)]:
+        yield Text(f"  {text}")
+    if found.todo:
+        yield Text(f"  `snakemake --profile {profile} all` would make {', '.join(found.todo)}")
+    for trouble in found.troubles:
+        yield from _trouble(trouble, profile)
+    if found.untold:
+        yield Text(f"  the runs database has yet to be told of {', '.join(found.untold)}")
+    for name, stages in found.receipts.items():
+        yield Text(f"  proven here of {name}: {', '.join(stages)}", style="dim")
+
+
+def _trouble(trouble: Trouble, profile: str) -> Iterator[Text]:
+    when = f", {trouble.at:%Y-%m-%d %H:%M} UTC" if trouble.at else ""
+    times = f", {words.count(trouble.attempts, 'attempt')}" if trouble.attempts else ""
+    yield Text(f"  failed: {trouble.where}{times}{when}", style="red")
+    yield Text(f"    {trouble.reason}")
+    if trouble.next:
+        yield Text(f"    next attempt from {trouble.next:%Y-%m-%d %H:%M} UTC on")
+    elif trouble.attempts:
+        again = f": snakemake --profile {profile} {trouble.where}" if "/" in trouble.where else ""
+        yield Text(f"    it waits for a human: mend the cause, then type its target{again}")
+    if trouble.log:
+        yield Text(f"    log: {trouble.log}", style="dim")
