@@ -141,6 +141,16 @@ def gone(document: Mapping, kind: str, host: str, version: str | None = None) ->
     return None
 
 
+def with_gone(
+    document: Mapping, kind: str, host: str, version: str | None = None, **facts: Any
+) -> list[Mapping[str, Any]]:
+    """``caxflow.gone`` of a document with `facts` in the place of what it says about that copy."""
+    listed = value(document, "caxflow", "gone", type_=list) or []
+    old = gone(document, kind, host, version)
+    new = {"type": kind, "host": host, "pax_version": version} | facts
+    return [each for each in listed if each is not old] + [new]
+
+
 def inside(location: str, root: str) -> bool:
     """Whether `location` lies below `root`; an entry that points elsewhere is never followed."""
     folder = location.rstrip("/")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from caxflow import documents, receipts, targets, words
+from caxflow import documents, evidence, purging, receipts, targets, words
 from caxflow.config import Settings, Site
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
@@ -47,6 +47,11 @@ class Facts:
         By kind: sites that will have a copy once this call is through.
     skip : str or None
         Why the run is not processed.
+    gone : dict
+        By kind, by site: ISO time until when receipts about a copy do not hold any more, for it was removed
+        or found bad then.
+    removal : str or None
+        What would be removed here, on which evidence.
     """
 
     run: str
@@ -58,6 +63,8 @@ class Facts:
     source: dict[str, dict[str, str]] = field(default_factory=lambda: {"raw": {}, "processed": {}})
     coming: dict[str, list[str]] = field(default_factory=lambda: {"raw": [], "processed": []})
     skip: str | None = None
+    gone: dict[str, dict[str, str]] = field(default_factory=lambda: {"raw": {}, "processed": {}})
+    removal: str | None = None
 
 
 @dataclass
@@ -119,6 +126,7 @@ def policy(settings: Settings) -> str:
         FORMAT,
         settings.kinds,
         settings.verify,
+        settings.purge,
         here.pull_from,
         here.origin,
         [
@@ -233,12 +241,13 @@ def decide(
         decision.waits.append("it is still being taken")
         return decision
     state = _State(document, settings, facts, decision, now)
+    if settings.here.processed and settings.here.processed.make:
+        facts.skip = skip_reason(document)
     if "raw" in settings.kinds:
         state.register()
         state.copy("raw", settings.here)
     if "processed" in settings.kinds and settings.here.processed:
         if settings.here.processed.make:
-            facts.skip = skip_reason(document)
             state.process()
         else:
             state.copy("processed", settings.here)
@@ -263,10 +272,15 @@ def gather(document: Mapping, settings: Settings) -> Facts:
         events=documents.value(document, "trigger", "events_built", type_=int),
         size=documents.value(document, "raw_size_byte", type_=int, check=lambda size: size > 0),
     )
+    right = evidence.master(document, "raw", settings)
     for site in settings.sites.values():
         for kind in ("raw", "processed"):
             copy = _copy(document, kind, site, settings)
-            if copy and copy.status == documents.TRANSFERRED and "suspect" not in copy.note:
+            key = evidence.key_of(kind, site, settings)
+            gone = documents.gone(document, kind, site.host, key.version) if key else None
+            if at := documents.time_of((gone or {}).get("at")):
+                facts.gone[kind][site.name] = at.isoformat()
+            if evidence.good(copy) and not (kind == "raw" and evidence.contradicts(copy, right)):
                 _check_location(run, copy, site)
                 facts.there[kind][site.name] = {
                     "location": copy.location.rstrip("/"),
@@ -341,31 +355,69 @@ class _State:
         done = "raw.done" if kind == "raw" else "processed.done"
         proof = "checksum" if kind == "raw" else "processed.checksum"
         last = proof if self.settings.verify else done
-        if copy and copy.status == documents.TRANSFERRED:
+        if self.leaves(kind, site, copy) or self.stands(kind, site, copy, last):
             return
-        if copy and copy.status == documents.VERIFYING:
-            # Whoever copied it reads it again.
-            if copy.note.get("owner") == self.settings.here.name:
-                self.facts.coming[kind].append(site.name)
-                self.want(site, last)
-            else:
-                self.decision.waits.append(f"its {kind} copy at {copy.host} is being verified")
+        suspect = copy is not None and "suspect" in copy.note
+        if site is self.settings.here and not site.pull_from and not suspect:
             return
-        if site is self.settings.here and not site.pull_from:
-            return
-        if copy and not self.may_retry(copy):
+        if not self.may_retry(copy) if copy else kind == "raw" and self.unwanted(site):
             return
         origin = source(self.facts, kind, site, self.settings)
         if origin is None:
-            self.decision.waits.append(f"no site has a {kind} copy for {site.name}")
+            shout = f"THE ONLY COPY IS DAMAGED: {copy.note.get('error')}" if suspect else ""
+            self.decision.waits.append(shout or f"no site has a {kind} copy for {site.name}")
             return
         allowed = site.pull_from if site is self.settings.here else (self.settings.here.name,)
-        if origin not in allowed:
+        # What was damaged is mended from wherever it is good.
+        if origin not in allowed and not suspect:
             self.decision.waits.append(f"{site.name} may not copy it from {origin}")
             return
         self.facts.source[kind][site.name] = origin
         self.facts.coming[kind].append(site.name)
         self.want(site, last)
+
+    def stands(self, kind: str, site: Site, copy: Copy | None, last: str) -> bool:
+        """Whether there is a copy, or one that only has to be read again, by whoever made it."""
+        if copy and copy.status == documents.TRANSFERRED:
+            if site.name not in self.facts.there[kind]:
+                self.decision.waits.append(f"its {kind} copy at {site.name} is not like the others: scrub it")
+            return True
+        if copy and copy.status == documents.VERIFYING:
+            if copy.note.get("owner") == self.settings.here.name:
+                self.facts.coming[kind].append(site.name)
+                self.want(site, last)
+            else:
+                self.decision.waits.append(f"its {kind} copy at {copy.host} is being verified")
+            return True
+        return False
+
+    def leaves(self, kind: str, site: Site, copy: Copy | None) -> bool:
+        """Whether the copy is on its way out; what this site began, it completes."""
+        if copy and "removing" in copy.note:
+            ours = copy.note.get("owner") == self.settings.here.name
+        else:
+            key = evidence.key_of(kind, site, self.settings)
+            gone = documents.gone(self.document, kind, site.host, key.version) if key else None
+            if copy or not gone or not gone.get("trash"):
+                return False
+            ours = site is self.settings.here
+        if ours and kind == "raw":
+            self.want(site, "raw.purged")
+        else:
+            self.decision.waits.append(f"its {kind} copy at {site.name} is being removed")
+        return True
+
+    def unwanted(self, site: Site) -> bool:
+        """Whether a raw copy is not to be fetched: it was removed on purpose, or would be at once."""
+        maker = site is self.settings.here and site.processed and site.processed.make
+        needed = maker and "processed" in self.settings.kinds and not self.facts.skip
+        if needed and not purging.is_processed(self.document, site, self.settings):
+            return False
+        gone = documents.gone(self.document, "raw", site.host)
+        if gone and gone.get("why") == "removed":
+            return True
+        here = site is self.settings.here
+        return here and purging.would_go(self.document, site, self.settings, self.now)
 
     def process(self) -> None:
         """Make the processed file of the version this site keeps."""

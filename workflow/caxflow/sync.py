@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from caxflow import documents, journal, receipts, targets
+from caxflow import documents, journal, receipts, removal, targets
 from caxflow.errors import CaxflowError
 from caxflow.rundb import DatabaseAway, Key, RunsDB
 from caxflow.targets import Run, Target
@@ -69,6 +69,9 @@ def _tell(database: RunsDB, work_dir: Path, target: Target, pause: float) -> boo
 def _tell_receipt(database: RunsDB, work_dir: Path, target: Target) -> bool:
     site, run, stage = target
     path = work_dir / str(target)
+    if stage == "raw.purged":
+        entry = receipts.read(path)["entry"]
+        return removal.conclude(database, run, _key(entry), entry["token"])
     if stage in ("checksum", "processed.checksum"):
         # The manifest itself: what it is a manifest of stands in the receipt beside it.
         read_at = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
@@ -86,11 +89,25 @@ def _tell_receipt(database: RunsDB, work_dir: Path, target: Target) -> bool:
             f"receipt {path} is damaged: {type(error).__name__} {error}",
             "remove it; the fact is proven again",
         ) from error
+    gone = documents.gone(database.get(run), key.kind, key.host, key.version)
+    if gone and is_void(receipt, documents.time_of(gone.get("at"))):
+        # The copy that it speaks of was removed, or found bad, since then.
+        journal.forget(work_dir, site, run, key.kind)
+        return False
     database.keep_manifest(receipt["manifest"])
     told = _update(database, run, key, changes | proven, born)
     if key.kind == "raw" and receipt["bytes"]:
         database.fill_in(run, "raw_size_byte", receipt["bytes"])
     return told
+
+
+def is_void(receipt: Mapping, gone: datetime.datetime | None) -> bool:
+    """Whether a receipt speaks of a copy that had `gone` (naive UTC) since.
+
+    Receipts of copies that were claimed carry the server's time, which does not depend on a site's clock.
+    """
+    since = receipt["entry"].get("since") or receipt["at"]
+    return gone is not None and _naive(datetime.datetime.fromisoformat(since)) <= gone
 
 
 def _birth(receipt: Mapping) -> dict:
@@ -126,6 +143,8 @@ def _update(database: RunsDB, run: Run, key: Key, changes: dict, born: Mapping) 
     copy = documents.find(database.get(run), key.kind, key.host, key.version)
     if copy is None:
         changes = born | changes
+    elif "removing" in copy.note:
+        return False
     else:
         same = copy.manifest == changes["manifest"]
         if copy.checksum and copy.checksum != changes["checksum"]:
@@ -133,7 +152,10 @@ def _update(database: RunsDB, run: Run, key: Key, changes: dict, born: Mapping) 
         if same and copy.status == documents.TRANSFERRED:
             for name in ("status", "creation_time", "creation_place"):
                 changes.pop(name, None)
-        verified = changes.get("caxflow.verified")
+        verified, before = changes.get("caxflow.verified"), documents.time_of(copy.note.get("verified"))
+        if same and verified and before and verified < before:
+            # It was read again since, by a scrub.
+            verified = changes["caxflow.verified"] = before
         if same and changes.get("status") is None and verified == copy.note.get("verified"):
             return False
         if same and changes.get("status", copy.status) == copy.status and verified is None:

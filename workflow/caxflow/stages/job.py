@@ -1,5 +1,6 @@
 """What every stage is given, and what becomes of it: a receipt, or one line that says why not."""
 
+import datetime
 import functools
 import os
 import signal
@@ -92,7 +93,9 @@ class Job:
 
     def take_claim(self, key: Key, location: str) -> None:
         """Claim the copy that this job makes."""
+        since = self.database.now().replace(tzinfo=datetime.UTC).isoformat()
         self.entry = {"kind": key.kind, "host": key.host, "version": key.version, "location": location}
+        self.entry["since"] = since
         self.claim = self.database.claim(
             self.run, key, location, self.settings.here.name, self.settings.lease
         )

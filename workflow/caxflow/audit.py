@@ -1,0 +1,45 @@
+"""Who did what to which copy, when, and on what grounds: a collection that only grows.
+
+A record has ``run``, ``kind``, ``host``, ``pax_version``, ``site``, ``action`` (``copied``, ``verified``,
+``suspect``, ``removing``, ``removed``, ``restored``, ``moved``), ``at`` (the server's time), ``by`` (host,
+user, process), ``caxflow`` (version), ``grounds``, and what belongs to the action, such as the entry that
+went.
+"""
+
+import secrets
+from typing import Any
+
+from caxflow import __version__, receipts
+from caxflow.rundb import Key, RunsDB
+from caxflow.targets import Run
+
+
+def record(
+    database: RunsDB, action: str, run: Run, key: Key, *, grounds: str, ident: str | None = None, **facts: Any
+) -> None:
+    """Add a record.
+
+    Parameters
+    ----------
+    grounds : str
+        Why it was done: the policy, a command, what was found.
+    ident : str, optional
+        Makes the record the same one when it is added again after a crash.
+    **facts
+        What else is to be kept; plain values.
+    """
+    database.append_audit(
+        {
+            "_id": f"{ident or secrets.token_hex(8)}.{action}",
+            "run": str(run),
+            "kind": key.kind,
+            "host": key.host,
+            "pax_version": key.version,
+            "action": action,
+            "at": database.now(),
+            "by": receipts.who(),
+            "caxflow": __version__,
+            "grounds": grounds,
+        }
+        | facts
+    )

@@ -1,0 +1,348 @@
+"""Removing a copy, on evidence that others are good; after a crash the next attempt completes or undoes it.
+
+The steps: evidence is gathered, and renewed where it is stale; the intent is written into the entry, which
+stops being a source; the copy is renamed into the site's trash; the entry goes, the document and the audit
+keep that it was there; the trash is emptied. Until the entry has gone the copy can be put back, and is, if
+the evidence no longer suffices.
+"""
+
+import dataclasses
+import datetime
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from caxflow import audit, documents, evidence, journal, proof, quarantine, receipts, transfer
+from caxflow.documents import Copy
+from caxflow.errors import CaxflowError
+from caxflow.evidence import Witness
+from caxflow.manifest import Manifest
+from caxflow.retention import Demand
+from caxflow.rundb import Claim, Held, Key, RunsDB
+from caxflow.subject import Subject
+from caxflow.targets import Run
+
+TRASH = ".caxflow-trash"
+
+
+@dataclass
+class Removal:
+    """The removal of one copy.
+
+    Parameters
+    ----------
+    subject : Subject
+    demand : Demand
+        What must be known of the other copies.
+    grounds : str
+        Why it is removed, for the audit.
+    """
+
+    subject: Subject
+    demand: Demand
+    grounds: str
+    witnesses: list[Witness] = field(default_factory=list)
+    claim: Claim | None = None
+
+    def perform(self) -> dict:
+        """Remove the copy; what a receipt says about it.
+
+        Raises
+        ------
+        CaxflowError
+            If the evidence does not suffice, or something fails: then the copy is where it was, or the next
+            attempt goes on from there.
+        """
+        subject = self.subject
+        if subject.database.dry:
+            raise CaxflowError(
+                f"{subject} is not removed: the runs database may not be told (dry: true)", "take dry out"
+            )
+        document = subject.database.get(subject.run)
+        copy = subject.find(document)
+        if copy is None:
+            return self._finish(self._gone(document))
+        intended = documents.value(copy.note, "removing", type_=Mapping)
+        if intended:
+            self._take_over(copy)
+            location, trash = copy.location, intended["trash"]
+        else:
+            self.gather(copy)
+            location, trash = copy.location, self.intend()
+        try:
+            self.move(location, trash, renew=bool(intended))
+        except CaxflowError:
+            self.put_back(location, trash)
+            raise
+        self.forget_entry(trash)
+        return self._finish(self._gone(subject.database.get(subject.run)))
+
+    def gather(self, copy: Copy) -> None:
+        """Find enough witnesses; read those again that would count but for their age.
+
+        Raises
+        ------
+        CaxflowError
+            If there are not enough.
+        """
+        subject, against, read = self.subject, {}, set()
+        expected = self._manifest(copy)
+        while True:
+            self.witnesses = [_with(each, against.get(each.site)) for each in self._judge()]
+            sure = [each for each in self.witnesses if each.counts and each.site in against]
+            if evidence.enough(sure, self.demand):
+                self.witnesses = sure
+                return
+            new = [each for each in self.witnesses if each.counts and each.site not in against]
+            stale = [each for each in self.witnesses if each.renewable and each.site not in read]
+            if new:
+                against[new[0].site] = self._look(new[0], expected)
+            elif stale:
+                read.add(stale[0].site)
+                self._read_again(stale[0], expected)
+            else:
+                wanting = evidence.wanting(self.witnesses, self.demand)
+                raise CaxflowError(
+                    f"{subject} is not removed: {wanting}", "copy or verify it elsewhere first"
+                )
+
+    def intend(self) -> str:
+        """Write down that the copy goes, unless the evidence has changed; where it will wait in the trash.
+
+        From here on the entry is no source, and no evidence for the removal of another copy: of two sites
+        that remove their copies at the same time and count each other's, one finds the evidence changed.
+        """
+        subject, token = self.subject, secrets.token_hex(8)
+        now = subject.database.now()
+        paths: list[str] = []
+
+        def change(document: Mapping) -> tuple[dict, dict] | None:
+            copy = subject.find(document)
+            if not evidence.good(copy) or not self._still_enough(document, now):
+                return None
+            paths[:] = [subject.aside(TRASH, copy.location, token)]
+            note = dict(copy.note) | {
+                "owner": subject.settings.here.name,
+                "by": receipts.who(),
+                "token": token,
+                "since": now,
+                "lease": now + datetime.timedelta(minutes=subject.settings.lease),
+                "removing": {"trash": paths[0], "grounds": self.grounds, "since": now},
+            }
+            this = {"data": {"$elemMatch": subject.key.match(status=documents.TRANSFERRED)}}
+            return this, {"$set": {"data.$.status": documents.TRANSFERRING, "data.$.caxflow": note}}
+
+        if not subject.database.revise(subject.run, change):
+            raise CaxflowError(f"{subject} is not removed: what is known of its copies changed", "try again")
+        self._hold(token)
+        self._record("removing", trash=paths[0])
+        return paths[0]
+
+    def move(self, location: str, trash: str, *, renew: bool = False) -> None:
+        """Rename the copy into the trash, if the evidence still holds, and see that the others are there."""
+        subject = self.subject
+        document = subject.database.get(subject.run)
+        copy = subject.find(document)
+        if copy is None or copy.note.get("token") != self.claim.token:
+            raise Held(f"{subject} was taken over by somebody else", "nothing was removed")
+        if renew:
+            self.gather(copy)
+        elif not self._still_enough(document, subject.database.now()):
+            raise CaxflowError(f"{subject} is not removed: what is known of the others changed", "try again")
+        if transfer.exists(subject.place, trash) is None and transfer.exists(subject.place, location):
+            transfer.rename(subject.place, location, trash, root=subject.root)
+        # Two sites may see one file system under two names: then the witness has just gone as well.
+        for witness in self.witnesses:
+            if not transfer.exists(self._at(witness).place, witness.copy.location):
+                raise CaxflowError(
+                    f"{subject} is not removed: the copy at {witness.site} went with it, it is the same one",
+                    "keep one of the two sites' files",
+                )
+
+    def put_back(self, location: str, trash: str) -> None:
+        """Undo what was begun: the copy goes back to its place, then its entry is what it was."""
+        subject = self.subject
+        if transfer.exists(subject.place, trash) and not transfer.exists(subject.place, location):
+            transfer.rename(subject.place, trash, location, root=subject.root)
+        if not transfer.exists(subject.place, location):
+            return
+        back = {"status": documents.TRANSFERRED}
+        back |= {f"caxflow.{name}": None for name in ("removing", "token", "lease", "since")}
+        if subject.database.tell(subject.run, subject.key, back, {"token": self.claim.token}):
+            self._record("restored")
+
+    def forget_entry(self, trash: str) -> None:
+        """Take the entry out of the document; the audit keeps all of it."""
+        subject, key, token = self.subject, self.subject.key, self.claim.token
+        now = subject.database.now()
+        held = {"data": {"$elemMatch": key.match(**{"caxflow.token": token})}}
+        pull = {"data": key.match(**{"caxflow.token": token})}
+
+        def change(document: Mapping) -> tuple[dict, dict]:
+            entry = next((each for each in document["data"] if _is(each, key, token)), None)
+            if entry is None:
+                raise Held(f"{subject} was taken over by somebody else", "nothing more was removed")
+            # First the audit: it must have the entry before the document has it no more.
+            self._record("removed", entry=entry, trash=trash)
+            gone = documents.with_gone(
+                document, key.kind, key.host, key.version, at=now, why="removed", token=token, trash=trash
+            )
+            return held, {"$pull": pull, "$set": {"caxflow.gone": gone}}
+
+        subject.database.revise(subject.run, change)
+
+    def empty_trash(self, trash: str) -> None:
+        """Delete what waits in the trash; it may be gone already."""
+        transfer.remove_tree(self.subject.place, trash, root=self.subject.root)
+
+    def _finish(self, gone: Mapping) -> dict:
+        """Empty the trash and take the receipts about the copy away; the facts of the receipt."""
+        subject = self.subject
+        if gone.get("trash"):
+            self.empty_trash(gone["trash"])
+            subject.say(f"{subject} is removed")
+        journal.forget(subject.work_dir, subject.site.name, subject.run, subject.key.kind)
+        records = subject.database.audit(subject.run)
+        removed = next((each for each in records if each["_id"] == f"{gone['token']}.removed"), {})
+        entry = removed.get("entry") or {}
+        return {
+            "token": gone["token"],
+            "removed": gone["at"].isoformat(),
+            "grounds": removed.get("grounds", self.grounds),
+            "evidence": removed.get("evidence", []),
+            "bytes": entry.get("size"),
+            "location": entry.get("location"),
+            "manifest": entry.get("manifest"),
+        }
+
+    def _gone(self, document: Mapping) -> Mapping:
+        key = self.subject.key
+        gone = documents.gone(document, key.kind, key.host, key.version)
+        if gone is None or gone.get("why") != "removed":
+            raise CaxflowError(f"{self.subject} is not in the runs database", "there is nothing to remove")
+        return gone
+
+    def _judge(self) -> list[Witness]:
+        """The witnesses, as the database has them now."""
+        subject = self.subject
+        document = subject.database.get(subject.run)
+        return self._witnesses(document, subject.database.now())
+
+    def _witnesses(self, document: Mapping, now: datetime.datetime) -> list[Witness]:
+        copy = self.subject.find(document)
+        settings = self.subject.settings
+        return evidence.witnesses(document, copy, settings, self.demand, now) if copy else []
+
+    def _still_enough(self, document: Mapping, now: datetime.datetime) -> bool:
+        """Whether those that were found to count still do."""
+        sure = {each.site for each in self.witnesses}
+        found = self._witnesses(document, now)
+        return evidence.enough([each for each in found if each.site in sure], self.demand)
+
+    def _manifest(self, copy: Copy) -> Mapping:
+        """What the copy and its witnesses must hold."""
+        expected = self.subject.database.manifest(copy.manifest) if copy.manifest else None
+        if expected is None:
+            raise CaxflowError(
+                f"{self.subject} has no manifest that others can be compared with",
+                f"have it read first: snakemake scrub, at {self.subject.site.name}",
+            )
+        return expected
+
+    def _look(self, witness: Witness, expected: Mapping) -> str:
+        """Why a witness does not count after all: its files must be where they are said to be."""
+        manifest = Manifest.from_json(expected)
+        try:
+            return proof.same_files(self._at(witness).place, witness.copy.location, manifest)
+        except CaxflowError as error:
+            return error.what
+
+    def _read_again(self, witness: Witness, expected: Mapping) -> None:
+        """Renew stale evidence: read that copy where it is."""
+        other = self._at(witness)
+        other.say(f"reading {witness.copy.location} at {witness.site} again")
+        try:
+            _, wrong = proof.read_again(other.place, witness.copy.location, [expected], other.progress)
+        except CaxflowError as error:
+            other.say(str(error))
+            return
+        if wrong:
+            quarantine.condemn(other, witness.copy.location, wrong)
+            return
+        told = {"manifest": expected["digest"], "caxflow.verified": other.database.now()}
+        other.database.tell(other.run, other.key, told)
+
+    def _at(self, witness: Witness) -> Subject:
+        """The witness as something that is worked upon."""
+        subject = self.subject
+        return Subject(
+            settings=subject.settings,
+            database=subject.database,
+            site=subject.settings.site(witness.site),
+            run=subject.run,
+            key=Key(subject.key.kind, witness.copy.host, subject.key.version),
+            work_dir=subject.work_dir,
+            say=subject.say,
+            progress=subject.progress,
+        )
+
+    def _take_over(self, copy: Copy) -> None:
+        """Go on with a removal that this site began."""
+        subject, token = self.subject, copy.note.get("token")
+        owner, lease = copy.note.get("owner"), documents.time_of(copy.note.get("lease"))
+        now = subject.database.now()
+        if owner != subject.settings.here.name and (lease is None or lease > now):
+            raise Held(f"{subject} is being removed by {owner}", "let it finish there")
+        until = now + datetime.timedelta(minutes=subject.settings.lease)
+        changes = {"caxflow.lease": until, "caxflow.by": receipts.who()}
+        if not subject.database.tell(subject.run, subject.key, changes, {"token": token}):
+            raise Held(f"{subject} was taken over by somebody else", "nothing was removed")
+        self._hold(token)
+        subject.say(f"{subject}: a removal that was begun goes on")
+
+    def _hold(self, token: str) -> None:
+        subject = self.subject
+        self.claim = Claim(subject.database, subject.run, subject.key, token, subject.settings.lease)
+        report = subject.progress
+
+        def progress(state: transfer.Progress) -> None:
+            self.claim.renew()
+            if report:
+                report(state)
+
+        subject.progress = progress
+
+    def _record(self, action: str, **facts: object) -> None:
+        subject = self.subject
+        seen = [each.to_json() for each in self.witnesses]
+        facts = facts | {"site": subject.site.name, "evidence": seen}
+        ident = self.claim.token
+        audit.record(
+            subject.database, action, subject.run, subject.key, grounds=self.grounds, ident=ident, **facts
+        )
+
+
+def _is(entry: object, key: Key, token: str) -> bool:
+    """Whether an entry of ``data`` is the one that a token holds."""
+    if not isinstance(entry, Mapping) or (entry.get("type"), entry.get("host")) != (key.kind, key.host):
+        return False
+    return documents.value(entry, "caxflow", "token") == token
+
+
+def _with(witness: Witness, against: str | None) -> Witness:
+    """The witness with what was found against it, if anything."""
+    return dataclasses.replace(witness, against=against, renewable=False) if against else witness
+
+
+def conclude(database: RunsDB, run: Run, key: Key, token: str) -> bool:
+    """Have the document forget the path in the trash, which is empty; whether it had to."""
+
+    def change(document: Mapping) -> tuple[dict, dict] | None:
+        gone = documents.gone(document, key.kind, key.host, key.version)
+        if gone is None or gone.get("token") != token or not gone.get("trash"):
+            return None
+        facts = {name: gone[name] for name in ("at", "why", "token")}
+        listed = documents.with_gone(document, key.kind, key.host, key.version, **facts)
+        return {}, {"$set": {"caxflow.gone": listed}}
+
+    return database.revise(run, change)
