@@ -259,9 +259,10 @@ def test_passwords_are_not_handed_on(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["no-such-program"], "no-such-program cannot be started: No such file"),
+        (["no-such-program"], "no-such-program cannot be started: no such program"),
         ([sys.executable, "-c", "print('so it goes'); exit(3)"], "exited with 3: so it goes"),
-        ([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], "was killed by SIGKILL: "),
+        ([sys.executable, "-c", "exit(255)"], "exited with 255: "),
+        ([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], "was ended by signal 9 (Killed): "),
     ],
 )
 def test_a_command_that_fails_says_how(tmp_path, words, message):
@@ -290,6 +291,36 @@ def test_an_interrupted_command_does_not_live_on(tmp_path):
     with pytest.raises(ProcessLookupError):
         os.kill(int(ready.read_text()), 0)
     assert not (tmp_path / "survived").exists()
+
+
+def test_a_killed_job_leaves_nothing_running(tmp_path):
+    program = "import os, pathlib, time; pathlib.Path('pid').write_text(str(os.getpid())); time.sleep(60)"
+    # As `conda run` does: a program that starts the program, and does not pass signals on.
+    words = ["sh", "-c", f"{shlex.quote(sys.executable)} -c {shlex.quote(program)}; true"]
+    owner = f"""
+import sys; from pathlib import Path
+sys.path[:0] = {sys.path!r}
+from caxflow import commands
+commands.run({words!r}, Path({str(tmp_path)!r}), Path({str(tmp_path / "log")!r}))
+"""
+    ready = tmp_path / "pid"
+    job = subprocess.Popen([sys.executable, "-c", owner])
+    while not (ready.exists() and ready.read_text()):
+        assert job.poll() is None
+        time.sleep(0.01)
+    job.kill()
+    job.wait()
+    left = Path("/proc", ready.read_text())
+    for _ in range(3000):
+        if not left.exists():
+            break
+        time.sleep(0.01)
+    assert not left.exists()
+
+
+def test_what_a_program_leaves_behind_ends_with_it(tmp_path):
+    commands.run(["sh", "-c", "sleep 60 & echo $! > pid"], tmp_path, tmp_path / "log")
+    assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
 
 
 def read_as_pax_does(text):

@@ -7,13 +7,16 @@ argument, whatever characters it has.
 
 import os
 import shlex
+import shutil
 import signal
 import string
 import subprocess
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from caxflow import leash
 from caxflow.errors import CaxflowError
 
 # What an outside program has no business to know.
@@ -137,28 +140,34 @@ def run(words: list[str], directory: Path, log: Path) -> None:
     temporary.mkdir(exist_ok=True)
     environment["TMPDIR"] = str(temporary)
     log.parent.mkdir(parents=True, exist_ok=True)
+    if shutil.which(words[0], path=environment.get("PATH")) is None:
+        raise CaxflowError(
+            f"{words[0]} cannot be started: no such program", "install it, or mend the configured command"
+        )
     with log.open("ab") as stream:
         stream.write(f"$ {shlex.join(words)}\n".encode(errors="surrogateescape"))
         stream.flush()
-        try:
-            # In our own process group: what a batch system does to the job reaches the program too.
-            process = subprocess.Popen(
-                words, cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream
-            )
-        except OSError as error:
-            raise CaxflowError(
-                f"{words[0]} cannot be started: {error.strerror}",
-                "install it, or mend the configured command",
-            ) from error
-        try:
-            status = process.wait()
-        except BaseException:
-            _end(process)
-            raise
+        # Whatever ends this process closes the pipe: then the leash ends the program and all it started.
+        leashed = [sys.executable, "-I", leash.__file__, *words]
+        with subprocess.Popen(
+            leashed,
+            cwd=directory,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=stream,
+            stderr=stream,
+        ) as process:
+            try:
+                status = process.wait()
+            except BaseException:
+                process.stdin.close()
+                process.wait()
+                raise
     if status:
-        name = Path(words[0]).name
-        how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"exited with {status}"
-        raise CaxflowError(f"{name} {how}: {last_line(log)}", f"read {log}")
+        how = f"exited with {status}"
+        if status < 0:
+            how = f"was ended by signal {-status} ({signal.strsignal(-status)})"
+        raise CaxflowError(f"{Path(words[0]).name} {how}: {last_line(log)}", f"read {log}")
 
 
 def last_line(log: Path) -> str:
@@ -182,12 +191,3 @@ def _bindable(folder: Path) -> str:
     if set(str(folder)) & set(":,"):
         raise CaxflowError(f"{folder} cannot be shown to a container", "its path must be free of ':' and ','")
     return f"{folder}:{folder}"
-
-
-def _end(process: subprocess.Popen) -> None:
-    process.terminate()
-    try:
-        process.wait(timeout=10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

@@ -1,0 +1,92 @@
+"""Runs one command for as long as its owner lives, then ends it and everything it started.
+
+A program on its own, standard library only: ``python -I leash.py COMMAND…``. Its standard input is a pipe
+whose other end only the owner holds: whatever ends the owner, kill -9 included, closes it. It stays in the
+owner's process group, so that what a batch system does to the job reaches the command as well, and it ends as
+the command did, by the same status or signal.
+"""
+
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+_PATIENCE = 10.0  # s from asking to forcing
+
+
+def main(command: list[str]) -> int:
+    """Run `command` with empty input; its exit status, minus the signal's number if one ended it."""
+    # Orphans of the command become children of this process, where they are found.
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    except OSError as error:
+        sys.stderr.write(f"{command[0]}: {error.strerror}\n")
+        return 127
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda number, _frame: process.send_signal(number))
+    threading.Thread(target=_watch_owner, daemon=True).start()
+    status = process.wait()
+    _end_family()
+    return status
+
+
+def _watch_owner() -> None:
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    _end_family()
+    os._exit(1)
+
+
+def _end_family() -> None:
+    deadline = time.monotonic() + _PATIENCE
+    asked = set()
+    while family := _descendants():
+        for pid in family:
+            late = time.monotonic() > deadline
+            if late or pid not in asked:
+                asked.add(pid)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
+        time.sleep(0.02)
+    # Else they would stay as zombies where nobody collects orphans, as in many containers.
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _descendants() -> list[int]:
+    """Living descendants of this process; zombies are no longer living."""
+    parents = {}
+    for directory in Path("/proc").iterdir():
+        if directory.name.isdigit():
+            with contextlib.suppress(OSError):
+                # proc(5): pid (name) state ppid …; the name may hold blanks and brackets.
+                state, parent = (directory / "stat").read_bytes().rpartition(b")")[2].split()[:2]
+                if state != b"Z":
+                    parents[int(directory.name)] = int(parent)
+    family = [os.getpid()]
+    for member in family:
+        family += [pid for pid, parent in parents.items() if parent == member]
+    return family[1:]
+
+
+def _end_alike(status: int) -> None:
+    """End this process as the command ended, without a core file of its own."""
+    if status >= 0:
+        sys.exit(status)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if -status != signal.SIGKILL:
+        signal.signal(-status, signal.SIG_DFL)
+    os.kill(os.getpid(), -status)
+
+
+if __name__ == "__main__":
+    _end_alike(main(sys.argv[1:]))
