@@ -1,6 +1,7 @@
 """Numbers as people say them."""
 
 import datetime
+import re
 
 
 def size(count: float | None) -> str:
@@ -17,7 +18,7 @@ def size(count: float | None) -> str:
 
 def count(number: int, noun: str) -> str:
     """A number and its noun: ``1 run``, ``1,200 runs``."""
-    plural = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
+    plural = noun[:-1] + "ies" if re.search("[^aeiou]y$", noun) else noun + "s"
     return f"{number:,} {noun if number == 1 else plural}"
 
 
