@@ -8,8 +8,6 @@ XXH3 comes from the ``xxhash`` package or, where that is missing, from the syste
 
 from __future__ import annotations
 
-import ctypes
-import ctypes.util
 import functools
 import hashlib
 import os
@@ -36,64 +34,15 @@ class _Adler32:
         return self.digest().hex()
 
 
-class _Hash128(ctypes.Structure):
-    _fields_ = (("low", ctypes.c_uint64), ("high", ctypes.c_uint64))
-
-
-@functools.lru_cache(maxsize=None)
-def _libxxhash():
-    """The system's libxxhash, 0.8.0 or newer (XXH3 was not stable before), or None."""
-    for name in ("libxxhash.so.0", ctypes.util.find_library("xxhash")):
-        try:
-            library = ctypes.CDLL(name or "libxxhash.so")
-            if library.XXH_versionNumber() < 800:
-                continue
-            library.XXH3_createState.restype = ctypes.c_void_p
-            library.XXH3_freeState.argtypes = (ctypes.c_void_p,)
-            library.XXH3_128bits_reset.argtypes = (ctypes.c_void_p,)
-            library.XXH3_128bits_update.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
-            library.XXH3_128bits_digest.argtypes = (ctypes.c_void_p,)
-            library.XXH3_128bits_digest.restype = _Hash128
-        except (OSError, AttributeError):
-            continue
-        return library
-    return None
-
-
-class _SystemXxh128:
-    """XXH3-128 by the system's library, with the interface of hashlib."""
-
-    def __init__(self):
-        self._library = _libxxhash()
-        self._state = self._library.XXH3_createState()
-        self._library.XXH3_128bits_reset(self._state)
-
-    def __del__(self):
-        self._library.XXH3_freeState(self._state)
-
-    def update(self, data):
-        size = len(data)
-        if isinstance(data, bytes):
-            self._library.XXH3_128bits_update(self._state, data, size)
-        elif size:
-            address = ctypes.addressof(ctypes.c_char.from_buffer(data))
-            self._library.XXH3_128bits_update(self._state, address, size)
-
-    def digest(self) -> bytes:
-        value = self._library.XXH3_128bits_digest(self._state)
-        return value.high.to_bytes(8, "big") + value.low.to_bytes(8, "big")
-
-    def hexdigest(self) -> str:
-        return self.digest().hex()
-
-
 @functools.lru_cache(maxsize=None)
 def _maker(algorithm: str):
     if algorithm == "xxh128":
         try:
             from xxhash import xxh3_128
         except ImportError:
-            return _SystemXxh128 if _libxxhash() else None
+            from caxflow import libxxhash
+
+            return libxxhash.Xxh128 if libxxhash.load() else None
         return xxh3_128
     if algorithm == "adler32":
         return _Adler32

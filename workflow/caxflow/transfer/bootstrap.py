@@ -1,23 +1,24 @@
 """How the helper gets to the far end: a short command line, then the sources through standard input."""
 
 import functools
-import json
 import shlex
 import zlib
 from importlib import resources
 
-# In the order of their imports; `caxflow` and `caxflow.transfer` are empty packages there.
+# What the far end may import; `caxflow` and `caxflow.transfer` are empty packages there.
 _MODULES = (
     "errors",
     "digests",
+    "libxxhash",
+    "listing",
     "manifest",
-    "transfer.protocol",
     "transfer.folder",
-    "transfer.zips",
+    "transfer.helper",
     "transfer.part",
     "transfer.pieces",
+    "transfer.protocol",
     "transfer.session",
-    "transfer.helper",
+    "transfer.zips",
 )
 
 # Without a line break, `!` or single quote, so that any login shell passes it on as it is.
@@ -29,18 +30,21 @@ _LOADER = (
 )
 
 _START = """
-import json, sys, types
-def start(sources, timeout):
-    for name in ("caxflow", "caxflow.transfer"):
-        package = sys.modules[name] = types.ModuleType(name)
-        package.__path__ = []
-    sys.modules["caxflow"].transfer = sys.modules["caxflow.transfer"]
-    for name, source in sources:
-        module = sys.modules[name] = types.ModuleType(name)
-        above, _, last = name.rpartition(".")
-        exec(compile(source, "<" + name + ">", "exec"), module.__dict__)
-        setattr(sys.modules[above], last, module)
-    sys.modules["caxflow.transfer.helper"].main(timeout)
+import sys
+from importlib.machinery import ModuleSpec
+
+class Sources:
+    def find_spec(self, name, path=None, target=None):
+        if name in sources:
+            return ModuleSpec(name, self, is_package=not sources[name])
+    def create_module(self, spec):
+        return None
+    def exec_module(self, module):
+        exec(compile(sources[module.__name__], "<" + module.__name__ + ">", "exec"), module.__dict__)
+
+sys.meta_path.insert(0, Sources())
+from caxflow.transfer.helper import main
+main(timeout)
 """
 
 
@@ -53,10 +57,9 @@ def command(python: str) -> str:
 def program(timeout: float) -> bytes:
     """What that command reads from standard input first: its length in hexadecimal, then its source."""
     package = resources.files("caxflow")
-    sources = []
+    sources = {"caxflow": "", "caxflow.transfer": ""}
     for name in _MODULES:
-        source = package.joinpath(name.replace(".", "/") + ".py").read_text("utf-8")
-        sources.append((f"caxflow.{name}", source))
-    text = f"{_START}\nstart(json.loads({json.dumps(json.dumps(sources))}), {float(timeout)!r})"
+        sources[f"caxflow.{name}"] = package.joinpath(name.replace(".", "/") + ".py").read_text("utf-8")
+    text = f"sources = {sources!r}\ntimeout = {float(timeout)!r}\n{_START}"
     packed = zlib.compress(text.encode("utf-8"), 6)
     return b"%08x" % len(packed) + packed

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from caxflow.manifest import safe_path, to_bytes
+from caxflow.listing import safe_path, to_bytes
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _OPEN_AT_ONCE = 64

@@ -7,7 +7,7 @@ from collections import defaultdict
 
 from caxflow import digests
 from caxflow.errors import CaxflowError
-from caxflow.manifest import os_error
+from caxflow.listing import os_error
 from caxflow.transfer.folder import Folder
 
 

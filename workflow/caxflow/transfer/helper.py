@@ -11,7 +11,7 @@ import time
 
 from caxflow import digests
 from caxflow.errors import CaxflowError
-from caxflow.manifest import FileStat, os_error, to_text
+from caxflow.listing import FileStat, os_error, to_text
 from caxflow.transfer import protocol
 from caxflow.transfer.folder import Folder
 from caxflow.transfer.pieces import Receiver, Sender, acknowledgement
@@ -76,7 +76,7 @@ class Helper:
         elif "finish" in message:
             self._send_acks()
             if self._receiver:
-                self._receiver.finish()
+                self._receiver.finish(lambda: self._session.report(0))
                 self._receiver = None
             self._stream.send({"result": None})
 

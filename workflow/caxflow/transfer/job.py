@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from caxflow import digests
 from caxflow.errors import CaxflowError
-from caxflow.manifest import Entry, FileStat, Listing, Manifest, printable, safe_path
+from caxflow.listing import FileStat, Listing, printable, safe_path
+from caxflow.manifest import Entry, Manifest
 from caxflow.transfer import movers, plan
 from caxflow.transfer.ends import at
 from caxflow.transfer.frontier import Frontier
@@ -44,7 +45,7 @@ class Job(Task):
         self._limit = Limiter(self.rate, self.pause)
         self._token = secrets.token_hex(8)
         self.source = self.destination = None
-        self.listing = Listing("", False, ())
+        self.listing = Listing("", False, (), ())
         self.names: list[str] = []  # of the files at the destination
         self.data = ""  # the directory that is written to
         self.algorithm = ""  # the digest that both ends compare

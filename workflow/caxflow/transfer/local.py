@@ -4,7 +4,7 @@ import os
 
 from caxflow import digests
 from caxflow.errors import CaxflowError
-from caxflow.manifest import os_error, printable, unchanged
+from caxflow.listing import os_error, printable, unchanged
 from caxflow.transfer.plan import Piece
 
 

@@ -218,7 +218,7 @@ def pull(job, number: int) -> None:
                 receiver.data(piece.index, offset, length)
             else:
                 receiver.seal(piece.index, offset, length)
-        receiver.finish()
+        receiver.finish(job.beat)
     except LostError as error:
         raise (reading.lost(error) if reading else error) from None
     except CaxflowError as error:

@@ -15,13 +15,11 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import shutil
-import socket
 import stat
 import time
 
 from caxflow.errors import CaxflowError
-from caxflow.manifest import os_error, printable, scan, to_bytes, to_text
+from caxflow.listing import os_error, printable, scan, to_bytes, to_text
 from caxflow.transfer.folder import Folder
 
 SUFFIX = b".part-caxflow"
@@ -99,7 +97,7 @@ class Part:
                 alive()
             time.sleep(0.2)
         os.ftruncate(self._lock, 0)
-        who = f"process {os.getpid()} on {socket.gethostname()}".encode("ascii", "replace")
+        who = f"process {os.getpid()} on {os.uname().nodename}".encode("ascii", "replace")
         os.pwrite(self._lock, self._token + b"\n" + who + b"\n", 0)
         self._share()
         self._make(self.data, 0o777)
@@ -223,7 +221,9 @@ class Part:
                 raise
             os.rename(os.path.join(self.data, single), self.destination)  # a file system without links
         if single:
-            shutil.rmtree(self.data)
+            if os.path.lexists(os.path.join(self.data, single)):
+                os.unlink(os.path.join(self.data, single))
+            os.rmdir(self.data)
         os.unlink(self._lock_path)
         os.rmdir(self.container)
 
@@ -268,6 +268,8 @@ def remove_leftovers(parent: str, older_than: float, only: str | None = None) ->
     list of str
         Paths removed.
     """
+    import shutil
+
     removed = []
     root = to_bytes(parent)
     try:

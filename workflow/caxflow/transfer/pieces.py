@@ -14,7 +14,8 @@ import threading
 
 from caxflow import digests
 from caxflow.errors import CaxflowError
-from caxflow.manifest import os_error, printable, safe_path, to_bytes, unchanged
+from caxflow.listing import os_error, printable, safe_path, to_bytes, unchanged
+from caxflow.transfer.folder import Folder
 from caxflow.transfer.protocol import ACK, BUFFER, DATA, HEADER, NAME, SEAL
 
 
@@ -139,7 +140,7 @@ class Receiver:
         self._files = {}
         self._index, self._start, self._position = None, 0, 0
         self._hashers, self._fd = [], -1
-        self._syncer = _Syncer()
+        self._syncer = _Syncer(folder.root)
 
     def announce(self, index: int, path: str, size: int) -> None:
         """Accept data of a file from now on."""
@@ -188,17 +189,17 @@ class Receiver:
                 f"file {printable(path)}: what arrived is not what was sent (digests differ)",
                 "try again; if it happens again, a machine on the way has faulty memory",
             )
-        self._syncer.put(self._fd, self._folder.root + "/" + path)
+        self._syncer.put(self._fd, path, length == size)
         whole = length == size
         found = zip(self._algorithms if whole else self._algorithms[:1], self._hashers)
         self._index, self._fd = None, -1
         self._sealed(index, offset, length, {name: each.hexdigest() for name, each in found})
 
-    def finish(self) -> None:
-        """Wait until all that was received is on the disk."""
+    def finish(self, alive) -> None:
+        """Wait until all that was received is on the disk; `alive` is called now and then."""
         if self._index is not None:
             raise CaxflowError("the data ended in the middle of a piece", _STRANGE)
-        self._syncer.finish()
+        self._syncer.finish(alive)
 
     def close(self) -> None:
         """Give up: close files, write nothing more."""
@@ -212,44 +213,102 @@ _STRANGE = "the other end does not behave: run the same version of caxflow, and 
 
 
 class _Syncer:
-    """Brings files to the disk and closes them in a thread of its own, so that the stream does not stop."""
+    """Brings files to the disk without stopping the stream.
 
-    def __init__(self):
-        self._queue = queue.Queue(64)
+    An fsync waits for a commit of the file system's journal, whatever the file's size. So while data come,
+    files are only begun to be written out; at the end all are synced, by a few threads that share commits.
+    """
+
+    def __init__(self, root: str):
+        self._root = root
+        self._paths = set()
+        self._queue = queue.Queue(16)
         self._error = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        self._thread = None
+
+    def put(self, fd: int, path: str, whole: bool) -> None:
+        """Take over an open file of which a piece, or the whole, was written."""
+        if self._error:
+            raise self._error
+        self._paths.add(path)
+        if whole and os.fstat(fd).st_size <= BUFFER:
+            _write_out(fd, whole)  # faster than to wake a thread
+            return
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, daemon=True)
+            self._thread.start()
+        self._queue.put((fd, path, whole))
 
     def _run(self) -> None:
         while True:
             job = self._queue.get()
             if job is None:
                 return
-            fd, path = job
+            fd, path, whole = job
             try:
-                if self._error is None:
-                    os.fsync(fd)
+                _write_out(fd, whole)
             except OSError as error:
-                self._error = os_error(error, path)
+                self._error = os_error(error, self._root + "/" + path)
+
+    def finish(self, alive) -> None:
+        """Sync all files that were taken over."""
+        self._stop()
+        paths = iter(sorted(self._paths))
+        lock = threading.Lock()
+
+        def sync():
+            folder = Folder(self._root)
+            try:
+                while self._error is None:
+                    with lock:
+                        path = next(paths, None)
+                    if path is None:
+                        return
+                    self._sync(folder, path)
+                    alive()
+            except Exception as error:
+                self._error = self._error or error
+            finally:
+                folder.close()
+
+        threads = [threading.Thread(target=sync) for _ in range(min(4, len(self._paths)))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if self._error:
+            raise self._error
+
+    @staticmethod
+    def _sync(folder, path: str) -> None:
+        try:
+            fd = folder.open(path, os.O_RDONLY)
+            try:
+                os.fsync(fd)
             finally:
                 os.close(fd)
+        except OSError as error:
+            raise os_error(error, folder.root + "/" + path) from None
 
-    def put(self, fd: int, path: str) -> None:
-        self._queue.put((fd, path))
-        if self._error:
-            raise self._error
-
-    def finish(self) -> None:
-        self._queue.put(None)
-        self._thread.join()
-        if self._error:
-            raise self._error
-
-    def abandon(self) -> None:
-        if self._thread.is_alive():
-            self._error = self._error or CaxflowError("given up")
+    def _stop(self) -> None:
+        if self._thread:
             self._queue.put(None)
             self._thread.join()
+            self._thread = None
+
+    def abandon(self) -> None:
+        self._error = self._error or CaxflowError("given up")
+        self._stop()
+
+
+def _write_out(fd: int, whole: bool) -> None:
+    try:
+        if not whole:
+            os.fdatasync(fd)
+        elif hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)  # Linux begins to write out dirty pages
+    finally:
+        os.close(fd)
 
 
 def acknowledgement(index: int, offset: int, length: int) -> bytes:

@@ -10,25 +10,13 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 import threading
 import time
 
 from caxflow import digests
 from caxflow.errors import CaxflowError
-from caxflow.manifest import (
-    FileStat,
-    os_error,
-    printable,
-    safe_path,
-    scan,
-    take_all,
-    to_bytes,
-    to_text,
-    unchanged,
-)
-from caxflow.transfer import zips
+from caxflow.listing import FileStat, os_error, printable, safe_path, scan, to_bytes, to_text, unchanged
 from caxflow.transfer.part import Part, remove_leftovers
 
 BLOCK = 4 << 20  # bytes; what a resumed file is compared by
@@ -78,6 +66,8 @@ class Session:
 
     def manifests(self, path: str, algorithms, drop_cache: bool) -> dict:
         """Read a dataset; its manifests by algorithm as JSON documents."""
+        from caxflow.manifest import take_all
+
         found = take_all(path, algorithms, drop_cache, progress=self.report)
         return {name: manifest.to_json() for name, manifest in found.items()}
 
@@ -213,6 +203,8 @@ class Session:
 
     def inventory(self, path: str) -> dict:
         """Names and sizes of a dataset's files, and how many members its zip files have."""
+        from caxflow.transfer import zips
+
         listing = scan(path)
         counts = {}
         for file in listing.files:
@@ -232,6 +224,8 @@ class Session:
 
     def remove_tree(self, path: str, root: str) -> None:
         """Remove a file or directory below `root`, never following a symbolic link; may be gone already."""
+        import shutil
+
         path = beneath(path, root)
         try:
             if stat.S_ISDIR(os.lstat(path).st_mode):

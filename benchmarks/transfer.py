@@ -1,0 +1,383 @@
+"""Rates of verified copies over SSH, side by side with what else can do it, on one machine.
+
+    python benchmarks/transfer.py --shape run --direction push --repeats 5 --json
+
+Shapes: run (100 files of 10 MB), file (one of 2 GB), small (2000 of 64 kB); `--scale 0.1` makes less of them.
+An sshd of its own is started on loopback, or, with `--rtt`, at the end of an emulated link. Every peer copies
+and then proves the copy as its users do; `NAME-only` are the same copies without proof. All are run in turn,
+`--repeats` times. Ratios are our rate over theirs of the same turn: median, smallest and largest.
+
+The last line with `--json` is one object: `mb_s`, `ratio` and `cpu_s_per_gb` (both ends) by peer, medians.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
+
+SHAPES = {"run": (100, 10_000_000), "file": (1, 2_000_000_000), "small": (2000, 64_000)}
+GCM = "aes128-gcm@openssh.com"
+
+
+class Scene:
+    """A server, a client's configuration, and the data; every peer is a method that copies and proves."""
+
+    def __init__(self, sites, base: Path, source: Path, push: bool, connections: int | None):
+        self.config, self.base, self.source, self.push = str(sites.ssh_config), base, source, push
+        self.site, self.connections = sites["far"], connections
+        self.identity, self.known_hosts = str(sites.identity), str(sites.known_hosts)
+        self.target = base / "copy"
+        self.prefix: list[str] = []
+        self.cpu = 0.0
+
+    # Running things
+
+    def run(self, *command, stdin=None) -> None:
+        """Run a command to its end and take note of its CPU time."""
+        process = subprocess.Popen(
+            [*self.prefix, *map(str, command)],
+            stdin=stdin,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        self.wait(process)
+
+    def wait(self, process) -> None:
+        said = process.stderr.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        process.stderr.close()
+        self.cpu += usage.ru_utime + usage.ru_stime
+        if process.returncode:
+            raise RuntimeError(f"{process.args}: exit {process.returncode}: {said.decode()[-500:]}")
+
+    def ssh(self, command: str, *options) -> list[str]:
+        return ["ssh", "-F", self.config, "-c", GCM, *options, "far", command]
+
+    def both(self, here: list[str], there: list[str]) -> None:
+        """Run two commands at the same time."""
+        started = [
+            subprocess.Popen([*self.prefix, *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            for command in (here, there)
+        ]
+        for process in started:
+            self.wait(process)
+
+    def forked(self, work) -> None:
+        """Run a Python function in a child process: imports are done, as inside a workflow's job."""
+        child = os.fork()
+        if not child:
+            try:
+                work()
+                os._exit(0)
+            except BaseException as error:
+                print(f"{error!r}", file=sys.stderr, flush=True)
+                os._exit(1)
+        _, status, usage = os.wait4(child, 0)
+        self.cpu += usage.ru_utime + usage.ru_stime
+        if status:
+            raise RuntimeError("the child failed")
+
+    def server_cpu(self) -> float:
+        """CPU seconds of the server's ended sessions and all they ran."""
+        fields = Path(f"/proc/{self.site.server.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
+
+    @property
+    def far_path(self) -> Path:
+        return self.target if self.push else self.source
+
+    def ends(self, far: str = "far:") -> tuple[str, str]:
+        """Source and destination for programs that take host:path."""
+        return (
+            (str(self.source), f"{far}{self.target}")
+            if self.push
+            else (f"{far}{self.source}", str(self.target))
+        )
+
+    # The peers
+
+    def caxflow(self, client: str = "openssh") -> None:
+        from caxflow.transfer import Place, copy
+
+        here = Place("here")
+        far = Place(
+            "far", "stream", host="far", ssh_config=self.config, client=client, connections=self.connections
+        )
+        if self.push:
+            self.forked(lambda: copy(here, str(self.source), far, str(self.target)))
+        else:
+            self.forked(lambda: copy(far, str(self.source), here, str(self.target)))
+
+    def caxflow_paramiko(self) -> None:
+        self.caxflow("paramiko")
+
+    def cax_only(self) -> None:
+        """As cax copies: scp.py over a compressed connection."""
+        import paramiko
+        from scp import SCPClient
+
+        def work():
+            client = paramiko.SSHClient()
+            client.load_system_host_keys(self.known_hosts)
+            client.connect(
+                self.site.host,
+                self.site.port,
+                "root",
+                key_filename=self.identity,
+                compress=True,
+                look_for_keys=False,
+            )
+            with SCPClient(client.get_transport()) as scp:
+                (scp.put if self.push else scp.get)(str(self.source), str(self.target), recursive=True)
+            client.close()
+
+        self.forked(work)
+
+    def cax(self) -> None:
+        """And proves: sha512 of both directories."""
+        self.cax_only()
+        hashing = (
+            f"import sys;sys.path.insert(0,{str(ROOT / 'workflow')!r});"
+            "from caxflow.digests import cax_sha512;print(cax_sha512(sys.argv[1]))"
+        )
+        near = self.source if self.push else self.target
+        command = shlex.join([sys.executable, "-c", hashing, str(self.far_path)])
+        self.both([sys.executable, "-c", hashing, str(near)], self.ssh(command))
+
+    def rsync_only(self) -> None:
+        source, target = self.ends()
+        shell = shlex.join(["ssh", "-F", self.config, "-c", GCM])
+        self.run("rsync", "-aW", "-e", shell, f"{source}/", target)
+
+    def rsync(self) -> None:
+        self.rsync_only()
+        source, target = self.ends()
+        shell = shlex.join(["ssh", "-F", self.config, "-c", GCM])
+        self.run("rsync", "-ac", "-e", shell, f"{source}/", target)
+
+    def _rclone(self, *arguments) -> None:
+        settings = {
+            "type": "sftp",
+            "host": self.site.host,
+            "port": self.site.port,
+            "user": "root",
+            "key_file": self.identity,
+            "known_hosts_file": self.known_hosts,
+            "shell_type": "unix",
+        }
+        environment = {f"RCLONE_CONFIG_FAR_{name.upper()}": str(value) for name, value in settings.items()}
+        self.run(
+            "env",
+            "RCLONE_CONFIG=/dev/null",
+            *(f"{k}={v}" for k, v in environment.items()),
+            "rclone",
+            *arguments,
+        )
+
+    def rclone(self) -> None:
+        """As it comes: copies, and compares checksums itself."""
+        self._rclone("copy", *self.ends())
+
+    def rclone_tuned_only(self) -> None:
+        self._rclone(
+            "copy", *self.ends(), "--ignore-checksum", "--sftp-disable-hashcheck", "--sftp-chunk-size", "255k",
+            "--sftp-ciphers", GCM, "--transfers", "4", "--checkers", "4",
+        )  # fmt: skip
+
+    def rclone_tuned(self) -> None:
+        self.rclone_tuned_only()
+        # From 1.69 on by XXH3-128; before, by md5.
+        self._rclone("check", *self.ends(), "--sftp-ciphers", GCM, "--checkers", "4", *self.rclone_hash())
+
+    def rclone_hash(self) -> list[str]:
+        text = subprocess.run(
+            ["rclone", "help", "backend", "sftp"], capture_output=True, text=True, check=False
+        )
+        return ["--sftp-hashes", "xxh128"] if "xxh128sum-command" in text.stdout else []
+
+    def scp_only(self) -> None:
+        source, target = self.ends()
+        self.run("scp", "-rq", "-F", self.config, "-c", GCM, source, target)
+
+    def scp(self) -> None:
+        self.scp_only()
+        near = self.source if self.push else self.target
+        hashing = "find {} -type f -exec xxhsum -q -H2 {{}} +"
+        self.both(
+            ["sh", "-c", hashing.format(shlex.quote(str(near)))],
+            self.ssh(hashing.format(shlex.quote(str(self.far_path)))),
+        )
+
+    def tar_only(self) -> None:
+        self.target.mkdir()
+        pack = f"tar cf - -C {shlex.quote(str(self.source))} ."
+        unpack = f"tar xf - -C {shlex.quote(str(self.target))}"
+        far, near = (unpack, pack) if self.push else (pack, unpack)
+        ssh = shlex.join(self.ssh(far))
+        self.run("sh", "-c", f"{near} | {ssh}" if self.push else f"{ssh} | {near}")
+
+    def ssh_limit(self, count: int = 1) -> None:
+        """What `count` connections can carry if nothing is done with the bytes."""
+        files = sorted(self.source.iterdir())
+        parts = [files[number::count] for number in range(count)]
+        started = []
+        for part in parts:
+            names = shlex.join(map(str, part))
+            if len(files) == 1:
+                size = files[0].stat().st_size // count
+                names = f"{names} | head -c {size}"
+            line = (
+                f"cat {names} | {shlex.join(self.ssh('cat >/dev/null'))}"
+                if self.push
+                else f"{shlex.join(self.ssh(f'cat {names}'))} >/dev/null"
+            )
+            started.append(
+                subprocess.Popen(
+                    [*self.prefix, "sh", "-c", line], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+                )
+            )
+        for process in started:
+            self.wait(process)
+
+    def ssh_limit_all(self) -> None:
+        self.ssh_limit(self.connections or 2)
+
+
+PEERS = {
+    "caxflow": Scene.caxflow,
+    "caxflow-paramiko": Scene.caxflow_paramiko,
+    "cax": Scene.cax,
+    "rsync": Scene.rsync,
+    "rclone": Scene.rclone,
+    "rclone_tuned": Scene.rclone_tuned,
+    "scp": Scene.scp,
+    "ssh_limit": Scene.ssh_limit,
+    "ssh_limit_all": Scene.ssh_limit_all,
+    "rsync-only": Scene.rsync_only,
+    "rclone_tuned-only": Scene.rclone_tuned_only,
+    "scp-only": Scene.scp_only,
+    "tar-only": Scene.tar_only,
+}
+NEEDS = {"rsync": "rsync", "rclone": "rclone", "rclone_tuned": "rclone", "scp": "xxhsum", "tar": "tar"}
+
+
+def make(source: Path, shape: str, scale: float) -> int:
+    """Make files of random bytes; return their size in bytes."""
+    count, size = SHAPES[shape]
+    count, size = (1, int(size * scale)) if count == 1 else (max(1, int(count * scale)), size)
+    source.mkdir()
+    block = os.urandom(1 << 20)
+    for number in range(count):
+        with (source / f"XENON1T-{number:06d}.zip").open("wb") as file:
+            file.write(number.to_bytes(8, "big"))
+            left = size - 8
+            while left:
+                left -= file.write(block[:left])
+    return count * size
+
+
+def measure(scene: Scene, peer: str, size: int) -> tuple[float, float]:
+    """Rate in MB/s and CPU s/GB of one run of one peer."""
+    shutil.rmtree(scene.target, ignore_errors=True)
+    os.sync()
+    scene.cpu, before = 0.0, scene.server_cpu()
+    begin = time.monotonic()
+    PEERS[peer](scene)
+    seconds = time.monotonic() - begin
+    if "limit" not in peer:
+        check(scene.source, scene.target)
+    time.sleep(0.3)  # the server's sessions end
+    return size / seconds / 1e6, (scene.cpu + scene.server_cpu() - before) / size * 1e9
+
+
+def check(source: Path, target: Path) -> None:
+    """See to it that the copy is there."""
+    for file in source.iterdir():
+        if (target / file.name).stat().st_size != file.stat().st_size:
+            raise RuntimeError(f"{target / file.name} is not whole")
+
+
+def report(rates: dict, cpu: dict) -> dict:
+    """Medians, and ratios of the same turn."""
+    ours = rates["caxflow"]
+    ratios = {
+        peer: [a / b for a, b in zip(ours, theirs, strict=True)]
+        for peer, theirs in rates.items()
+        if peer != "caxflow"
+    }
+    return {
+        "mb_s": {peer: round(statistics.median(each), 1) for peer, each in rates.items()},
+        "ratio": {peer: round(statistics.median(each), 2) for peer, each in ratios.items()},
+        "spread": {peer: [round(min(each), 2), round(max(each), 2)] for peer, each in ratios.items()},
+        "cpu_s_per_gb": {peer: round(statistics.median(each), 2) for peer, each in cpu.items()},
+    }
+
+
+def table(found: dict) -> str:
+    lines = [f"{'':18}{'MB/s':>8}{'CPU s/GB':>10}{'ratio':>8}  spread"]
+    for peer, rate in sorted(found["mb_s"].items(), key=lambda each: -each[1]):
+        spread = "{}-{}".format(*found["spread"][peer]) if peer in found["spread"] else ""
+        ratio = found["ratio"].get(peer, "")
+        lines.append(f"{peer:18}{rate:>8}{found['cpu_s_per_gb'][peer]:>10}{ratio:>8}  {spread}")
+    return "\n".join(lines)
+
+
+def usable(peer: str) -> bool:
+    tool = NEEDS.get(peer.partition("-")[0])
+    return tool is None or shutil.which(tool) is not None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--shape", choices=SHAPES, default="run")
+    parser.add_argument("--direction", choices=["push", "pull"], default="push")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--peers", default="", help="comma-separated; all that are installed by default")
+    parser.add_argument("--connections", type=int)
+    parser.add_argument("--directory", type=Path, help="where to work; a temporary one by default")
+    parser.add_argument("--json", action="store_true", help="one JSON object last")
+    arguments = parser.parse_args()
+    from caxflow.demo.sshd import SshSites
+
+    import caxflow.transfer.job
+    import caxflow.transfer.paramiko_channel  # noqa: F401
+
+    peers = arguments.peers.split(",") if arguments.peers else [peer for peer in PEERS if usable(peer)]
+    peers = list(dict.fromkeys(["caxflow", *peers]))
+    with tempfile.TemporaryDirectory(dir=arguments.directory, prefix="benchmark-") as directory:
+        base = Path(directory)
+        size = make(base / "source", arguments.shape, arguments.scale)
+        with SshSites(base / "sites", ["far"], embedded=False) as sites:
+            scene = Scene(sites, base, base / "source", arguments.direction == "push", arguments.connections)
+            rates: dict = {peer: [] for peer in peers}
+            cpu: dict = {peer: [] for peer in peers}
+            for turn in range(arguments.repeats):
+                for peer in peers[turn % len(peers) :] + peers[: turn % len(peers)]:
+                    rate, used = measure(scene, peer, size)
+                    rates[peer].append(rate)
+                    cpu[peer].append(used)
+                    print(
+                        f"{turn + 1}/{arguments.repeats} {peer:18} {rate:8.1f} MB/s",
+                        file=sys.stderr,
+                        flush=True,
+                    )
+    found = report(rates, cpu)
+    print(table(found))
+    if arguments.json:
+        print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
