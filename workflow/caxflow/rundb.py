@@ -28,6 +28,7 @@ from caxflow.targets import Run
 MANIFESTS = "caxflow_manifests"
 AUDIT = "caxflow_audit"
 MARK = "caxflow.settled"
+REMOVING = "caxflow.removing"
 
 # What planning looks at: not the 260 gains, nor the catalogue's long lists of rules.
 PLANNING = {
@@ -153,6 +154,7 @@ class RunsDB:
                 self.runs.create_index([("name", -1), ("detector", 1)], unique=True, name="caxflow_run"),
                 self.runs.create_index([("number", 1)], name="caxflow_number"),
                 self.runs.create_index([("data.host", 1), ("start", 1)], name="caxflow_hosts"),
+                self.runs.create_index([(REMOVING, 1)], sparse=True, name="caxflow_removing"),
                 self._database[AUDIT].create_index([("run", 1), ("at", 1)], name="caxflow_audit"),
             ]
 
@@ -369,10 +371,30 @@ class RunsDB:
         with self._answers():
             yield from self.runs.aggregate(list(pipeline), allowDiskUse=True)
 
+    def changes(self) -> Iterator[bool]:
+        """Whether runs were begun or ended just now, about twice a second, without end.
+
+        It ends at once where the server has no change streams, or does not let us see them.
+        """
+        news = [{"operationType": {"$in": ["insert", "replace"]}}]
+        news.append({"updateDescription.updatedFields.end": {"$exists": True}})
+        with (
+            self._answers(),
+            contextlib.suppress(pymongo.errors.OperationFailure),
+            self.runs.watch([{"$match": {"$or": news}}], max_await_time_ms=500) as stream,
+        ):
+            while True:
+                yield stream.try_next() is not None
+
     def holding(self, selection: Selection, host: str) -> Iterator[dict]:
         """Documents with any entry for `host`, as far as `selection` admits them, in no order."""
         with self._answers():
             yield from self.runs.find(select(selection) | {"data.host": host}, PLANNING, batch_size=1000)
+
+    def removing(self, host: str) -> Iterator[dict]:
+        """Documents with a copy whose removal at `host` was begun and not completed."""
+        with self._answers():
+            yield from self.runs.find({REMOVING: host}, PLANNING)
 
     def fill_in(self, run: Run, key: str, value: Any) -> None:
         """Set a key of the document that is missing or null."""

@@ -1,0 +1,182 @@
+"""The daemon: looks for work again and again, and has Snakemake do it, one bounded batch after the other.
+
+Looking is one indexed query; Snakemake is started only where there is something to do. Between two looks it
+waits for new runs: by the server's change stream, or, where it has none, until the pause is over.
+"""
+
+import fcntl
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from caxflow import journal, planner, receipts, words
+from caxflow.config import Settings
+from caxflow.errors import CaxflowError
+from caxflow.rundb import RunsDB
+
+# Longest pause, in pauses, after failures in a row; a new run ends it early.
+MOST = 8
+
+
+@dataclass
+class Daemon:
+    """One daemon of a site.
+
+    Parameters
+    ----------
+    load : callable
+        Reads the configuration; called before each look, so that edits count without a restart.
+    command : sequence of str
+        What does the work: Snakemake with its profile.
+    directory : Path
+        Where the command is run.
+    pause : float
+        Seconds between two looks where nothing new is heard of.
+    grace : float
+        Seconds that jobs at work have to end when the daemon is to stop; then they are interrupted.
+    say : callable
+        Takes a line for the user.
+    """
+
+    load: Callable[[], Settings]
+    command: Sequence[str]
+    directory: Path
+    pause: float = 60
+    grace: float = 60
+    say: Callable[[str], None] = print
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _hurry: bool = False
+    _said: str = ""
+
+    def stop(self, *_: object) -> None:
+        """Begin nothing new and end; called again, interrupt what is at work. May be a signal's handler."""
+        self._hurry = self._stop.is_set()
+        self._stop.set()
+
+    def run(self) -> None:
+        """Look and work until `stop`.
+
+        Raises
+        ------
+        CaxflowError
+            If another daemon serves this site.
+        """
+        settings = self.load()
+        with alone(Path(planner.work_dir(settings))):
+            self.say(f"serving {settings.here.name}, process {os.getpid()}")
+            failures, before = 0, None
+            while not self._stop.is_set():
+                wanted, good = self.round()
+                failures = 0 if good else failures + 1
+                # What was done and is wanted still (a dry one tells the database nothing) can wait.
+                if good and wanted and wanted != before:
+                    before = wanted
+                    continue
+                before = wanted
+                self._wait(self.pause * min(MOST, 2 ** max(0, failures - 1)))
+            self.say("stopped")
+
+    def once(self) -> bool:
+        """Look once, work off one batch; whether all went well."""
+        with alone(Path(planner.work_dir(self.load()))):
+            return self.round()[1]
+
+    def round(self) -> tuple[list[str], bool]:
+        """Look once, and work if there is anything to do.
+
+        Returns
+        -------
+        list of str
+            Targets that were to be made.
+        bool
+            Whether all went well.
+        """
+        try:
+            settings = self.load()
+            folder = Path(planner.work_dir(settings))
+            with RunsDB(settings.rundb, dry=settings.dry) as database:
+                wanted = planner.look(database, settings).targets
+        except CaxflowError as error:
+            self._say_once(str(error))
+            return [], False
+        if not wanted and not any(journal.pending(folder)):
+            self._say_once(f"nothing to do at {settings.here.name}; waiting for new runs")
+            return [], True
+        self._said = ""
+        return wanted, self._work() == 0
+
+    def _work(self) -> int:
+        """Run the command to its end; its exit code."""
+        # In its own session: a signal to us is handed on when and how we want.
+        process = subprocess.Popen(
+            list(self.command), cwd=self.directory, stdin=subprocess.DEVNULL, start_new_session=True
+        )
+        asked = None
+        while True:
+            try:
+                return process.wait(0.5)
+            except subprocess.TimeoutExpired:
+                pass
+            if not self._stop.is_set():
+                continue
+            if asked is None:
+                asked = time.monotonic()
+                self.say(f"stopping: jobs at work have {words.duration(self.grace)} to end")
+                process.send_signal(signal.SIGTERM)
+            elif self._hurry or time.monotonic() - asked > self.grace:
+                # Once, as Ctrl-C does it: to Snakemake and its jobs.
+                asked = float("inf")
+                self._hurry = False
+                os.killpg(process.pid, signal.SIGINT)
+
+    def _wait(self, seconds: float) -> None:
+        """Wait for a new run, for `stop`, or for so long."""
+        until = time.monotonic() + seconds
+        try:
+            settings = self.load()
+            with RunsDB(settings.rundb, dry=True) as database:
+                for news in database.changes():
+                    if news or self._stop.is_set() or time.monotonic() > until:
+                        return
+        except CaxflowError:
+            # The next look says what is wrong.
+            pass
+        self._stop.wait(max(0, until - time.monotonic()))
+
+    def _say_once(self, line: str) -> None:
+        if line != self._said:
+            self.say(line)
+        self._said = line
+
+
+@contextmanager
+def alone(work_dir: Path) -> Iterator[None]:
+    """Be the only daemon of a work directory; the lock ends with the process, even by ``kill -9``.
+
+    Raises
+    ------
+    CaxflowError
+        If there is one already.
+    """
+    path = work_dir / journal.STATE / "daemon"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            owner = os.read(handle, 200).decode(errors="replace") or "another host"
+            raise CaxflowError(
+                f"a daemon serves {work_dir} already: {owner}", "one is enough; end it first"
+            ) from None
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, "{user}@{host}, process {pid}".format(**receipts.who()).encode(), 0)
+        yield
+    finally:
+        os.close(handle)
