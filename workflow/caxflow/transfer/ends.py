@@ -86,14 +86,14 @@ class RemoteEnd:
         Parameters
         ----------
         acknowledged : callable, optional
-            Called with ``(index, offset, length)`` of pieces that the far end has written meanwhile.
+            Called with the numbers of pieces and of bytes that the far end has written meanwhile.
         """
         stream = self.connection.stream
         try:
             while True:
-                kind, index, offset, length = stream.header()
+                kind, _, offset, length = stream.header()
                 if kind == ACK and acknowledged:
-                    acknowledged(index, offset, length)
+                    acknowledged(offset, length)
                     continue
                 if kind != JSON:
                     raise LostError(f"a frame {kind!r} that was not asked for")

@@ -8,7 +8,7 @@ from caxflow.listing import FileStat, os_error, printable, unchanged
 from caxflow.transfer.ends import at
 from caxflow.transfer.folder import Folder
 from caxflow.transfer.movers import Reading, Writing
-from caxflow.transfer.protocol import DATA, HEADER, NAME, SEAL, LostError
+from caxflow.transfer.protocol import DATA, FILE, HEADER, NAME, SEAL, LostError
 from caxflow.transfer.sftp import SftpEnd
 
 _FRAME = 1 << 20
@@ -126,6 +126,8 @@ class _HelperSource(_End):
                     view = stream.some(left)
                     left -= len(view)
                     yield view
+                if kind == FILE:
+                    yield bytes(stream.view(length))
                 if kind != DATA:
                     self._digest = stream.body(len(digests.hasher(self._job.algorithm).digest())).hex()
         except LostError as error:

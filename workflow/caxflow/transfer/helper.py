@@ -14,7 +14,7 @@ from caxflow.errors import CaxflowError
 from caxflow.listing import FileStat, os_error, to_text
 from caxflow.transfer import protocol
 from caxflow.transfer.folder import Folder
-from caxflow.transfer.pieces import Receiver, Sender, acknowledgement
+from caxflow.transfer.pieces import Receiver, Sender
 from caxflow.transfer.session import Session, Throttle, perform
 
 _ACKS_AT_ONCE = 64
@@ -27,7 +27,7 @@ class Helper:
         self._stream = stream
         self._session = Session(Throttle(lambda count: stream.send({"progress": count})))
         self._receiver = self._sender = None
-        self._acks = []
+        self._written = [0, 0]  # pieces and bytes that were not acknowledged yet
 
     def serve(self) -> None:
         """Handle frames until the stream ends; the first error is reported and ends the helper."""
@@ -36,13 +36,15 @@ class Helper:
             protocol.NAME: lambda index, size, length: self._receiver.announce(
                 index, to_text(stream.name(length)), size
             ),
+            protocol.FILE: self._file,
             protocol.DATA: self._data,
             protocol.SEAL: self._seal,
             protocol.JSON: lambda index, offset, length: self._message(stream.json(length)),
         }
         while True:
-            if self._acks and (len(self._acks) >= _ACKS_AT_ONCE or not stream.buffered):
-                self._send_acks()
+            pieces = self._written[0]
+            if pieces and (pieces >= _ACKS_AT_ONCE or not stream.buffered):
+                self._acknowledge()
             kind, index, offset, length = stream.header()
             if kind not in handlers:
                 raise CaxflowError(
@@ -56,9 +58,12 @@ class Helper:
     def _seal(self, index: int, offset: int, length: int) -> None:
         self._receiver.seal(index, offset, length)
 
-    def _send_acks(self) -> None:
-        acks, self._acks = b"".join(self._acks), []
-        self._stream.write(memoryview(acks))
+    def _file(self, index: int, name_size: int, size: int) -> None:
+        self._receiver.file(index, name_size, size)
+
+    def _acknowledge(self) -> None:
+        written, self._written = self._written, [0, 0]
+        self._stream.write(memoryview(protocol.HEADER.pack(protocol.ACK, 0, *written)))
 
     def _message(self, message: dict) -> None:
         if "do" in message:
@@ -71,10 +76,14 @@ class Helper:
             self._sender = Sender(Folder(settings["root"]), self._stream, (settings["algorithm"],))
         elif "get" in message:
             for index, file, offset, length in message["get"]:
-                self._sender.piece(index, FileStat(*file), offset, length)
+                listed = FileStat(*file)
+                if length == listed.size <= protocol.SMALL:
+                    self._sender.small(index, listed)
+                else:
+                    self._sender.piece(index, listed, offset, length)
             self._sender.flush()
         elif "finish" in message:
-            self._send_acks()
+            self._acknowledge()
             if self._receiver:
                 self._receiver.finish(lambda: self._session.report(0))
                 self._receiver = None
@@ -82,7 +91,8 @@ class Helper:
 
     def _receive(self, data: str, algorithm: str) -> None:
         def sealed(index, offset, length, _):
-            self._acks.append(acknowledgement(index, offset, length))
+            self._written[0] += 1
+            self._written[1] += length
 
         self._receiver = Receiver(Folder(data), self._stream, (algorithm,), sealed)
 

@@ -140,7 +140,8 @@ class Job(Task):
         self._follow()
         self.phase, self.done = "moving", 0
         self.total = sum(piece.length for piece in self._work)
-        self._move(min(count, len(self._work)))
+        count = min(count, len(self._work))
+        self._move(count)
         if self._frontier:
             self._digests |= self._frontier.finish()
         manifests = self._manifests()
@@ -157,7 +158,7 @@ class Job(Task):
             directories=list(self.listing.directories),
             single=self.listing.single,
         )
-        return self._copied(manifests, adopted=False, connections=max(1, min(count, len(self._work_sizes))))
+        return self._copied(manifests, adopted=False, connections=max(1, count))
 
     def _scan(self) -> Listing:
         found = self.source.call("scan", path=self.source_path)
@@ -348,10 +349,11 @@ class Job(Task):
 
     def _follow(self) -> None:
         """Have those files hashed behind the transfer that do not move as one piece."""
-        self._work_sizes = [piece.length for piece in self._work]
-        parts = {piece.index for piece in self._work if not piece.whole} | {
-            index for index, file in enumerate(self.listing.files) if index not in self._indexes()
-        }
+        moved = {}
+        for piece in self._work:
+            moved.setdefault(piece.index, []).append((piece.offset, piece.length))
+        parts = {piece.index for piece in self._work if not piece.whole}
+        parts |= set(range(len(self.listing.files))) - moved.keys()
         parts -= self._digests.keys()
         if not parts or self._relayed():
             return
@@ -359,9 +361,6 @@ class Job(Task):
         names = [file.path for file in self.listing.files] if not self.source.remote else self.names
         self._frontier = Frontier(here, self.wanted(), lambda _: self.beat())
         self._followed = parts
-        moved = {}
-        for piece in self._work:
-            moved.setdefault(piece.index, []).append((piece.offset, piece.length))
         for index in parts:
             size = self.listing.files[index].size
             self._frontier.add(index, names[index], size)
@@ -370,9 +369,6 @@ class Job(Task):
                 if offset > position:
                     self._frontier.done(index, position, offset - position)
                 position = offset + length
-
-    def _indexes(self) -> set[int]:
-        return {piece.index for piece in self._work}
 
     def _move(self, count: int) -> None:
         """Let `count` movers work; the first uses the connections that are open already."""

@@ -5,11 +5,12 @@ from collections import deque
 
 from caxflow import digests
 from caxflow.errors import CaxflowError
+from caxflow.listing import to_bytes
 from caxflow.transfer.ends import at
 from caxflow.transfer.folder import Folder
 from caxflow.transfer.local import copy_piece
-from caxflow.transfer.pieces import Receiver, Sender
-from caxflow.transfer.protocol import BUFFER, DATA, HEADER, JSON, NAME, SEAL, LostError
+from caxflow.transfer.pieces import Receiver, Sender, altered
+from caxflow.transfer.protocol import BUFFER, DATA, FILE, HEADER, JSON, NAME, SEAL, SMALL, LostError
 
 # What is asked for ahead of what has arrived: more than a connection carries in a round trip.
 AHEAD_BYTES = 8 << 20
@@ -52,11 +53,15 @@ def push(job, number: int) -> None:
         known = set()
         try:
             while (piece := job.next_piece()) is not None:
-                if piece.index not in known:
-                    known.add(piece.index)
-                    sender.announce(piece.index, job.names[piece.index], piece.file.size)
-                found = sender.piece(piece.index, piece.file, piece.offset, piece.length)
+                name = job.names[piece.index]
                 end.sent(piece)
+                if piece.whole and piece.length <= SMALL:
+                    found = sender.small(piece.index, piece.file, name)
+                else:
+                    if piece.index not in known:
+                        known.add(piece.index)
+                        sender.announce(piece.index, name, piece.file.size)
+                    found = sender.piece(piece.index, piece.file, piece.offset, piece.length)
                 job.piece_done(piece, found)
             sender.flush()
         except CaxflowError as error:
@@ -78,7 +83,7 @@ class Writing:
             self._send({"do": "join", "with": job.joining()})
         self._joining = number > 0
         self._send({"receive": {"data": job.data, "algorithm": job.algorithm}})
-        self._unwritten = {}
+        self._unwritten = [0, 0]  # pieces and bytes
         self._error = None
         self._lock = threading.Lock()
         self._listener = threading.Thread(target=self._listen, daemon=True)
@@ -91,13 +96,15 @@ class Writing:
 
     def sent(self, piece) -> None:
         """Expect an acknowledgement."""
-        with self._lock:
-            key = (piece.index, piece.offset, piece.length)
-            self._unwritten[key] = self._unwritten.get(key, 0) + 1
+        self._count(1, piece.length)
 
-    def _acknowledged(self, *key) -> None:
+    def _count(self, pieces: int, length: int) -> None:
         with self._lock:
-            self._unwritten[key] = self._unwritten.get(key, 0) - 1
+            self._unwritten[0] += pieces
+            self._unwritten[1] += length
+
+    def _acknowledged(self, pieces: int, length: int) -> None:
+        self._count(-pieces, -length)
         self._job.beat()
 
     def _listen(self) -> None:
@@ -122,7 +129,7 @@ class Writing:
             self._listener.join()
             if self._error:
                 raise self._error
-            if any(self._unwritten.values()):
+            if any(self._unwritten):
                 raise CaxflowError(
                     f"{self._job.destination_place.site}: did not acknowledge all that was sent",
                     "start again",
@@ -166,7 +173,7 @@ class Reading:
         self.ask(*pieces)
 
     def frames(self):
-        """DATA and SEAL frames of all pieces, in order: ``(kind, piece, offset, length)``."""
+        """FILE, DATA and SEAL frames of all pieces, in order: ``(kind, piece, offset, length)``."""
         self._ask_ahead()
         while self.waiting:
             yield from self.piece()
@@ -177,14 +184,15 @@ class Reading:
         """Frames of the piece that was asked for first; what comes in their place is refused."""
         piece = self.waiting[0]
         kind = None
-        while kind != SEAL:
+        while kind not in (FILE, SEAL):
             kind, index, offset, length = self.stream.header()
             if kind == JSON:
                 self._end.handle(self.stream.json(length))
                 continue
-            ours = kind in (DATA, SEAL) and index == piece.index and piece.offset <= offset
+            ours = kind in (FILE, DATA, SEAL) and index == piece.index and piece.offset <= offset
             within = offset + length <= piece.offset + piece.length
-            if not ours or not within or (kind == SEAL and (offset, length) != (piece.offset, piece.length)):
+            entire = (offset, length) == (piece.offset, piece.length)
+            if not ours or not within or not (kind == DATA or entire) or (kind == FILE and not piece.whole):
                 raise CaxflowError(
                     f"{self._job.source_place.site}: sends what was not asked for",
                     "run the same version of caxflow, and ask the site's manager",
@@ -216,6 +224,9 @@ def pull(job, number: int) -> None:
             if kind == DATA:
                 job.hold_back(length)
                 receiver.data(piece.index, offset, length)
+            elif kind == FILE:
+                job.hold_back(length)
+                receiver.file(piece.index, 0, length)
             else:
                 receiver.seal(piece.index, offset, length)
         receiver.finish(job.beat)
@@ -231,51 +242,68 @@ def pull(job, number: int) -> None:
 
 def relay(job, number: int) -> None:
     """Read at one far end, write at another; the bytes pass through here and are hashed on the way."""
-    size = len(digests.hasher(job.algorithm).digest())
-    room = memoryview(bytearray(BUFFER + HEADER.size))
-    hashers = {}
     with Writing(job, number) as end:
-        out = end.connection.stream
-
-        def announce(piece):
-            name = job.names[piece.index].encode("utf-8", "surrogateescape")
-            out.write(memoryview(HEADER.pack(NAME, piece.index, piece.file.size, len(name)) + name))
-
-        reading = Reading(job, number, announce)
+        passing = _Passing(job, end.connection.stream)
+        reading = Reading(job, number, passing.announce)
         try:
             for kind, piece, offset, length in reading.frames():
-                if not hashers:
-                    hashers = {
-                        name: digests.hasher(name) for name in job.wanted()[: None if piece.whole else 1]
-                    }
-                if kind == DATA:
-                    _forward(
-                        job, reading.stream, out, (piece.index, offset, length), room=room, hashers=hashers
-                    )
-                    continue
-                digest = reading.stream.body(size)
-                if hashers[job.algorithm].digest() != digest:
-                    raise CaxflowError(
-                        f"{job.source_place.site}: file {piece.file.path}: what arrived is not what was sent",
-                        "try again",
-                    )
-                out.write(memoryview(HEADER.pack(SEAL, piece.index, offset, length) + digest))
-                end.sent(piece)
-                job.piece_done(piece, {name: each.hexdigest() for name, each in hashers.items()})
-                hashers = {}
+                found = passing.take(reading.stream, kind, piece, offset, length)
+                if found:
+                    end.sent(piece)
+                    passing.flush()
+                    job.piece_done(piece, found)
         except LostError as error:
             raise reading.lost(error) from None
 
 
-def _forward(job, stream, out, where, *, room, hashers) -> None:
-    index, offset, length = where
-    while length:
-        view = stream.some(length)
-        job.hold_back(len(view))
-        for each in hashers.values():
-            each.update(view)
-        HEADER.pack_into(room, 0, DATA, index, offset, len(view))
-        room[HEADER.size : HEADER.size + len(view)] = view
-        out.write(room[: HEADER.size + len(view)])
-        offset += len(view)
-        length -= len(view)
+class _Passing:
+    """Hands frames on from one stream to another, and hashes what they hold."""
+
+    def __init__(self, job, out):
+        self._job, self._out = job, out
+        self._digest_size = len(digests.hasher(job.algorithm).digest())
+        self._room = memoryview(bytearray(BUFFER + HEADER.size))
+        self._used = 0
+        self._hashers: dict = {}
+
+    def announce(self, piece) -> None:
+        """Tell the receiver about the file of a piece that will come."""
+        name = to_bytes(self._job.names[piece.index])
+        self._out.write(memoryview(HEADER.pack(NAME, piece.index, piece.file.size, len(name)) + name))
+
+    def take(self, stream, kind: bytes, piece, offset: int, length: int) -> dict[str, str] | None:
+        """Consume a body; at the end of a piece keep the frame for `flush` and return the digests."""
+        if not self._hashers:
+            wanted = self._job.wanted()[: None if piece.whole else 1]
+            self._hashers = {name: digests.hasher(name) for name in wanted}
+        if kind == DATA:
+            self._data(stream, piece.index, offset, length)
+            return None
+        size = length if kind == FILE else 0
+        self._job.hold_back(size)
+        body = stream.view(size + self._digest_size)
+        for each in self._hashers.values():
+            each.update(body[:size])
+        if self._hashers[self._job.algorithm].digest() != body[size:]:
+            raise altered(piece.file.path)
+        HEADER.pack_into(self._room, 0, kind, piece.index, offset, length)
+        self._used = HEADER.size + len(body)
+        self._room[HEADER.size : self._used] = body
+        found, self._hashers = self._hashers, {}
+        return {name: each.hexdigest() for name, each in found.items()}
+
+    def flush(self) -> None:
+        """Write the frame that was kept."""
+        self._out.write(self._room[: self._used])
+
+    def _data(self, stream, index: int, offset: int, length: int) -> None:
+        while length:
+            view = stream.some(length)
+            self._job.hold_back(len(view))
+            for each in self._hashers.values():
+                each.update(view)
+            HEADER.pack_into(self._room, 0, DATA, index, offset, len(view))
+            self._room[HEADER.size : HEADER.size + len(view)] = view
+            self._out.write(self._room[: HEADER.size + len(view)])
+            offset += len(view)
+            length -= len(view)

@@ -14,9 +14,11 @@ import threading
 
 from caxflow import digests
 from caxflow.errors import CaxflowError
-from caxflow.listing import os_error, printable, safe_path, to_bytes, unchanged
+from caxflow.listing import os_error, printable, safe_path, to_bytes, to_text, unchanged
 from caxflow.transfer.folder import Folder
-from caxflow.transfer.protocol import ACK, BUFFER, DATA, HEADER, NAME, SEAL
+from caxflow.transfer.protocol import BUFFER, DATA, FILE, HEADER, NAME, SEAL, SMALL
+
+LONGEST_DIGEST = 64
 
 
 class Sender:
@@ -85,12 +87,43 @@ class Sender:
         except OSError as error:
             raise os_error(error, self._folder.root + "/" + file.path) from None
 
+    def small(self, index: int, file, name: str = "") -> dict:
+        """Send a whole file of at most `SMALL` bytes, with its `name` unless the receiver knows that.
+
+        Returns and raises as `piece` does.
+        """
+        head = to_bytes(name)
+        hashers = [digests.hasher(each) for each in self._algorithms]
+        begin = HEADER.size + len(head)
+        if self._used + begin + file.size + LONGEST_DIGEST > BUFFER:
+            self.flush()
+        begin += self._used
+        end = begin + file.size
+        room = self._buffer[begin:end]
+        try:
+            fd = self._folder.open(file.path, os.O_RDONLY)
+            try:
+                done = 0
+                while done < file.size and (count := os.preadv(fd, [room[done:]], done)):
+                    done += count
+                unchanged(file, os.fstat(fd))
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise os_error(error, self._folder.root + "/" + file.path) from None
+        for each in hashers:
+            each.update(room)
+        HEADER.pack_into(self._buffer, self._used, FILE, index, len(head), file.size)
+        self._buffer[begin - len(head) : begin] = head
+        self._used = end
+        self._put(hashers[0].digest())
+        return {name: each.hexdigest() for name, each in zip(self._algorithms, hashers)}
+
     def _piece(self, index: int, file, offset: int, length: int) -> dict:
         if file != self._file:
             self.close()
             self._fd = self._folder.open(file.path, os.O_RDONLY)
             self._file = file
-        unchanged(file, os.fstat(self._fd))
         algorithms = self._algorithms if length == file.size else self._algorithms[:1]
         hashers = [digests.hasher(name) for name in algorithms]
         done = 0
@@ -146,6 +179,34 @@ class Receiver:
         """Accept data of a file from now on."""
         self._files[index] = (safe_path(path), size)
 
+    def file(self, index: int, name_size: int, size: int) -> None:
+        """Consume the body of a FILE frame."""
+        if name_size:
+            self.announce(index, to_text(self._stream.name(name_size)), size)
+        if self._index is not None or self._files.get(index, ("", -1))[1] != size or size > SMALL:
+            raise CaxflowError("a file came that was not announced", _STRANGE)
+        body = self._stream.view(size + self._digest_size)
+        data, path = body[:size], self._files[index][0]
+        hashers = [digests.hasher(name) for name in self._algorithms]
+        for each in hashers:
+            each.update(data)
+        if hashers[0].digest() != body[size:]:
+            raise altered(path)
+        try:
+            fd = self._folder.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            try:
+                written = 0
+                while written < size:
+                    written += os.pwrite(fd, data[written:], written)
+            except BaseException:
+                os.close(fd)
+                raise
+        except OSError as error:
+            raise os_error(error, self._folder.root + "/" + path) from None
+        self._syncer.put(fd, path, True, size)
+        found = {name: each.hexdigest() for name, each in zip(self._algorithms, hashers)}
+        self._sealed(index, 0, size, found)
+
     def _begin(self, index: int, offset: int) -> None:
         if index not in self._files:
             raise CaxflowError(f"data came for file number {index}, which was not announced", _STRANGE)
@@ -185,11 +246,8 @@ class Receiver:
         if (index, offset, offset + length) != (self._index, self._start, self._position):
             raise CaxflowError(f"a piece of {printable(path)} came that was not announced", _STRANGE)
         if self._hashers[0].digest() != theirs:
-            raise CaxflowError(
-                f"file {printable(path)}: what arrived is not what was sent (digests differ)",
-                "try again; if it happens again, a machine on the way has faulty memory",
-            )
-        self._syncer.put(self._fd, path, length == size)
+            raise altered(path)
+        self._syncer.put(self._fd, path, length == size, size)
         whole = length == size
         found = zip(self._algorithms if whole else self._algorithms[:1], self._hashers)
         self._index, self._fd = None, -1
@@ -209,6 +267,14 @@ class Receiver:
         self._syncer.abandon()
 
 
+def altered(path: str) -> CaxflowError:
+    """What arrived of a file does not have the digest that came with it."""
+    return CaxflowError(
+        f"file {printable(path)}: what arrived is not what was sent (digests differ)",
+        "try again; if it happens again, a machine on the way has faulty memory",
+    )
+
+
 _STRANGE = "the other end does not behave: run the same version of caxflow, and ask the site's manager"
 
 
@@ -226,12 +292,12 @@ class _Syncer:
         self._error = None
         self._thread = None
 
-    def put(self, fd: int, path: str, whole: bool) -> None:
+    def put(self, fd: int, path: str, whole: bool, size: int) -> None:
         """Take over an open file of which a piece, or the whole, was written."""
         if self._error:
             raise self._error
         self._paths.add(path)
-        if whole and os.fstat(fd).st_size <= BUFFER:
+        if whole and size <= BUFFER:
             _write_out(fd, whole)  # faster than to wake a thread
             return
         if self._thread is None:
@@ -309,8 +375,3 @@ def _write_out(fd: int, whole: bool) -> None:
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)  # Linux begins to write out dirty pages
     finally:
         os.close(fd)
-
-
-def acknowledgement(index: int, offset: int, length: int) -> bytes:
-    """An ACK frame."""
-    return HEADER.pack(ACK, index, offset, length)

@@ -36,10 +36,14 @@ def connections(round_trip: float, rate: float | None, size: int) -> int:
     rate : float or None
         What the link is thought or allowed to carry, bytes/s.
     size : int
-        Bytes to move: a connection for little is not worth its login.
+        Bytes to move. A further connection costs a login and a helper, some 0.1 s of both ends' CPU time
+        and some ten round trips; it pays where it has at least as much to carry as the first carries
+        meanwhile.
     """
-    wanted = math.ceil(1.2 * (rate or DEFAULT_RATE) * round_trip / WINDOW)
-    return min(max(wanted, 2), 8, max(1, math.ceil(size / (4 << 20))))
+    carried = WINDOW / round_trip if round_trip > WINDOW / DEFAULT_RATE else DEFAULT_RATE
+    wanted = max(2, math.ceil(1.2 * (rate or DEFAULT_RATE) * round_trip / WINDOW))
+    worth = math.ceil(size / (carried * (0.5 + 10 * round_trip)))
+    return max(1, min(wanted, 8, worth))
 
 
 def pieces(files, missing: dict, count: int, split: bool) -> list[Piece]:

@@ -7,9 +7,10 @@ kind  index, offset, length  body
 ====  =====================  ======================================================================
 J     0, 0, bytes of body    JSON: a request, a result, an error, progress
 N     file, its size, bytes  the relative path: announces a file to the end that writes
+F     file, of name, bytes   a whole small file: its name unless that is known, data, digest
 D     file, offset, bytes    data of the piece that is under way, in order
 S     file, offset, bytes    digest of the piece (offset and bytes are those of the whole piece)
-A     file, offset, bytes    none: the piece was written and its digest agreed
+A     0, pieces, bytes       none: so many more were written and their digests agreed
 ====  =====================  ======================================================================
 
 Nobody waits for an ``A``. Runs at the far end too: Python 3.8, standard library only.
@@ -26,8 +27,9 @@ import time
 
 MAGIC = b"\0caxflow-helper-1\n"  # ends whatever a login shell may print before the helper speaks
 HEADER = struct.Struct(">cIQQ")
-JSON, NAME, DATA, SEAL, ACK = b"J", b"N", b"D", b"S", b"A"
+JSON, NAME, FILE, DATA, SEAL, ACK = b"J", b"N", b"F", b"D", b"S", b"A"
 BUFFER = 1 << 20
+SMALL = 1 << 18  # bytes of a file that goes as one frame
 LARGEST_JSON = 256 << 20
 LARGEST_NAME = 4096
 
@@ -130,6 +132,13 @@ class Stream:
             self._fill()
         view = self._buffer[self._start : min(self._end, self._start + most)]
         self._start += len(view)
+        return view
+
+    def view(self, size: int):
+        """A view of the next `size` bytes, at most `BUFFER`; valid until the next call."""
+        self._need(size)
+        view = self._buffer[self._start : self._start + size]
+        self._start += size
         return view
 
     def body(self, size: int) -> bytes:
