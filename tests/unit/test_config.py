@@ -115,6 +115,23 @@ def test_overrides_are_merged_key_by_key_and_lists_are_replaced(folder):
     assert settings.dry
 
 
+def test_words_of_the_command_line_are_read_where_numbers_belong(folder):
+    # Snakemake makes text of false, and of everything inside brackets.
+    settings = folder.load(
+        verify="false",
+        dry="true",
+        batch_size="3",
+        select={"numbers": {"first": "3"}, "tags": ["7", "true"]},
+        processors={"mini_v1": {"memory_mb_per_core": "1500.5"}},
+    )
+    assert (settings.verify, settings.dry, settings.batch_size) == (False, True, 3)
+    assert settings.selection.first == 3
+    assert settings.selection.tags == ("7", "true")
+    assert settings.processors["mini_v1"].memory_mb_per_core == 1500.5
+    for odd in ("many", "[", "0x_", "1.5", "", "null", "*a"):
+        assert "batch_size" in folder.refused(batch_size=odd)
+
+
 def test_dates_may_be_written_as_yaml_has_them(folder):
     # Snakemake's loader makes dates of them, ours keeps the text.
     day = datetime.date(2016, 11, 1)

@@ -4,9 +4,12 @@ What to do stands in ``config/config.yaml``, one file a site in ``config/sites/`
 are in ``workflow/schemas/``. Whatever is wrong is one message that names the file, the key and the mend.
 """
 
+import contextlib
 import datetime
 import difflib
+import functools
 import math
+import operator
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -223,6 +226,7 @@ def load(overrides: Mapping[str, Any], directory: str | os.PathLike | None = Non
             "use --profile <site>; --config and --configfile together replace what it says: add site=<site>",
         )
     over = f"{OVERRIDES} (over {main})"
+    _read_words(merged)
     _check(merged, "config", over)
     _check_selection(merged["select"], over)
     sites = _load_sites(folder / merged["sites_dir"])
@@ -297,11 +301,28 @@ def _merge(base: Mapping, over: Mapping) -> dict:
 _schemas: dict[str, dict] = {}
 
 
-def _check(document: Mapping, kind: str, where: object) -> None:
+def _validator(kind: str) -> jsonschema.Draft202012Validator:
     if kind not in _schemas:
         _schemas[kind] = read_yaml(SCHEMAS / f"{kind}.schema.yaml")
-    validator = jsonschema.Draft202012Validator(_schemas[kind])
-    error = jsonschema.exceptions.best_match(validator.iter_errors(document))
+    return jsonschema.Draft202012Validator(_schemas[kind])
+
+
+def _read_words(document: dict) -> None:
+    """Read numbers and truth values where the schema wants them and there is text.
+
+    Snakemake's ``--config`` hands on ``false``, and everything inside brackets, as text.
+    """
+    for error in list(_validator("config").iter_errors(document)):
+        wanted = error.validator == "type" and error.validator_value in ("integer", "number", "boolean")
+        if wanted and isinstance(error.instance, str):
+            *way, last = error.absolute_path
+            at = functools.reduce(operator.getitem, way, document)
+            with contextlib.suppress(yaml.YAMLError, ValueError):
+                at[last] = yaml.load(error.instance, Loader=_Loader)  # noqa: S506 - a SafeLoader underneath
+
+
+def _check(document: Mapping, kind: str, where: object) -> None:
+    error = jsonschema.exceptions.best_match(_validator(kind).iter_errors(document))
     if error is not None:
         what, mend = _explain(error)
         raise CaxflowError(f"{where}: {_without_secrets(what)}", mend)
