@@ -18,7 +18,7 @@ import struct
 from collections import namedtuple
 
 from caxflow.errors import CaxflowError
-from caxflow.manifest import os_error, printable, to_bytes, to_text
+from caxflow.listing import os_error, printable, to_bytes, to_text
 
 ACCESS, DEFAULT = "system.posix_acl_access", "system.posix_acl_default"
 

@@ -77,6 +77,7 @@ class Planner:
         self.lock()
         self.catch_up()
         self.plan = look(self.database, self.settings)
+        self._void(self.plan.facts.values())
         wanted = [target for target in self.plan.targets if not self._is_there(target)]
         if len(wanted) < len(self.plan.targets):
             self.catch_up()
@@ -92,9 +93,15 @@ class Planner:
             self.lock()
             document = self.database.get(Run.parse(run))
             decision = plan.decide(document, self.settings, plan.skip_function(), self.database.now())
-            self.plan.facts[run] = decision.facts
-            self._freeze()
+            self.take_up([decision.facts])
         return self.plan.facts[run]
+
+    def take_up(self, found: Iterable[Facts]) -> None:
+        """Have the plan know these runs."""
+        found = list(found)
+        self._void(found)
+        self.plan.facts |= {facts.run: facts for facts in found}
+        self._freeze()
 
     def source(self, kind: str, run: str, site: str) -> str:
         """The site a copy comes from.
@@ -160,6 +167,18 @@ class Planner:
     def _freeze(self) -> None:
         if self.main and not self.preview():
             self.plan.write(self.work_dir)
+
+    def _void(self, found: Iterable[Facts]) -> None:
+        """Take away receipts of copies that have gone since, and of the removal of copies that are back."""
+        if not self.main or self.preview():
+            return
+        for facts in found:
+            run = Run.parse(facts.run)
+            for kind, sites in facts.gone.items():
+                for site, at in sites.items():
+                    sync.void(self.work_dir, site, run, kind, at)
+            for site in facts.there["raw"]:
+                (self.work_dir / targets.path(site, run, "raw.purged")).unlink(missing_ok=True)
 
     def _is_there(self, target: str) -> bool:
         """Whether the target stands already: then the database was not told, and is told (again)."""

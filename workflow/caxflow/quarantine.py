@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 
 from caxflow import audit, documents, evidence, journal, proof, transfer
 from caxflow.documents import Copy
-from caxflow.errors import BadCopy, CaxflowError
+from caxflow.errors import BadCopy
+from caxflow.rundb import MARK, DatabaseAway
 from caxflow.subject import Subject
 
 FOLDER = ".caxflow-quarantine"
@@ -26,11 +27,6 @@ def condemn(subject: Subject, location: str, differences: Sequence[str]) -> BadC
     ----------
     differences : sequence of str
         How each of its files differs.
-
-    Raises
-    ------
-    DatabaseAway
-        Then nothing is moved; the next verification finds the same.
     """
     database, key = subject.database, subject.key
     what = f"{subject} is not what it must be: {proof.summary(list(differences))}"
@@ -43,12 +39,21 @@ def condemn(subject: Subject, location: str, differences: Sequence[str]) -> BadC
     }
     moved: list[str] = []
 
-    def change(document: Mapping) -> tuple[dict, dict]:
+    def change(document: Mapping) -> tuple[dict, dict] | None:
+        if subject.find(document) is None:
+            return None
         elsewhere = good_elsewhere(document, subject)
         moved[:] = [subject.aside(FOLDER, location, token)] if elsewhere else []
         return _telling(document, subject, suspect | {"quarantine": moved[0] if moved else None}, what)
 
-    database.revise(subject.run, change)
+    try:
+        told = database.revise(subject.run, change)
+    except DatabaseAway as error:
+        subject.say(str(error))
+        told = False
+    if not told:
+        # It stays what the failure of the job makes of it; the next verification finds the same.
+        return BadCopy(what, f"it stays in {location} until the runs database knows")
     facts = {"site": subject.site.name, "suspect": suspect, "quarantine": moved}
     audit.record(database, "suspect", subject.run, key, grounds=what, ident=token, **facts)
     journal.forget(subject.work_dir, subject.site.name, subject.run, key.kind)
@@ -56,8 +61,7 @@ def condemn(subject: Subject, location: str, differences: Sequence[str]) -> BadC
         what = f"THE ONLY COPY IS DAMAGED: {what}"
         subject.say(what)
         return BadCopy(what, f"it stays in {location}; look for another copy, and ask who made it")
-    if not database.dry:
-        transfer.rename(subject.place, location, moved[0], root=subject.root)
+    transfer.rename(subject.place, location, moved[0], root=subject.root)
     subject.say(f"{what}; moved to {moved[0]}")
     return BadCopy(what, f"it was moved to {moved[0]}; the next call copies it anew")
 
@@ -93,8 +97,6 @@ def good_elsewhere(document: Mapping, subject: Subject) -> list[Copy]:
 def _telling(document: Mapping, subject: Subject, suspect: Mapping, error: str) -> tuple[dict, dict]:
     """Condition and update that make an entry suspect, and void the receipts about it."""
     key = subject.key
-    if subject.find(document) is None:
-        raise CaxflowError(f"{subject} is not in the runs database", "nothing was changed")
     gone = documents.with_gone(
         document, key.kind, key.host, key.version, at=suspect["at"], why="suspect", token=suspect["token"]
     )
@@ -104,4 +106,4 @@ def _telling(document: Mapping, subject: Subject, suspect: Mapping, error: str) 
         "caxflow.gone": gone,
     }
     # What is settled at other sites may have relied on this copy.
-    return {"data": {"$elemMatch": key.match()}}, {"$set": update, "$unset": {"caxflow.settled": ""}}
+    return {"data": {"$elemMatch": key.match()}}, {"$set": update, "$unset": {MARK: ""}}

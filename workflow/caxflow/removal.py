@@ -18,7 +18,7 @@ from caxflow.errors import CaxflowError
 from caxflow.evidence import Witness
 from caxflow.manifest import Manifest
 from caxflow.retention import Demand
-from caxflow.rundb import Claim, Held, Key, RunsDB
+from caxflow.rundb import MARK, REMOVING, Claim, Held, Key, RunsDB
 from caxflow.subject import Subject
 from caxflow.targets import Run
 
@@ -130,7 +130,11 @@ class Removal:
                 "removing": {"trash": paths[0], "grounds": self.grounds, "since": now},
             }
             this = {"data": {"$elemMatch": subject.key.match(status=documents.TRANSFERRED)}}
-            return this, {"$set": {"data.$.status": documents.TRANSFERRING, "data.$.caxflow": note}}
+            return this, {
+                "$set": {"data.$.status": documents.TRANSFERRING, "data.$.caxflow": note},
+                "$addToSet": {REMOVING: subject.key.host},
+                "$unset": {MARK: ""},
+            }
 
         if not subject.database.revise(subject.run, change):
             raise CaxflowError(f"{subject} is not removed: what is known of its copies changed", "try again")
@@ -166,9 +170,18 @@ class Removal:
             transfer.rename(subject.place, trash, location, root=subject.root)
         if not transfer.exists(subject.place, location):
             return
-        back = {"status": documents.TRANSFERRED}
-        back |= {f"caxflow.{name}": None for name in ("removing", "token", "lease", "since")}
-        if subject.database.tell(subject.run, subject.key, back, {"token": self.claim.token}):
+        ours = {"data": {"$elemMatch": subject.key.match(**{"caxflow.token": self.claim.token})}}
+
+        def change(document: Mapping) -> tuple[dict, dict] | None:
+            copy = subject.find(document)
+            if copy is None or copy.note.get("token") != self.claim.token:
+                return None
+            claimed = ("removing", "token", "lease", "since", "owner", "by")
+            note = {name: value for name, value in copy.note.items() if name not in claimed}
+            back = {"data.$.status": documents.TRANSFERRED, "data.$.caxflow": note}
+            return ours, {"$set": back, "$pull": {REMOVING: subject.key.host}}
+
+        if subject.database.revise(subject.run, change):
             self._record("restored")
 
     def forget_entry(self, trash: str) -> None:
@@ -343,6 +356,6 @@ def conclude(database: RunsDB, run: Run, key: Key, token: str) -> bool:
             return None
         facts = {name: gone[name] for name in ("at", "why", "token")}
         listed = documents.with_gone(document, key.kind, key.host, key.version, **facts)
-        return {}, {"$set": {"caxflow.gone": listed}}
+        return {}, {"$set": {"caxflow.gone": listed}, "$pull": {REMOVING: key.host}}
 
     return database.revise(run, change)

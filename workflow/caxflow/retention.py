@@ -52,6 +52,11 @@ class Scrub:
     time: datetime.timedelta = datetime.timedelta(hours=5)
 
 
+def demand(purge: Purge | None) -> Demand:
+    """What is demanded of other copies; without a policy, the same as that demands by default."""
+    return purge.demand if purge else Demand()
+
+
 def read_purge(keys: Mapping) -> Purge:
     """Read the mapping ``purge`` of the configuration."""
     most, own = keys.get("at_most", {}), Purge(datetime.timedelta())

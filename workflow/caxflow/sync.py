@@ -110,6 +110,15 @@ def is_void(receipt: Mapping, gone: datetime.datetime | None) -> bool:
     return gone is not None and _naive(datetime.datetime.fromisoformat(since)) <= gone
 
 
+def void(work_dir: Path, site: str, run: Run, kind: str, gone: str) -> None:
+    """Take the receipts about a copy away if it had `gone` (ISO time, UTC) since they were written."""
+    path = work_dir / targets.path(site, run, "raw.done" if kind == "raw" else "processed.done")
+    if path.exists():
+        receipt = receipts.read(path)
+        if receipt.get("entry") and is_void(receipt, datetime.datetime.fromisoformat(gone)):
+            journal.forget(work_dir, site, run, kind)
+
+
 def _birth(receipt: Mapping) -> dict:
     """Keys of an entry that this receipt makes."""
     return {

@@ -1,8 +1,9 @@
 """Input functions: what a job needs, as the plan of the main process says."""
 
-from caxflow import plan
+from caxflow import plan, upkeep
 
 PLANNER = planner.Planner(SETTINGS, main=workflow.is_main_process, preview=lambda: workflow.dryrun)
+UPKEEP = upkeep.Upkeep(PLANNER)
 
 # Sites that make their processed files, and sites that only keep copies of them.
 PROCESSED = {name: site.processed for name, site in SETTINGS.sites.items() if site.processed}
@@ -60,6 +61,28 @@ def memory_for_processing(wildcards, attempt):
 @planner.one_line()
 def time_for_processing(wildcards, attempt):
     return PLANNER.reservation(wildcards.run, wildcards.site, attempt).runtime
+
+
+@planner.one_line()
+def everything_to_remove(wildcards):
+    return UPKEEP.purge()
+
+
+@planner.one_line()
+def nothing_against_removal(wildcards):
+    """No file; a copy whose removal the evidence does not allow ends the workflow with the reason."""
+    UPKEEP.removal(wildcards.run, wildcards.site)
+    return []
+
+
+@planner.one_line()
+def removal_in_words(wildcards):
+    return UPKEEP.removal(wildcards.run, wildcards.site)
+
+
+@planner.one_line()
+def nothing_but_a_list_to_read(wildcards):
+    return UPKEEP.scrub()
 
 
 def in_words(kind):

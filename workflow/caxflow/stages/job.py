@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from caxflow import config, journal, reach, receipts, sync, underway, words
+from caxflow import config, journal, reach, receipts, sync, targets, underway, words
 from caxflow.config import Settings, Site
 from caxflow.errors import BadCopy, CaxflowError
 from caxflow.manifest import Manifest
 from caxflow.plan import Facts, Plan
 from caxflow.rundb import Claim, Key, RunsDB
+from caxflow.subject import Subject
 from caxflow.targets import Run, Target
 from caxflow.transfer import Place, Progress
 
@@ -86,6 +87,23 @@ class Job:
     def place(self, site: Site) -> Place:
         """How to reach a site from here."""
         return reach.place(self.settings, site)
+
+    def subject(self, key: Key) -> Subject:
+        """The copy this job is about, as something that is worked upon."""
+        return Subject(
+            settings=self.settings,
+            database=self.database,
+            site=self.site,
+            run=self.run,
+            key=key,
+            work_dir=self.work_dir,
+            say=self.say,
+            progress=self.report,
+        )
+
+    def path(self, stage: str) -> Path:
+        """Another target about this run at this site."""
+        return self.work_dir / targets.path(self.site.name, self.run, stage)
 
     def receipt(self, site: Site, stage: str) -> dict:
         """A receipt that this stage builds upon."""

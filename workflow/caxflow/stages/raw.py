@@ -1,6 +1,6 @@
 """Raw data: taking note of a copy, copying it, proving it."""
 
-from caxflow import documents, transfer
+from caxflow import documents, proof, quarantine, transfer
 from caxflow.completeness import judge_raw
 from caxflow.errors import BadCopy, CaxflowError
 from caxflow.manifest import Manifest
@@ -18,15 +18,16 @@ def register_raw(job: Job) -> None:
     job.entry = {"kind": "raw", "host": job.site.host, "version": None, "location": location}
     known = job.database.manifest(there["manifest"]) if there["manifest"] else None
     if known:
-        manifest, proof = Manifest.from_json(known), "the runs database states it"
+        manifest, how = Manifest.from_json(known), "the runs database states it"
     else:
         place = job.place(job.site)
         _check_complete(job, location)
         manifest = transfer.take_manifest(place, location, drop_cache=False, progress=job.report)
-        proof = "complete by its own zips, every byte read at the site"
+        how = "complete by its own zips, every byte read at the site"
         _compare_with_others(job, manifest)
+        _compare_with_cax(job, location, there["checksum"])
     job.say(f"{location}: {len(manifest)} files, {manifest.digest}")
-    job.state(job.statement(manifest, location, None, proof=proof))
+    job.state(job.statement(manifest, location, None, proof=how))
 
 
 def copy_raw(job: Job, source: str) -> None:
@@ -35,7 +36,10 @@ def copy_raw(job: Job, source: str) -> None:
     stated = job.receipt(origin, "raw.done")
     expected = Manifest.from_json(stated["manifest"])
     location = job.site.raw_path(job.run)
-    job.take_claim(Key("raw", job.site.host), location)
+    key = Key("raw", job.site.host)
+    if moved := quarantine.make_room(job.subject(key)):
+        job.say(f"what was found bad was moved to {moved}")
+    job.take_claim(key, location)
     copied = transfer.copy(
         job.place(origin),
         stated["location"],
@@ -45,6 +49,7 @@ def copy_raw(job: Job, source: str) -> None:
         progress=job.report,
     )
     job.say(f"{location}: {copied}")
+    job.path("raw.purged").unlink(missing_ok=True)
     job.state(copy_statement(job, copied, stated, location))
 
 
@@ -73,34 +78,17 @@ def verify(job: Job, stage: str) -> None:
     stated = job.receipt(job.site, stage)
     expected = Manifest.from_json(stated["manifest"])
     job.entry = {name: stated["entry"][name] for name in ("kind", "host", "version", "location")}
-    found = transfer.take_manifest(
+    found, wrong = proof.read_again(
         job.place(job.site),
         stated["location"],
-        algorithm=expected.algorithm,
-        drop_cache=True,
-        progress=job.report,
+        [stated["manifest"], *stated.get("other_manifests", ())],
+        job.report,
     )
-    wrong = [str(difference) for difference in _comparable(job, stated, found).differences(found)]
     if wrong:
-        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise BadCopy(
-            f"{job.run} at {job.site.name} differs from its origin: {'; '.join(wrong[:5])}{more}",
-            f"move {stated['location']} away and remove {job.site.name}/{job.run}.{stage}: it is copied anew",
-        )
+        key = Key(job.entry["kind"], job.entry["host"], job.entry["version"])
+        raise quarantine.condemn(job.subject(key), stated["location"], wrong)
     job.say(f"{stated['location']}: {len(found)} files read again from disk, as at the origin")
     job.state(expected.to_sums())
-
-
-def _comparable(job: Job, stated: dict, found: Manifest) -> Manifest:
-    """The origin's manifest by the digest that the site could compute; it may have no xxhash."""
-    manifests = [stated["manifest"], *stated.get("other_manifests", ())]
-    for document in manifests:
-        if document["algorithm"] == found.algorithm:
-            return Manifest.from_json(document)
-    raise CaxflowError(
-        f"{job.run}: {job.site.name} computes {found.algorithm} only, and the source has no such digests",
-        f"install xxhash for {job.site.access.python} at {job.site.name}",
-    )
 
 
 def _check_complete(job: Job, location: str) -> None:
@@ -130,3 +118,13 @@ def _compare_with_others(job: Job, manifest: Manifest) -> None:
                 f"{job.run} at {job.site.name} differs from {site}: {'; '.join(map(str, wrong[:5]))}",
                 "find out which of the two is right before anything is copied",
             )
+
+
+def _compare_with_cax(job: Job, location: str, checksum: str | None) -> None:
+    """A copy that cax had a checksum of is the one that cax knew."""
+    place = job.place(job.site)
+    if proof.is_cax_checksum(checksum) and not proof.agrees_with_cax(place, location, checksum, job.report):
+        raise BadCopy(
+            f"{job.run} at {job.site.name} does not have the sha512 that cax recorded",
+            "find out what changed it before anything is copied",
+        )

@@ -1,0 +1,116 @@
+"""Reading copies here again from the disk, those first that were not read for longest."""
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from caxflow import config, evidence, proof, quarantine, upkeep, words
+from caxflow.documents import Copy
+from caxflow.errors import CaxflowError
+from caxflow.manifest import Manifest
+from caxflow.rundb import DatabaseAway, Key, RunsDB
+from caxflow.subject import Subject
+from caxflow.targets import Run
+from caxflow.transfer import take_manifest
+
+
+def run(overrides: Mapping[str, Any], log: str) -> None:
+    """Read what the main process wrote down, within the budget of time; a copy that is read is told at once.
+
+    Whatever ends this, what was read counts, and the next call goes on with what was not.
+    """
+    Path(log).parent.mkdir(parents=True, exist_ok=True)
+    with Path(log).open("a", encoding="utf-8") as stream:
+
+        def say(text: str) -> None:
+            stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime())} {text}\n")
+            stream.flush()
+
+        try:
+            settings = config.load(overrides)
+            todo = json.loads((Path.cwd() / upkeep.SCRUB).read_text(encoding="utf-8"))
+            with RunsDB(settings.rundb, dry=settings.dry) as database:
+                bad = scrub([upkeep.Reading(**each) for each in todo], settings, database, say)
+        except CaxflowError as error:
+            say(str(error))
+            sys.exit(f"caxflow: {error}")
+    if bad:
+        sys.exit("\n".join(f"caxflow: {line}" for line in bad))
+
+
+def scrub(todo: list[upkeep.Reading], settings: config.Settings, database: RunsDB, say) -> list[str]:
+    """Read copies again; what is wrong, a line each.
+
+    Raises
+    ------
+    DatabaseAway
+        What is found could not be told.
+    """
+    end, bad, size = time.monotonic() + settings.scrub.time.total_seconds(), [], 0
+    for number, each in enumerate(todo):
+        if number and time.monotonic() > end:
+            say(f"the time is up; {words.count(len(todo) - number, 'copy')} left for the next call")
+            break
+        subject = Subject(
+            settings=settings,
+            database=database,
+            site=settings.here,
+            run=Run.parse(each.run),
+            key=Key(each.kind, settings.here.host, each.version),
+            work_dir=Path.cwd(),
+            say=say,
+        )
+        try:
+            size += read_one(subject)
+        except DatabaseAway:
+            raise
+        except CaxflowError as error:
+            say(str(error))
+            bad.append(str(error))
+    say(f"{words.size(size)} read again")
+    return bad
+
+
+def read_one(subject: Subject) -> int:
+    """Read a copy again and tell when; the bytes read.
+
+    It is compared with the manifest of the master copy, or with its own; one that caxflow never saw, with the
+    checksum that cax recorded, and gets a manifest.
+
+    Raises
+    ------
+    BadCopy
+        If it is not what it must be; it is suspect from then on, and moved aside if it is not the only one.
+    """
+    database, key = subject.database, subject.key
+    document = database.get(subject.run)
+    copy = subject.find(document)
+    if not evidence.good(copy):
+        return 0
+    right = evidence.master(document, "raw", subject.settings) if key.kind == "raw" else copy
+    stated = database.manifest(right.manifest) if right and right.manifest else None
+    if stated:
+        found, wrong = proof.read_again(subject.place, copy.location, [stated], subject.progress)
+        manifest = Manifest.from_json(stated)
+    else:
+        found = take_manifest(subject.place, copy.location, progress=subject.progress)
+        manifest, wrong = found, _against_cax(subject, copy)
+    if wrong:
+        raise quarantine.condemn(subject, copy.location, wrong)
+    database.keep_manifest(manifest.to_json())
+    told = {"manifest": manifest.digest, "size": manifest.size, "caxflow.verified": database.now()}
+    database.tell(subject.run, key, told | ({} if copy.checksum else {"checksum": manifest.digest}))
+    subject.say(f"{subject} was read again, {words.size(found.size)}: as it must be")
+    return found.size
+
+
+def _against_cax(subject: Subject, copy: Copy) -> list[str]:
+    """What is wrong with a copy of which only cax's checksum is known, if anything is known."""
+    if not proof.is_cax_checksum(copy.checksum):
+        return []
+    if proof.agrees_with_cax(subject.place, copy.location, copy.checksum, subject.progress):
+        return []
+    return ["its files do not have the sha512 that cax recorded"]
