@@ -3,8 +3,9 @@
 ``python benchmarks/scale.py --documents 100000 --actionable 200 --json`` prints ``plan_s`` (wall time of
 ``snakemake -n all``, from the command to its end), ``peak_mb`` (its largest resident memory), ``query_s``
 (asking the database and deciding, inside it) and ``server_s`` (the database's share: the same queries, their
-documents thrown away). ``--curves DIR`` measures 1k, 10k, 100k and what else ``--sizes`` names, beside the
-two peers, and draws them.
+documents thrown away). The documents carry the marks that ``caxflow rundb init`` sets; ``--first-pass`` has
+it set them, and prints how long that took (``init_s``). ``--curves DIR`` measures 1k, 10k, 100k and what
+else ``--sizes`` names, beside the two peers, and draws them.
 
 The peers, on the same documents:
 
@@ -43,8 +44,8 @@ FIRST = datetime.datetime(2015, 1, 1)
 RAW, PROCESSED = {"lngs": "/data/lngs/raw", "midway": "/data/midway/raw"}, "/data/midway/processed"
 
 
-def documents(count: int, actionable: int) -> Iterator[dict]:
-    """Run documents with four entries each; the newest `actionable` have no copy at midway yet."""
+def documents(count: int, actionable: int, mark: dict | None = None) -> Iterator[dict]:
+    """Run documents with four entries each; the newest `actionable` have no copy at midway, and no `mark`."""
     gains = [2.0e6 + 1000 * channel for channel in range(260)]
     for index in range(count):
         start = FIRST + datetime.timedelta(minutes=index)
@@ -71,7 +72,7 @@ def documents(count: int, actionable: int) -> Iterator[dict]:
             },
             "raw_size_byte": 41_234_567_890,
             "data": list(entries(name, end, done=index < count - actionable)),
-        }
+        } | (mark if mark and index < count - actionable else {})
 
 
 def entries(name: str, end: datetime.datetime, done: bool) -> Iterator[dict]:
@@ -92,7 +93,7 @@ def entries(name: str, end: datetime.datetime, done: bool) -> Iterator[dict]:
 
 
 @contextlib.contextmanager
-def experiment(count: int, actionable: int) -> Iterator[tuple[Path, config.Settings]]:
+def experiment(count: int, actionable: int, marked: bool) -> Iterator[tuple[Path, config.Settings]]:
     """A profile's folder and its configuration, with the documents in a database of this benchmark's own."""
     with tempfile.TemporaryDirectory(prefix="scale-", dir=os.environ.get("TMPDIR")) as folder:
         home = Path(folder)
@@ -105,7 +106,9 @@ def experiment(count: int, actionable: int) -> Iterator[tuple[Path, config.Setti
             settings = config.load(overrides)
             client = running.enter_context(pymongo.MongoClient(uri))
             running.callback(client.drop_database, name)
-            fill(client[name].runs_new, count, actionable)
+            mark = {"caxflow": {"settled": {"midway": plan.policy(settings)}}} if marked else {}
+            check(settings)
+            fill(client[name].runs_new, documents(count, actionable, mark))
             yield home, settings
 
 
@@ -136,10 +139,18 @@ def write_profile(home: Path, uri: str, database: str) -> dict:
     return overrides
 
 
-def fill(runs: pymongo.collection.Collection, count: int, actionable: int) -> None:
+def check(settings: config.Settings) -> None:
+    """Make sure that what is inserted with a mark is what caxflow would mark itself."""
+    for document, settled in zip(documents(2, 1), (True, False), strict=True):
+        decision = plan.decide(document, settings, plan.skip_function(), document["end"])
+        if decision.settled != settled:
+            sys.exit(f"{document['name']} is not what this benchmark thinks: {decision}")
+
+
+def fill(runs: pymongo.collection.Collection, made: Iterator[dict]) -> None:
     """Insert the documents, a thousand at a time."""
     batch = []
-    for document in documents(count, actionable):
+    for document in made:
         batch.append(document)
         if len(batch) == 1000:
             runs.insert_many(batch, ordered=False)
@@ -148,9 +159,9 @@ def fill(runs: pymongo.collection.Collection, count: int, actionable: int) -> No
         runs.insert_many(batch, ordered=False)
 
 
-def measure(count: int, actionable: int) -> dict:
-    """What one planning costs with `count` documents, after the first pass, and what the first pass cost."""
-    with experiment(count, actionable) as (home, settings):
+def measure(count: int, actionable: int, first_pass: bool = False) -> dict:
+    """What one planning costs with `count` documents, and what making the indexes (and marks) cost."""
+    with experiment(count, actionable, marked=not first_pass) as (home, settings):
         began = time.perf_counter()
         caxflow(home, "rundb", "init")
         init_s = time.perf_counter() - began
@@ -276,12 +287,13 @@ def main() -> int:
     parser.add_argument("--documents", type=int, default=100_000, metavar="N")
     parser.add_argument("--actionable", type=int, default=200, metavar="K")
     parser.add_argument("--json", action="store_true", help="one line of JSON")
+    parser.add_argument("--first-pass", action="store_true", help="measure the marking of all runs as well")
     parser.add_argument("--sizes", type=int, nargs="*", default=[1_000, 10_000, 100_000], metavar="N")
     parser.add_argument("--plain-up-to", type=int, default=10_000, metavar="N")
     parser.add_argument("--curves", type=Path, metavar="DIR", help="measure all --sizes, write scale.svg")
     arguments = parser.parse_args()
     if not arguments.curves:
-        measured = measure(arguments.documents, arguments.actionable)
+        measured = measure(arguments.documents, arguments.actionable, arguments.first_pass)
         print(json.dumps(measured) if arguments.json else table([measured]))
         return 0
     rows = []

@@ -9,7 +9,7 @@
   const pager = document.getElementById("pager");
   const HEADS = [
     ["name", "Run"], ["number", "Number", "extra number"], ["state", "State"], ["source", "Source", "extra"],
-    ["tags", "Tags", "extra"], ["events", "Events", "extra number"], ["bytes", "Raw", "number"],
+    ["tags", "Tags", "extra"], ["events", "Events", "extra number"], ["bytes", "Raw", "roomy number"],
     ...meta.sites.map((site) => [`site:${site.name}`, site.name, "site"]),
     [null, "Elsewhere", "extra"],
   ];
@@ -58,7 +58,7 @@
       element("td", { class: "extra" }, runs.words.sources[c.source[row]]),
       element("td", { class: "extra" }, ...tags),
       element("td", { class: "extra number" }, c.events[row] === null ? "" : c.events[row].toLocaleString("en")),
-      element("td", { class: "number" }, caxflow.bytes(c.bytes[row])),
+      element("td", { class: "roomy number" }, caxflow.bytes(c.bytes[row])),
       ...meta.sites.map((site, host) => element("td", { class: "site" },
         copy(c.copies[row][2 * host], "raw", site.name), copy(c.copies[row][2 * host + 1], "processed", site.name))),
       elsewhere(row));
@@ -167,8 +167,10 @@
       page = (parseInt(asked.get("page"), 10) || 1) - 1;
       const asked_page = page;
       head();
-      runs.load(() => { choices(); page = asked_page; refresh(); }).then(() => {});
+      choices();
       refresh();
+      // While months come in, the page that was asked for may not be there yet.
+      runs.load(() => { choices(); page = asked_page; refresh(); });
     },
   };
 }
