@@ -27,6 +27,7 @@ from caxflow.targets import Run
 
 MANIFESTS = "caxflow_manifests"
 AUDIT = "caxflow_audit"
+HEALTH = "caxflow_health"
 MARK = "caxflow.settled"
 REMOVING = "caxflow.removing"
 
@@ -43,10 +44,12 @@ PLANNING = {
     "reader.self_trigger": 1,
     "reader.ini.name": 1,
     "reader.ini.write_mode": 1,
+    "reader.ini.trigger_config_override.Zip.events_per_file": 1,
     "trigger.events_built": 1,
     "processor.DEFAULT.drift_velocity_liquid": 1,
     "processor.DEFAULT.electron_lifetime_liquid": 1,
     "processor.DEFAULT.gains": {"$slice": 1},
+    "processor.correction_versions": 1,
     "raw_size_byte": 1,
     "data.type": 1,
     "data.host": 1,
@@ -60,6 +63,14 @@ PLANNING = {
     "data.caxflow": 1,
     "caxflow": 1,
 }
+
+# Indexes of the run documents: name, keys, options.
+INDEXES: tuple[tuple[str, list[tuple[str, int]], dict[str, bool]], ...] = (
+    ("caxflow_run", [("name", -1), ("detector", 1)], {"unique": True}),
+    ("caxflow_number", [("number", 1)], {}),
+    ("caxflow_hosts", [("data.host", 1), ("start", 1)], {}),
+    ("caxflow_removing", [(REMOVING, 1)], {"sparse": True}),
+)
 
 
 class DatabaseAway(CaxflowError):
@@ -80,7 +91,7 @@ class Key:
 
     def match(self, **more: Any) -> dict:
         """The condition for ``$elemMatch``."""
-        version = {"pax_version": self.version} if self.kind == "processed" else {}
+        version = {"pax_version": self.version} if self.kind in documents.VERSIONED else {}
         return {"type": self.kind, "host": self.host} | version | more
 
 
@@ -150,18 +161,38 @@ class RunsDB:
     def init(self) -> list[str]:
         """Make the indexes that planning and claims need; harmless when repeated."""
         with self._answers():
-            return [
-                self.runs.create_index([("name", -1), ("detector", 1)], unique=True, name="caxflow_run"),
-                self.runs.create_index([("number", 1)], name="caxflow_number"),
-                self.runs.create_index([("data.host", 1), ("start", 1)], name="caxflow_hosts"),
-                self.runs.create_index([(REMOVING, 1)], sparse=True, name="caxflow_removing"),
-                self._database[AUDIT].create_index([("run", 1), ("at", 1)], name="caxflow_audit"),
-            ]
+            names = [self.runs.create_index(keys, name=name, **how) for name, keys, how in INDEXES]
+            audit = self._database[AUDIT].create_index([("run", 1), ("at", 1)], name="caxflow_audit")
+            return [*names, audit]
 
     def init_site(self, site: str) -> str:
         """Make the index by which `site` finds what it has not settled."""
         with self._answers():
-            return self.runs.create_index([(f"{MARK}.{site}", 1)], name=f"caxflow_settled_{site}")
+            return self.runs.create_index([(f"{MARK}.{site}", 1)], name=_settled_index(site))
+
+    def missing_indexes(self, *sites: str) -> list[str]:
+        """Names of the indexes that `init`, and `init_site` of these sites, would make."""
+        wanted = [name for name, _, _ in INDEXES] + [_settled_index(site) for site in sites]
+        with self._answers():
+            there = {index["name"] for index in self.runs.list_indexes()}
+        return [name for name in wanted if name not in there]
+
+    def try_writing(self) -> None:
+        """Write and remove a document of our own, and ask for the right to change run documents.
+
+        Raises
+        ------
+        DatabaseAway
+            If one of them is refused; a server whose disk is full still answers a mere greeting.
+        """
+        if self.dry:
+            return
+        with self._answers():
+            trial = {"_id": secrets.token_hex(8), "by": receipts.who(), "at": _utc()}
+            self._database[HEALTH].insert_one(trial)
+            self._database[HEALTH].delete_one({"_id": trial["_id"]})
+            # No run has this name: nothing changes, but the right to is looked at.
+            self.runs.update_one({"name": "", "detector": ""}, {"$set": {"caxflow.revision": 0}})
 
     def find(self, run: Run) -> dict | None:
         """The document of `run`, whole, if there is one."""
@@ -486,6 +517,10 @@ def public(uri: str) -> str:
     scheme, _, rest = uri.partition("//")
     # Up to the last @: a password may not have been escaped.
     return f"{scheme}//{rest.rpartition('@')[2].split('?')[0]}"
+
+
+def _settled_index(site: str) -> str:
+    return f"caxflow_settled_{site}"
 
 
 def _range(query: dict, key: str, operator: str, bound: Any) -> None:

@@ -1,0 +1,65 @@
+"""``caxflow doctor [SITE]``: checks what a site needs before its first run."""
+
+import argparse
+import json
+
+from rich.text import Text
+
+from caxflow import doctor, status, words
+from caxflow.cli import screen, site
+from caxflow.errors import CaxflowError
+
+_EPILOG = """\
+Without SITE: the profile, the work directory, the data folders here, the processor, the batch commands, the
+runs database, and every site that this one pulls from or pushes to. With SITE: that partner only.
+
+Nothing is only asked that can be tried: a small file is written, sent, read and removed, the database is
+written to, SSH checks the host keys. The way back is tried where the partner's own workflow needs it.
+
+exit code: 0 nothing is in the way; 1 something is, each with the command that mends it; 2 the command line or
+the configuration is wrong
+
+examples:
+  caxflow doctor --profile midway
+  caxflow doctor --profile midway tegner
+"""
+COLOURS = {doctor.GOOD: "green", doctor.DOUBTFUL: "yellow", doctor.BAD: "bold red"}
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Describe the sub-command."""
+    parser = commands.add_parser(
+        "doctor",
+        help="check what a site needs before its first run",
+        description=__doc__.partition(": ")[2].capitalize(),
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("site", metavar="SITE", nargs="?", help="a partner; by default all, and this site")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    site.add_options(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    settings = site.settings(arguments)
+    try:
+        only = settings.site(arguments.site) if arguments.site else None
+    except CaxflowError as error:
+        raise site.WrongCallError(error.what, error.mend) from error
+    profile = site.profile_folder(arguments.profile) if arguments.profile else None
+    console, found = screen.console(), []
+    for finding in doctor.examine(settings, profile, only):
+        found.append(finding)
+        if not arguments.json:
+            line = Text(f"{finding.verdict:4} ", style=COLOURS[finding.verdict])
+            line.append(f"{finding.about}: {finding.said}", style="default not bold")
+            console.print(line, soft_wrap=True)
+            if finding.mend:
+                console.print(Text(f"       -> {finding.mend}"), soft_wrap=True)
+    bad = sum(finding.verdict == doctor.BAD for finding in found)
+    if arguments.json:
+        print(json.dumps(status.plain(found), indent=1))
+    else:
+        console.print(f"{words.count(bad, 'thing')} to mend" if bad else "nothing is in the way")
+    return 1 if bad else 0
