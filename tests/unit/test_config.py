@@ -91,7 +91,7 @@ def test_what_is_configured_is_what_is_read(folder):
     assert (settings.selection.first, settings.selection.last) == (3, 9)
     assert settings.selection.after == datetime.datetime(2016, 11, 1, 12)
     assert settings.processor(settings.here).name == "mini_v1"
-    assert settings.kinds == ("raw", "processed")
+    assert settings.kinds == ("raw", "processed", "minitrees")
     assert settings.verify
     assert not settings.dry
 

@@ -45,6 +45,25 @@ class Environment:
     conda: str = ""
     container: str = ""
 
+    @classmethod
+    def read(cls, definition: Mapping, about: str) -> "Environment":
+        """Read it from the keys ``setup``, ``module``, ``conda`` and ``container`` of a definition.
+
+        Raises
+        ------
+        CaxflowError
+            Saying which key of `about` is wrong.
+        """
+        given = {
+            key: definition[key] for key in ("setup", "module", "conda", "container") if definition.get(key)
+        }
+        for key, value in given.items():
+            if not isinstance(value, str) or not value.strip():
+                raise CaxflowError(f"{about}: {key} is {value!r}, not text", f"write {key}: …")
+        if "conda" in given and "container" in given:
+            raise CaxflowError(f"{about}: both conda and container are given", "keep one of them")
+        return cls(**given)
+
     def wrap(self, words: list[str], directory: Path, folders: Collection[Path] = ()) -> list[str]:
         """Put what is needed in front of the words of a command.
 

@@ -22,6 +22,7 @@ import yaml
 
 from caxflow import permissions, processors, retention, targets
 from caxflow.errors import CaxflowError
+from caxflow.minitrees import Recipe, read_recipe
 from caxflow.permissions import Wanted
 
 HOME = Path(__file__).resolve().parents[2]
@@ -32,8 +33,9 @@ _DEFAULTS = {
     "sites_dir": "sites",
     "runs": [],
     "select": {},
-    "kinds": ["raw", "processed"],
+    "kinds": ["raw", "processed", "minitrees"],
     "processors": {},
+    "corrections": {},
     "masters": [],
     "scrub": {},
     "batch_size": 200,
@@ -83,11 +85,31 @@ class Site:
     pull_from: tuple[str, ...] = ()
     push_to: tuple[str, ...] = ()
     processed: Processed | None = None
+    minitrees: Recipe | None = None
     permissions: Mapping[str, Wanted] = field(default_factory=dict)
 
     def raw_path(self, run: targets.Run) -> str:
         """Where this site keeps the raw dataset of `run`."""
         return f"{self.roots['raw']}/{run}"
+
+
+@dataclass(frozen=True)
+class Corrections:
+    """Which corrections are written into run documents, and from where the cathode voltage comes.
+
+    Parameters
+    ----------
+    apply : tuple of str
+        Names out of `caxflow.corrections`; none: other programs do it.
+    reprocess : bool
+        Whether what was processed with older corrections is processed again.
+    slow_control : mapping
+        Keyword arguments of `caxflow.slowcontrol.provider`.
+    """
+
+    apply: tuple[str, ...] = ()
+    reprocess: bool = False
+    slow_control: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -154,6 +176,7 @@ class Settings:
     selection: Selection
     kinds: tuple[str, ...]
     processors: Mapping[str, processors.Processor]
+    corrections: Corrections
     masters: tuple[str, ...]
     purge: retention.Purge | None
     scrub: retention.Scrub
@@ -426,6 +449,10 @@ def _load_site(path: Path) -> Site:
     processed = Processed(**document["processed"]) if "processed" in document else None
     if processed and "processed" not in roots:
         raise CaxflowError(f"{path}: key 'roots.processed' is missing", "processed files need a folder")
+    made_of = document.get("minitrees")
+    if made_of and not (processed and "minitrees" in roots):
+        missing = "roots.minitrees" if processed else "processed"
+        raise CaxflowError(f"{path}: key {missing!r} is missing", "minitrees need both")
     work_dir = document.get("work_dir")
     return Site(
         name=path.stem,
@@ -437,6 +464,7 @@ def _load_site(path: Path) -> Site:
         pull_from=tuple(document.get("pull_from", ())),
         push_to=tuple(document.get("push_to", ())),
         processed=processed,
+        minitrees=read_recipe(made_of, f"{path}: minitrees") if made_of else None,
         permissions={
             kind: permissions.read(keys, f"{path}: permissions.{kind}")
             for kind, keys in document.get("permissions", {}).items()
@@ -523,6 +551,7 @@ def _settings(merged: Mapping, sites: Mapping[str, Site], main: Path) -> Setting
         selection=_selection(merged),
         kinds=tuple(merged["kinds"]),
         processors=_processors(merged["processors"], main),
+        corrections=_corrections(merged["corrections"], main),
         masters=_masters(merged["masters"], sites),
         purge=retention.read_purge(merged["purge"]) if merged.get("purge") else None,
         scrub=retention.read_scrub(merged["scrub"]),
@@ -562,6 +591,13 @@ def _masters(named: Sequence[str], sites: Mapping[str, Site]) -> tuple[str, ...]
             )
     born = [site.name for site in sites.values() if site.origin]
     return tuple(dict.fromkeys([*named, *born, *sites]))
+
+
+def _corrections(keys: Mapping, main: Path) -> Corrections:
+    slow_control = dict(keys.get("slow_control", {}))
+    if "table" in slow_control:
+        slow_control["table"] = _folder(slow_control["table"], main, "corrections.slow_control.table")
+    return Corrections(tuple(keys.get("apply", ())), keys.get("reprocess", False), slow_control)
 
 
 def _processors(definitions: Mapping, main: Path) -> dict[str, processors.Processor]:

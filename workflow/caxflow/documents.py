@@ -16,6 +16,10 @@ from caxflow.targets import Run
 
 TRANSFERRING, VERIFYING, TRANSFERRED, ERROR = "transferring", "verifying", "transferred", "error"
 
+# A host may have several versions of these. Entries of type minitrees are caxflow's own: cax told nobody of
+# its minitrees, and other programs pass over types that they do not know.
+VERSIONED = ("processed", "minitrees")
+
 
 @dataclass(frozen=True)
 class Copy:
@@ -100,7 +104,7 @@ def find(document: Mapping, kind: str, host: str, version: str | None = None) ->
         If two entries claim to be that copy, or one that does has no status or location.
     """
     found = list(copies(document, kind, host))
-    if kind == "processed":
+    if kind in VERSIONED:
         found = [copy for copy in found if copy.version == version]
     if len(found) > 1:
         raise CaxflowError(
@@ -117,7 +121,7 @@ def find(document: Mapping, kind: str, host: str, version: str | None = None) ->
 
 def _half_written(document: Mapping, kind: str, host: str, version: str | None) -> bool:
     """Whether an entry speaks of that copy, though `copies` passes over it."""
-    wanted = {"type": kind, "host": host} | ({"pax_version": version} if kind == "processed" else {})
+    wanted = {"type": kind, "host": host} | ({"pax_version": version} if kind in VERSIONED else {})
     entries = document.get("data")
     return any(
         isinstance(entry, Mapping) and all(entry.get(key) == word for key, word in wanted.items())
@@ -130,7 +134,7 @@ def gone(document: Mapping, kind: str, host: str, version: str | None = None) ->
 
     ``caxflow.gone`` of the document lists them: ``type``, ``host``, ``pax_version``; ``at``, the server's
     time (naive UTC), before which no receipt about that copy holds any more; ``why``, ``removed`` or
-    ``suspect``; ``token`` and ``trash``, the path where it waits to be deleted.
+    ``suspect``; ``token`` and, until it is deleted, ``trash``, the path where it waits for that.
     """
     listed = value(document, "caxflow", "gone", type_=list) or []
     for each in reversed(listed):

@@ -44,7 +44,7 @@ def pending(work_dir: Path) -> Iterator[Target]:
     folder = work_dir / STATE / "pending"
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         match = _NAME.fullmatch(path.name)
-        if match and match[3] in targets.STAGES:
+        if match and targets.is_stage(match[3]):
             yield Target(match[1], Run.parse(match[2]), match[3])
 
 
@@ -72,7 +72,7 @@ def failures(work_dir: Path) -> Iterator[Target]:
     folder = work_dir / STATE / "failures"
     for path in sorted(folder.glob("*.json")):
         match = _NAME.fullmatch(path.stem)
-        if match and match[3] in targets.STAGES:
+        if match and targets.is_stage(match[3]):
             yield Target(match[1], Run.parse(match[2]), match[3])
 
 
@@ -99,4 +99,4 @@ def _failure(work_dir: Path, target: Target) -> Path:
 
 
 def _name(target: Target) -> str:
-    return str(target).replace("/", ".")
+    return ".".join(map(str, target))

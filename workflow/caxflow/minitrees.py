@@ -8,7 +8,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +52,44 @@ class Minitree:
     rows: int
     seconds: float
     adopted: bool = False
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The minitrees that a site makes of each processed file.
+
+    Parameters
+    ----------
+    treemakers : tuple of str
+    template : Template or None
+        The command for those that are not embedded.
+    """
+
+    treemakers: tuple[str, ...]
+    template: commands.Template | None = None
+    environment: commands.Environment = field(default_factory=commands.Environment)
+
+
+def read_recipe(definition: Mapping, about: str) -> Recipe:
+    """Read ``make`` (names of treemakers), ``command`` and its environment.
+
+    Raises
+    ------
+    CaxflowError
+        If a treemaker is neither embedded nor has a command.
+    """
+    recipe = Recipe(
+        tuple(definition["make"]),
+        read_template(definition["command"]) if "command" in definition else None,
+        commands.Environment.read(definition, about),
+    )
+    foreign = sorted(set(recipe.treemakers) - set(EMBEDDED))
+    if foreign and recipe.template is None:
+        raise CaxflowError(
+            f"{about}: treemaker {foreign[0]} is not embedded and there is no command for it",
+            f"embedded are {', '.join(EMBEDDED)}; add a command, usually of hax",
+        )
+    return recipe
 
 
 def minitree_path(dir_minitrees: str | Path, pax_version: str, run: Run, treemaker: str) -> Path:

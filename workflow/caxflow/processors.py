@@ -10,6 +10,7 @@ numbers. Those of ``pax_v6.11.2`` are pax's own. Those of ``mini_v1`` are ``v0.0
 pax, so that by any ordering a file made by pax is preferred, and no policy that names a release admits it.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ PLACEHOLDERS = {
 
 _PAX_VERSION = re.compile(r"v\d+(?:\.\d+)*")
 _KEYS = {
-    "mini": {"kind", "pax_version", "memory_mb_per_core", "cpu_ms_per_event"},
+    "mini": {"kind", "pax_version", "scatter", "memory_mb_per_core", "cpu_ms_per_event"},
     "command": {"kind", "command", "setup", "module", "conda", "container", "overrides", "pax_version"}
     | {"memory_mb_per_core", "cpu_ms_per_event"},
 }
@@ -64,6 +65,8 @@ class Processor:
         Sections of pax's configuration that hold for every run, below what the run says.
     memory_mb_per_core, cpu_ms_per_event : float
         What a job needs.
+    scatter : int or None
+        So many zips a job, of kind ``mini``; without it one job does a whole run.
     """
 
     name: str
@@ -74,6 +77,14 @@ class Processor:
     overrides: Mapping[str, Mapping] = field(default_factory=dict)
     memory_mb_per_core: float = 0
     cpu_ms_per_event: float = 0
+    scatter: int | None = None
+
+    def parts(self, events: int | None, events_per_file: int) -> int:
+        """Over how many jobs a run is scattered; 0 where a single one does it all."""
+        if not self.scatter or not events:
+            return 0
+        parts = math.ceil(math.ceil(events / events_per_file) / self.scatter)
+        return parts if parts > 1 else 0
 
     def product_path(self, dir_processed: str | Path, run: Run) -> Path:
         """Where the product of a run is, or will be."""
@@ -113,22 +124,16 @@ def read(name: str, definition: Mapping) -> Processor:
         raise CaxflowError(
             f"{about}: unknown key {unknown[0]!r}", f"known are {', '.join(sorted(_KEYS[kind]))}"
         )
-    environment = {
-        key: _text(about, key, definition[key])
-        for key in ("setup", "module", "conda", "container")
-        if definition.get(key)
-    }
-    if "conda" in environment and "container" in environment:
-        raise CaxflowError(f"{about}: both conda and container are given", "keep one of them")
     return Processor(
         name=name,
         kind=kind,
         pax_version=_pax_version(name, kind, definition.get("pax_version")),
         template=_template(about, definition) if kind == "command" else None,
-        environment=commands.Environment(**environment),
+        environment=commands.Environment.read(definition, about),
         overrides=definition.get("overrides") or {},
         memory_mb_per_core=_positive(about, "memory_mb_per_core", definition, _MEMORY_MB_PER_CORE[kind]),
         cpu_ms_per_event=_positive(about, "cpu_ms_per_event", definition, _CPU_MS_PER_EVENT[kind]),
+        scatter=_scatter(about, definition),
     )
 
 
@@ -220,6 +225,13 @@ def _text(about: str, key: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         raise CaxflowError(f"{about}: {key} is {value!r}, not text", f"write {key}: …")
     return value
+
+
+def _scatter(about: str, definition: Mapping) -> int | None:
+    zips = definition.get("scatter")
+    if zips is None or (isinstance(zips, int) and not isinstance(zips, bool) and zips > 0):
+        return zips
+    raise CaxflowError(f"{about}: scatter is {zips!r}", "it is how many zips one job gets")
 
 
 def _positive(about: str, key: str, definition: Mapping, default: float) -> float:

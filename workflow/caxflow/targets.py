@@ -1,7 +1,9 @@
 """The one vocabulary: site, run and stage to file names, and back.
 
-Every file target is ``{site}/{run}.{stage}``, relative to the work directory. Rules spell these paths
-literally; ``tests/workflow/test_vocabulary.py`` ties them to this module.
+Every file target is ``{site}/{run}.{stage}``, relative to the work directory; what another version of the
+processing makes beside the one that the site keeps is ``{site}/pax_{version}/{run}.{stage}``, its stage
+``pax_{version}.{stage}``. Rules spell these paths literally; ``tests/workflow/test_vocabulary.py`` ties them
+to this module.
 """
 
 import re
@@ -13,7 +15,7 @@ from caxflow.errors import CaxflowError
 SITE = r"[a-z][a-z0-9-]{0,31}"
 # Not \d, which matches the digits of every script.
 RUN = r"[0-9]{6}_[0-9]{4}(?:_MV)?"
-VERSION = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+VERSION = r"v[0-9]+(?:\.[0-9]+)*"
 
 DETECTORS = {"": "tpc", "_MV": "muon_veto"}
 SUFFIXES = {detector: suffix for suffix, detector in DETECTORS.items()}
@@ -29,9 +31,18 @@ STAGES = (
     "raw.purged",
 )
 
+# What is stated of each version of the processing.
+VERSION_STAGES = ("settings.json", "root", "done")
+
 _SITE = re.compile(SITE)
 _RUN = re.compile(r"(?P<name>[0-9]{6}_[0-9]{4})(?P<suffix>_MV)?")
-_TARGET = re.compile(f"(?P<site>{SITE})/(?P<run>{RUN})\\.(?P<stage>{'|'.join(map(re.escape, STAGES))})")
+_STAGE = "|".join(map(re.escape, STAGES))
+_LAST = "|".join(map(re.escape, VERSION_STAGES))
+_VERSIONED = re.compile(f"(?P<folder>pax_{VERSION})\\.(?P<last>{_LAST})")
+_TARGET = re.compile(
+    f"(?P<site>{SITE})/(?:(?P<run>{RUN})\\.(?P<stage>{_STAGE})"
+    f"|(?P<folder>pax_{VERSION})/(?P<its_run>{RUN})\\.(?P<last>{_LAST}))"
+)
 
 
 @dataclass(frozen=True, order=True)
@@ -98,9 +109,16 @@ def path(site: str, run: Run, stage: str) -> str:
     """
     if not _SITE.fullmatch(site):
         raise CaxflowError(f"{site!r} is not a site's name", "use lower-case letters, digits and hyphens")
+    if match := _VERSIONED.fullmatch(stage):
+        return f"{site}/{match['folder']}/{run}.{match['last']}"
     if stage not in STAGES:
         raise CaxflowError(f"{stage!r} is not a stage", f"the stages are {', '.join(STAGES)}")
     return f"{site}/{run}.{stage}"
+
+
+def is_stage(text: str) -> bool:
+    """Whether this is a stage's name, of a version or not."""
+    return text in STAGES or _VERSIONED.fullmatch(text) is not None
 
 
 def parse(target: str) -> Target:
@@ -110,4 +128,6 @@ def parse(target: str) -> Target:
         raise CaxflowError(
             f"{target!r} is not a target", "targets look like midway/160315_1432.processed.root"
         )
+    if match["folder"]:
+        return Target(match["site"], Run.parse(match["its_run"]), f"{match['folder']}.{match['last']}")
     return Target(match["site"], Run.parse(match["run"]), match["stage"])
