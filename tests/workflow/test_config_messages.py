@@ -1,0 +1,86 @@
+"""A bad configuration ends the real command with one line that says what, where and how to mend it."""
+
+import pytest
+
+
+def wrong_key(clone):
+    clone.configure(batchsize=3)
+    return [], ["config/config.yaml", "batchsize", "did you mean 'batch_size'"]
+
+
+def unknown_site(clone):
+    clone.site("tegner", pull_from=["midway", "nowhere"])
+    return [], ["config/sites/tegner.yaml", "pull_from", "'nowhere'", "lngs, midway, nikhef, tegner"]
+
+
+def unquoted_run(clone):
+    clone.configure(runs=[1603151432])
+    return [], ["config/config.yaml", "runs[0]", "1603151432", "quote it: runs: ['160315_1432']"]
+
+
+def unquoted_run_on_the_command_line(_clone):
+    return ["--config", "runs=160315_1432"], ["--config", "runs", "1603151432", "\"['160315_1432']\""]
+
+
+def relative_root(clone):
+    clone.site("midway", roots={"raw": "project/raw", "processed": "/p"})
+    return [], ["config/sites/midway.yaml", "roots.raw", "'project/raw'", "begin with /"]
+
+
+def missing_file(clone):
+    (clone.folder / "config/config.yaml").unlink()
+    return [], ["config/config.yaml does not exist", "restore it"]
+
+
+def missing_site_file(clone):
+    (clone.folder / "config/sites/midway.yaml").unlink()
+    return [], ["'midway'", "config/sites"]
+
+
+def not_yaml(clone):
+    (clone.folder / "config/sites/midway.yaml").write_text("host: [a\n")
+    return [], ["config/sites/midway.yaml line 2", "not valid YAML"]
+
+
+def password_in_the_file(clone):
+    clone.configure(rundb={"uri": "mongodb://reader:hunter2@127.0.0.1:1/run"})
+    return [], ["config/config.yaml", "rundb.uri", "MONGODB_PASSWORD"]
+
+
+def site_lost(_clone):
+    words = ["--configfile", "empty.yaml", "--config", "dry=True"]
+    return words, ["which site", "--profile", "site=<site>"]
+
+
+def database_away(clone):
+    clone.configure(rundb={"uri": "mongodb://reader@127.0.0.1:1/run", "timeout": 0.2})
+    return [], ["127.0.0.1:1", "does not answer", "Connection refused", "rundb.uri"]
+
+
+CASES = [
+    wrong_key,
+    unknown_site,
+    unquoted_run,
+    unquoted_run_on_the_command_line,
+    relative_root,
+    missing_file,
+    missing_site_file,
+    not_yaml,
+    password_in_the_file,
+    site_lost,
+    database_away,
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_one_line(clone, case):
+    (clone.folder / "empty.yaml").write_text("{}\n")
+    words, expected = case(clone)
+    said = clone.snakemake("-n", "all", *words, MONGODB_PASSWORD="hunter2")
+    line = said.refused()
+    for word in expected:
+        assert word in line
+    assert "hunter2" not in said.text
+    # Snakemake names the profile on a line of its own; nothing else is said.
+    assert len(said.text.splitlines()) <= 2, said.text
+    assert not clone.work().exists() or case is database_away
