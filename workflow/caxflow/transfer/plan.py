@@ -42,7 +42,7 @@ def connections(round_trip: float, rate: float | None, size: int) -> int:
     """
     carried = WINDOW / round_trip if round_trip > WINDOW / DEFAULT_RATE else DEFAULT_RATE
     wanted = max(2, math.ceil(1.2 * (rate or DEFAULT_RATE) * round_trip / WINDOW))
-    worth = math.ceil(size / (carried * (0.5 + 10 * round_trip)))
+    worth = math.ceil(size / (carried * (1.5 + 5 * round_trip)))
     return max(1, min(wanted, 8, worth))
 
 

@@ -1,0 +1,394 @@
+"""Copies between directories of this machine, and the plan of pieces."""
+
+import fcntl
+import os
+import threading
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from caxflow import digests, transfer
+from caxflow.errors import CaxflowError
+from caxflow.listing import FileStat, scan
+from caxflow.manifest import Entry, Manifest, take
+from caxflow.transfer import Place, copy, plan
+from caxflow.transfer.folder import Folder
+from caxflow.transfer.local import copy_piece
+from caxflow.transfer.part import Part
+from caxflow.transfer.protocol import JSON, FdChannel, LostError, Stream, frame_json
+from caxflow.transfer.session import beneath
+
+HERE = Place("here")
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    folder = tmp_path / "source" / "160315_1432"
+    (folder / "sub" / "empty").mkdir(parents=True)
+    (folder / "one.zip").write_bytes(os.urandom(3_000_000))
+    (folder / "two.zip").write_bytes(os.urandom(70_000))
+    (folder / "none").touch()
+    (folder / "sub" / "odd \udcff\n'$(x)").write_bytes(b"odd")
+    os.utime(folder / "two.zip", ns=(10**18, 10**18 + 7))
+    return folder
+
+
+@pytest.fixture
+def out(tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    return folder
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_copy_is_whole(dataset, out):
+    copied = copy(HERE, dataset, HERE, out / "new" / "copy", extra_algorithms=("adler32", "sha512"))
+    assert take(out / "new" / "copy") == take(dataset) == copied.manifest
+    assert (out / "new" / "copy" / "sub" / "empty").is_dir()
+    assert (out / "new" / "copy" / "two.zip").stat().st_mtime_ns == 10**18 + 7
+    assert (copied.size, copied.sent, copied.adopted, copied.method) == (3_070_003, 3_070_003, False, "local")
+    assert digests.cax_reduce(entry.digest for entry in copied.manifests["sha512"].entries) == (
+        digests.cax_sha512(dataset)
+    )
+    assert copied.manifests["adler32"] == take(dataset, "adler32")
+    assert names(out / "new") == ["copy"]
+
+
+def test_single_file_may_be_renamed(dataset, out):
+    expected = take(dataset / "one.zip")
+    copied = copy(HERE, dataset / "one.zip", HERE, out / "other.zip", expected=expected)
+    assert (out / "other.zip").read_bytes() == (dataset / "one.zip").read_bytes()
+    assert copied.manifest == expected
+    again = copy(HERE, dataset / "one.zip", HERE, out / "other.zip", expected=expected)
+    assert (again.adopted, again.sent, again.manifest) == (True, 0, expected)
+    assert names(out) == ["other.zip"]
+
+
+def test_identical_copy_is_adopted_and_another_refused(dataset, out):
+    copy(HERE, dataset, HERE, out / "copy")
+    assert copy(HERE, dataset, HERE, out / "copy").adopted
+    with pytest.raises(CaxflowError, match="exists already"):
+        copy(HERE, dataset, HERE, out / "copy", allow_existing=False)
+    (out / "copy" / "two.zip").write_bytes(b"x" * 70_000)
+    with pytest.raises(
+        CaxflowError, match=r"differs from here: two\.zip has the right size but other contents"
+    ):
+        copy(HERE, dataset, HERE, out / "copy")
+    (out / "file").write_bytes(b"")
+    with pytest.raises(CaxflowError, match="exists already"):
+        copy(HERE, dataset, HERE, out / "file")
+    (out / "link").symlink_to(dataset)
+    with pytest.raises(CaxflowError, match="exists already"):
+        copy(HERE, dataset, HERE, out / "link")
+
+
+@pytest.mark.parametrize("algorithm", ["xxh128", "sha256"])
+def test_unexpected_source_is_refused(dataset, out, algorithm):
+    expected = take(dataset, algorithm)
+    entries = {entry.path: entry for entry in expected.entries}
+    one = entries["one.zip"]
+    wrong = Entry("one.zip", one.size, "0" * len(one.digest))
+    others = [entry for entry in expected.entries if entry is not one]
+    assert copy(HERE, dataset, HERE, out / "good", expected=expected).manifests[algorithm] == expected
+    for entries_, text in (
+        ((wrong, *others), r"one\.zip has the right size but other contents"),
+        (others, r"one\.zip is extra"),
+        ((one, Entry("gone", 1, one.digest), *others), "gone is missing"),
+    ):
+        with pytest.raises(CaxflowError, match=rf"not what was expected: {text}"):
+            copy(HERE, dataset, HERE, out / "bad", expected=Manifest(algorithm, tuple(entries_)))
+        assert not (out / "bad").exists()
+
+
+@pytest.mark.parametrize("change", ["grow", "shrink", "touch", "replace"])
+def test_file_that_changes_while_it_is_read_is_refused(dataset, out, change):
+    file = dataset / "one.zip"
+    listed = scan(dataset).files[1]
+
+    def meddle(_):
+        if change == "replace":
+            (dataset / "new").write_bytes(file.read_bytes())
+            (dataset / "new").replace(file)
+        elif change == "touch":
+            os.utime(file)
+        else:
+            os.truncate(file, 4_000_000 if change == "grow" else 2_000_000)
+
+    source, destination = Folder(str(dataset)), Folder(str(out))
+    piece = plan.Piece(0, listed, 0, listed.size)
+    with pytest.raises(CaxflowError, match=r"one\.zip changed while it was read"):
+        copy_piece(source, destination, "copy", piece, algorithms=("xxh128",), before_write=meddle)
+    source.close()
+    destination.close()
+
+
+def test_nothing_there_and_no_root(tmp_path, out):
+    with pytest.raises(CaxflowError, match=r"here: .*absent: No such file or directory"):
+        copy(HERE, tmp_path / "absent", HERE, out / "copy")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CaxflowError, match="holds no file"):
+        copy(HERE, tmp_path / "empty", HERE, out / "copy")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    with pytest.raises(CaxflowError, match=r"root, which is to hold the data, does not exist"):
+        copy(HERE, tmp_path / "full", HERE, tmp_path / "root" / "parent" / "copy")
+    assert names(out) == []
+
+
+def test_leftovers_are_used_then_removed(dataset, out):
+    container = out / ".copy.part-caxflow"
+    (container / "data" / "stray").mkdir(parents=True)
+    (container / "data" / "stray" / "file").write_bytes(b"x")
+    (container / "data" / "one.zip").write_bytes((dataset / "one.zip").read_bytes())
+    (container / "data" / "two.zip").write_bytes(b"0" * 90_000)
+    (container / "data" / "none").symlink_to("/etc/passwd")
+    copied = copy(HERE, dataset, HERE, out / "copy")
+    assert copied.manifest == take(out / "copy") == take(dataset)
+    assert copied.sent == 70_003, "one.zip was there already"
+    assert names(out) == ["copy"]
+
+
+def test_remove_leftovers(out):
+    for name in ("old", "young", "busy"):
+        (out / f".{name}.part-caxflow" / "data").mkdir(parents=True)
+    for folder in (out / ".old.part-caxflow" / "data", out / ".old.part-caxflow"):
+        os.utime(folder, (1, 1))
+    assert transfer.remove_leftovers(HERE, out, 3600) == [str(out / ".old.part-caxflow")]
+    held = Part(str(out / "busy"), "somebody")
+    held.begin(wait=0)
+    try:
+        assert transfer.remove_leftovers(HERE, out, 0, name="busy") == []
+        assert transfer.remove_leftovers(HERE, out, 0) == [str(out / ".young.part-caxflow")]
+    finally:
+        held.close()
+
+
+def test_two_writers_exclude_each_other(dataset, out):
+    held = Part(str(out / "copy"), "somebody")
+    held.begin(wait=0)
+    with pytest.raises(CaxflowError, match=r"is being written by another transfer \(process \d+"):
+        Part(str(out / "copy"), "other").begin(wait=0.3)
+    result = []
+    waiting = threading.Thread(target=lambda: result.append(copy(HERE, dataset, HERE, out / "copy")))
+    waiting.start()
+    time.sleep(0.3)
+    assert not (out / "copy").exists()
+    held.close()
+    waiting.join()
+    assert result[0].manifest == take(out / "copy")
+
+
+def test_writer_whose_place_was_taken_cannot_publish(out):
+    first = Part(str(out / "copy"), "first")
+    first.begin(wait=0)
+    fcntl.flock(first._lock, fcntl.LOCK_UN)  # as if its lock was lost with a file server
+    second = Part(str(out / "copy"), "second")
+    second.begin(wait=0)
+    with pytest.raises(CaxflowError, match="taken over"):
+        first.publish([], [], False)
+    third = Part(str(out / "copy"), "first")
+    with pytest.raises(CaxflowError, match="began"):
+        third.join()
+    for part in (first, second, third):
+        part.close()
+
+
+def test_progress_is_told_and_may_stop(dataset, out):
+    class Enough(Exception):
+        pass
+
+    def stop(state):
+        raise Enough
+
+    (dataset / "big").write_bytes(bytes(300_000_000))
+    with pytest.raises(Enough):
+        copy(HERE, dataset, HERE, out / "copy", progress=stop)
+    assert not (out / "copy").exists()
+    states = []
+    (dataset / "big").write_bytes(bytes(300_000_000))
+    copy(HERE, dataset, HERE, out / "copy", progress=states.append)
+    assert states
+    assert all(0 <= state.done <= state.total and state.files == 5 for state in states[1:])
+
+
+def test_whole_disk_is_noticed_before_anything_is_written(tmp_path, out):
+    (tmp_path / "huge").mkdir()
+    with (tmp_path / "huge" / "sparse").open("wb") as file:
+        file.truncate(1 << 43)
+    with pytest.raises(CaxflowError, match=r"no space for .*: 8796\.\d+ GB to come, .* GB free"):
+        copy(HERE, tmp_path / "huge", HERE, out / "copy")
+    assert names(out) == []
+
+
+def test_inventory(tmp_path):
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "good.zip", "w") as archive:
+        for number in range(7):
+            archive.writestr(str(number), b"x" * 100)
+    whole = (tmp_path / "good.zip").read_bytes()
+    (tmp_path / "cut.zip").write_bytes(whole[:-30])
+    (tmp_path / "empty.zip").touch()
+    (tmp_path / "pax_info.json").write_text("{}")
+    found = transfer.inventory(HERE, tmp_path)
+    assert found.zip_members == {"good.zip": 7, "cut.zip": None, "empty.zip": None}
+    assert found.files["good.zip"] == len(whole)
+    assert set(found.files) == {"good.zip", "cut.zip", "empty.zip", "pax_info.json"}
+
+
+def test_small_questions(tmp_path, dataset):
+    assert transfer.exists(HERE, dataset) == "directory"
+    assert transfer.exists(HERE, dataset / "none") == "file"
+    assert transfer.exists(HERE, tmp_path / "absent" / "deep") is None
+    assert transfer.free_space(HERE, tmp_path / "absent" / "deep") > 0
+    assert transfer.take_manifest(HERE, dataset) == take(dataset)
+    assert transfer.take_manifest(HERE, dataset, algorithm="sha256", drop_cache=False) == take(
+        dataset, "sha256"
+    )
+
+
+def test_rename_and_remove_stay_below_the_root(tmp_path, dataset):
+    root = tmp_path / "root"
+    (root / "trash").mkdir(parents=True)
+    (root / "out").symlink_to(tmp_path)
+    (root / "a").mkdir()
+    (root / "a" / "link").symlink_to(dataset)
+    transfer.rename(HERE, root / "a", root / "trash" / "b", root=root)
+    for path in (root, root / "..", dataset, root / "out" / "source", "/", root / "trash" / ".."):
+        with pytest.raises(CaxflowError, match="is not below"):
+            transfer.remove_tree(HERE, path, root=root)
+    with pytest.raises(CaxflowError, match="is not below"):
+        transfer.rename(HERE, root / "trash" / "b", tmp_path / "elsewhere", root=root)
+    transfer.remove_tree(HERE, root / "trash" / "b", root=root)
+    transfer.remove_tree(HERE, root / "trash" / "b", root=root)
+    transfer.remove_tree(HERE, root / "out", root=root)
+    assert (dataset / "one.zip").exists()
+    assert names(root) == ["trash"]
+
+
+@given(st.lists(st.sampled_from(["a", "..", ".", "", "b c"]), max_size=5))
+def test_beneath_never_leaves(parts):
+    path = "/nowhere/root/" + "/".join(parts)
+    try:
+        found = beneath(path, "/nowhere/root")
+    except CaxflowError:
+        return
+    assert os.path.normpath(found).startswith(b"/nowhere/root/")
+
+
+def test_places_are_checked():
+    for options, text in (
+        ({"method": "ftp"}, "unknown"),
+        ({"method": "stream"}, "no host"),
+        ({"method": "stream", "host": "-oProxyCommand=evil"}, "cannot be one"),
+        ({"method": "stream", "host": "a b"}, "cannot be one"),
+        ({"method": "stream", "host": "a", "jump": "-b"}, "cannot be one"),
+    ):
+        with pytest.raises(CaxflowError, match=text):
+            Place("site", **options)
+
+
+sizes = st.lists(st.integers(0, 1 << 34), min_size=1, max_size=20)
+
+
+@given(sizes, st.integers(1, 8), st.booleans(), st.data())
+def test_pieces_cover_what_is_missing_once(sizes, count, split, data):
+    files = [FileStat(f"f{number}", size, 0, 0, number) for number, size in enumerate(sizes)]
+    missing = {}
+    for index in data.draw(st.sets(st.integers(0, len(files) - 1))):
+        cuts = sorted(data.draw(st.lists(st.integers(0, files[index].size), max_size=6, unique=True)))
+        missing[index] = [(begin, end - begin) for begin, end in zip(cuts[::2], cuts[1::2], strict=False)]
+    found = plan.pieces(files, missing, count, split)
+    for index, file in enumerate(files):
+        own = [(piece.offset, piece.length) for piece in found if piece.index == index]
+        assert own == sorted(own), "a file is hashed from its beginning on"
+        wanted = missing.get(index, [(0, file.size)])
+        assert merged(own) == merged(wanted)
+        assert all(length > 0 or file.size == 0 for _, length in own)
+    if not split and not missing:
+        assert len(found) == len(files)
+
+
+def merged(ranges):
+    found = []
+    for begin, length in ranges:
+        if found and found[-1][1] == begin:
+            found[-1][1] = begin + length
+        else:
+            found.append([begin, begin + length])
+    return found
+
+
+@given(st.integers(1, 1000), st.data())
+def test_missing_ranges(size, data):
+    block = 64
+    wanted = [str(number) for number in range(-(-size // block))]
+    there = [
+        data.draw(st.sampled_from([each, "other"]))
+        for each in wanted[: data.draw(st.integers(0, len(wanted)))]
+    ]
+    bad = {number for number in range(len(wanted)) if number >= len(there) or there[number] != wanted[number]}
+    covered = set()
+    for offset, length in plan.missing_ranges(size, block, there, wanted):
+        assert length > 0
+        covered |= set(range(offset, offset + length))
+    assert covered == {byte for byte in range(size) if byte // block in bad}
+
+
+def test_connections_follow_distance_and_size():
+    assert plan.connections(0.0002, None, 10**10) == 2
+    assert plan.connections(0.1, None, 10**10) == 8
+    assert plan.connections(0.1, 10e6, 10**10) == 2
+    assert plan.connections(0.1, None, 10**6) == 1
+    assert plan.connections(0.0, None, 0) == 1
+
+
+@settings(max_examples=200)
+@given(st.binary(max_size=400))
+def test_garbage_never_breaks_the_reader(garbage):
+    """Whatever a far end sends is read as frames or refused."""
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "wb") as file:
+        file.write(garbage)
+    stream = Stream(FdChannel(reading, reading))
+    try:
+        stream.skip_noise()
+        while True:
+            kind, _, _, length = stream.header()
+            if kind == JSON:
+                stream.json(length)
+            else:
+                stream.body(min(length, 1000))
+    except LostError:
+        pass
+    finally:
+        os.close(reading)
+
+
+@given(st.lists(st.binary(max_size=50), max_size=4), st.lists(st.integers(1, 40), min_size=1))
+def test_frames_survive_any_fragmentation(bodies, cuts):
+    reading, writing = os.pipe()
+    sent = b"noise\n" + b"\0caxflow-helper-1\n" + b"".join(frame_json(body.hex()) for body in bodies)
+
+    def write():
+        at, number = 0, 0
+        while at < len(sent):
+            step = cuts[number % len(cuts)]
+            os.write(writing, sent[at : at + step])
+            at, number = at + step, number + 1
+        os.close(writing)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    stream = Stream(FdChannel(reading, reading))
+    assert stream.skip_noise() == b"noise\n"
+    assert [stream.json(stream.header()[3]) for _ in bodies] == [body.hex() for body in bodies]
+    with pytest.raises(LostError):
+        stream.header()
+    thread.join()
+    os.close(reading)
