@@ -20,7 +20,7 @@ import pymongo.errors
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from caxflow import documents, receipts
+from caxflow import corrections, documents, receipts
 from caxflow.config import RunDBAddress, Selection
 from caxflow.errors import CaxflowError
 from caxflow.targets import Run
@@ -236,6 +236,15 @@ class RunsDB:
         with self._answers():
             yield from self.runs.find({}, projection, batch_size=1000).sort([("name", -1), ("detector", 1)])
 
+    def add(self, document: Mapping[str, Any]) -> bool:
+        """Add the document of a run that there is none of; whether it was added."""
+        if self.dry:
+            return False
+        this = {"name": document["name"], "detector": document["detector"]}
+        with self._answers():
+            added = self.runs.update_one(this, {"$setOnInsert": dict(document)}, upsert=True)
+        return added.upserted_id is not None
+
     def settle(self, seen: Sequence[Mapping], site: str, policy: str) -> None:
         """Mark documents as settled, unless they changed since they were `seen`."""
         if self.dry or not seen:
@@ -386,6 +395,18 @@ class RunsDB:
                     return True
         raise DatabaseAway(f"{run}: its document changes faster than it can be told", "try again")
 
+    def editions(self) -> tuple[list[corrections.Edition], list[CaxflowError]]:
+        """The newest document of each correction, and what is wrong with those that cannot be used."""
+        with self._answers():
+            return corrections.read_newest(self._database)
+
+    def correct(
+        self, run: Run, editions: Iterable[corrections.Edition], voltage: corrections.Voltage
+    ) -> list[corrections.Update | corrections.Waiting | CaxflowError]:
+        """Write a run's corrections into its document; what was written, waits or failed."""
+        with self._answers():
+            return list(corrections.correct(self.runs, self.get(run), editions, voltage, dry=self.dry))
+
     def append_audit(self, record: Mapping[str, Any]) -> None:
         """Add to the audit, from which nothing is ever taken; the same ``_id`` twice is the same record."""
         if not self.dry:
@@ -529,7 +550,9 @@ def _range(query: dict, key: str, operator: str, bound: Any) -> None:
 
 
 def _free(note: Mapping, now: datetime.datetime, copy: documents.Copy | None) -> Iterator[dict]:
-    """Conditions under which an entry may be claimed again."""
+    """Conditions under which an entry may be claimed again; a removal is completed by who began it."""
+    if copy and "removing" in copy.note:
+        return
     yield {"status": documents.ERROR}
     # Our own copy that was never read again, and whose receipt is lost.
     yield {"status": documents.VERIFYING, "caxflow.owner": note["owner"]}
@@ -580,7 +603,8 @@ def _held(run: Run, key: Key, copy: documents.Copy | None) -> Held:
         if until
         else "it has no lease: ask there"
     )
-    return Held(f"{where} is being made by {who}", mend)
+    what = "removed" if "removing" in copy.note else "made"
+    return Held(f"{where} is being {what} by {who}", mend)
 
 
 def _is_dead(note: Mapping) -> bool:

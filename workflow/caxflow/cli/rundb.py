@@ -1,10 +1,34 @@
 """``caxflow rundb``: looks after the runs database itself."""
 
 import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
 
-from caxflow import planner, summary
+from caxflow import consistency, planner, summary, sync, words
 from caxflow.cli import site
-from caxflow.rundb import RunsDB
+from caxflow.config import Settings
+from caxflow.consistency import Stated
+from caxflow.errors import CaxflowError
+from caxflow.rundb import PLANNING, RunsDB
+from caxflow.targets import Run
+
+_CHECK = """\
+Reads every run document and names what is odd: a bad name, half-written or double entries, a location outside
+the site's folders, an unknown status, claims that ended; entries that do not say what the receipts in this
+site's work directory prove; indexes that are missing. Nothing is changed.
+
+exit code: 0 all is well; 1 something is odd, or the database could not be asked; 2 the command line or the
+configuration is wrong
+"""
+_REBUILD = """\
+Makes the entries of the run documents say again what the receipts in this site's work directory prove, and
+puts the manifests back. Run it at each site after the database was restored from an older backup. Only shows
+what it would do, unless --apply is given; never steps back from what the database has proven since.
+
+exit code: 0 the database says what the receipts prove (or would, without --apply); 1 something could not be
+told; 2 the command line or the configuration is wrong
+"""
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -20,6 +44,38 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     site.add_options(init)
     init.set_defaults(run=_init)
+    _add_check(actions)
+    _add_rebuild(actions)
+
+
+def _add_check(actions: argparse._SubParsersAction) -> None:
+    check = actions.add_parser(
+        "check",
+        help="name documents with surprises, entries that contradict receipts, missing indexes",
+        description=_CHECK,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    check.add_argument("--json", action="store_true", help="as a JSON list of lines")
+    site.add_options(check)
+    check.set_defaults(run=_check)
+
+
+def _add_rebuild(actions: argparse._SubParsersAction) -> None:
+    rebuild = actions.add_parser(
+        "rebuild",
+        help="make entries say again what the receipts here prove",
+        description=_REBUILD,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    rebuild.add_argument("--apply", action="store_true", help="do it, instead of showing it")
+    rebuild.add_argument(
+        "--documents",
+        action="store_true",
+        help="also make the documents of runs that the database has lost; their end, tags and comments are "
+        "not known here",
+    )
+    site.add_options(rebuild)
+    rebuild.set_defaults(run=_rebuild)
 
 
 def _init(arguments: argparse.Namespace) -> int:
@@ -31,3 +87,98 @@ def _init(arguments: argparse.Namespace) -> int:
         made = planner.look(database, settings)
     print(*summary.lines(made, made.targets, settings), sep="\n")
     return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    settings = site.settings(arguments)
+    found = []
+    with RunsDB(settings.rundb, dry=True) as database:
+        for line in _odd(database, settings, site.work_dir(settings)):
+            found.append(line)
+            if not arguments.json:
+                print(line, flush=True)
+    if arguments.json:
+        print(json.dumps(found, indent=1))
+    else:
+        print(f"{words.count(len(found), 'surprise')}" if found else "no surprises")
+    return 1 if found else 0
+
+
+def _odd(database: RunsDB, settings: Settings, folder: Path | None) -> Iterator[str]:
+    """Everything that ``check`` names, a line each."""
+    missing = database.missing_indexes(*sorted(settings.sites))
+    if missing:
+        yield f"indexes are missing: {', '.join(missing)} -> caxflow rundb init"
+    now = database.now()
+    for document in database.everything(PLANNING):
+        yield from consistency.surprises(document, settings, now)
+    for run, stated, problem in _stated(folder, settings):
+        if problem:
+            yield problem
+            continue
+        document = database.find(run)
+        if document is None:
+            yield f"{run} has receipts here, and no document -> caxflow rundb rebuild --documents"
+            continue
+        for each in stated:
+            wrong = consistency.contradictions(document, each)
+            yield from (f"{line} -> caxflow rundb rebuild" for line in wrong)
+            if not wrong and database.manifest(each.receipt["manifest"]["digest"]) is None:
+                yield f"{run}: manifest {each.receipt['manifest']['digest']} is lost -> caxflow rundb rebuild"
+
+
+def _stated(folder: Path | None, settings: Settings) -> Iterator[tuple[Run, list[Stated], str]]:
+    """What the receipts here state, run by run; or what is wrong with them."""
+    for run, targets in consistency.stated(folder, settings.sites) if folder else ():
+        try:
+            found = [consistency.read(folder, target) for target in targets]
+        except CaxflowError as error:
+            yield run, [], str(error)
+            continue
+        yield run, [each for each in found if each], ""
+
+
+def _rebuild(arguments: argparse.Namespace) -> int:
+    settings = site.settings(arguments)
+    folder, told, lost, problems = site.work_dir(settings), 0, 0, []
+    with RunsDB(settings.rundb, dry=settings.dry or not arguments.apply) as database:
+        for run, stated, problem in _stated(folder, settings):
+            if problem:
+                problems.append(problem)
+                continue
+            document = database.find(run)
+            if document is None and arguments.documents:
+                document = consistency.document_from(run, folder, settings.sites, database.now())
+                print(f"{run}: {'makes' if arguments.apply else 'would make'} its document, without its end")
+                database.add(document)
+            if document is None:
+                lost += 1
+                continue
+            for each in stated:
+                told += _tell(database, document, each, folder, problems)
+    for problem in problems:
+        print(problem)
+    print(_result(told, lost, arguments.apply))
+    return 1 if problems or lost else 0
+
+
+def _tell(database: RunsDB, document: dict, stated: Stated, folder: Path, problems: list[str]) -> bool:
+    """Tell one copy's receipts where the entry does not say what they prove; whether there was anything."""
+    wrong = consistency.contradictions(document, stated)
+    if not wrong and database.manifest(stated.receipt["manifest"]["digest"]) is None:
+        wrong = [f"{stated.done.run}: its manifest {stated.receipt['manifest']['digest']} is lost"]
+    for line in wrong:
+        print(line)
+    if wrong and not database.dry:
+        done = sync.sync(database, folder, stated.targets)
+        problems += [*done.problems, *([done.away] if done.away else [])]
+    return bool(wrong)
+
+
+def _result(told: int, lost: int, applied: bool) -> str:
+    result = f"{words.count(told, 'copy')} {'told' if applied else 'would be told'}"
+    if told and not applied:
+        result += "; --apply does it"
+    if lost:
+        result += f"; {words.count(lost, 'run')} have no document: --documents makes them"
+    return result
