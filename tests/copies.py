@@ -1,0 +1,186 @@
+"""Copies of a run at three sites that this machine reaches itself, and the runs database that knows them."""
+
+import datetime
+from pathlib import Path
+
+import yaml
+
+from caxflow import config, manifest
+from caxflow.rundb import Key, RunsDB
+from caxflow.subject import Subject
+from caxflow.targets import Run
+
+SITES = {"lngs": "xe1t-datamanager", "midway": "midway-login1", "tegner": "tegner-login-1"}
+FILES = {"a.zip": b"first" * 1000, "b.zip": b"second" * 1000, "log/eventbuilder.log": b"built"}
+
+
+def now():
+    return datetime.datetime.now(datetime.UTC).replace(tzinfo=None, microsecond=0)
+
+
+class Copies:
+    """The runs database and the sites' folders, below one folder of the test.
+
+    Parameters
+    ----------
+    folder : Path
+    uri, name : str
+        Of the database.
+    """
+
+    def __init__(self, folder: Path, uri: str, name: str):
+        self.folder, self.uri, self.name = folder, uri, name
+        (folder / "config/sites").mkdir(parents=True)
+        for site, host in SITES.items():
+            document = {"host": host, "origin": site == "lngs"}
+            document["roots"] = {
+                kind: str(folder / site / kind)
+                for kind in ("raw", "processed")
+                if kind == "raw" or site != "lngs"
+            }
+            document["work_dir"] = str(self.work(site))
+            if site == "midway":
+                document |= {"pull_from": ["lngs"], "push_to": ["tegner"]}
+            self.work(site).mkdir(parents=True)
+            for root in document["roots"].values():
+                Path(root).mkdir(parents=True)
+            (folder / f"config/sites/{site}.yaml").write_text(yaml.safe_dump(document))
+        rundb = {"uri": uri, "database": name, "timeout": 5}
+        main = {"rundb": rundb, "processors": {"mini_v1": {"kind": "mini"}}, "pause": 0, "kinds": ["raw"]}
+        (folder / "config/config.yaml").write_text(yaml.safe_dump(main))
+        self._open: list[RunsDB] = []
+        self.database = self.connect(self.settings())
+
+    def connect(self, settings: config.Settings) -> RunsDB:
+        """The runs database; closed with this."""
+        self._open.append(RunsDB(settings.rundb, dry=settings.dry))
+        return self._open[-1]
+
+    def __enter__(self) -> "Copies":
+        return self
+
+    def __exit__(self, *_) -> None:
+        for database in self._open:
+            database.close()
+
+    def settings(self, site: str = "midway", **overrides) -> config.Settings:
+        """The configuration of a site's workflow."""
+        return config.load({"site": site} | overrides, self.folder / "config")
+
+    def work(self, site: str = "midway", target: str = "") -> Path:
+        """A path in a site's work directory."""
+        return self.folder / "work" / site / target
+
+    def path(self, site: str, run: str = "160315_1432") -> Path:
+        """Where a site keeps the raw copy."""
+        return self.folder / site / "raw" / run
+
+    def add(
+        self, run: str = "160315_1432", sites=tuple(SITES), verified_days_ago: float = 0.5, **keys
+    ) -> dict:
+        """Make copies of a run at sites, and the document that knows them; the document."""
+        entries = []
+        for site in sites:
+            for name, content in FILES.items():
+                file = self.path(site, run) / name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(content)
+            entries.append(self.entry(site, run, verified_days_ago))
+        parsed = Run.parse(run)
+        start = datetime.datetime.strptime(parsed.name, "%y%m%d_%H%M")
+        document = {
+            "name": parsed.name,
+            "detector": parsed.detector,
+            "number": int(parsed.name[-4:]),
+            "start": start,
+            "end": start + datetime.timedelta(hours=1),
+            "raw_size_byte": entries[0]["size"] if entries else 0,
+            "data": entries,
+        } | keys
+        self.database.runs.insert_one(document)
+        return document
+
+    def entry(self, site: str, run: str, verified_days_ago: float | None) -> dict:
+        """What the database says of a copy."""
+        taken = manifest.take(str(self.path(site, run)))
+        self.database.keep_manifest(taken.to_json())
+        note = {"owner": "midway"}
+        if verified_days_ago is not None:
+            note["verified"] = now() - datetime.timedelta(days=verified_days_ago)
+        return {
+            "type": "raw",
+            "host": SITES[site],
+            "status": "transferred",
+            "location": str(self.path(site, run)),
+            "checksum": taken.digest,
+            "manifest": taken.digest,
+            "size": taken.size,
+            "creation_time": now(),
+            "caxflow": note,
+        }
+
+    def subject(
+        self, site: str = "midway", run: str = "160315_1432", here: str = "midway", **overrides
+    ) -> Subject:
+        """A copy that something is to be done to; what is said is kept in ``said``."""
+        settings = self.settings(here, **overrides)
+        self.said: list[str] = []
+        return Subject(
+            settings=settings,
+            database=self.connect(settings),
+            site=settings.sites[site],
+            run=Run.parse(run),
+            key=Key("raw", SITES[site]),
+            work_dir=self.work(here),
+            say=self.said.append,
+        )
+
+    def row(self, site: str, run: str = "160315_1432") -> dict | None:
+        """The entry of a site's copy."""
+        data = self.database.get(Run.parse(run))["data"]
+        found = [each for each in data if each["host"] == SITES[site]]
+        assert len(found) <= 1, found
+        return found[0] if found else None
+
+    def note(self, site: str, run: str = "160315_1432", **changes) -> None:
+        """Change keys of an entry's note."""
+        document = self.database.get(Run.parse(run))
+        for each in document["data"]:
+            if each["host"] == SITES[site]:
+                each["caxflow"].update(changes)
+        self.database.runs.update_one({"_id": document["_id"]}, {"$set": {"data": document["data"]}})
+
+    def set(self, site: str, run: str = "160315_1432", **changes) -> None:
+        """Change keys of an entry."""
+        document = self.database.get(Run.parse(run))
+        for each in document["data"]:
+            if each["host"] == SITES[site]:
+                each.update(changes)
+        self.database.runs.update_one({"_id": document["_id"]}, {"$set": {"data": document["data"]}})
+
+    def spoil(self, site: str, run: str = "160315_1432") -> None:
+        """Change a byte of a copy."""
+        file = self.path(site, run) / "a.zip"
+        content = bytearray(file.read_bytes())
+        content[100] ^= 1
+        file.write_bytes(content)
+
+    def whole(self, site: str, run: str = "160315_1432") -> bool:
+        """Whether a site has all bytes of the copy where it belongs."""
+        path = self.path(site, run)
+        return (
+            path.is_dir()
+            and {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+            == FILES
+        )
+
+    def check(self) -> None:
+        """Whatever happened: what a row promises is there, and at least two sites have every byte."""
+        for document in self.database.runs.find():
+            run = str(Run(document["name"], document["detector"]))
+            for site, host in SITES.items():
+                rows = [each for each in document["data"] if each["host"] == host]
+                assert len(rows) <= 1
+                if rows and rows[0]["status"] == "transferred":
+                    assert self.whole(site, run), f"{site} promises {run}, which is not there"
+            assert sum(self.whole(site, run) for site in SITES) >= 2, f"{run} has too few copies left"

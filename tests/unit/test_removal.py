@@ -1,0 +1,300 @@
+"""Removal: only on evidence, and whatever crashes when, nothing is lost and the next attempt completes it."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from caxflow import documents, removal
+from caxflow.errors import CaxflowError
+from caxflow.removal import Removal
+from caxflow.retention import Demand
+from caxflow.rundb import DatabaseAway
+from caxflow.targets import Run
+from copies import SITES, Copies
+
+RUN = Run("160315_1432")
+
+
+@pytest.fixture
+def copies(tmp_path, database, database_uri):
+    with Copies(tmp_path, database_uri, database.name) as copies:
+        yield copies
+
+
+def removal_of(copies, site="midway", demand=None, **how):
+    return Removal(copies.subject(site, **how), demand or Demand(), "a test")
+
+
+def refused(copies, *patterns, **how):
+    """The removal is refused with these words, and nothing has changed."""
+    before = copies.database.runs.find_one()
+    with pytest.raises(CaxflowError) as caught:
+        removal_of(copies, **how).perform()
+    for pattern in patterns:
+        assert pattern in str(caught.value)
+    assert copies.whole("midway")
+    assert copies.database.runs.find_one() == before
+    return str(caught.value)
+
+
+def actions(copies):
+    return [record["action"] for record in copies.database.audit(RUN)]
+
+
+def test_a_copy_goes_and_the_audit_keeps_it(copies):
+    copies.add()
+    row = copies.row("midway")
+    facts = removal_of(copies).perform()
+    assert not copies.path("midway").exists()
+    assert copies.row("midway") is None
+    assert [each["site"] for each in facts["evidence"]] == ["lngs", "tegner"]
+    assert facts["bytes"] == row["size"]
+    assert list((copies.folder / "midway/raw/.caxflow-trash").iterdir()) == []
+    begun, done = copies.database.audit(RUN)
+    assert (begun["action"], done["action"]) == ("removing", "removed")
+    assert done["entry"] | {"status": row["status"], "caxflow": row["caxflow"]} == row
+    assert done["grounds"] == "a test"
+    assert {"host", "user", "pid"} <= set(done["by"])
+    assert removal.conclude(copies.database, RUN, copies.subject().key, facts["token"])
+    assert not removal.conclude(copies.database, RUN, copies.subject().key, facts["token"])
+    assert list(copies.database.removing(SITES["midway"])) == []
+    copies.check()
+
+
+def test_stale_evidence_is_renewed_by_reading(copies):
+    copies.add(verified_days_ago=10)
+    copies.note("lngs", verified=None)
+    removal_of(copies).perform()
+    assert any("again" in line for line in copies.said)
+    for site in ("lngs", "tegner"):
+        assert (copies.database.now() - copies.row(site)["caxflow"]["verified"]).total_seconds() < 3600
+    copies.check()
+
+
+def test_a_bad_witness_is_found_when_it_is_read_and_set_aside(copies):
+    copies.add(verified_days_ago=10)
+    copies.spoil("tegner")
+    with pytest.raises(CaxflowError, match=r"2 other copies .* 1 found .*it is suspect"):
+        removal_of(copies).perform()
+    assert copies.whole("midway")
+    assert copies.row("tegner")["status"] == "error"
+    assert copies.row("tegner")["caxflow"]["suspect"]["files"] == [
+        "a.zip has the right size but other contents"
+    ]
+    assert not copies.path("tegner").exists()
+    assert len(list((copies.folder / "tegner/raw/.caxflow-quarantine").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda copies: copies.set("tegner", status="transferring"), "its status is transferring"),
+        (lambda copies: copies.set("tegner", status="error"), "its status is error"),
+        (lambda copies: copies.note("tegner", suspect={"files": ["a"]}), "it is suspect"),
+        (lambda copies: copies.note("tegner", removing={"trash": "/x"}), "it is being removed"),
+        (lambda copies: copies.set("tegner", manifest="xxh128:" + "0" * 32), "its manifest is another one"),
+        (lambda copies: copies.set("tegner", location="/elsewhere/160315_1432"), "outside"),
+        (lambda copies: (copies.path("tegner") / "b.zip").unlink(), "are not those of its manifest"),
+        (lambda copies: copies.path("tegner").rename(copies.folder / "away"), "there is nothing at"),
+        (lambda copies: copies.set("tegner", host="rucio-catalogue"), "1 found"),
+    ],
+    ids=["transferring", "error", "suspect", "leaving", "another", "outside", "file", "gone", "unknown host"],
+)
+def test_what_does_not_count(copies, spoil, why):
+    copies.add()
+    spoil(copies)
+    refused(copies, "2 other copies", why)
+
+
+def test_the_last_copy_never_goes(copies):
+    copies.add(sites=["midway"])
+    refused(copies, "no other site has one", demand=Demand(copies=1))
+    assert refused(copies, demand=Demand(copies=0))
+
+
+def test_two_names_of_one_folder_are_one_copy(copies):
+    copies.add(sites=["lngs", "midway"])
+    copies.path("tegner").parent.rmdir()
+    copies.path("tegner").parent.symlink_to(copies.path("midway").parent)
+    document = copies.database.get(RUN)
+    entry = copies.entry("tegner", str(RUN), 0.5)
+    copies.database.runs.update_one({"_id": document["_id"]}, {"$push": {"data": entry}})
+    with pytest.raises(CaxflowError, match="the copy at tegner went with it"):
+        removal_of(copies).perform()
+    assert copies.whole("midway")
+    assert copies.row("midway")["status"] == "transferred"
+    assert "removing" not in copies.row("midway")["caxflow"]
+    assert actions(copies) == ["removing", "restored"]
+    copies.check()
+
+
+def test_two_sites_that_count_each_other_do_not_both_remove(copies):
+    copies.add()
+    one, other = (
+        removal_of(copies, demand=Demand(copies=2)),
+        removal_of(copies, "tegner", here="tegner", demand=Demand(copies=2)),
+    )
+    document = copies.database.get(RUN)
+    for each in (one, other):
+        each.gather(each.subject.find(document))
+    one.intend()
+    with pytest.raises(CaxflowError, match="what is known of its copies changed"):
+        other.intend()
+
+
+def test_of_removals_at_the_same_time_enough_copies_stay(copies):
+    copies.add()
+    failed = []
+
+    def remove(site):
+        try:
+            removal_of(copies, site, here=site).perform()
+        except CaxflowError:
+            failed.append(site)
+
+    threads = [threading.Thread(target=remove, args=(site,)) for site in SITES]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(failed) >= 2
+    copies.check()
+
+
+def test_dry_removes_nothing(copies):
+    copies.add()
+    refused(copies, "dry", dry=True)
+
+
+def test_nothing_is_removed_while_the_database_is_away(copies):
+    copies.add()
+    subject = copies.subject()
+    subject.database = copies.connect(copies.settings(rundb={"uri": "mongodb://127.0.0.1:1", "timeout": 0.2}))
+    with pytest.raises(DatabaseAway):
+        Removal(subject, Demand(), "a test").perform()
+    assert copies.whole("midway")
+
+
+STEPS = ["gather", "intend", "move", "forget_entry", "empty_trash"]
+
+CRASH = """
+import os, signal, sys
+from pathlib import Path
+from caxflow import config
+from caxflow.removal import Removal
+from caxflow.retention import Demand
+from caxflow.rundb import Key, RunsDB
+from caxflow.subject import Subject
+from caxflow.targets import Run
+
+folder, step, when = sys.argv[1:]
+own = getattr(Removal, step)
+
+def dies(self, *arguments, **named):
+    if when == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    own(self, *arguments, **named)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+setattr(Removal, step, dies)
+settings = config.load({"site": "midway"}, Path(folder) / "config")
+subject = Subject(settings, RunsDB(settings.rundb), settings.here, Run("160315_1432"),
+                  Key("raw", settings.here.host), Path(folder) / "work/midway", print)
+Removal(subject, Demand(), "a test").perform()
+"""
+
+
+def killed(copies, step, when):
+    """A process that removes the copy is killed there."""
+    done = subprocess.run(
+        [sys.executable, "-c", CRASH, copies.folder, step, when],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_at_a_step_the_next_attempt_completes(copies, step, when):
+    copies.add()
+    killed(copies, step, when)
+    copies.check()
+    row = copies.row("midway")
+    assert (
+        row is None
+        or row["status"] == "transferring"
+        or step == "gather"
+        or (step, when) == ("intend", "before")
+    )
+    facts = removal_of(copies).perform()
+    assert not copies.path("midway").exists()
+    assert copies.row("midway") is None
+    assert list((copies.folder / "midway/raw/.caxflow-trash").iterdir()) == []
+    assert [each["site"] for each in facts["evidence"]] == ["lngs", "tegner"]
+    assert sorted(set(actions(copies))) == ["removed", "removing"]
+    copies.check()
+
+
+def test_after_a_crash_the_copy_comes_back_if_the_evidence_is_gone(copies):
+    copies.add()
+    killed(copies, "move", "after")
+    assert not copies.path("midway").exists()
+    copies.note("tegner", suspect={"files": ["a.zip"]})
+    with pytest.raises(CaxflowError, match="it is suspect"):
+        removal_of(copies).perform()
+    assert copies.whole("midway")
+    assert copies.row("midway")["status"] == "transferred"
+    assert "token" not in copies.row("midway")["caxflow"]
+    assert list(copies.database.removing(SITES["midway"])) == []
+
+
+def test_while_it_is_removed_the_copy_is_no_source_and_cannot_be_claimed(copies):
+    from caxflow import plan
+
+    copies.add()
+    killed(copies, "intend", "after")
+    facts = plan.gather(copies.database.get(RUN), copies.settings("tegner"))
+    assert set(facts.there["raw"]) == {"lngs", "tegner"}
+    with pytest.raises(CaxflowError, match="its raw copy at midway-login1 is being removed by midway"):
+        copies.database.claim(RUN, copies.subject().key, "/x", "lngs", 30)
+
+
+def test_somebody_elses_claim_ends_a_removal_that_took_too_long(copies):
+    copies.add()
+    slow = removal_of(copies)
+    slow.gather(slow.subject.find(copies.database.get(RUN)))
+    trash = slow.intend()
+    copies.note("midway", token="another")
+    with pytest.raises(CaxflowError, match="taken over by somebody else"):
+        slow.move(str(copies.path("midway")), trash)
+    assert copies.whole("midway")
+
+
+def test_what_was_never_there_cannot_be_removed(copies):
+    copies.add(sites=["lngs", "tegner"])
+    with pytest.raises(CaxflowError, match="not in the runs database"):
+        removal_of(copies).perform()
+
+
+def test_an_entry_that_points_outside_the_root_is_not_followed(copies):
+    copies.add()
+    outside = copies.folder / "precious"
+    outside.mkdir()
+    copies.set("midway", location=str(outside))
+    refused(copies, "outside")
+    assert outside.exists()
+
+
+def test_a_tombstone_says_since_when_receipts_do_not_hold(copies):
+    copies.add()
+    removal_of(copies).perform()
+    gone = documents.gone(copies.database.get(RUN), "raw", SITES["midway"])
+    assert gone["why"] == "removed"
+    assert abs((copies.database.now() - gone["at"]).total_seconds()) < 60
