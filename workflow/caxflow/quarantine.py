@@ -31,12 +31,7 @@ def condemn(subject: Subject, location: str, differences: Sequence[str]) -> BadC
     database, key = subject.database, subject.key
     what = f"{subject} is not what it must be: {proof.summary(list(differences))}"
     token = secrets.token_hex(8)
-    suspect = {
-        "at": database.now(),
-        "token": token,
-        "files": list(differences)[:_FILES],
-        "location": location,
-    }
+    suspect = {"token": token, "files": list(differences)[:_FILES], "location": location}
     moved: list[str] = []
 
     def change(document: Mapping) -> tuple[dict, dict] | None:
@@ -44,7 +39,8 @@ def condemn(subject: Subject, location: str, differences: Sequence[str]) -> BadC
             return None
         elsewhere = good_elsewhere(document, subject)
         moved[:] = [subject.aside(FOLDER, location, token)] if elsewhere else []
-        return _telling(document, subject, suspect | {"quarantine": moved[0] if moved else None}, what)
+        suspect.update(at=database.now(), quarantine=moved[0] if moved else None)
+        return _telling(document, subject, suspect, what)
 
     try:
         told = database.revise(subject.run, change)
@@ -54,7 +50,7 @@ def condemn(subject: Subject, location: str, differences: Sequence[str]) -> BadC
     if not told:
         # It stays what the failure of the job makes of it; the next verification finds the same.
         return BadCopy(what, f"it stays in {location} until the runs database knows")
-    facts = {"site": subject.site.name, "suspect": suspect, "quarantine": moved}
+    facts = {"site": subject.site.name, "suspect": suspect}
     audit.record(database, "suspect", subject.run, key, grounds=what, ident=token, **facts)
     journal.forget(subject.work_dir, subject.site.name, subject.run, key.kind)
     if not moved:

@@ -1,0 +1,202 @@
+"""A copy that is not what it must be: suspect, set aside, told, and made anew; the only one is kept."""
+
+import datetime
+
+import pytest
+
+from caxflow import evidence, plan, quarantine
+from caxflow.errors import BadCopy, CaxflowError
+from caxflow.stages import scrub
+from caxflow.targets import Run
+from caxflow.upkeep import Reading
+from copies import SITES, Copies, now
+
+RUN = Run("160315_1432")
+
+
+@pytest.fixture
+def copies(tmp_path, database, database_uri):
+    with Copies(tmp_path, database_uri, database.name) as copies:
+        yield copies
+
+
+def aside(copies, site):
+    folder = copies.folder / site / "raw" / quarantine.FOLDER
+    return list(folder.iterdir()) if folder.exists() else []
+
+
+def decide(copies, here, **overrides):
+    return plan.decide(copies.database.get(RUN), copies.settings(here, **overrides), lambda _: None, now())
+
+
+def test_a_bad_copy_is_told_with_its_files_and_moved_aside(copies):
+    copies.add()
+    copies.spoil("midway")
+    with pytest.raises(BadCopy, match=r"a\.zip has the right size but other contents .* copies it anew"):
+        scrub.read_one(copies.subject())
+    (moved,) = aside(copies, "midway")
+    assert (moved / "a.zip").exists()
+    assert not copies.path("midway").exists()
+    row = copies.row("midway")
+    assert row["status"] == "error"
+    assert row["caxflow"]["suspect"]["files"] == ["a.zip has the right size but other contents"]
+    assert row["caxflow"]["suspect"]["quarantine"] == str(moved)
+    (record,) = copies.database.audit(RUN)
+    assert (record["action"], record["site"]) == ("suspect", "midway")
+    copies.check()
+
+
+def test_a_suspect_copy_is_no_source_and_is_copied_anew(copies):
+    copies.add()
+    copies.spoil("midway")
+    with pytest.raises(BadCopy):
+        scrub.read_one(copies.subject())
+    decision = decide(copies, "midway")
+    assert set(decision.facts.there["raw"]) == {"lngs", "tegner"}
+    assert decision.targets == [f"midway/{RUN}.checksum"]
+    assert decision.facts.source["raw"] == {"midway": "lngs"}
+
+
+def test_the_origin_is_mended_from_wherever_the_copy_is_good(copies):
+    copies.add()
+    copies.spoil("lngs")
+    with pytest.raises(BadCopy):
+        scrub.read_one(copies.subject("lngs", here="lngs"))
+    decision = decide(copies, "lngs")
+    assert decision.targets == [f"lngs/{RUN}.checksum"]
+    assert decision.facts.source["raw"]["lngs"] in ("midway", "tegner")
+
+
+def test_the_only_copy_is_kept_and_shouted_about(copies):
+    copies.add(sites=["lngs"])
+    copies.spoil("lngs")
+    with pytest.raises(BadCopy, match="THE ONLY COPY IS DAMAGED"):
+        scrub.read_one(copies.subject("lngs", here="lngs"))
+    assert copies.path("lngs").exists()
+    assert aside(copies, "lngs") == []
+    assert copies.row("lngs")["caxflow"]["suspect"]["quarantine"] is None
+    decision = decide(copies, "lngs")
+    assert decision.targets == []
+    assert any("THE ONLY COPY IS DAMAGED" in line for line in decision.waits)
+
+
+def test_receipts_about_a_bad_copy_go(copies):
+    copies.add()
+    copies.spoil("midway")
+    for stage in ("raw.done", "checksum"):
+        receipt = copies.work("midway", f"midway/{RUN}.{stage}")
+        receipt.parent.mkdir(exist_ok=True)
+        receipt.touch()
+    with pytest.raises(BadCopy):
+        scrub.read_one(copies.subject())
+    assert list(copies.work("midway", "midway").iterdir()) == []
+
+
+def test_what_a_crash_left_in_place_makes_room_for_the_new_copy(copies, monkeypatch):
+    copies.add()
+    copies.spoil("midway")
+
+    class Crash(BaseException):
+        pass
+
+    def crash(*_, **__):
+        raise Crash
+
+    with monkeypatch.context() as patched:
+        patched.setattr(quarantine.transfer, "rename", crash)
+        with pytest.raises(Crash):
+            scrub.read_one(copies.subject())
+    assert copies.path("midway").exists()
+    assert copies.row("midway")["status"] == "error"
+    moved = quarantine.make_room(copies.subject())
+    assert [str(path) for path in aside(copies, "midway")] == [moved]
+    assert not copies.path("midway").exists()
+    assert quarantine.make_room(copies.subject()) is None
+
+
+def test_a_copy_unlike_the_masters_is_no_source_and_the_scrub_finds_its_files(copies):
+    copies.add()
+    copies.spoil("tegner")
+    copies.set(
+        "tegner", **{key: copies.entry("tegner", str(RUN), 0.5)[key] for key in ("manifest", "checksum")}
+    )
+    facts = plan.gather(copies.database.get(RUN), copies.settings())
+    assert set(facts.there["raw"]) == {"lngs", "midway"}
+    assert any("is not like the others" in line for line in decide(copies, "midway").waits)
+    with pytest.raises(BadCopy, match=r"a\.zip"):
+        scrub.read_one(copies.subject("tegner", here="tegner"))
+    assert len(aside(copies, "tegner")) == 1
+
+
+def test_who_is_master_can_be_said(copies):
+    copies.add()
+    copies.spoil("tegner")
+    copies.set("tegner", manifest=copies.entry("tegner", str(RUN), 0.5)["manifest"])
+    document = copies.database.get(RUN)
+    assert evidence.master(document, "raw", copies.settings()).host == SITES["lngs"]
+    settings = copies.settings(masters=["tegner"])
+    assert settings.masters == ("tegner", "lngs", "midway")
+    assert evidence.master(document, "raw", settings).host == SITES["tegner"]
+    assert set(plan.gather(document, settings).there["raw"]) == {"tegner"}
+    with pytest.raises(CaxflowError, match="masters: there is no site 'nowhere'"):
+        copies.settings(masters=["nowhere"])
+
+
+def test_a_copy_that_only_cax_knew_is_checked_with_its_checksum(copies):
+    from caxflow import digests
+
+    copies.add(sites=["lngs"])
+    checksum = digests.cax_sha512(copies.path("lngs"))
+    copies.set("lngs", manifest=None, checksum=checksum)
+    scrub.read_one(copies.subject("lngs", here="lngs"))
+    row = copies.row("lngs")
+    assert row["checksum"] == checksum
+    assert row["manifest"].startswith("xxh128:")
+    assert "verified" in row["caxflow"]
+
+    copies.set("lngs", manifest=None, status="transferred")
+    copies.spoil("lngs")
+    with pytest.raises(BadCopy, match="do not have the sha512 that cax recorded"):
+        scrub.read_one(copies.subject("lngs", here="lngs"))
+    assert copies.path("lngs").exists()
+
+
+def test_while_the_database_is_away_nothing_is_moved(copies):
+    copies.add()
+    copies.spoil("midway")
+    subject = copies.subject()
+    subject.database = copies.connect(copies.settings(rundb={"uri": "mongodb://127.0.0.1:1", "timeout": 0.2}))
+    error = quarantine.condemn(subject, str(copies.path("midway")), ["a.zip is changed"])
+    assert "until the runs database knows" in str(error)
+    assert copies.path("midway").exists()
+
+
+def reading(run, verified="", size=10):
+    return Reading(verified, run, "raw", None, size)
+
+
+def test_a_scrub_reads_tells_and_goes_on_after_a_bad_copy(copies):
+    copies.add("160315_1432", verified_days_ago=50)
+    copies.add("160315_1500", verified_days_ago=40)
+    copies.spoil("midway", "160315_1432")
+    subject = copies.subject()
+    todo = [reading("160315_1432"), reading("160315_1500")]
+    bad = scrub.scrub(todo, subject.settings, subject.database, subject.say)
+    assert len(bad) == 1
+    assert "160315_1432" in bad[0]
+    age = copies.database.now() - copies.row("midway", "160315_1500")["caxflow"]["verified"]
+    assert age.total_seconds() < 3600
+    assert (now() - copies.row("lngs", "160315_1500")["caxflow"]["verified"]).days == 40
+
+
+def test_a_scrub_ends_when_its_time_is_up(copies):
+    copies.add("160315_1432", verified_days_ago=50)
+    copies.add("160315_1500", verified_days_ago=40)
+    subject = copies.subject(scrub={"at_most": {"minutes": 1e-9}})
+    todo = [reading("160315_1432"), reading("160315_1500")]
+    assert scrub.scrub(todo, subject.settings, subject.database, subject.say) == []
+    assert copies.row("midway", "160315_1432")["caxflow"]["verified"] > now() - (
+        now() - now().replace(hour=0)
+    )
+    assert (now() - copies.row("midway", "160315_1500")["caxflow"]["verified"]).days == 40
+    assert any("the time is up; 1 copy left" in line for line in copies.said)
