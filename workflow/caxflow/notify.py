@@ -172,6 +172,7 @@ def _post(text: str) -> None:
         with urllib.request.urlopen(request, timeout=20):  # noqa: S310 - the scheme was checked above
             pass
     except urllib.error.HTTPError as error:
+        error.close()
         # The address is the secret: it must not get into a message.
         raise CaxflowError(f"the webhook answers {error.code}", f"check {WEBHOOK}") from None
     except (OSError, ValueError) as error:
