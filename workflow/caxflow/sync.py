@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from caxflow import documents, journal, receipts, removal, targets
+from caxflow import audit, documents, journal, receipts, removal, targets
 from caxflow.errors import CaxflowError
 from caxflow.rundb import DatabaseAway, Key, RunsDB
 from caxflow.targets import Run, Target
@@ -70,8 +70,7 @@ def _tell_receipt(database: RunsDB, work_dir: Path, target: Target) -> bool:
     site, run, stage = target
     path = work_dir / str(target)
     if stage == "raw.purged":
-        entry = receipts.read(path)["entry"]
-        return removal.conclude(database, run, _key(entry), entry["token"])
+        return _tell_removal(database, run, path)
     if stage in ("checksum", "processed.checksum"):
         # The manifest itself: what it is a manifest of stands in the receipt beside it.
         read_at = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
@@ -96,9 +95,23 @@ def _tell_receipt(database: RunsDB, work_dir: Path, target: Target) -> bool:
         return False
     database.keep_manifest(receipt["manifest"])
     told = _update(database, run, key, changes | proven, born)
+    if told:
+        action = "verified" if proven else "copied" if "source" in receipt else "registered"
+        grounds = "its bytes were read again from disk" if proven else str(receipt.get("proof"))
+        facts = {"site": site, "source": receipt.get("source"), "manifest": changes["manifest"]}
+        ident = f"{target}@{(_naive(read_at) if proven else born['creation_time']).isoformat()}"
+        audit.record(database, action, run, key, grounds=grounds, ident=ident, **facts)
     if key.kind == "raw" and receipt["bytes"]:
         database.fill_in(run, "raw_size_byte", receipt["bytes"])
     return told
+
+
+def _tell_removal(database: RunsDB, run: Run, path: Path) -> bool:
+    entry = receipts.read(path).get("entry")
+    try:
+        return removal.conclude(database, run, _key(entry), entry["token"])
+    except (KeyError, TypeError) as error:
+        raise CaxflowError(f"receipt {path} is damaged: {error!r}", "remove it") from error
 
 
 def is_void(receipt: Mapping, gone: datetime.datetime | None) -> bool:
