@@ -156,13 +156,18 @@ def runs(database):
 
 
 def snapshot(*folders):
-    """Names, sizes and times of all files, but those of Snakemake itself."""
+    """Names of all folders; names, sizes and times of all files; but those of Snakemake itself."""
     return {
-        str(path): (path.lstat().st_size, path.lstat().st_mtime_ns)
+        str(path): None if path.is_dir() else (path.lstat().st_size, path.lstat().st_mtime_ns)
         for folder in folders
         for path in Path(folder).rglob("*")
-        if ".snakemake" not in path.parts
+        if not {".snakemake", ".cache"} & set(path.parts)
     }
+
+
+def changed(before, after):
+    """Names in which two snapshots differ."""
+    return {name for name in before.keys() | after.keys() if before.get(name, 0) != after.get(name, 0)}
 
 
 def contents(database):
