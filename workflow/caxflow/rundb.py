@@ -26,6 +26,7 @@ from caxflow.errors import CaxflowError
 from caxflow.targets import Run
 
 MANIFESTS = "caxflow_manifests"
+SCHEMA = "caxflow_schema"
 AUDIT = "caxflow_audit"
 HEALTH = "caxflow_health"
 MARK = "caxflow.settled"
@@ -139,6 +140,23 @@ class RunsDB:
     def manifests(self) -> pymongo.collection.Collection:
         """Manifests by their own named digest: one document serves every copy."""
         return self._database[MANIFESTS]
+
+    def format(self) -> tuple[int, str | None]:
+        """Format of the schema, and the version that brought it there; 0 where none is recorded."""
+        with self._answers():
+            found = self._database[SCHEMA].find_one({"_id": "schema"}) or {}
+        number = documents.value(found, "format", type_=int)
+        return number or 0, documents.value(found, "caxflow", type_=str)
+
+    def record_format(self, number: int, version: str) -> None:
+        """Record the format of the schema; never an older one over a newer."""
+        if self.dry:
+            return
+        content = {"$set": {"format": number, "caxflow": version}}
+        older = {"_id": "schema", "format": {"$lt": number}}
+        with self._answers():
+            self._database[SCHEMA].update_one({"_id": "schema"}, {"$setOnInsert": {"format": 0}}, upsert=True)
+            self._database[SCHEMA].update_one(older, content)
 
     def close(self) -> None:
         """End the connection."""
