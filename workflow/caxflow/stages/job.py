@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from caxflow import config, journal, reach, receipts, sync, targets, underway, words
+from caxflow import config, journal, reach, receipts, sync, targets, transfer, underway, words
 from caxflow.config import Settings, Site
 from caxflow.errors import BadCopy, CaxflowError
 from caxflow.manifest import Manifest
@@ -101,13 +101,20 @@ class Job:
             progress=self.report,
         )
 
+    def permit(self, kind: str, location: str) -> None:
+        """Give what was published the owner, group, modes and lists that the site wants."""
+        wanted = self.site.permissions.get(kind)
+        if wanted:
+            changed = transfer.permissions(self.place(self.site), location, wanted, apply=True)
+            self.say(f"{location}: permissions set, of {words.count(len(changed), 'path')}")
+
     def path(self, stage: str) -> Path:
         """Another target about this run at this site."""
         return self.work_dir / targets.path(self.site.name, self.run, stage)
 
     def receipt(self, site: Site, stage: str) -> dict:
         """A receipt that this stage builds upon."""
-        return receipts.read(self.work_dir / f"{site.name}/{self.run}.{stage}")
+        return receipts.read(self.work_dir / targets.path(site.name, self.run, stage))
 
     def take_claim(self, key: Key, location: str) -> None:
         """Claim the copy that this job makes."""

@@ -1,36 +1,60 @@
-"""Processed data: freezing the settings, processing, copying the product."""
+"""Processed data: freezing the settings, processing, in parts or at once, copying the product."""
 
 import datetime
+from collections.abc import Sequence
 from pathlib import Path
 
-from caxflow import documents, manifest, processing, receipts, transfer
+from caxflow import documents, manifest, mini, processing, quarantine, rawformat, receipts, transfer
 from caxflow.errors import CaxflowError
 from caxflow.manifest import Manifest
+from caxflow.processors import Processor
 from caxflow.rundb import Key
 from caxflow.settings import freeze, skip_reason
 from caxflow.stages.job import Job
 from caxflow.stages.raw import copy_statement
 
 
-def fetch_settings(job: Job) -> None:
+def fetch_settings(job: Job, processor: Processor) -> None:
     """Freeze the parameters for processing a run; batch jobs need nothing else."""
     document = job.database.get(job.run)
     why = skip_reason(document, has_verified_raw=True)
     if why:
         raise CaxflowError(f"{job.run} is not processed: {why}", "mend the run document if that is wrong")
-    processor = job.settings.processor(job.site)
     now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
     job.state(freeze(document, processor=processor.name, pax_version=processor.pax_version, now=now))
 
 
-def process_raw(job: Job, link: Path) -> None:
-    """Process a verified raw copy; `link` points at the checked product."""
+def part_zips(names: Sequence[str], part: str) -> Sequence[str]:
+    """The zips that a part has, by its name ``0002-of-0005``: all parts together have each once, in order."""
+    number, parts = map(int, part.split("-of-"))
+    return names[len(names) * (number - 1) // parts : len(names) * number // parts]
+
+
+def process_part(job: Job, part: str, product: Path) -> None:
+    """Process some of a run's zips, as one of several jobs."""
     frozen = job.receipt(job.site, "settings.json")
     processor = job.settings.processors[frozen["made_for"]["processor"]]
-    product = processor.product_path(job.site.roots["processed"], job.run)
-    job.entry = _entry(job, processor.pax_version, str(product))
-    job.making = True
+    _is_making(job, processor)
+    raw = Path(job.receipt(job.site, "raw.done")["location"])
+    zips = part_zips(rawformat.zip_names(raw), part)
+    job.say(f"{processor.name}, part {part}, {job.threads} cores: {len(zips)} zips, {zips[0]} first")
+    counts = mini.process_run(raw, product, settings=frozen, run=job.run, cores=job.threads, zips=zips)
+    job.say(f"{counts['events']} events")
+
+
+def process_raw(job: Job, link: Path, settings: str = "settings.json", parts: Sequence[str] = ()) -> None:
+    """Process a verified raw copy, or join its processed `parts`; `link` points at the checked product.
+
+    Parameters
+    ----------
+    settings : str
+        Stage of the frozen settings, which name the processor.
+    """
+    frozen = job.receipt(job.site, settings)
+    processor = job.settings.processors[frozen["made_for"]["processor"]]
+    product = _is_making(job, processor)
     job.say(f"{processor.name}, {job.threads} cores: {product}")
+    kept = job.stage == "processed.done"
     made = processing.process(
         processor,
         job.receipt(job.site, "raw.done")["location"],
@@ -39,12 +63,16 @@ def process_raw(job: Job, link: Path) -> None:
         threads=job.threads,
         workdir=job.work_dir / "processing",
         log=job.log.name,
+        replace=kept and job.facts.anew,
+        parts=parts,
     )
     job.say(f"{made.events} events, {made.size} bytes in {made.seconds:.1f} s")
     link.unlink(missing_ok=True)
     link.symlink_to(product)
+    job.permit("processed", str(product))
     taken = manifest.take(product)
-    status = documents.VERIFYING if job.settings.verify else documents.TRANSFERRED
+    # Only the version that the site keeps is read again, and copied.
+    status = documents.VERIFYING if kept and job.settings.verify else documents.TRANSFERRED
     job.state(
         job.statement(
             taken,
@@ -66,7 +94,10 @@ def copy_processed(job: Job, source: str) -> None:
     stated = job.receipt(origin, "processed.done") if here else _stated_by_rundb(job, source)
     expected = Manifest.from_json(stated["manifest"]) if stated.get("manifest") else None
     location = job.settings.processed_path(job.site, job.run)
-    job.take_claim(Key("processed", job.site.host, job.settings.processor(job.site).pax_version), location)
+    key = Key("processed", job.site.host, job.settings.processor(job.site).pax_version)
+    if moved := quarantine.make_room(job.subject(key)):
+        job.say(f"what was found bad was moved to {moved}")
+    job.take_claim(key, location)
     copied = transfer.copy(
         job.place(origin),
         stated["location"],
@@ -76,6 +107,7 @@ def copy_processed(job: Job, source: str) -> None:
         progress=job.report,
     )
     job.say(f"{location}: {copied}")
+    job.permit("processed", location)
     job.state(copy_statement(job, copied, stated, location))
 
 
@@ -91,5 +123,14 @@ def _stated_by_rundb(job: Job, source: str) -> dict:
     return {"site": source, "location": there["location"], "manifest": known}
 
 
-def _entry(job: Job, version: str, location: str) -> dict:
-    return {"kind": "processed", "host": job.site.host, "version": version, "location": location}
+def _is_making(job: Job, processor: Processor) -> Path:
+    """Say which copy the job makes, so that its failure is told as that copy's."""
+    product = processor.product_path(job.site.roots["processed"], job.run)
+    job.entry = {
+        "kind": "processed",
+        "host": job.site.host,
+        "version": processor.pax_version,
+        "location": str(product),
+    }
+    job.making = True
+    return product

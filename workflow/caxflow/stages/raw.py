@@ -49,6 +49,7 @@ def copy_raw(job: Job, source: str) -> None:
         progress=job.report,
     )
     job.say(f"{location}: {copied}")
+    job.permit("raw", location)
     job.path("raw.purged").unlink(missing_ok=True)
     job.state(copy_statement(job, copied, stated, location))
 

@@ -10,7 +10,9 @@ and named pipes in a dataset are refused.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from caxflow.census import Item
 from caxflow.manifest import Manifest
+from caxflow.permissions import Wanted
 from caxflow.transfer.place import Place
 from caxflow.transfer.progress import Copied, Progress
 
@@ -19,10 +21,12 @@ __all__ = [
     "Inventory",
     "Place",
     "Progress",
+    "census",
     "copy",
     "exists",
     "free_space",
     "inventory",
+    "permissions",
     "remove_leftovers",
     "remove_tree",
     "rename",
@@ -127,6 +131,19 @@ class Inventory:
 def inventory(place: Place, path: str) -> Inventory:
     """List a dataset; of its zip files only the central directories are read."""
     return Inventory(**_visit(place, "inventory", path=path))
+
+
+def census(place: Place, root: str, depth: int = 1) -> list[Item]:
+    """List what is below a root, with sizes and ages; see `caxflow.census.census`."""
+    return [Item(*item) for item in _visit(place, "census", root=root, depth=depth)]
+
+
+def permissions(place: Place, path: str, wanted: Wanted, *, apply: bool) -> list[str]:
+    """How owner, group, modes and access control lists below `path` deviate; `apply` mends them.
+
+    See `caxflow.permissions.deviations`.
+    """
+    return _visit(place, "permissions", path=path, wanted=list(wanted), apply=apply)
 
 
 def exists(place: Place, path: str) -> str | None:

@@ -8,10 +8,12 @@ from importlib import resources
 # What the far end may import; `caxflow` and `caxflow.transfer` are empty packages there.
 _MODULES = (
     "errors",
+    "census",
     "digests",
     "libxxhash",
     "listing",
     "manifest",
+    "permissions",
     "transfer.folder",
     "transfer.helper",
     "transfer.part",

@@ -214,6 +214,18 @@ class Session:
                 self.report(0)
         return {"files": {file.path: file.size for file in listing.files}, "zip_members": counts}
 
+    def census(self, root: str, depth: int) -> list:
+        """What is below a root; see `caxflow.census.census`."""
+        from caxflow.census import census
+
+        return [list(item) for item in census(root, depth, self.report)]
+
+    def permissions(self, path: str, wanted, apply: bool) -> list:
+        """How owners, modes and lists of a copy deviate; see `caxflow.permissions.deviations`."""
+        from caxflow.permissions import deviations
+
+        return deviations(path, wanted, apply)
+
     def rename(self, old: str, new: str, root: str) -> None:
         """Rename a copy; both paths must be below `root`, and nothing may be at the new one."""
         old, new = beneath(old, root), beneath(new, root)
@@ -279,6 +291,8 @@ OPERATIONS = frozenset(
         "let_go",
         "leftovers",
         "inventory",
+        "census",
+        "permissions",
         "rename",
         "remove_tree",
     )
