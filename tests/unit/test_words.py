@@ -1,5 +1,7 @@
 """Numbers as people say them."""
 
+import datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,3 +47,26 @@ def test_a_size_is_right_and_short(number):
 )
 def test_counts(number, noun, text):
     assert words.count(number, noun) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-1, "0 s"),
+        (59.4, "59 s"),
+        (60, "1 min"),
+        (250, "4 min 10 s"),
+        (3599.6, "1 h"),
+        (7500, "2 h 5 min"),
+        (86_399, "23 h 59 min"),
+        (300_000, "3 d 11 h"),
+    ],
+)
+def test_durations(seconds, text):
+    assert words.duration(seconds) == text
+
+
+def test_how_long_ago():
+    now = datetime.datetime(2016, 3, 15)
+    assert words.ago(now - datetime.timedelta(minutes=4, seconds=10), now) == "4 min ago"
+    assert words.ago(now + datetime.timedelta(hours=2), now) == "in 2 h"

@@ -34,7 +34,6 @@ class Work:
     ----------
     text : str
         What it does, in words.
-    rule : str
     made : list of Target
         What it makes.
     size : int or None
@@ -42,10 +41,8 @@ class Work:
     """
 
     text: str
-    rule: str
     made: list[Target]
     size: int | None = None
-    log: str = ""
     began: float = field(default_factory=time.monotonic)
     attempts: dict[Target, int] = field(default_factory=dict)
 
@@ -95,7 +92,7 @@ class Display:
         if len(sizes) == counts.get("copy_raw", 0) and all(sizes):
             self.to_move = sum(sizes)
 
-    def start(self, job: int, rule: str, text: str | None, made: Sequence[str], log: str = "") -> None:
+    def start(self, job: int, rule: str, text: str | None, made: Sequence[str]) -> None:
         """A job begins; one without words is not worth a line."""
         if not text:
             return
@@ -104,7 +101,7 @@ class Display:
         facts = self.plan.facts.get(run) if self.plan else None
         size = facts.size if facts and rule == "copy_raw" else None
         attempts = {target: _attempts(target) for target in stated}
-        self.work[job] = Work(text, rule, stated, size, log, attempts=attempts)
+        self.work[job] = Work(text, stated, size, attempts=attempts)
         if self._live and self._drawing is None:
             self._drawing = Live(
                 console=self.console, get_renderable=self._at_work, refresh_per_second=4, transient=True
@@ -125,11 +122,11 @@ class Display:
 
     def fail(self, job: int, rule: str, made: Sequence[str], said: str | None, log: str) -> None:
         """A job failed; its reason stands in the journal, unless it was killed: `said` is what is known."""
-        work = self.work.pop(job, None) or Work(rule, rule, _targets(made), log=log)
+        work = self.work.pop(job, None) or Work(rule, _targets(made))
         reason = next(filter(None, (self._reason(work, target) for target in work.made)), None)
-        reason = reason or " ".join((said or "").split()) or "it was ended before it could say why"
-        if str(log) and "see logs/" not in reason and not work.made:
-            reason += f" -> see {log}"
+        if reason is None:
+            reason = " ".join((said or "it was ended before it could say why").split())
+            reason += f" -> see {log}" if log else ""
         self.failed[job] = reason
         self._line("FAILED", "red", f"{work.text}: {reason}")
 

@@ -94,8 +94,7 @@ class LogHandler(LogHandlerBase):
             case LogEvent.JOB_INFO if self.common_settings.dryrun:
                 self.display.preview(record.rule_msg)
             case LogEvent.JOB_INFO:
-                log = next(iter(record.log), "")
-                self.display.start(record.jobid, record.rule_name, record.rule_msg, record.output, log)
+                self.display.start(record.jobid, record.rule_name, record.rule_msg, record.output)
             case LogEvent.JOB_FINISHED:
                 self.display.finish(record.job_id)
             case LogEvent.JOB_ERROR:

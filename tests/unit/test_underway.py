@@ -1,0 +1,53 @@
+"""How far jobs are: readable while they run, forgotten afterwards, never in their way."""
+
+import json
+import os
+import subprocess
+import sys
+
+from caxflow import underway
+from caxflow.targets import Run, Target
+
+TARGET = Target("midway", Run("160315_1432"), "raw.done")
+
+
+def test_what_is_told_is_read_until_the_end(tmp_path):
+    teller = underway.Teller(tmp_path, TARGET)
+    assert underway.read(tmp_path, TARGET) is None
+    teller.tell("moving", 40, 100, 20.0)
+    state = underway.read(tmp_path, TARGET)
+    assert (state.phase, state.done, state.total, state.rate) == ("moving", 40, 100, 20.0)
+    # So soon after, nothing is written.
+    teller.tell("moving", 60, 100, 20.0)
+    assert underway.read(tmp_path, TARGET).done == 40
+    teller.end()
+    assert underway.read(tmp_path, TARGET) is None
+    assert list((tmp_path / ".caxflow/underway").iterdir()) == []
+
+
+def test_what_a_killed_job_left_is_not_believed(tmp_path):
+    script = (
+        "import os, pathlib; from caxflow import underway; from caxflow.targets import Run, Target\n"
+        f"folder = pathlib.Path({str(tmp_path)!r})\n"
+        "target = Target('midway', Run('160315_1432'), 'raw.done')\n"
+        "underway.Teller(folder, target).tell('moving', 1, 2, 3.0); os.kill(os.getpid(), 9)"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run([sys.executable, "-c", script], env=environment, check=False).returncode == -9
+    assert underway.path(tmp_path, TARGET).exists()
+    assert underway.read(tmp_path, TARGET) is None
+
+
+def test_damage_is_nothing(tmp_path):
+    file = underway.path(tmp_path, TARGET)
+    file.parent.mkdir(parents=True)
+    for text in ("", "[]", "{}", json.dumps({"phase": "moving"})):
+        file.write_text(text)
+        assert underway.read(tmp_path, TARGET) is None
+
+
+def test_a_disk_that_refuses_does_not_end_the_job(tmp_path):
+    (tmp_path / ".caxflow").write_text("a file where the folder should be")
+    teller = underway.Teller(tmp_path, TARGET)
+    teller.tell("moving", 1, 2, 3.0)
+    teller.end()

@@ -1,0 +1,170 @@
+"""Why a run is where it is, also when nobody can be asked."""
+
+import datetime
+
+import pytest
+
+from caxflow import journal, why
+from caxflow.config import Selection
+from caxflow.targets import Target
+from operators import NOW, RUN, configured, document, fail, raw, state
+
+LATER = NOW + datetime.timedelta(minutes=5)
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return configured(tmp_path)
+
+
+@pytest.fixture
+def ask(tmp_path, settings):
+    """Ask with the work directory of midway."""
+
+    def ask(known, away="", **overrides):
+        chosen = configured(tmp_path, **overrides) if overrides else settings
+        return why.answer(RUN, known, chosen, tmp_path / "work/midway", now=NOW, away=away)
+
+    return ask
+
+
+def test_the_next_all_does_it(tmp_path, ask):
+    found = ask(document(tmp_path))
+    assert found.verdict == why.TODO
+    assert f"midway/{RUN}.checksum" in found.todo
+    assert f"tegner/{RUN}.checksum" in found.todo
+
+
+def test_somebody_else_is_making_it(tmp_path, ask):
+    claim = {"owner": "tegner", "lease": LATER, "by": {"user": "joe", "host": "login", "pid": 7}}
+    entry = raw(tmp_path, "tegner", "transferring", caxflow=claim)
+    found = ask(document(tmp_path, raw(tmp_path, "midway"), entry), kinds=["raw"])
+    assert found.verdict == why.WAITS
+    assert found.claims == [
+        "its raw copy at tegner-login-1 is being made by tegner (joe@login, process 7), "
+        "claimed until 2016-03-16 12:05 UTC"
+    ]
+
+
+def test_it_failed_and_is_tried_again_later(tmp_path, ask):
+    note = {"error": "disk full", "attempts": 2, "next": LATER}
+    found = ask(document(tmp_path, raw(tmp_path, "midway", "error", caxflow=note)), kinds=["raw"])
+    assert found.troubles == [
+        why.Trouble("its raw copy at midway-login1", "disk full", attempts=2, next=LATER)
+    ]
+    assert any("tried again at 2016-03-16 12:05" in line for line in found.waits)
+
+
+def test_it_failed_too_often(tmp_path, ask):
+    note = {"error": "disk full", "attempts": 5, "next": LATER}
+    found = ask(document(tmp_path, raw(tmp_path, "midway", "error", caxflow=note)), kinds=["raw"])
+    assert found.troubles[0].next is None
+    assert any("failed 5 times" in line for line in found.waits)
+
+
+def test_nothing_remains(tmp_path, ask):
+    copies = [raw(tmp_path, site) for site in ("midway", "tegner")]
+    assert ask(document(tmp_path, *copies), kinds=["raw"]).verdict == why.SETTLED
+
+
+def test_a_surprise_in_the_document(tmp_path, ask):
+    entry = raw(tmp_path, "midway") | {"location": "/etc/passwd"}
+    found = ask(document(tmp_path, entry))
+    assert found.verdict == why.PROBLEM
+    assert "/etc/passwd" in found.waits[0]
+
+
+def test_without_the_database_the_journal_speaks(tmp_path, ask):
+    work = tmp_path / "work/midway"
+    journal.announce(work, state(work, tmp_path, "midway"))
+    fail(work, "tegner", "raw.done", "tegner: no route -> check the network", times=2)
+    log = work / f"logs/tegner/{RUN}.copy_raw.log"
+    log.parent.mkdir(parents=True)
+    log.touch()
+    found = ask(None, away="the runs database does not answer")
+    assert found.verdict == why.UNASKED
+    assert found.receipts == {"midway": ["raw.done"]}
+    assert found.untold == [f"midway/{RUN}.raw.done", f"tegner/{RUN}.raw.done"]
+    (trouble,) = found.troubles
+    assert (trouble.where, trouble.attempts) == (f"tegner/{RUN}.raw.done", 2)
+    assert trouble.reason == "tegner: no route -> check the network"
+    assert trouble.next - trouble.at == datetime.timedelta(minutes=20)
+    assert trouble.log == str(log)
+
+
+def test_of_an_unknown_run_it_says_so(ask):
+    assert ask(None).verdict == why.UNKNOWN
+    assert ask(None, away="away").verdict == why.UNASKED
+
+
+def test_receipts_of_a_run_that_the_database_has_lost(tmp_path, ask):
+    state(tmp_path / "work/midway", tmp_path, "midway")
+    found = ask(None)
+    assert found.verdict == why.WAITS
+    assert "not in the runs database" in found.waits[0]
+
+
+def test_a_job_at_work_is_seen(tmp_path, ask):
+    from caxflow.underway import Teller
+
+    teller = Teller(tmp_path / "work/midway", Target("midway", RUN, "raw.done"))
+    teller.tell("moving", 10, 100, 5.0)
+    found = ask(document(tmp_path))
+    assert found.verdict == why.BUSY
+    assert found.underway[f"midway/{RUN}.raw.done"]["done"] == 10
+    teller.end()
+    assert ask(document(tmp_path)).verdict == why.TODO
+
+
+@pytest.mark.parametrize(
+    ("selection", "word"),
+    [
+        ({"runs": ("160315_1433",)}, "configured runs"),
+        ({"detectors": ("muon_veto",)}, "select.detectors"),
+        ({"first": 1433}, "select.numbers.first"),
+        ({"last": 1431}, "select.numbers.last"),
+        ({"after": datetime.datetime(2016, 3, 16)}, "select.start.after"),
+        ({"before": datetime.datetime(2016, 3, 15, 14, 32)}, "select.start.before"),
+        ({"sources": ("Kr83m",)}, "select.sources"),
+        ({"tags": ("_sciencerun0",)}, "select.tags"),
+        ({"without_tags": ("bad",)}, "tagged bad"),
+    ],
+)
+def test_the_condition_that_keeps_a_run_out_is_named(tmp_path, selection, word):
+    known = document(tmp_path, tags=[{"name": "bad"}, "no tag"])
+    assert word in why.excluded(known, Selection(**selection))
+
+
+def test_every_condition_that_holds_lets_it_in(tmp_path):
+    selection = Selection(
+        runs=(str(RUN),),
+        detectors=("tpc",),
+        first=1432,
+        last=1432,
+        after=datetime.datetime(2016, 3, 15, 14, 32),
+        before=datetime.datetime(2016, 3, 16),
+        tags=("a",),
+        without_tags=("b",),
+        sources=("none",),
+    )
+    assert why.excluded(document(tmp_path, tags=[{"name": "a"}]), selection) is None
+
+
+def test_the_query_and_the_words_agree_about_who_is_let_in(tmp_path, database, database_uri):
+    """What planning asks the database and what `why` says are one and the same condition."""
+    from caxflow.rundb import select
+
+    database["runs_new"].insert_one(document(tmp_path, tags=[{"name": "a"}]))
+    for selection in (
+        Selection(),
+        Selection(first=1432, tags=("a", "z")),
+        Selection(last=1431),
+        Selection(without_tags=("a",)),
+        Selection(before=datetime.datetime(2016, 3, 15, 14, 32)),
+        Selection(after=datetime.datetime(2016, 3, 15, 14, 32), sources=("none",)),
+        Selection(detectors=("muon_veto",)),
+        Selection(runs=("160315_1433",)),
+    ):
+        found = database["runs_new"].count_documents(select(selection))
+        known = database["runs_new"].find_one()
+        assert (found == 1) == (why.excluded(known, selection) is None), selection
