@@ -19,6 +19,7 @@ from caxflow.transfer.progress import Copied, Progress
 __all__ = [
     "Copied",
     "Inventory",
+    "Item",
     "Place",
     "Progress",
     "census",

@@ -14,9 +14,9 @@ from caxflow.transfer.sftp import SftpEnd
 _FRAME = 1 << 20
 
 
-def ferry(job, number: int) -> None:
+def ferry(job, source_end, destination_end) -> None:
     """Read files at one end, hash them here, write them at the other, read back what has no helper."""
-    with _source(job, number) as source, _destination(job, number) as destination:
+    with _source(job, source_end) as source, _destination(job, destination_end) as destination:
         while (piece := job.next_piece()) is not None:
             hashers = {name: digests.hasher(name) for name in job.wanted()}
             destination.put(piece, _hashed(job, source.chunks(piece), hashers))
@@ -34,16 +34,16 @@ def _hashed(job, chunks, hashers):
         yield chunk
 
 
-def _source(job, number: int):
-    if isinstance(job.source, SftpEnd):
-        return _SftpSource(job, number)
-    return _HelperSource(job, number) if job.source.remote else _LocalSource(job)
+def _source(job, end):
+    if isinstance(end, SftpEnd):
+        return _SftpSource(job, end)
+    return _HelperSource(job, end) if end.remote else _LocalSource(job)
 
 
-def _destination(job, number: int):
-    if isinstance(job.destination, SftpEnd):
-        return _SftpDestination(job, number)
-    return _HelperDestination(job, number) if job.destination.remote else _LocalDestination(job)
+def _destination(job, end):
+    if isinstance(end, SftpEnd):
+        return _SftpDestination(job, end)
+    return _HelperDestination(job, end) if end.remote else _LocalDestination(job)
 
 
 def _refuse(site: str, path: str) -> None:
@@ -92,9 +92,8 @@ class _LocalSource(_End):
 
 
 class _SftpSource(_End):
-    def __init__(self, job, number: int):
-        self._job, self._root = job, job.listing.root
-        self._end = job.source if number == 0 else job.open(job.source_place, lambda _: job.beat())
+    def __init__(self, job, end):
+        self._job, self._end, self._root = job, end, job.listing.root
 
     def chunks(self, piece):
         path = f"{self._root}/{piece.file.path}"
@@ -112,9 +111,9 @@ class _SftpSource(_End):
 
 
 class _HelperSource(_End):
-    def __init__(self, job, number: int):
+    def __init__(self, job, end):
         self._job = job
-        self._reading = Reading(job, number, lambda piece: None)
+        self._reading = Reading(job, end, lambda piece: None)
 
     def chunks(self, piece):
         reading, stream = self._reading, self._reading.stream
@@ -168,9 +167,8 @@ class _LocalDestination(_End):
 
 
 class _SftpDestination(_End):
-    def __init__(self, job, number: int):
-        self._job = job
-        self._end = job.destination if number == 0 else job.open(job.destination_place, lambda _: job.beat())
+    def __init__(self, job, end):
+        self._job, self._end = job, end
 
     def _path(self, piece) -> str:
         return f"{self._job.data}/{self._job.names[piece.index]}"
@@ -190,9 +188,9 @@ class _SftpDestination(_End):
 
 
 class _HelperDestination:
-    def __init__(self, job, number: int):
+    def __init__(self, job, end):
         self._job = job
-        self._writing = Writing(job, number)
+        self._writing = Writing(job, end)
 
     def __enter__(self):
         self._writing.__enter__()

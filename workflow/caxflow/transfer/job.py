@@ -55,6 +55,7 @@ class Job(Task):
         self._work: list[plan.Piece] = []
         self._ready = threading.Event()
         self._sent = 0
+        self._movers = 0
 
     # What movers use
 
@@ -62,6 +63,15 @@ class Job(Task):
         """Wait as the bandwidth limit demands, and take note of bytes that go by."""
         self._limit(count)
         self.beat(count)
+
+    def further(self, place: Place):
+        """One more end at `place`, or None if it cannot be had: servers limit logins, the others go on."""
+        try:
+            return self.open(place, lambda _: self.beat())
+        except CaxflowError:
+            if self.stopped.is_set():
+                raise
+            return None
 
     def piece_done(self, piece: plan.Piece, found: dict[str, str]) -> None:
         """Take note of a piece that was moved, with its digests."""
@@ -158,7 +168,7 @@ class Job(Task):
             directories=list(self.listing.directories),
             single=self.listing.single,
         )
-        return self._copied(manifests, adopted=False, connections=max(1, count))
+        return self._copied(manifests, adopted=False)
 
     def _scan(self) -> Listing:
         found = self.source.call("scan", path=self.source_path)
@@ -286,7 +296,7 @@ class Job(Task):
                 f"{where} exists already and differs from {self.source_place.site}: {_name(found)}",
                 "find out which one is right, move the other away, then start again",
             )
-        return self._copied(manifests, adopted=True, connections=1)
+        return self._copied(manifests, adopted=True)
 
     def _renamed(self, manifest: Manifest) -> Manifest:
         """A manifest of the destination with the source's name of a single file."""
@@ -390,7 +400,15 @@ class Job(Task):
 
     def _guard(self, mover, number: int) -> None:
         try:
-            mover(self, number)
+            source, destination = self.source, self.destination
+            if number and source.remote:
+                source = self.further(source.place)
+            if number and destination.remote and source:
+                destination = self.further(destination.place)
+            if source and destination:
+                mover(self, source, destination)
+                with self.lock:
+                    self._movers += 1
         except BaseException as error:
             self.stop(error)
 
@@ -426,7 +444,7 @@ class Job(Task):
             )
         self._refuse_differences(manifests[self.expected.algorithm])
 
-    def _copied(self, manifests: dict[str, Manifest], adopted: bool, connections: int) -> Copied:
+    def _copied(self, manifests: dict[str, Manifest], *, adopted: bool) -> Copied:
         seconds = time.monotonic() - self.began
         method = {
             (False, False): "local",
@@ -444,7 +462,7 @@ class Job(Task):
             rate=self._sent / seconds,
             adopted=adopted,
             method=method if self.source.helped and self.destination.helped else f"scp-{method}",
-            connections=connections if method != "local" else 0,
+            connections=max(1, self._movers) if method != "local" else 0,
             cipher=", ".join(dict.fromkeys(ciphers)),
         )
 

@@ -18,7 +18,7 @@ AHEAD_PIECES = 512
 
 
 def choose(job):
-    """The function that moves pieces between the ends of `job`: called with the job and a number."""
+    """The function that moves pieces of `job`, called with it and an end on each side, in its own thread."""
     if not (job.source.helped and job.destination.helped):
         from caxflow.transfer.ferry import ferry
 
@@ -28,7 +28,7 @@ def choose(job):
     return push if job.destination.remote else local
 
 
-def local(job, _number: int) -> None:
+def local(job, _source, _destination) -> None:
     """Copy on this machine."""
     source, destination = Folder(job.listing.root), Folder(job.data)
     try:
@@ -45,9 +45,9 @@ def local(job, _number: int) -> None:
         destination.close()
 
 
-def push(job, number: int) -> None:
+def push(job, _source, destination) -> None:
     """Read here, write there."""
-    with Writing(job, number) as end:
+    with Writing(job, destination) as end:
         folder = Folder(job.listing.root)
         sender = Sender(folder, end.connection.stream, job.wanted(), job.hold_back)
         known = set()
@@ -74,14 +74,12 @@ def push(job, number: int) -> None:
 class Writing:
     """A connection over which pieces are written at the far end, and the thread that reads its answers."""
 
-    def __init__(self, job, number: int):
+    def __init__(self, job, end):
         self._job = job
-        place = job.destination_place
-        end = job.destination if number == 0 else job.open(place, lambda _: job.beat())
         self._end, self.connection = end, end.connection
-        if number:
+        self._joining = end is not job.destination  # that one has begun the copy
+        if self._joining:
             self._send({"do": "join", "with": job.joining()})
-        self._joining = number > 0
         self._send({"receive": {"data": job.data, "algorithm": job.algorithm}})
         self._unwritten = [0, 0]  # pieces and bytes
         self._error = None
@@ -143,10 +141,8 @@ class Writing:
 class Reading:
     """A connection over which pieces are read at the far end, asked for ahead of their arrival."""
 
-    def __init__(self, job, number: int, ask_for):
+    def __init__(self, job, end, ask_for):
         self._job, self._ask_for = job, ask_for
-        place = job.source_place
-        end = job.source if number == 0 else job.open(place, lambda _: job.beat())
         self._end, self.connection, self.stream = end, end.connection, end.connection.stream
         self.waiting = deque()
         self._ahead = 0
@@ -187,8 +183,10 @@ class Reading:
         while kind not in (FILE, SEAL):
             kind, index, offset, length = self.stream.header()
             if kind == JSON:
-                self._end.handle(self.stream.json(length))
-                continue
+                message = self.stream.json(length)
+                self._end.handle(message)
+                if "progress" in message:
+                    continue
             ours = kind in (FILE, DATA, SEAL) and index == piece.index and piece.offset <= offset
             within = offset + length <= piece.offset + piece.length
             entire = (offset, length) == (piece.offset, piece.length)
@@ -206,7 +204,7 @@ class Reading:
         return self.connection.diagnosis(error)
 
 
-def pull(job, number: int) -> None:
+def pull(job, source, _destination) -> None:
     """Read there, write here."""
 
     def sealed(index, offset, length, found):
@@ -217,7 +215,7 @@ def pull(job, number: int) -> None:
     reading = None
     try:
         reading = Reading(
-            job, number, lambda piece: receiver.announce(piece.index, job.names[piece.index], piece.file.size)
+            job, source, lambda piece: receiver.announce(piece.index, job.names[piece.index], piece.file.size)
         )
         receiver = Receiver(folder, reading.stream, job.wanted(), sealed)
         for kind, piece, offset, length in reading.frames():
@@ -240,11 +238,11 @@ def pull(job, number: int) -> None:
         folder.close()
 
 
-def relay(job, number: int) -> None:
+def relay(job, source, destination) -> None:
     """Read at one far end, write at another; the bytes pass through here and are hashed on the way."""
-    with Writing(job, number) as end:
+    with Writing(job, destination) as end:
         passing = _Passing(job, end.connection.stream)
-        reading = Reading(job, number, passing.announce)
+        reading = Reading(job, source, passing.announce)
         try:
             for kind, piece, offset, length in reading.frames():
                 found = passing.take(reading.stream, kind, piece, offset, length)

@@ -82,11 +82,14 @@ class Connection:
         self.place, self._channel = place, channel
         self.stream = Stream(channel)
         self.algorithms: tuple[str, ...] = ()
-        guard = threading.Timer(max(place.timeout, 20), channel.kill)
+
+    def greet(self) -> None:
+        """Start the helper and wait until it answers."""
+        guard = threading.Timer(max(self.place.timeout, 20), self.kill)
         guard.daemon = True
         guard.start()
         try:
-            channel.write(memoryview(bootstrap.program(max(place.timeout, 10))))
+            self._channel.write(memoryview(bootstrap.program(max(self.place.timeout, 10))))
             self.stream.skip_noise()
             kind, _, _, length = self.stream.header()
             if kind != JSON:
@@ -95,9 +98,6 @@ class Connection:
             self.algorithms = tuple(str(name) for name in hello["algorithms"])
         except (LostError, OSError, KeyError, TypeError) as error:
             raise self.diagnosis(error) from None
-        except BaseException:
-            self.kill()
-            raise
         finally:
             guard.cancel()
 
@@ -107,7 +107,7 @@ class Connection:
 
     def diagnosis(self, error) -> CaxflowError:
         """End the connection and say in words why it broke."""
-        said, status = self._channel.end(wait=5)
+        said, status = self._channel.end(wait=2)
         lines = [line for line in said.splitlines() if not _CHATTER.match(line)]
         text = "\n".join(lines) or str(error)
         for pattern, what, mend in _CAUSES:
@@ -138,7 +138,7 @@ class Connection:
 
 
 def connect(place: Place) -> Connection:
-    """Start a helper at `place`.
+    """Connect to `place`; `Connection.greet` then starts the helper.
 
     Raises
     ------

@@ -13,6 +13,11 @@ from caxflow.transfer.ssh import connect
 _INTERVAL = 0.25  # seconds between calls of `progress`
 
 
+def any_remote(places) -> bool:
+    """Whether one of the places is reached over SSH."""
+    return any(place.remote for place in places)
+
+
 class StoppedError(Exception):
     """The task was stopped from elsewhere, which knows why."""
 
@@ -32,7 +37,7 @@ class Task:
 
     def __init__(self, *places: Place):
         self.places = places
-        self.timeout = max(place.timeout for place in places)
+        self.timeout = max(place.timeout for place in places if place.remote or not any_remote(places))
         self.error: BaseException | None = None
         self.stopped = threading.Event()
         self.beats = 0
@@ -87,7 +92,9 @@ class Task:
     def open(self, place: Place, report):
         """The end of a transfer at `place`; `report` is called with numbers of bytes it has dealt with."""
         if place.method == "stream":
-            return RemoteEnd(self._keep(connect(place)), report)
+            connection = self._keep(connect(place))
+            connection.greet()
+            return RemoteEnd(connection, report)
         if place.method == "scp":
             from caxflow.transfer.sftp import SftpConnection, SftpEnd
 
@@ -183,6 +190,8 @@ def attend(task: Task, progress=None):
     worker.join()
     if task.error:
         raise task.error
+    if progress:
+        progress(task.state(0.0))
     return result[0]
 
 
