@@ -19,6 +19,7 @@ from caxflow import journal, planner, receipts, words
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
 from caxflow.rundb import RunsDB
+from caxflow.targets import Target
 
 # Longest pause, in pauses, after failures in a row; a new run ends it early.
 MOST = 8
@@ -53,6 +54,7 @@ class Daemon:
     _stop: threading.Event = field(default_factory=threading.Event)
     _hurry: bool = False
     _said: str = ""
+    _untold: set[Target] = field(default_factory=set)
 
     def stop(self, *_: object) -> None:
         """Begin nothing new and end; called again, interrupt what is at work. May be a signal's handler."""
@@ -105,11 +107,14 @@ class Daemon:
         except CaxflowError as error:
             self._say_once(str(error))
             return [], False
-        if not wanted and not any(journal.pending(folder)):
+        if not wanted and self._untold.issuperset(journal.pending(folder)):
             self._say_once(f"nothing to do at {settings.here.name}; waiting for new runs")
             return [], True
         self._said = ""
-        return wanted, self._work() == 0
+        good = self._work() == 0
+        # What cannot be told now cannot be told in a minute either.
+        self._untold = set(journal.pending(folder))
+        return wanted, good
 
     def _work(self) -> int:
         """Run the command to its end; its exit code."""

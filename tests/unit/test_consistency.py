@@ -1,0 +1,144 @@
+"""Documents with surprises, and entries that do not say what receipts prove."""
+
+import datetime
+
+import pytest
+
+from caxflow import consistency
+from caxflow.targets import Run, Target
+from operators import HOSTS, MANIFEST, NOW, RUN, configured, document, raw, state
+
+BEFORE = NOW - datetime.timedelta(hours=1)
+
+
+def good(folder, site="midway", **keys):
+    """The entry that the receipts of `state` prove."""
+    note = {"verified": NOW}
+    return raw(folder, site, manifest=MANIFEST.digest, size=MANIFEST.size, caxflow=note) | keys
+
+
+def test_a_document_as_it_should_be(tmp_path):
+    settings = configured(tmp_path)
+    known = document(
+        tmp_path, good(tmp_path), {"type": "untriggered", "host": "reader", "status": "x", "location": "y"}
+    )
+    assert list(consistency.surprises(known, settings, NOW)) == []
+
+
+@pytest.mark.parametrize(
+    ("entry", "word"),
+    [
+        ({"location": "/etc/passwd"}, "outside"),
+        ({"location": "{root}/../../../etc"}, "outside"),
+        ({"status": "on its way"}, "unknown status 'on its way'"),
+        ({"host": None}, "lack type, host, status or location"),
+        ({"status": "transferring"}, "without a lease"),
+        (
+            {"status": "transferring", "caxflow": {"lease": BEFORE, "owner": "tegner"}},
+            "claim of tegner ended at",
+        ),
+        ({"caxflow": {"suspect": "a.zip differs"}}, "suspect: a.zip differs"),
+        ({"type": "processed", "location": "{folder}/midway/processed/x.root"}, "no pax_version"),
+    ],
+)
+def test_odd_entries(tmp_path, entry, word):
+    settings = configured(tmp_path)
+    root = settings.here.roots["raw"]
+    filled = {
+        key: value.format(root=root, folder=tmp_path) if isinstance(value, str) else value
+        for key, value in entry.items()
+    }
+    (found,) = consistency.surprises(document(tmp_path, raw(tmp_path, "midway") | filled), settings, NOW)
+    assert word in found
+    assert str(RUN) in found
+    assert " -> " in found
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"name": "../../etc"}, "'../../etc'"),
+        ({"detector": None}, "detector None"),
+        ({"data": {"type": "raw"}}, "no list of entries"),
+    ],
+)
+def test_odd_documents(tmp_path, change, word):
+    (found,) = consistency.surprises(document(tmp_path) | change, configured(tmp_path), NOW)
+    assert word in found
+
+
+def test_two_entries_for_the_same_copy(tmp_path):
+    known = document(tmp_path, raw(tmp_path, "midway"), raw(tmp_path, "midway", "error"))
+    (found,) = consistency.surprises(known, configured(tmp_path), NOW)
+    assert found == f"{RUN}: 2 entries for its raw copy at midway-login1 -> remove the wrong one"
+
+
+@pytest.fixture
+def proven(tmp_path):
+    """What receipts here state: midway's raw copy was read again."""
+    work = tmp_path / "work/midway"
+    done = state(work, tmp_path, "midway")
+    state(work, tmp_path, "midway", "checksum")
+    return consistency.read(work, done)
+
+
+def test_an_entry_that_says_what_is_proven(tmp_path, proven):
+    assert proven.targets == [Target("midway", RUN, "raw.done"), Target("midway", RUN, "checksum")]
+    assert consistency.contradictions(document(tmp_path, good(tmp_path)), proven) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"manifest": "xxh128:" + "1" * 32}, "the entry xxh128:1111"),
+        ({"manifest": None}, "the entry None"),
+        ({"location": "/elsewhere"}, "the entry /elsewhere"),
+        ({"size": None}, "no size"),
+        ({"status": "error"}, "the entry says error"),
+        ({"caxflow": {}}, "does not say when"),
+    ],
+)
+def test_an_entry_that_contradicts(tmp_path, proven, change, word):
+    (found,) = consistency.contradictions(document(tmp_path, good(tmp_path) | change), proven)
+    assert word in found
+
+
+def test_an_entry_that_is_lost(tmp_path, proven):
+    assert consistency.contradictions(document(tmp_path), proven) == [
+        f"{RUN}: its raw copy at {HOSTS['midway']} has a receipt, and no entry"
+    ]
+
+
+def test_a_copy_that_has_gone_since_is_no_contradiction(tmp_path, proven):
+    later = datetime.datetime.now(datetime.UTC).replace(tzinfo=None) + datetime.timedelta(minutes=1)
+    gone = [{"type": "raw", "host": HOSTS["midway"], "at": later, "why": "removed"}]
+    assert consistency.contradictions(document(tmp_path, caxflow={"gone": gone}), proven) == []
+
+
+def test_receipts_are_found_by_run_the_newest_first(tmp_path):
+    settings = configured(tmp_path)
+    work = tmp_path / "work/midway"
+    newer = Run("170101_0000")
+    for run in (RUN, newer):
+        state(work, tmp_path, "midway", run=run)
+    state(work, tmp_path, "lngs")
+    (work / "midway/nonsense.raw.done").touch()
+    found = list(consistency.stated(work, settings.sites))
+    assert found == [
+        (newer, [Target("midway", newer, "raw.done")]),
+        (RUN, [Target("lngs", RUN, "raw.done"), Target("midway", RUN, "raw.done")]),
+    ]
+
+
+def test_a_lost_document_is_made_of_what_is_kept(tmp_path):
+    work = tmp_path / "work/midway"
+    state(work, tmp_path, "midway")
+    made = consistency.document_from(RUN, work, ["lngs", "midway"], NOW)
+    assert made == {
+        "name": "160315_1432",
+        "detector": "tpc",
+        "number": 1432,
+        "start": datetime.datetime(2016, 3, 15, 14, 32),
+        "data": [],
+        "caxflow": {"rebuilt": NOW},
+    }

@@ -1,0 +1,215 @@
+"""The daemon: works while there is work, waits for new runs, stops when told to."""
+
+import os
+import signal
+import sys
+import threading
+import time
+
+import pytest
+
+from caxflow import daemon
+from caxflow.daemon import Daemon
+from caxflow.errors import CaxflowError
+from operators import RUN, configured, document, raw
+
+# Stands in Snakemake's place: takes a note, and does what the test gave it to do.
+NOTE = "import pathlib, sys; file = pathlib.Path({file!r}); file.open('a').write('called\\n'); "
+
+
+class Said(list):
+    """What the daemon said; `wait` for a line."""
+
+    def wait(self, text, seconds=20):
+        deadline = time.monotonic() + seconds
+        while not any(text in line for line in self):
+            assert time.monotonic() < deadline, self
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def runs(database):
+    return database["runs_new"]
+
+
+@pytest.fixture
+def make(tmp_path, database, database_uri):
+    """Make a daemon whose command is a Python script."""
+
+    def make(script="", uri=database_uri, **keys):
+        def load():
+            return configured(tmp_path, uri, database.name, kinds=["raw"])
+
+        note = NOTE.format(file=str(tmp_path / "calls"))
+        said = Said()
+        made = Daemon(load, [sys.executable, "-c", note + script], tmp_path, say=said.append, **keys)
+        return made, said
+
+    return make
+
+
+def calls(tmp_path):
+    file = tmp_path / "calls"
+    return file.read_text().count("called") if file.exists() else 0
+
+
+class Serving:
+    """A daemon in a thread, stopped at the end of the block."""
+
+    def __init__(self, one):
+        self.one, self.thread = one, threading.Thread(target=one.run)
+
+    def __enter__(self):
+        self.thread.start()
+
+    def __exit__(self, *_):
+        self.one.stop()
+        self.thread.join(30)
+        assert not self.thread.is_alive()
+
+
+def test_nothing_to_do_starts_nothing(tmp_path, make, runs):
+    runs.insert_one(document(tmp_path, raw(tmp_path, "midway"), raw(tmp_path, "tegner")))
+    one, said = make()
+    assert one.round() == ([], True)
+    assert said == ["nothing to do at midway; waiting for new runs"]
+    # It is not said again and again.
+    one.round()
+    assert len(said) == 1
+    assert calls(tmp_path) == 0
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_work_is_done_and_its_end_known(tmp_path, make, runs, code):
+    runs.insert_one(document(tmp_path))
+    one, _ = make(f"sys.exit({code})")
+    wanted, good = one.round()
+    assert f"midway/{RUN}.checksum" in wanted
+    assert good == (code == 0)
+    assert calls(tmp_path) == 1
+
+
+def test_what_the_database_was_not_told_is_work(tmp_path, make):
+    from caxflow import journal
+    from caxflow.targets import Target
+
+    journal.announce(tmp_path / "work/midway", Target("midway", RUN, "raw.done"))
+    one, _ = make()
+    assert one.round() == ([], True)
+    assert calls(tmp_path) == 1
+    # The command could not tell it: that is no work for ever.
+    assert one.round() == ([], True)
+    assert calls(tmp_path) == 1
+
+
+def test_a_new_run_wakes_it(tmp_path, make, runs):
+    one, said = make(pause=1000)
+    with Serving(one):
+        said.wait("waiting for new runs")
+        deadline = time.monotonic() + 20
+        while not calls(tmp_path):
+            # Again and again: the first may come before the daemon listens.
+            runs.insert_one(document(tmp_path, run=type(RUN)(f"160315_{1000 + runs.count_documents({})}")))
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    assert said[-1] == "stopped"
+
+
+def test_the_same_again_waits_for_the_pause(tmp_path, make, runs):
+    """A command that achieves nothing, as under `dry`, is not called in a hot loop."""
+    runs.insert_one(document(tmp_path))
+    one, _ = make(pause=1000)
+    with Serving(one):
+        deadline = time.monotonic() + 20
+        while calls(tmp_path) < 2 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.5)
+    assert calls(tmp_path) == 2
+
+
+def test_without_the_database_it_says_so_once_and_goes_on(tmp_path, make, free_port):
+    one, said = make(uri=f"mongodb://127.0.0.1:{free_port}/?serverSelectionTimeoutMS=200", pause=0.05)
+    with Serving(one):
+        said.wait("does not answer")
+        time.sleep(0.5)
+    assert sum("does not answer" in line for line in said) == 1
+    assert calls(tmp_path) == 0
+
+
+def test_a_configuration_that_was_spoiled_is_told_and_mended_without_restart(tmp_path, make, runs):
+    runs.insert_one(document(tmp_path, raw(tmp_path, "midway"), raw(tmp_path, "tegner")))
+    one, said = make(pause=0.05)
+    good, spoiled = one.load, threading.Event()
+
+    def load():
+        if spoiled.is_set():
+            raise CaxflowError("config.yaml: unknown key 'batch'", "did you mean 'batch_size'?")
+        return good()
+
+    one.load = load
+    with Serving(one):
+        said.wait("nothing to do")
+        spoiled.set()
+        said.wait("did you mean 'batch_size'?")
+        said.clear()
+        spoiled.clear()
+        said.wait("nothing to do")
+
+
+def test_only_one_serves_a_site(tmp_path, make):
+    one, said = make(pause=1000)
+    other, _ = make()
+    with Serving(one):
+        said.wait("serving midway")
+        with pytest.raises(CaxflowError, match=f"process {os.getpid()} -> one is enough"):
+            other.run()
+    with daemon.alone(tmp_path / "work/midway"):
+        pass
+
+
+def test_jobs_at_work_may_end_when_it_is_to_stop(tmp_path, make, runs):
+    """SIGTERM is handed on, and the command, which takes it as Snakemake does, ends in its own time."""
+    runs.insert_one(document(tmp_path))
+    script = "import signal, time\n"
+    script += "def end(*_): time.sleep(0.3); file.open('a').write('ended\\n'); sys.exit(1)\n"
+    one, _ = make(f"{script}signal.signal(15, end); time.sleep(60)", grace=50)
+    with Serving(one):
+        _until(lambda: calls(tmp_path))
+        time.sleep(0.3)
+    assert "ended" in (tmp_path / "calls").read_text()
+
+
+def test_after_the_grace_they_are_interrupted(tmp_path, make, runs):
+    runs.insert_one(document(tmp_path))
+    script = "import signal, time; signal.signal(15, signal.SIG_IGN)\n"
+    script += "try:\n    file.open('a').write('ready\\n'); time.sleep(60)\n"
+    script += "except KeyboardInterrupt:\n    file.open('a').write('interrupted\\n')"
+    one, said = make(script, grace=0.1)
+    with Serving(one):
+        _until(lambda: calls(tmp_path) and "ready" in (tmp_path / "calls").read_text())
+    assert "interrupted" in (tmp_path / "calls").read_text()
+    assert any("jobs at work have" in line for line in said)
+
+
+def test_a_second_signal_interrupts_at_once(tmp_path, make, runs):
+    runs.insert_one(document(tmp_path))
+    script = "import signal, time; signal.signal(15, signal.SIG_IGN)\n"
+    script += "file.open('a').write('ready\\n'); time.sleep(60)"
+    one, _ = make(script, grace=1000)
+    with Serving(one):
+        _until(lambda: calls(tmp_path) and "ready" in (tmp_path / "calls").read_text())
+        one.stop(signal.SIGTERM, None)
+
+
+def _until(true, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def free_port():
+    from caxflow.demo.server import free_port
+
+    return free_port()
