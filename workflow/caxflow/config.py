@@ -421,6 +421,11 @@ def _explain_run(key: str, value: object) -> tuple[str, str]:
     )
 
 
+def check_site(document: Mapping, where: Path) -> None:
+    """Check the content of a site file; `where` is what an error names."""
+    _check(document, "site", where)
+
+
 def _load_sites(folder: Path) -> dict[str, Site]:
     if not folder.is_dir():
         raise CaxflowError(
@@ -433,7 +438,7 @@ def _load_sites(folder: Path) -> dict[str, Site]:
 
 def _load_site(path: Path) -> Site:
     document = read_yaml(path)
-    _check(document, "site", path)
+    check_site(document, path)
     if not re.fullmatch(targets.SITE, path.stem):
         raise CaxflowError(
             f"{path}: the file's name is not a site's name", "use lower-case letters, digits, hyphens"

@@ -263,6 +263,12 @@ class RunsDB:
             added = self.runs.update_one(this, {"$setOnInsert": dict(document)}, upsert=True)
         return added.upserted_id is not None
 
+    def selected(self, selection: Selection) -> Iterator[Any]:
+        """``_id`` of all documents that `selection` admits."""
+        with self._answers():
+            for found in self.runs.find(select(selection), {"_id": 1}, batch_size=10_000):
+                yield found["_id"]
+
     def settle(self, seen: Sequence[Mapping], site: str, policy: str) -> None:
         """Mark documents as settled, unless they changed since they were `seen`."""
         if self.dry or not seen:
@@ -568,8 +574,8 @@ def _range(query: dict, key: str, operator: str, bound: Any) -> None:
 
 
 def _free(note: Mapping, now: datetime.datetime, copy: documents.Copy | None) -> Iterator[dict]:
-    """Conditions under which an entry may be claimed again; a removal is completed by who began it."""
-    if copy and "removing" in copy.note:
+    """Conditions under which an entry may be claimed again; what removes or moves it completes that first."""
+    if copy and {"removing", "moving"} & set(copy.note):
         return
     yield {"status": documents.ERROR}
     # Our own copy that was never read again, and whose receipt is lost.

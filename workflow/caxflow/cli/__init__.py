@@ -13,7 +13,7 @@ from caxflow import __version__
 from caxflow.cli.site import WrongCallError
 from caxflow.errors import CaxflowError
 
-COMMANDS = ("run", "status", "why", "doctor", "page", "rundb")
+COMMANDS = ("run", "status", "why", "doctor", "page", "strays", "rm", "mv", "rundb", "shadow", "import_")
 
 
 def main(words: list[str] | None = None) -> int:

@@ -1,0 +1,120 @@
+"""``caxflow import``: makes site files and a profile from cax's configuration."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from caxflow import caximport, config
+from caxflow.errors import CaxflowError
+
+HEAD = "# Made from {source} by `caxflow import`; config/README.md describes every key.\n"
+
+PROFILE = """\
+# How caxflow runs at {site}. Made by `caxflow import`; profiles/README.md has the rest, as batch systems.
+
+# Which site this is, twice: --configfile on the command line replaces the first, --config the second.
+configfile: caxflow.yaml
+config: [site={site}]
+
+cores: all
+# Copies at a time.
+resources: [transfers=2]
+
+# A receipt that is there is never made again because code, parameters or software changed.
+rerun-triggers: [mtime]
+keep-going: true
+# After kill -9 Snakemake calls a receipt incomplete that was written whole; the stage looks again and adopts.
+rerun-incomplete: true
+# The workflow has a lock of its own that ends with its process; Snakemake's would outlive a kill -9.
+nolock: true
+latency-wait: 10
+# Receipts say what was done by which version; Snakemake's own record would be millions of files.
+drop-metadata: true
+quiet: [host, reason]
+"""
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Describe the sub-command."""
+    parser = commands.add_parser(
+        "import",
+        help="make site files from a cax.json",
+        description="Makes a site file for each host of cax's configuration that can be one, and the profile "
+        "of the site this is, and names what could not be translated. Nothing is replaced.",
+    )
+    parser.add_argument("source", type=Path, help="cax's configuration, cax.json")
+    parser.add_argument(
+        "--here", metavar="HOST", help="cax's name of this host; a profile is made for it as well"
+    )
+    parser.add_argument(
+        "--name", metavar="HOST=SITE", nargs="*", default=[], help="another name for a host's site"
+    )
+    parser.add_argument("--processor", metavar="VERSION", help="processor whose files the sites keep")
+    parser.add_argument(
+        "--sites", type=Path, default=config.HOME / "config" / "sites", help="folder of the site files"
+    )
+    parser.add_argument(
+        "--profiles", type=Path, default=config.HOME / "profiles", help="folder of the profiles"
+    )
+    parser.set_defaults(run=_import)
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    hosts, twice = caximport.read(arguments.source)
+    names = dict(_pair(word) for word in arguments.name)
+    made = caximport.translate(hosts, names, arguments.processor)
+    here = _here(arguments.here, made)
+    head = HEAD.format(source=arguments.source.name)
+    files = {
+        arguments.sites / f"{name}.yaml": head + _text(site if name == here else _elsewhere(site))
+        for name, site in made.sites.items()
+    }
+    for path, text in files.items():
+        config.check_site(yaml.safe_load(text), path)
+    if here:
+        folder = arguments.profiles / here
+        files[folder / "config.yaml"] = PROFILE.format(site=here)
+        files[folder / "caxflow.yaml"] = head + _text({"site": here} | made.here[here])
+    in_the_way = [path for path in files if path.exists()]
+    if in_the_way:
+        raise CaxflowError(
+            f"{', '.join(map(str, in_the_way))}: is there already, and nothing was written",
+            "move it away, or name other folders with --sites and --profiles",
+        )
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        print(f"wrote {path}")
+    for note in [*twice, *made.notes]:
+        print(f"note: {note}")
+    if here:
+        print(f"next: caxflow doctor --profile {here}; caxflow shadow {arguments.source} --profile {here}")
+    return 0
+
+
+def _here(host: str | None, made: caximport.Imported) -> str | None:
+    if host is None:
+        return None
+    for name, site in made.sites.items():
+        if site["host"] == host:
+            return name
+    hosts = ", ".join(site["host"] for site in made.sites.values())
+    raise CaxflowError(f"--here {host}: no site was made for it", f"the hosts are {hosts}")
+
+
+def _elsewhere(site: dict[str, Any]) -> dict[str, Any]:
+    """A site's file where no workflow of this clone runs: its own work directory is not our matter."""
+    return {key: value for key, value in site.items() if key != "work_dir"}
+
+
+def _pair(word: str) -> tuple[str, str]:
+    host, equals, site = word.partition("=")
+    if not equals:
+        raise CaxflowError(f"--name {word!r} is not HOST=SITE", "write --name midway-login1=midway")
+    return host, site
+
+
+def _text(content: dict) -> str:
+    return yaml.safe_dump(content, sort_keys=False, default_flow_style=None)

@@ -1,0 +1,39 @@
+"""``caxflow shadow``: where would cax and caxflow act differently? Reads only."""
+
+import argparse
+from pathlib import Path
+
+from caxflow import caximport, shadow
+from caxflow.cli import site
+from caxflow.errors import CaxflowError
+from caxflow.rundb import PLANNING, RunsDB
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Describe the sub-command."""
+    parser = commands.add_parser(
+        "shadow",
+        help="compare with what cax would do, read-only",
+        description="Compares, run by run, what cax's tasks would do at this host with what caxflow would, "
+        "and says why they differ. Nothing is changed anywhere, so it can run beside a cax daemon.",
+    )
+    parser.add_argument("source", type=Path, help="cax's configuration, cax.json")
+    site.add_options(parser)
+    parser.set_defaults(run=_shadow)
+
+
+def _shadow(arguments: argparse.Namespace) -> int:
+    settings = site.settings(arguments)
+    hosts, _ = caximport.read(arguments.source)
+    host = next((host for host in hosts if host["name"] == settings.here.host), None)
+    if host is None:
+        raise CaxflowError(
+            f"{arguments.source} has no host {settings.here.host}, as site {settings.here.name} is called",
+            "mend 'host' in the site's file",
+        )
+    with RunsDB(settings.rundb, dry=True) as database:
+        selected = database.selected(settings.selection)
+        found = database.everything(PLANNING)
+        differences = shadow.compare(found, host, settings, selected, database.now())
+    print(*differences.lines(), sep="\n")
+    return 0
