@@ -51,6 +51,16 @@ class Copies:
         self._open: list[RunsDB] = []
         self.database = self.connect(self.settings())
 
+    def profile(self, site: str = "midway", **overrides) -> str:
+        """A profile, as ``--profile`` takes it."""
+        folder = self.folder / "profiles" / site
+        folder.mkdir(parents=True, exist_ok=True)
+        main = yaml.safe_load((self.folder / "config/config.yaml").read_text())
+        content = main | {"site": site, "sites_dir": str(self.folder / "config/sites")} | overrides
+        (folder / "caxflow.yaml").write_text(yaml.safe_dump(content))
+        (folder / "config.yaml").write_text(yaml.safe_dump({"configfile": "caxflow.yaml"}))
+        return str(folder)
+
     def connect(self, settings: config.Settings) -> RunsDB:
         """The runs database; closed with this."""
         self._open.append(RunsDB(settings.rundb, dry=settings.dry))

@@ -1,9 +1,9 @@
 """Who did what to which copy, when, and on what grounds: a collection that only grows.
 
 A record has ``run``, ``kind``, ``host``, ``pax_version``, ``site``; ``action``: ``registered``, ``copied``,
-``verified``, ``suspect``, ``removing``, ``removed``, ``restored`` or ``moved``; ``at`` (the server's time),
-``by`` (host, user, process), ``caxflow`` (version), ``grounds``; and what belongs to the action, such as the
-entry that went. Scrubs that find nothing wrong leave their trace in the entry only.
+``verified``, ``suspect``, ``removing``, ``removed``, ``restored``, ``moved`` or ``stray``; ``at`` (the
+server's time), ``by`` (host, user, process), ``caxflow`` (version), ``grounds``; and what belongs to the
+action, such as the entry that went. Scrubs that find nothing wrong leave their trace in the entry only.
 """
 
 import secrets
@@ -15,7 +15,14 @@ from caxflow.targets import Run
 
 
 def record(
-    database: RunsDB, action: str, run: Run, key: Key, *, grounds: str, ident: str | None = None, **facts: Any
+    database: RunsDB,
+    action: str,
+    run: Run | None,
+    key: Key,
+    *,
+    grounds: str,
+    ident: str | None = None,
+    **facts: Any,
 ) -> None:
     """Add a record.
 
@@ -31,7 +38,7 @@ def record(
     database.append_audit(
         {
             "_id": f"{ident or secrets.token_hex(8)}.{action}",
-            "run": str(run),
+            "run": str(run) if run else None,
             "kind": key.kind,
             "host": key.host,
             "pax_version": key.version,

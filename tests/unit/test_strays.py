@@ -1,0 +1,198 @@
+"""What nobody knows is found, named and only then removed; copies are removed and moved by name."""
+
+import json
+
+import pytest
+
+from caxflow import cli, moving, quarantine, removal, strays
+from caxflow.errors import CaxflowError
+from caxflow.targets import Run
+from copies import SITES, Copies
+
+RUN = Run("160315_1432")
+
+
+@pytest.fixture
+def copies(tmp_path, database, database_uri):
+    with Copies(tmp_path, database_uri, database.name) as copies:
+        copies.add()
+        yield copies
+
+
+@pytest.fixture
+def caxflow(copies, capsys):
+    """The command; the exit code and what it printed."""
+
+    def call(command, *words, **overrides):
+        code = cli.main([command, "--profile", copies.profile(**overrides), *words])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+def find(copies, site="midway"):
+    settings = copies.settings()
+    return {stray.path: stray for stray in strays.find(copies.database, settings, settings.sites[site])}
+
+
+def make(path, content="12345"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    return str(path)
+
+
+def test_nothing_is_astray(copies, caxflow):
+    assert find(copies) == {}
+    assert caxflow("strays")[:2] == (0, "nothing is astray at midway\n")
+
+
+def test_every_sort_of_stray_is_found_with_its_size(copies):
+    raw, processed = copies.folder / "midway/raw", copies.folder / "midway/processed"
+    make(raw / "test_run/a.zip")
+    make(raw / f".{RUN}.part-caxflow/data/a.zip")
+    make(raw / removal.TRASH / "160315_0000.ab/a.zip")
+    make(raw / quarantine.FOLDER / "160315_0000.cd/a.zip")
+    make(processed / "pax_v1/160315_0000.root")
+    found = find(copies)
+    assert {stray.what for stray in found.values()} == {
+        strays.UNKNOWN,
+        strays.PART,
+        strays.TRASH,
+        strays.QUARANTINE,
+    }
+    assert len(found) == 5
+    assert {stray.size for stray in found.values()} == {5}
+    assert found[str(processed / "pax_v1/160315_0000.root")].kind == "processed"
+
+
+def test_entries_that_point_at_nothing_or_elsewhere_are_found(copies):
+    copies.path("midway").rename(copies.folder / "away")
+    (stray,) = find(copies).values()
+    assert (stray.what, stray.run) == (strays.MISSING, str(RUN))
+    copies.set("midway", location="/etc")
+    (stray,) = find(copies).values()
+    assert (stray.what, stray.path) == (strays.OUTSIDE, "/etc")
+
+
+def test_what_is_being_removed_is_not_astray(copies):
+    subject = copies.subject()
+    begun = removal.Removal(subject, removal.Demand(), "a test")
+    begun.gather(subject.find(copies.database.get(RUN)))
+    trash = begun.intend()
+    assert find(copies) == {}
+    begun.move(str(copies.path("midway")), trash)
+    assert find(copies) == {}
+
+
+def test_only_named_strays_are_removed(copies, caxflow):
+    raw = copies.folder / "midway/raw"
+    one, other = make(raw / "one/a.zip"), make(raw / "other/a.zip")
+    code, _, err = caxflow("strays", "--remove", str(copies.path("midway")))
+    assert code == 1
+    assert "is no stray at midway" in err
+    assert copies.whole("midway")
+    code, out, _ = caxflow("strays", "--remove", str(raw / "one"))
+    assert (code, out) == (0, "1 stray removed, 5 B\n")
+    assert not (raw / "one").exists(), one
+    assert (raw / "other/a.zip").exists(), other
+    (record,) = copies.database._database["caxflow_audit"].find({"action": "stray"})
+    assert record["path"] == str(raw / "one")
+    code, out, _ = caxflow("strays", "--remove", str(raw / "other"), dry=True)
+    assert (code, out) == (0, "1 stray would be removed, 5 B\n")
+    assert (raw / "other/a.zip").exists()
+
+
+def test_strays_as_json(copies, caxflow):
+    make(copies.folder / "midway/raw/test_run/a.zip")
+    code, out, _ = caxflow("strays", "--json")
+    assert code == 1
+    (stray,) = json.loads(out)["strays"]
+    assert stray["size"] == 5
+    assert stray["changed"].startswith("20")
+
+
+def test_rm_goes_by_the_evidence(copies, caxflow):
+    code, out, _ = caxflow("rm", "-n", str(RUN))
+    assert code == 0
+    assert "would remove" in out
+    assert out.count("read again") == 2
+    assert copies.whole("midway")
+    assert caxflow("rm", str(RUN))[0] == 2  # no grounds
+    copies.set("tegner", status="error")
+    code, _, err = caxflow("rm", str(RUN), "--because", "disk full")
+    assert code == 1
+    assert "its status is error" in err
+    assert copies.whole("midway")
+    code, out, _ = caxflow("rm", str(RUN), "--because", "disk full", "--copies", "1")
+    assert code == 0
+    assert "good copies: lngs" in out
+    assert not copies.path("midway").exists()
+    assert copies.database.audit(RUN)[-1]["grounds"] == "disk full"
+    assert list(copies.database.removing(SITES["midway"])) == []
+    assert caxflow("rm", str(RUN), "--because", "x", "--copies", "0")[0] == 2
+
+
+def test_rm_at_another_site(copies, caxflow):
+    code, _, _ = caxflow("rm", str(RUN), "--at", "tegner", "--because", "disk full")
+    assert code == 0
+    assert not copies.path("tegner").exists()
+    copies.check()
+
+
+def test_mv_moves_data_entry_and_receipts(copies, caxflow):
+    receipt = copies.work("midway", f"midway/{RUN}.raw.done")
+    make(receipt)
+    new = copies.folder / "midway/raw/sr0" / str(RUN)
+    assert caxflow("mv", "-n", str(RUN), "--to", str(new))[0] == 0
+    assert copies.whole("midway")
+    code, out, _ = caxflow("mv", str(RUN), "--to", str(new))
+    assert (code, out) == (0, f"moved {copies.path('midway')} to {new}\n")
+    row = copies.row("midway")
+    assert (row["location"], row["status"]) == (str(new), "transferred")
+    assert "verified" in row["caxflow"]
+    assert not receipt.exists()
+    assert find(copies) == {}
+    code, out, _ = caxflow("mv", str(RUN))
+    assert code == 0
+    assert copies.whole("midway")
+    code, out, _ = caxflow("mv", str(RUN))
+    assert (code, out) == (0, f"{copies.path('midway')} is where it is to be\n")
+    assert caxflow("mv", str(RUN), "--to", "/etc/cron.d")[0] == 1
+    assert copies.whole("midway")
+
+
+@pytest.mark.parametrize("step", ["rename", "record"])
+def test_mv_that_was_interrupted_is_completed(copies, monkeypatch, step):
+    class Crash(BaseException):
+        pass
+
+    def crash(*_, **__):
+        raise Crash
+
+    new = str(copies.folder / "midway/raw/moved")
+    where = moving.transfer if step == "rename" else moving.audit
+    with monkeypatch.context() as patched:
+        patched.setattr(where, step, crash)
+        with pytest.raises(Crash):
+            moving.move(copies.subject(), new)
+    assert copies.row("midway")["status"] == "transferring"
+    with pytest.raises(CaxflowError):
+        copies.database.claim(RUN, copies.subject().key, "/x", "midway", 30)
+    assert moving.move(copies.subject(), new) == str(copies.path("midway"))
+    assert copies.row("midway")["location"] == new
+    assert copies.row("midway")["status"] == "transferred"
+    assert "moving" not in copies.row("midway")["caxflow"]
+
+
+def test_a_root_that_changed(copies):
+    old = copies.folder / "old"
+    old.mkdir()
+    copies.path("midway").rename(old / str(RUN))
+    copies.set("midway", location=str(old / str(RUN)))
+    new = str(copies.path("midway"))
+    with pytest.raises(CaxflowError, match=r"outside .* name its root: --from FOLDER"):
+        moving.move(copies.subject(), new)
+    moving.move(copies.subject(), new, str(old))
+    assert copies.whole("midway")
+    copies.check()

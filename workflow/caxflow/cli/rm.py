@@ -1,0 +1,89 @@
+"""``caxflow rm``: removes copies by name, by the same rules of evidence as a purge."""
+
+import argparse
+import dataclasses
+import sys
+
+from caxflow import evidence, removal, retention, words
+from caxflow.cli import copies, site
+from caxflow.errors import CaxflowError
+from caxflow.removal import Removal
+from caxflow.rundb import RunsDB
+from caxflow.subject import Subject
+
+_EPILOG = """\
+A copy goes only if enough others are good: read again from disk lately, equal to it, and there. Others whose
+evidence is stale are read again first. Nothing lets the last good copy go.
+
+exit code: 0 all went; 1 something stays, or would; 2 the command line or the configuration is wrong
+
+examples:
+  caxflow rm --profile midway -n 160315_1432
+  caxflow rm --profile midway 160315_1432 --because "disk full"
+  caxflow rm --profile midway 160315_1432 --kind processed --copies 1 --because "moved to tegner"
+"""
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Describe the sub-command."""
+    parser = commands.add_parser(
+        "rm",
+        help="remove copies by name, if enough others are good",
+        description=__doc__.partition(": ")[2].capitalize(),
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    copies.add_options(parser)
+    parser.add_argument("--because", metavar="TEXT", help="the grounds, for the audit; wanted unless -n")
+    parser.add_argument(
+        "--copies",
+        metavar="N",
+        type=int,
+        help="so many other copies must be good, at least 1 (default: as purge)",
+    )
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    settings = site.settings(arguments)
+    if not arguments.because and not arguments.dry_run:
+        raise site.WrongCallError("the grounds are missing", 'add --because "why it goes"')
+    if arguments.copies is not None and arguments.copies < 1:
+        raise site.WrongCallError(f"--copies {arguments.copies}: one other copy is the least", "ask for 1")
+    demand = retention.demand(settings.purge)
+    if arguments.copies is not None:
+        demand = dataclasses.replace(demand, copies=arguments.copies)
+    stays = 0
+    with RunsDB(settings.rundb, dry=settings.dry or arguments.dry_run) as database:
+        for subject in copies.subjects(arguments, settings, database):
+            try:
+                if arguments.dry_run:
+                    _preview(subject, demand)
+                else:
+                    _remove(subject, demand, arguments.because)
+            except CaxflowError as error:
+                print(f"caxflow: {error}", file=sys.stderr)
+                stays += 1
+    return 1 if stays else 0
+
+
+def _preview(subject: Subject, demand: retention.Demand) -> None:
+    document = subject.database.get(subject.run)
+    copy = subject.find(document)
+    if copy is None:
+        raise CaxflowError(f"{subject} is not in the runs database", "there is nothing to remove")
+    found = evidence.witnesses(document, copy, subject.settings, demand, subject.database.now())
+    if sum(each.counts or each.renewable for each in found) < demand.copies:
+        raise CaxflowError(
+            f"{subject} stays: {evidence.wanting(found, demand)}", "copy or verify it elsewhere first"
+        )
+    print(f"would remove {copy.location} at {subject.site.name}, {words.size(copy.size)}")
+    for each in found:
+        print(f"  {each}" + (" (would be read again first)" if each.renewable else ""))
+
+
+def _remove(subject: Subject, demand: retention.Demand, because: str) -> None:
+    facts = Removal(subject, demand, because).perform()
+    removal.conclude(subject.database, subject.run, subject.key, facts["token"])
+    others = ", ".join(each["site"] for each in facts["evidence"])
+    print(f"removed {facts['location']}, {words.size(facts['bytes'])}; good copies: {others}")

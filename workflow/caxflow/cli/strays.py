@@ -1,0 +1,92 @@
+"""``caxflow strays``: what lies at a site that no document knows, and entries that point at nothing."""
+
+import argparse
+import dataclasses
+import datetime
+import json
+
+from rich.table import Table
+
+from caxflow import receipts, strays, words
+from caxflow.cli import screen, site
+from caxflow.rundb import RunsDB
+from caxflow.strays import Stray
+
+_EPILOG = """\
+Listed are: data that no document knows; unfinished copies; what waits in the trash and in quarantine; entries
+whose data are not there, or outside the site's roots; with --permissions, copies that are not as the site's
+file wants. Nothing is removed but what --remove names, by its full path.
+
+exit code: 0 nothing is astray; 1 something is; 2 the command line or the configuration is wrong
+
+examples:
+  caxflow strays --profile midway
+  caxflow strays --profile midway --json
+  caxflow strays --profile midway --remove /project/xenon1t/raw/test_run
+"""
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Describe the sub-command."""
+    parser = commands.add_parser(
+        "strays",
+        help="what no document knows, and entries that point at nothing",
+        description=__doc__.partition(": ")[2].capitalize(),
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--at", metavar="SITE", help="where to look; by default here")
+    parser.add_argument("--json", action="store_true", help="as JSON; times in UTC, sizes in bytes")
+    parser.add_argument("--permissions", action="store_true", help="look at owners, modes and lists as well")
+    parser.add_argument("--remove", metavar="PATH", nargs="+", default=[], help="remove these strays")
+    site.add_options(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    settings = site.settings(arguments)
+    where = settings.site(arguments.at or settings.here.name)
+    with RunsDB(settings.rundb, dry=settings.dry) as database:
+        found = strays.find(database, settings, where)
+        if arguments.permissions:
+            found += strays.deviating(database, settings, where)
+        if arguments.remove:
+            size = strays.remove(database, settings, where, found, arguments.remove)
+            verb = "would be removed" if database.dry else "removed"
+            print(f"{words.count(len(arguments.remove), 'stray')} {verb}, {words.size(size)}")
+            return 0
+    if arguments.json:
+        rows = [dataclasses.asdict(each) for each in found]
+        print(json.dumps({"site": where.name, "strays": rows}, indent=1, default=_plain))
+    else:
+        _show(found, where.name)
+    return 1 if found else 0
+
+
+def _show(found: list[Stray], name: str) -> None:
+    console = screen.console()
+    if not found:
+        console.print(f"nothing is astray at {name}")
+        return
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for heading, justify in (("what", "left"), ("size", "right"), ("age", "right"), ("path", "left")):
+        shown.add_column(heading, justify=justify, overflow="fold")
+    for each in sorted(found, key=lambda stray: (stray.what, -(stray.size or 0))):
+        note = f" ({each.run}: {each.note})" if each.run else ""
+        shown.add_row(
+            each.what, words.size(each.size) if each.size is not None else "", _age(each), each.path + note
+        )
+    console.print(shown)
+    size = sum(each.size or 0 for each in found)
+    console.print(f"{words.count(len(found), 'thing')} astray at {name}, {words.size(size)}")
+
+
+def _age(stray: Stray) -> str:
+    if stray.changed is None:
+        return ""
+    days = (receipts.now().replace(tzinfo=None) - stray.changed) / datetime.timedelta(days=1)
+    return f"{max(days, 0):.1f} d"
+
+
+def _plain(value: datetime.datetime) -> str:
+    return value.isoformat()
