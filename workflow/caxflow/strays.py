@@ -7,6 +7,7 @@ import datetime
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from caxflow import audit, documents, quarantine, reach, removal, transfer
 from caxflow.config import Selection, Settings, Site
@@ -74,14 +75,16 @@ def find(database: RunsDB, settings: Settings, site: Site) -> list[Stray]:
         items = transfer.census(place, root, DEPTH[kind])
         there |= {posixpath.join(root, item.name) for item in items}
         found += list(lying(items, kind, root, known))
-    there |= {posixpath.dirname(path) for path in there}
+    # A copy may lie deeper than usual, inside of what was listed.
+    deeper = [entry.path for entry in promised if entry.path not in there and _above(entry.path) & there]
+    there |= {path for path in deeper if transfer.exists(place, path)}
     wrong = (pointing(entry, site, there) for entry in promised)
     return found + [stray for stray in wrong if stray]
 
 
 def lying(items: Iterable[transfer.Item], kind: str, root: str, known: set[str]) -> Iterator[Stray]:
     """What of a root's items belongs to no path that is `known`."""
-    above = {posixpath.dirname(path) for path in known}
+    above = set().union(*map(_above, known))
     for item in items:
         path = posixpath.join(root, item.name)
         if path in known or path in above:
@@ -128,7 +131,7 @@ def remove(database: RunsDB, settings: Settings, site: Site, strays: list[Stray]
         if path not in by_path:
             raise CaxflowError(f"{path} is no stray at {site.name}", "name one that `caxflow strays` lists")
     if database.dry:
-        return 0
+        return sum(by_path[path].size or 0 for path in paths)
     size = 0
     for path in paths:
         stray = by_path[path]
@@ -143,6 +146,11 @@ def remove(database: RunsDB, settings: Settings, site: Site, strays: list[Stray]
         transfer.remove_tree(reach.place(settings, site), path, root=site.roots[stray.kind])
         size += stray.size or 0
     return size
+
+
+def _above(path: str) -> set[str]:
+    """All folders that hold a path."""
+    return {str(folder) for folder in PurePosixPath(path).parents}
 
 
 def _what(name: str) -> str:
