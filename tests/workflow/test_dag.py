@@ -13,6 +13,7 @@ EVERYTHING = {
     "process_raw": 1,
     "verify_processed": 2,
     "copy_processed": 1,
+    "make_minitrees": 1,
 }
 TARGETS = {
     "lngs/160315_0000.raw.done": ["take note of {} at lngs"],

@@ -166,8 +166,8 @@ def propose(edition: Edition, document: Mapping, voltage: Voltage) -> Update | W
     run = documents.run_of(document)
     if documents.time_of(document.get("end")) is None:
         return None
-    if run.detector == MUON_VETO and edition.correction.name != "AddGains":
-        return None  # they describe the TPC, and the numbers of muon-veto runs are all 0
+    if not concerns(edition, document):
+        return None
     try:
         if recorded_versions(document).get(edition.correction.name) == edition.version:
             return None
@@ -241,6 +241,38 @@ def correct(
             outcome = error
         if outcome is not None:
             yield outcome
+
+
+def expected(document: Mapping, editions: Iterable[Edition]) -> dict[str, Version]:
+    """Versions of a run's corrections once the editions that concern it are written into its document."""
+    coming = {each.correction.name: each.version for each in editions if concerns(each, document)}
+    return recorded_versions(document) | coming
+
+
+def concerns(edition: Edition, document: Mapping) -> bool:
+    """Whether a correction has a meaning for the run's detector.
+
+    All but the gains describe the TPC, and the numbers of muon-veto runs are all 0.
+    """
+    return documents.run_of(document).detector != MUON_VETO or edition.correction.name == "AddGains"
+
+
+def promised(document: Mapping, editions: Iterable[Edition]) -> dict:
+    """The document as it will be: with something for each parameter that an edition is to set.
+
+    Only for asking what would be missing: the values are none.
+    """
+    processor = document.get("processor")
+    sections = {
+        name: dict(section)
+        for name, section in (processor.items() if isinstance(processor, Mapping) else ())
+        if isinstance(section, Mapping)
+    }
+    for each in editions:
+        if concerns(each, document):
+            section = sections.setdefault(each.correction.section, {})
+            section.setdefault(each.correction.parameter, "to be set")
+    return {**document, "processor": sections}
 
 
 def stale(processed: Mapping[str, Version], document: Mapping) -> dict[str, tuple[Version | None, Version]]:

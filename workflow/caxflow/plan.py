@@ -10,18 +10,21 @@ import datetime
 import hashlib
 import heapq
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from caxflow import documents, evidence, purging, receipts, targets, words
+from caxflow import corrections, documents, evidence, purging, receipts, targets, words
 from caxflow.config import Settings, Site
+from caxflow.corrections import Edition
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.targets import Run
 
 FILE = ".caxflow/plan.json"
 FORMAT = 1
+
+_EVENTS_PER_FILE = ("reader", "ini", "trigger_config_override", "Zip", "events_per_file")
 
 
 @dataclass
@@ -52,6 +55,12 @@ class Facts:
         or found bad then.
     removal : str or None
         What would be removed here, on which evidence.
+    events_per_file : int
+        Events in each of its zips but the last.
+    corrections : dict
+        Versions of the corrections with which it is to be processed here, by name.
+    anew : bool
+        Whether it is processed again, though there is a file of its version.
     """
 
     run: str
@@ -65,6 +74,9 @@ class Facts:
     skip: str | None = None
     gone: dict[str, dict[str, str]] = field(default_factory=lambda: {"raw": {}, "processed": {}})
     removal: str | None = None
+    events_per_file: int = 1000
+    corrections: dict[str, str | int | float] = field(default_factory=dict)
+    anew: bool = False
 
 
 @dataclass
@@ -93,12 +105,30 @@ class Plan:
     more: int = 0
     main: dict = field(default_factory=receipts.who)
 
+    def replace(self, decision: Decision) -> None:
+        """Take another decision on one of the runs."""
+        run = decision.facts.run
+        mine = [target for target in self.targets if str(targets.parse(target).run) == run]
+        if mine == decision.targets or not mine:
+            return
+        self.targets = [target for target in self.targets if target not in mine] + decision.targets
+        self.waiting.pop(run, None)
+        if decision.waits:
+            self.waiting[run] = "; ".join(decision.waits)
+
     def write(self, work_dir: Path) -> None:
         """Freeze what was learned for the jobs."""
         content = {
             "format": FORMAT,
             "here": self.here,
             "main": self.main,
+            "counts": {
+                "actionable": len(self.facts),
+                "left": self.more,
+                "waiting": len(self.waiting),
+                "problems": len(self.problems),
+            },
+            "problems": self.problems[:50],
             "runs": {n: dataclasses.asdict(f) for n, f in self.facts.items()},
         }
         receipts.write(work_dir / FILE, content)
@@ -118,7 +148,7 @@ class Plan:
             ) from error
 
 
-def policy(settings: Settings) -> str:
+def policy(settings: Settings, editions: Sequence[Edition] = ()) -> str:
     """Fingerprint of what makes a run settled here; another policy looks at every run once more."""
     here = settings.here
     partners = [settings.sites[name] for name in here.push_to]
@@ -127,6 +157,9 @@ def policy(settings: Settings) -> str:
         settings.kinds,
         settings.verify,
         settings.purge,
+        settings.corrections.reprocess,
+        here.minitrees and here.minitrees.treemakers,
+        sorted(map(str, editions)),
         here.pull_from,
         here.origin,
         [
@@ -147,7 +180,9 @@ def make(
     settings: Settings,
     skip_reason: Callable[[Mapping], str | None],
     now: datetime.datetime,
+    *,
     settle: Callable[[list[Mapping]], None] = lambda documents: None,
+    editions: Sequence[Edition] = (),
 ) -> Plan:
     """Plan from documents: at most ``batch_size`` runs that can be acted on, the newest first.
 
@@ -162,6 +197,8 @@ def make(
     settle : callable
         Is given documents for which nothing remains to be done here (``_id`` and ``caxflow`` only), as they
         are found, a thousand at a time.
+    editions : sequence of Edition
+        Corrections that are written into the documents of the plan before its runs are processed.
     """
     plan, settled = Plan(settings.here.name), []
     newest = _Newest(settings.batch_size)
@@ -170,7 +207,7 @@ def make(
             run = documents.run_of(document)
             if settings.selection.runs and str(run) not in settings.selection.runs:
                 continue
-            decision = decide(document, settings, skip_reason, now)
+            decision = decide(document, settings, skip_reason, now, editions=editions)
         except CaxflowError as error:
             plan.problems.append(str(error))
             continue
@@ -233,6 +270,8 @@ def decide(
     settings: Settings,
     skip_reason: Callable[[Mapping], str | None],
     now: datetime.datetime,
+    *,
+    editions: Sequence[Edition] = (),
 ) -> Decision:
     """Decide what is to be done for one run at this site and those it pushes to."""
     facts = gather(document, settings)
@@ -242,7 +281,8 @@ def decide(
         return decision
     state = _State(document, settings, facts, decision, now)
     if settings.here.processed and settings.here.processed.make:
-        facts.skip = skip_reason(document)
+        facts.skip = skip_reason(corrections.promised(document, editions) if editions else document)
+        facts.corrections = corrections.expected(document, editions)
     if "raw" in settings.kinds:
         state.register()
         state.copy("raw", settings.here)
@@ -251,6 +291,8 @@ def decide(
             state.process()
         else:
             state.copy("processed", settings.here)
+    if "minitrees" in settings.kinds and settings.here.minitrees:
+        state.minitrees()
     for name in settings.here.push_to:
         site = settings.sites[name]
         if "raw" in settings.kinds:
@@ -272,6 +314,8 @@ def gather(document: Mapping, settings: Settings) -> Facts:
         events=documents.value(document, "trigger", "events_built", type_=int),
         size=documents.value(document, "raw_size_byte", type_=int, check=lambda size: size > 0),
     )
+    if per_file := documents.value(document, *_EVENTS_PER_FILE, type_=int, check=lambda number: number > 0):
+        facts.events_per_file = per_file
     right = evidence.master(document, "raw", settings)
     for site in settings.sites.values():
         for kind in ("raw", "processed"):
@@ -423,9 +467,10 @@ class _State:
         """Make the processed file of the version this site keeps."""
         here = self.settings.here
         copy = _copy(self.document, "processed", here, self.settings)
-        if copy and copy.status == documents.TRANSFERRED:
+        if copy and copy.status == documents.TRANSFERRED and not self.outdated(copy):
             return
-        if copy and copy.status != documents.VERIFYING and not self.may_retry(copy):
+        standing = (documents.VERIFYING, documents.TRANSFERRED)
+        if copy and copy.status not in standing and not self.may_retry(copy):
             return
         if self.facts.skip:
             self.decision.waits.append(f"not processed: {self.facts.skip}")
@@ -435,6 +480,38 @@ class _State:
             return
         self.facts.coming["processed"].append(here.name)
         self.want(here, "processed.root", *(["processed.checksum"] if self.settings.verify else []))
+
+    def outdated(self, copy: Copy) -> bool:
+        """Whether a processed file is to be made anew: its corrections are not those that the run has now."""
+        made_with = copy.note.get("correction_versions")
+        if not isinstance(made_with, Mapping):
+            return False  # cax did not say
+        changed = [
+            f"{name} {made_with.get(name)}, now {version}"
+            for name, version in self.facts.corrections.items()
+            if made_with.get(name) != version
+        ]
+        if changed and not self.settings.corrections.reprocess:
+            self.decision.waits.append(
+                f"its processed file is stale ({', '.join(changed)}); corrections.reprocess has it made anew"
+            )
+        self.facts.anew = bool(changed) and self.settings.corrections.reprocess
+        return self.facts.anew
+
+    def minitrees(self) -> None:
+        """Make the minitrees of a processed file that is here, or will be."""
+        here = self.settings.here
+        processed = self.facts.coming["processed"] + list(self.facts.there["processed"])
+        if here.name not in processed:
+            return
+        version = self.settings.processor(here).pax_version
+        copy = documents.find(self.document, "minitrees", here.host, version)
+        if copy and copy.status == documents.TRANSFERRED and not self.facts.anew:
+            made = documents.value(copy.note, "treemakers", type_=list) or []
+            if set(here.minitrees.treemakers) <= {name for name in made if isinstance(name, str)}:
+                return
+        if copy is None or copy.status == documents.TRANSFERRED or self.may_retry(copy):
+            self.want(here, "minitrees.done")
 
     def may_retry(self, copy: Copy) -> bool:
         """Whether a copy that failed or was left may be tried (again); else say what it waits for."""

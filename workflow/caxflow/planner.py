@@ -3,17 +3,30 @@
 import contextlib
 import fcntl
 import functools
+import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from caxflow import journal, plan, receipts, summary, sync, targets
+from caxflow import (
+    journal,
+    operators,
+    outdated,
+    plan,
+    receipts,
+    slowcontrol,
+    summary,
+    sync,
+    targets,
+    versions,
+)
 from caxflow.config import Settings
+from caxflow.corrections import Edition, Voltage, Waiting
 from caxflow.errors import CaxflowError
 from caxflow.plan import Facts, Plan
-from caxflow.processors import Resources, resources
+from caxflow.processors import Processor, Resources, resources
 from caxflow.rundb import DatabaseAway, RunsDB
 from caxflow.targets import Run
 
@@ -36,6 +49,7 @@ class Planner:
         self.preview = preview
         self.work_dir = Path.cwd()
         self._lock: int | None = None
+        self._corrected: set[str] = set()
 
     def lock(self) -> None:
         """Be the only workflow in this work directory; the lock ends with the process, even by ``kill -9``.
@@ -45,7 +59,10 @@ class Planner:
         CaxflowError
             If another one is at work.
         """
-        if self._lock is not None or not self.main or self.preview():
+        if self._lock is not None or not self.main:
+            return
+        if self.preview():
+            versions.check_work_dir(self.work_dir)
             return
         path = self.work_dir / journal.STATE / "lock"
         path.parent.mkdir(exist_ok=True)
@@ -61,6 +78,7 @@ class Planner:
         os.ftruncate(handle, 0)
         os.pwrite(handle, "{user}@{host}, process {pid}".format(**receipts.who()).encode(), 0)
         self._lock = handle
+        versions.upgrade_work_dir(self.work_dir)
 
     @functools.cached_property
     def plan(self) -> Plan:
@@ -70,13 +88,18 @@ class Planner:
     @functools.cached_property
     def database(self) -> RunsDB:
         """The runs database; opened in the main process only."""
-        return RunsDB(self.settings.rundb, dry=self.settings.dry or self.preview())
+        database = RunsDB(self.settings.rundb, dry=self.settings.dry or self.preview())
+        versions.upgrade_database(database)
+        return database
 
     def all(self) -> list[str]:
         """Targets of everything actionable at this site, by policy; says what it found."""
         self.lock()
         self.catch_up()
-        self.plan = look(self.database, self.settings)
+        self.plan = look(self.database, self.settings, self.editions)
+        for site, run, stage in map(targets.parse, list(self.plan.targets)):
+            if site == self.settings.here.name and stage == "processed.root":
+                self.correct(str(run))
         self._void(self.plan.facts.values())
         wanted = [target for target in self.plan.targets if not self._is_there(target)]
         if len(wanted) < len(self.plan.targets):
@@ -92,9 +115,49 @@ class Planner:
                 raise CaxflowError(f"the plan does not know {run}", "start the workflow again")
             self.lock()
             document = self.database.get(Run.parse(run))
-            decision = plan.decide(document, self.settings, plan.skip_function(), self.database.now())
+            decision = plan.decide(
+                document,
+                self.settings,
+                plan.skip_function(),
+                self.database.now(),
+                editions=self.editions,
+            )
             self.take_up([decision.facts])
         return self.plan.facts[run]
+
+    def correct(self, run: str) -> None:
+        """Have the run's corrections written into its document before it is processed; once a call.
+
+        What is decided then rests on what the document says, whatever could not be corrected.
+        """
+        if not self.main or self.preview() or not self.editions or run in self._corrected:
+            return
+        self._corrected.add(run)
+        outcomes = self.database.correct(Run.parse(run), self.editions, self.voltage)
+        document = self.database.get(Run.parse(run))
+        decision = plan.decide(document, self.settings, plan.skip_function(), self.database.now())
+        wrong = [str(each) for each in outcomes if isinstance(each, CaxflowError)]
+        told = [f"{each.edition}: {each.reason}" for each in outcomes if isinstance(each, Waiting)] + wrong
+        if told and decision.facts.skip:
+            decision.facts.skip += f" ({'; '.join(told)})"
+        self.plan.problems += wrong
+        self.plan.replace(decision)
+        self.take_up([decision.facts])
+
+    @functools.cached_property
+    def editions(self) -> list[Edition]:
+        """The configured corrections, as the runs database has them now."""
+        wanted = self.settings.corrections.apply
+        if not wanted or not self.main:
+            return []
+        found, problems = self.database.editions()
+        say(*(str(each) for each in problems))
+        return [each for each in found if each.correction.name in wanted]
+
+    @functools.cached_property
+    def voltage(self) -> Voltage:
+        """Where the cathode voltage comes from."""
+        return slowcontrol.provider(**self.settings.corrections.slow_control)
 
     def take_up(self, found: Iterable[Facts]) -> None:
         """Have the plan know these runs."""
@@ -140,6 +203,8 @@ class Planner:
             raise CaxflowError(
                 f"{run} at {site} is processed there", f"type it there: snakemake --profile {site}"
             )
+        self.facts(run)
+        self.correct(run)
         facts = self.facts(run)
         if facts.skip:
             raise CaxflowError(
@@ -147,15 +212,59 @@ class Planner:
             )
         return facts
 
-    def reservation(self, run: str, site: str, attempt: int = 1) -> Resources:
-        """Cores, memory and time for processing a run."""
-        where = self.settings.site(site)
-        return resources(
-            self.settings.processor(where),
-            events=self.facts(run).events,
-            cores=where.processed.cores,
-            attempt=attempt,
-        )
+    def always_new(self, run: str, site: str) -> list[str]:
+        """Input that makes a preview plan again what stands, but is outdated; the real call removes that."""
+        if self.main and self.preview() and self.outdated(self.facts(run), site):
+            return ["/proc/self/status"]  # is never older than a receipt
+        return []
+
+    def minitrees(self, run: str, site: str) -> None:
+        """See to it that the minitrees of a run are this site's business.
+
+        Raises
+        ------
+        CaxflowError
+            If they are not.
+        """
+        if site != self.settings.here.name:
+            raise CaxflowError(
+                f"minitrees of {run} at {site} are made there", f"type it there: snakemake --profile {site}"
+            )
+        self.facts(run)
+
+    def processor(self, site: str, version: str | None = None) -> Processor:
+        """The processor whose files a site keeps, or the one of a version.
+
+        Raises
+        ------
+        CaxflowError
+            If none has that version.
+        """
+        if version is None:
+            return self.settings.processor(self.settings.site(site))
+        known = {each.pax_version: each for each in self.settings.processors.values()}
+        if version not in known:
+            raise CaxflowError(
+                f"no processor has version {version}", f"processors in config.yaml has {', '.join(known)}"
+            )
+        return known[version]
+
+    def parts(self, run: str, site: str) -> int:
+        """Over how many jobs the processing of a run is scattered; 0 where a single one does it all."""
+        facts = self.facts(run)
+        return self.processor(site).parts(facts.events, facts.events_per_file)
+
+    def reservation(
+        self, run: str, site: str, attempt: int = 1, *, version: str | None = None, part: bool = False
+    ) -> Resources:
+        """Cores, memory and time for processing a run, or one of its parts."""
+        cores = self.settings.site(site).processed.cores
+        events, parts = self.facts(run).events, 0 if version else self.parts(run, site)
+        if parts and part:
+            events = math.ceil(events / parts)
+        elif parts:
+            cores = 1  # to join the parts
+        return resources(self.processor(site, version), events=events, cores=cores, attempt=attempt)
 
     def catch_up(self) -> None:
         """Tell the database what an earlier call could not."""
@@ -179,28 +288,50 @@ class Planner:
                     sync.void(self.work_dir, site, run, kind, at)
             for site in facts.there["raw"]:
                 (self.work_dir / targets.path(site, run, "raw.purged")).unlink(missing_ok=True)
+            for name in (self.settings.here.name, *self.settings.here.push_to):
+                if stages := self.outdated(facts, name):
+                    site = self.settings.site(name)
+                    version = self.settings.processor(site).pax_version
+                    outdated.retire(self.work_dir, site, run, stages, version)
+
+    def outdated(self, facts: Facts, name: str) -> Collection[str]:
+        """Stages of a run at a site that stand, but state what is no longer wanted."""
+        site = self.settings.site(name)
+        if site.processed is None:
+            return ()
+        makes = site is self.settings.here and site.processed.make
+        return outdated.find(
+            self.work_dir,
+            site,
+            Run.parse(facts.run),
+            self.settings.processor(site).pax_version,
+            corrections=facts.corrections if makes else None,
+            anew=makes and facts.anew,
+        )
 
     def _is_there(self, target: str) -> bool:
         """Whether the target stands already: then the database was not told, and is told (again)."""
         if not Path(target).exists():
             return False
-        if not self.preview():
-            parsed = targets.parse(target)
-            if parsed.stage != "processed.root":
-                journal.announce(self.work_dir, parsed)
+        parsed = targets.parse(target)
+        if self.preview() and parsed.stage in self.outdated(self.facts(str(parsed.run)), parsed.site):
+            return False
+        if not self.preview() and parsed.stage != "processed.root":
+            journal.announce(self.work_dir, parsed)
         return True
 
 
-def look(database: RunsDB, settings: Settings) -> Plan:
+def look(database: RunsDB, settings: Settings, editions: Sequence[Edition] = ()) -> Plan:
     """Look at every run that is not settled here, and mark those that are now."""
-    here, policy = settings.here.name, plan.policy(settings)
+    here, policy = settings.here.name, plan.policy(settings, editions)
     found = database.unsettled(settings.selection, here, policy)
     return plan.make(
         found,
         settings,
         plan.skip_function(),
         database.now(),
-        lambda settled: database.settle(settled, here, policy),
+        settle=lambda settled: database.settle(settled, here, policy),
+        editions=editions,
     )
 
 
@@ -254,3 +385,4 @@ def report(settings: Settings) -> None:
         done = sync.Synced(away=str(error), waiting=sum(1 for _ in journal.pending(Path.cwd())))
     if done.told or done.problems or done.away:
         say(str(done), *done.problems)
+    operators.inform(settings, Path.cwd(), done, say)

@@ -5,7 +5,7 @@ place where it will be, checked against the events of the raw data, and only the
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,6 +66,7 @@ def process(
     workdir: str | Path,
     log: str | Path,
     replace: bool = False,
+    parts: Sequence[str | Path] = (),
     progress: Callable | None = None,
 ) -> Product:
     """Process a run and publish the checked product.
@@ -87,6 +88,8 @@ def process(
         What the processor says is appended to it.
     replace : bool
         Make the product anew and put it in the place of the old one.
+    parts : sequence of path, optional
+        What several jobs have made of the run's zips with the embedded processor, in order; they are joined.
     progress : callable, optional
         Handed to the embedded processor.
 
@@ -109,7 +112,7 @@ def process(
         ):
             job = _Job(processor, raw_directory, settings, at_a_time, directory, log, progress)
             made = workshop / product.name
-            facts = _make_embedded(job, made) if processor.kind == "mini" else _make_by_command(job, made)
+            facts = _make(job, made, parts)
             _check(made, numbers)
             size = made.stat().st_size
             products.publish(made, product, replace=replace)
@@ -150,6 +153,14 @@ def _event_numbers(raw_directory: Path, settings: Mapping) -> "np.ndarray":
             "the raw copy is incomplete: verify it against the origin's manifest",
         )
     return numbers
+
+
+def _make(job: _Job, made: Path, parts: Sequence[str | Path]) -> dict:
+    from caxflow import mini
+
+    if parts:
+        return {"events": mini.merge(parts, made), "parts": len(parts)}
+    return _make_embedded(job, made) if job.processor.kind == "mini" else _make_by_command(job, made)
 
 
 def _make_embedded(job: _Job, made: Path) -> dict:

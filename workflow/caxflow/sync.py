@@ -10,6 +10,9 @@ from caxflow.errors import CaxflowError
 from caxflow.rundb import DatabaseAway, Key, RunsDB
 from caxflow.targets import Run, Target
 
+# What a receipt says beside the copy itself, and planning asks for.
+_NOTED = ("correction_versions", "treemakers")
+
 
 @dataclass
 class Synced:
@@ -147,6 +150,7 @@ def _entry_changes(receipt: Mapping) -> dict:
     changes = {
         "location": entry["location"],
         "manifest": receipt["manifest"]["digest"],
+        **{f"caxflow.{name}": receipt[name] for name in _NOTED if name in receipt},
         "checksum": receipt["manifest"]["digest"],
         "size": receipt["bytes"],
         # A success ends the claim and the memory of failures.
@@ -169,7 +173,7 @@ def _update(database: RunsDB, run: Run, key: Key, changes: dict, born: Mapping) 
         return False
     else:
         same = copy.manifest == changes["manifest"]
-        if copy.checksum and copy.checksum != changes["checksum"]:
+        if copy.checksum and ":" not in copy.checksum:
             changes.pop("checksum")  # cax's own, which its other programs compare
         if same and copy.status == documents.TRANSFERRED:
             for name in ("status", "creation_time", "creation_place"):

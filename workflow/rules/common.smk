@@ -2,13 +2,21 @@
 
 from caxflow import plan, upkeep
 
-PLANNER = planner.Planner(SETTINGS, main=workflow.is_main_process, preview=lambda: workflow.dryrun)
+
+
+def only_a_look():
+    """Whether nothing is run: a preview, or `--summary`, `--dag` and the like, for which there is no executor."""
+    return workflow.dryrun or workflow.executor_plugin is None
+
+
+PLANNER = planner.Planner(SETTINGS, main=workflow.is_main_process, preview=only_a_look)
 UPKEEP = upkeep.Upkeep(PLANNER)
 
 # Sites that make their processed files, and sites that only keep copies of them.
 PROCESSED = {name: site.processed for name, site in SETTINGS.sites.items() if site.processed}
 MAKERS = planner.one_of(name for name, processed in PROCESSED.items() if processed.make)
 KEEPERS = planner.one_of(name for name, processed in PROCESSED.items() if not processed.make)
+WITH_MINITREES = planner.one_of(name for name, site in SETTINGS.sites.items() if site.minitrees)
 
 
 @planner.one_line()
@@ -45,22 +53,61 @@ def receipt_of_processed(wildcards):
 def nothing_against_processing(wildcards):
     """No file; a run that cannot be processed ends the workflow with its reason."""
     PLANNER.processing(wildcards.run, wildcards.site)
+    return PLANNER.always_new(wildcards.run, wildcards.site)
+
+
+@planner.one_line()
+def nothing_against_version(wildcards):
+    """No file; a version that there is not ends the workflow, too."""
+    PLANNER.processor(wildcards.site, wildcards.version)
+    PLANNER.processing(wildcards.run, wildcards.site)
     return []
 
 
 @planner.one_line()
-def cores_for_processing(wildcards):
-    return PLANNER.reservation(wildcards.run, wildcards.site).cores
+def nothing_against_minitrees(wildcards):
+    PLANNER.minitrees(wildcards.run, wildcards.site)
+    return PLANNER.always_new(wildcards.run, wildcards.site)
+
+
+def proof_of_processed(wildcards):
+    """A processed file that is not what was made is found before anything is made of it."""
+    return f"{wildcards.site}/{wildcards.run}.processed.checksum" if SETTINGS.verify else []
 
 
 @planner.one_line()
-def memory_for_processing(wildcards, attempt):
-    return PLANNER.reservation(wildcards.run, wildcards.site, attempt).memory_mb
+def parts_of_run(wildcards):
+    parts = PLANNER.parts(wildcards.run, wildcards.site)
+    names = [f"{number:04d}-of-{parts:04d}" for number in range(1, parts + 1)]
+    return [f"parts/{wildcards.site}/{wildcards.run}.{name}.root" for name in names]
 
 
 @planner.one_line()
-def time_for_processing(wildcards, attempt):
-    return PLANNER.reservation(wildcards.run, wildcards.site, attempt).runtime
+def name_of_processor(wildcards):
+    return PLANNER.processor(wildcards.site, wildcards.get("version")).name
+
+
+def reservation(part, name):
+    """A function that says what a job for a run, or a part of one, reserves: cores, memory or time."""
+
+    @planner.one_line()
+    def reserve(wildcards, attempt):
+        run, site, version = wildcards.run, wildcards.site, wildcards.get("version")
+        return getattr(PLANNER.reservation(run, site, attempt, version=version, part=part), name)
+
+    return reserve
+
+
+cores_for_processing = reservation(part=False, name="cores")
+memory_for_processing = reservation(part=False, name="memory_mb")
+time_for_processing = reservation(part=False, name="runtime")
+cores_for_part = reservation(part=True, name="cores")
+memory_for_part = reservation(part=True, name="memory_mb")
+time_for_part = reservation(part=True, name="runtime")
+
+
+def this_attempt(wildcards, attempt):
+    return attempt
 
 
 @planner.one_line()

@@ -7,6 +7,7 @@ rule process_raw:
         nothing_against_processing,
         checksum="{site}/{run}.checksum",
         settings="{site}/{run}.settings.json",
+        parts=parts_of_run,
     output:
         root="{site}/{run}.processed.root",
         done="{site}/{run}.processed.done",
@@ -14,16 +15,77 @@ rule process_raw:
         "logs/{site}/{run}.process_raw.log",
     wildcard_constraints:
         site=MAKERS,
+    retries: 2
     conda:
         "../envs/caxflow.yaml"
     threads: cores_for_processing
     resources:
         mem_mb=memory_for_processing,
         runtime=time_for_processing,
+        attempt=this_attempt,
     message:
         "process {wildcards.run} at {wildcards.site}, {threads} cores"
     script:
         "../scripts/process_raw.py"
+
+
+rule process_part:
+    """Process some of a run's zips, where the processor's `scatter` shares a run between several jobs.
+
+    Uses wildcards site, run, part.
+    """
+    input:
+        nothing_against_processing,
+        checksum="{site}/{run}.checksum",
+        settings="{site}/{run}.settings.json",
+    output:
+        temp("parts/{site}/{run}.{part}.root"),
+    log:
+        "logs/{site}/{run}.{part}.process_part.log",
+    wildcard_constraints:
+        site=MAKERS,
+    retries: 2
+    conda:
+        "../envs/caxflow.yaml"
+    threads: cores_for_part
+    resources:
+        mem_mb=memory_for_part,
+        runtime=time_for_part,
+        attempt=this_attempt,
+    message:
+        "process part {wildcards.part} of {wildcards.run} at {wildcards.site}, {threads} cores"
+    script:
+        "../scripts/process_part.py"
+
+
+rule process_version:
+    """Process a verified raw copy by another version than the one that the site keeps, beside that.
+
+    Uses wildcards site, run, version.
+    """
+    input:
+        nothing_against_version,
+        checksum="{site}/{run}.checksum",
+        settings="{site}/pax_{version}/{run}.settings.json",
+    output:
+        root="{site}/pax_{version}/{run}.root",
+        done="{site}/pax_{version}/{run}.done",
+    log:
+        "logs/{site}/{run}.pax_{version}.process_version.log",
+    wildcard_constraints:
+        site=MAKERS,
+    retries: 2
+    conda:
+        "../envs/caxflow.yaml"
+    threads: cores_for_processing
+    resources:
+        mem_mb=memory_for_processing,
+        runtime=time_for_processing,
+        attempt=this_attempt,
+    message:
+        "process {wildcards.run} by pax_{wildcards.version} at {wildcards.site}, {threads} cores"
+    script:
+        "../scripts/process_version.py"
 
 
 rule copy_processed:

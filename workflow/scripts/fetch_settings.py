@@ -1,5 +1,6 @@
 """Adapter of rule fetch_settings."""
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from caxflow.stages import job, processed
@@ -8,10 +9,11 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 job.run(
-    processed.fetch_settings,
+    partial(processed.fetch_settings, processor=snakemake.params.processor),
     "settings.json",
     overrides=snakemake.config,
-    **snakemake.wildcards,
+    site=snakemake.wildcards.site,
+    run=snakemake.wildcards.run,
     output=snakemake.output[0],
     log=snakemake.log[0],
 )

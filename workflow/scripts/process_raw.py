@@ -10,10 +10,11 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 job.run(
-    partial(processed.process_raw, link=Path(snakemake.output.root)),
+    partial(processed.process_raw, link=Path(snakemake.output.root), parts=snakemake.input.get("parts", [])),
     "processed.done",
     overrides=snakemake.config,
-    **snakemake.wildcards,
+    site=snakemake.wildcards.site,
+    run=snakemake.wildcards.run,
     output=snakemake.output.done,
     log=snakemake.log[0],
     threads=snakemake.threads,

@@ -4,7 +4,7 @@ import datetime
 from collections.abc import Sequence
 from pathlib import Path
 
-from caxflow import documents, manifest, mini, processing, quarantine, rawformat, receipts, transfer
+from caxflow import documents, manifest, processing, quarantine, rawformat, receipts, transfer
 from caxflow.errors import CaxflowError
 from caxflow.manifest import Manifest
 from caxflow.processors import Processor
@@ -14,14 +14,15 @@ from caxflow.stages.job import Job
 from caxflow.stages.raw import copy_statement
 
 
-def fetch_settings(job: Job, processor: Processor) -> None:
-    """Freeze the parameters for processing a run; batch jobs need nothing else."""
+def fetch_settings(job: Job, processor: str) -> None:
+    """Freeze the parameters for processing a run by `processor`; batch jobs need nothing else."""
     document = job.database.get(job.run)
     why = skip_reason(document, has_verified_raw=True)
     if why:
         raise CaxflowError(f"{job.run} is not processed: {why}", "mend the run document if that is wrong")
     now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
-    job.state(freeze(document, processor=processor.name, pax_version=processor.pax_version, now=now))
+    version = job.settings.processors[processor].pax_version
+    job.state(freeze(document, processor=processor, pax_version=version, now=now))
 
 
 def part_zips(names: Sequence[str], part: str) -> Sequence[str]:
@@ -32,6 +33,8 @@ def part_zips(names: Sequence[str], part: str) -> Sequence[str]:
 
 def process_part(job: Job, part: str, product: Path) -> None:
     """Process some of a run's zips, as one of several jobs."""
+    from caxflow import mini
+
     frozen = job.receipt(job.site, "settings.json")
     processor = job.settings.processors[frozen["made_for"]["processor"]]
     _is_making(job, processor)

@@ -1,0 +1,63 @@
+"""Minitrees: made of a processed file that was checked, each checked itself."""
+
+from pathlib import Path
+
+from caxflow import documents, manifest, minitrees
+from caxflow.manifest import Manifest
+from caxflow.minitrees import Minitree
+from caxflow.stages.job import Job
+
+
+def make_minitrees(job: Job) -> None:
+    """Make the minitrees that the site wants of a processed file."""
+    stated = job.receipt(job.site, "processed.done")
+    version, processed = stated["entry"]["version"], Path(stated["location"])
+    paths = {
+        name: minitrees.minitree_path(job.site.roots["minitrees"], version, job.run, name)
+        for name in job.site.minitrees.treemakers
+    }
+    folder = next(iter(paths.values())).parent
+    job.entry = {"kind": "minitrees", "host": job.site.host, "version": version, "location": str(folder)}
+    job.making = True
+    made = [_make(job, name, processed, path, version) for name, path in paths.items()]
+    for each in made:
+        job.permit("minitrees", str(each.path))
+    taken = [manifest.take(each.path) for each in made]
+    together = Manifest(taken[0].algorithm, tuple(entry for each in taken for entry in each.entries))
+    job.state(
+        job.statement(
+            together,
+            str(folder),
+            documents.TRANSFERRED,
+            treemakers=[each.treemaker for each in made],
+            rows={each.treemaker: each.rows for each in made},
+            seconds=round(sum(each.seconds for each in made), 3),
+            made_of=stated["manifest"]["digest"],
+            proof="every branch read, event numbers equal to those of the processed file",
+        )
+    )
+
+
+def _make(job: Job, name: str, processed: Path, path: Path, version: str) -> Minitree:
+    # One that is older than the processed file was made of the file that was there before.
+    old = path.exists() and path.stat().st_mtime < processed.stat().st_mtime
+    number = job.facts.number or 0
+    if name in minitrees.EMBEDDED:
+        made = minitrees.make(name, processed, path, number=number, replace=old)
+    else:
+        recipe = job.site.minitrees
+        made = minitrees.make_by_command(
+            name,
+            recipe.template,
+            recipe.environment,
+            processed,
+            path,
+            run=job.run,
+            number=number,
+            pax_version=version,
+            workdir=job.work_dir / "processing",
+            log=job.log.name,
+            replace=old,
+        )
+    job.say(f"{path}: {made.rows} rows, {made.size} bytes{', was there' if made.adopted else ''}")
+    return made

@@ -1,0 +1,26 @@
+rule make_minitrees:
+    """Make the minitrees of a processed file that was read again, where that is configured.
+
+    Uses wildcards site, run.
+    """
+    input:
+        nothing_against_minitrees,
+        done="{site}/{run}.processed.done",
+        proof=proof_of_processed,
+    output:
+        "{site}/{run}.minitrees.done",
+    log:
+        "logs/{site}/{run}.make_minitrees.log",
+    wildcard_constraints:
+        site=WITH_MINITREES,
+    retries: 2
+    conda:
+        "../envs/caxflow.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+        attempt=this_attempt,
+    message:
+        "make the minitrees of {wildcards.run} at {wildcards.site}"
+    script:
+        "../scripts/make_minitrees.py"
