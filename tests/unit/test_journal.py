@@ -28,7 +28,7 @@ def test_what_is_announced_is_pending_until_settled(tmp_path):
             Target,
             st.from_regex(targets.SITE, fullmatch=True),
             st.sampled_from([RUN, Run("999999_9999", "muon_veto")]),
-            st.sampled_from(targets.STAGES),
+            st.sampled_from([*targets.STAGES, "pax_v6.8.0.done", "pax_v6.8.0.root"]),
         ),
         max_size=5,
     )

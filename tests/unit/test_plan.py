@@ -366,6 +366,13 @@ def places(value, path=()):
             yield from places(inner, (*path, key))
 
 
+def reaches(value, key):
+    """Whether a value, perhaps spoilt already, has that key or index."""
+    if isinstance(value, list):
+        return isinstance(key, int) and key < len(value)
+    return isinstance(value, dict) and key in value
+
+
 WHOLE = document(
     *DONE[:1],
     entry(
@@ -391,9 +398,8 @@ def test_no_document_ends_the_planning(load, changes):
     for path, junk in changes:
         at = spoilt
         for key in path[:-1]:
-            inside = (isinstance(at, dict) and key in at) or (isinstance(at, list) and key < len(at))
-            at = at[key] if inside else None
-        if isinstance(at, dict) or (isinstance(at, list) and path[-1] < len(at)):
+            at = at[key] if reaches(at, key) else None
+        if isinstance(at, dict) or reaches(at, path[-1]):
             at[path[-1]] = junk
     (good,) = runs(1)
     for site in SITES:

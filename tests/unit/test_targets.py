@@ -17,7 +17,12 @@ RUNS = st.builds(
     st.sampled_from(["tpc", "muon_veto"]),
 )
 SITES = st.from_regex(r"[a-z][a-z0-9-]{0,31}", fullmatch=True)
-STAGES = st.sampled_from(targets.STAGES)
+VERSIONED = st.builds(
+    lambda version, stage: f"pax_v{version}.{stage}",
+    st.from_regex(r"[0-9]{1,2}(\.[0-9]{1,2}){0,2}", fullmatch=True),
+    st.sampled_from(targets.VERSION_STAGES),
+)
+STAGES = st.sampled_from(targets.STAGES) | VERSIONED
 HOSTILE = [
     "",
     "160315_1432\n",
@@ -46,7 +51,8 @@ def test_a_target_is_read_back(site, run, stage):
     text = targets.path(site, run, stage)
     assert targets.parse(text) == Target(site, run, stage)
     assert str(targets.parse(text)) == text
-    assert text == f"{site}/{run}.{stage}"
+    if not stage.startswith("pax_"):
+        assert text == f"{site}/{run}.{stage}"
 
 
 @given(st.tuples(SITES, RUNS, STAGES), st.tuples(SITES, RUNS, STAGES))
@@ -95,6 +101,9 @@ def test_what_is_no_stage_is_refused():
         targets.path("midway", Run("160315_1432"), "raw.dune")
     with pytest.raises(CaxflowError):
         targets.parse("midway/160315_1432.rawxdone")
+    for folder in ("pax_v6.8.0/..", "pax_v", "pax_6.8.0", "pax_v6.8.0\n", "pax_v6/8", "v6.8.0"):
+        with pytest.raises(CaxflowError):
+            targets.parse(f"midway/{folder}/160315_1432.done")
 
 
 def test_the_wildcards_of_the_workflow_admit_what_the_library_admits():

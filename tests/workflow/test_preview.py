@@ -29,6 +29,9 @@ def test_a_preview_changes_nothing_on_disk_nor_in_the_database(clone, runs, data
         said = clone.snakemake("-n", target)
         assert said.status == 0, said.text
         assert said.rules["copy_raw"] >= 1
+    said = clone.snakemake("--summary", "all")
+    assert said.status == 0, said.text
+    assert f"midway/{RUN}.checksum" in said.out
     assert changed(before[0], snapshot(clone.folder, clone.data, clone.home)) == set()
     assert contents(database) == before[1]
 
