@@ -214,9 +214,9 @@ def _left_over(host: Mapping) -> Iterator[str]:
         if value in (None, [], "") or key in _KNOWN - {"pax_processing_versions", "purge"}:
             continue
         if key == "purge":
-            yield "purge removes only on evidence: good copies elsewhere, read again lately (config/README.md)"
+            yield "purge removes on evidence: good copies elsewhere, read again lately (config/README.md)"
         elif key == "pax_processing_versions":
-            yield f"pax_processing_versions {value} is not used: processed.version of a site is one"
+            yield f"pax_processing_versions {value} is not used: processed.version is the one of the site"
         else:
             yield f"{key} is not used: {_HINTS.get(key, 'cax 5.2 does not read it either')}"
 

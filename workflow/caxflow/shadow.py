@@ -49,7 +49,7 @@ class Differences:
         """A report, the most frequent case first."""
         differing = {run for runs in self.cases.values() for run in runs}
         agree = words.count(self.agree, "action")
-        yield f"{words.count(self.runs, 'run')}: the two agree on {agree} and differ on {len(differing):,} runs"
+        yield f"{words.count(self.runs, 'run')}: both would do {agree}, and differ on {len(differing):,} runs"
         for sentence, runs in sorted(self.cases.items(), key=lambda case: -len(case[1])):
             more = f" and {len(runs) - EXAMPLES:,} more" if len(runs) > EXAMPLES else ""
             yield f"{words.count(len(runs), 'run')}: {sentence} ({', '.join(runs[:EXAMPLES])}{more})"
@@ -231,7 +231,7 @@ class _Cax:
             yield Action("process", "processed")
 
     def purge(self) -> Iterator[Action]:
-        """BufferPurger and PurgeProcessed: delete what counts as copied often enough, or is of that version."""
+        """BufferPurger and PurgeProcessed: what counts as copied often enough, and what is of a version."""
         unwanted = self.host.get("pax_version_purge")
         for copy in self.copies:
             if copy.host != self.name:
@@ -240,9 +240,7 @@ class _Cax:
                 yield Action("remove", "processed", why=f"its version is {unwanted}")
             spare = copy.kind == "raw" and copy.status == TRANSFERRED and self.old and self.good("raw") >= 3
             if spare and self.does("BufferPurger"):
-                yield Action(
-                    "remove", "raw", why=f"cax counts {self.good('raw')} copies, this one among them"
-                )
+                yield Action("remove", "raw", why=f"cax counts {self.good('raw')} copies with this one")
 
     def bad(self, copy: Copy) -> bool:
         """Whether cax takes a copy for bad and removes it."""

@@ -9,6 +9,7 @@ import yaml
 from caxflow import caximport, config
 from caxflow.errors import CaxflowError
 
+SITES = config.HOME / "config" / "sites"
 HEAD = "# Made from {source} by `caxflow import`; config/README.md describes every key.\n"
 
 PROFILE = """\
@@ -52,9 +53,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--name", metavar="HOST=SITE", nargs="*", default=[], help="another name for a host's site"
     )
     parser.add_argument("--processor", metavar="VERSION", help="processor whose files the sites keep")
-    parser.add_argument(
-        "--sites", type=Path, default=config.HOME / "config" / "sites", help="folder of the site files"
-    )
+    parser.add_argument("--sites", type=Path, default=SITES, help="folder of the site files")
     parser.add_argument(
         "--profiles", type=Path, default=config.HOME / "profiles", help="folder of the profiles"
     )
@@ -76,7 +75,8 @@ def _import(arguments: argparse.Namespace) -> int:
     if here:
         folder = arguments.profiles / here
         files[folder / "config.yaml"] = PROFILE.format(site=here)
-        files[folder / "caxflow.yaml"] = head + _text({"site": here} | made.here[here])
+        elsewhere = {"sites_dir": str(arguments.sites.absolute())} if arguments.sites != SITES else {}
+        files[folder / "caxflow.yaml"] = head + _text({"site": here} | elsewhere | made.here[here])
     in_the_way = [path for path in files if path.exists()]
     if in_the_way:
         raise CaxflowError(
