@@ -499,10 +499,13 @@ class _State:
         return self.facts.anew
 
     def minitrees(self) -> None:
-        """Make the minitrees of a processed file that is here, or will be."""
+        """Make the minitrees of a processed file that is here, or will be.
+
+        What cax processed has no receipt here to build upon, and its minitrees were hax's own business.
+        """
         here = self.settings.here
-        processed = self.facts.coming["processed"] + list(self.facts.there["processed"])
-        if here.name not in processed:
+        there = self.facts.there["processed"].get(here.name)
+        if here.name not in self.facts.coming["processed"] and not (there and there["manifest"]):
             return
         version = self.settings.processor(here).pax_version
         copy = documents.find(self.document, "minitrees", here.host, version)
