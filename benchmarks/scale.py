@@ -5,7 +5,8 @@
 (asking the database and deciding, inside it) and ``server_s`` (the database's share: the same queries, their
 documents thrown away). The documents carry the marks that ``caxflow rundb init`` sets; ``--first-pass`` has
 it set them, and prints how long that took (``init_s``). ``--curves DIR`` measures 1k, 10k, 100k and what
-else ``--sizes`` names, beside the two peers, and draws them.
+else ``--sizes`` names, beside the two peers, and draws them. ``--overhead K`` copies K small runs for real,
+between two folders of this machine, and prints ``cpu_s_per_job`` and the files Snakemake keeps of them.
 
 The peers, on the same documents:
 
@@ -242,6 +243,57 @@ def loop(settings: config.Settings, count: int, most: int = 2000) -> float:
         return TASKS * (listing + (time.perf_counter() - began) * count / min(count, most))
 
 
+def overhead(runs: int) -> dict:
+    """CPU of a job that moves next to nothing, and what Snakemake keeps of it; from two numbers of runs."""
+    few, many = small_runs(2), small_runs(2 + runs)
+    jobs = many["jobs"] - few["jobs"]
+    kept = many["snakemake_files"] - few["snakemake_files"]
+    return {
+        "jobs": jobs,
+        "cpu_s_per_job": round((many["cpu_s"] - few["cpu_s"]) / jobs, 3),
+        "wall_s_per_job": round((many["wall_s"] - few["wall_s"]) / jobs, 3),
+        "snakemake_files_per_job": round(kept / jobs, 3),
+    }
+
+
+def small_runs(count: int) -> dict:
+    """Register, copy and verify so many runs of two events each, and count what that takes."""
+    from caxflow.simulate import run_document, simulate_run
+
+    with experiment(0, 0, marked=False) as (home, settings), RunsDB(settings.rundb) as database:
+        for site in settings.sites.values():
+            path = home / "sites" / f"{site.name}.yaml"
+            content = yaml.safe_load(path.read_text())
+            content.pop("processed", None)
+            content["roots"] = {"raw": str(home / site.name)}
+            path.write_text(yaml.safe_dump(content))
+            (home / site.name).mkdir()
+        for index in range(count):
+            name = f"{FIRST + datetime.timedelta(hours=index):%y%m%d_%H%M}"
+            raw = home / "lngs" / name
+            same = {"kind": "led", "number": index + 1, "events": 2, "events_per_file": 2}
+            simulate_run(raw, name, seed=index, **same)
+            locations = {"xe1t-datamanager": str(raw)}
+            database.runs.insert_one(run_document(name, locations=locations, **same))
+        before = os.times()
+        began = time.perf_counter()
+        timed(["snakemake", "--profile", str(home), "all"], HOME)
+        after = os.times()
+        work = home / "work"
+        done = [path for site in settings.sites for path in (work / site).iterdir()]
+        if len(done) != 3 * count:
+            sys.exit(f"{len(done)} receipts of {3 * count}: {sorted(path.name for path in done)}")
+        return {
+            "wall_s": time.perf_counter() - began,
+            "cpu_s": after.children_user
+            + after.children_system
+            - before.children_user
+            - before.children_system,
+            "jobs": len(done),
+            "snakemake_files": sum(path.is_file() for path in (work / ".snakemake").rglob("*")),
+        }
+
+
 PLAIN = """
 RUNS = [line.strip() for line in open("runs.txt")]
 
@@ -287,13 +339,17 @@ def main() -> int:
     parser.add_argument("--documents", type=int, default=100_000, metavar="N")
     parser.add_argument("--actionable", type=int, default=200, metavar="K")
     parser.add_argument("--json", action="store_true", help="one line of JSON")
+    parser.add_argument("--overhead", type=int, metavar="K", help="copy K small runs for real instead")
     parser.add_argument("--first-pass", action="store_true", help="measure the marking of all runs as well")
     parser.add_argument("--sizes", type=int, nargs="*", default=[1_000, 10_000, 100_000], metavar="N")
     parser.add_argument("--plain-up-to", type=int, default=10_000, metavar="N")
     parser.add_argument("--curves", type=Path, metavar="DIR", help="measure all --sizes, write scale.svg")
     arguments = parser.parse_args()
     if not arguments.curves:
-        measured = measure(arguments.documents, arguments.actionable, arguments.first_pass)
+        if arguments.overhead:
+            measured = overhead(arguments.overhead)
+        else:
+            measured = measure(arguments.documents, arguments.actionable, arguments.first_pass)
         print(json.dumps(measured) if arguments.json else table([measured]))
         return 0
     rows = []
