@@ -1,0 +1,225 @@
+"""What a purge removes and a scrub reads, by policy: the oldest, on evidence, within their budgets."""
+
+import datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from caxflow import evidence, plan, purging, upkeep
+from caxflow.errors import CaxflowError
+from caxflow.removal import Removal
+from caxflow.retention import Demand
+from caxflow.targets import Run
+from copies import SITES, Copies, now
+
+PURGE = {"after_days": 30, "copies": 2, "verified_within_days": 3, "processed": False}
+
+
+@pytest.fixture
+def copies(tmp_path, database, database_uri):
+    with Copies(tmp_path, database_uri, database.name) as copies:
+        yield copies
+
+
+def plan_purge(world, /, **purge):
+    settings = world.settings(purge=PURGE | purge)
+    return upkeep.select_removals(world.database.runs.find(), settings, now()), settings
+
+
+def chosen(made):
+    return [facts.run for facts in made.facts]
+
+
+def test_the_oldest_go_first_up_to_the_ceiling(copies):
+    for run in ("160317_0000", "160315_0000", "160316_0000"):
+        copies.add(run)
+    size = copies.row("lngs", "160315_0000")["size"]
+    made, settings = plan_purge(copies, at_most={"runs": 2})
+    assert chosen(made) == ["160315_0000", "160316_0000"]
+    assert (made.bytes, made.later) == (2 * size, 1)
+    assert any("1 more raw copy may go" in line for line in upkeep.summary(made, settings))
+    made, _ = plan_purge(copies, at_most={"bytes": size})
+    assert chosen(made) == ["160315_0000"]
+
+
+def test_each_is_said_with_its_size_and_its_evidence(copies):
+    copies.add(verified_days_ago=1)
+    copies.note("tegner", verified=now() - datetime.timedelta(days=5))
+    made, settings = plan_purge(copies)
+    (line,) = [line for line in upkeep.summary(made, settings) if line.startswith("remove ")]
+    assert line.startswith("remove 160315_1432 from midway, 11.0 kB; good copies: lngs (read again ")
+    assert "tegner (is read first: it was last read" in line
+
+
+@pytest.mark.parametrize(
+    ("purge", "why"),
+    [
+        ({"after_days": 10_000}, "it is younger than 10000 days"),
+        ({"copies": 3}, "3 other copies read again within 3 days wanted, 2 found"),
+        ({"copies": 2}, ""),
+    ],
+)
+def test_what_stays_and_why(copies, purge, why):
+    copies.add()
+    made, _ = plan_purge(copies, **purge)
+    assert chosen(made) == ([] if why else ["160315_1432"])
+    assert list(made.stay) == ([why] if why else [])
+
+
+def test_runs_that_must_be_processed_first_stay(copies):
+    document = copies.add()
+    path = copies.folder / "config/sites/midway.yaml"
+    path.write_text(path.read_text() + "processed: {version: mini_v1}\n")
+    made, settings = plan_purge(copies, processed=True)
+    assert list(made.stay) == ["it is not processed at midway"]
+    version = settings.processor(settings.here).pax_version
+    entry = {"type": "processed", "host": SITES["midway"], "status": "transferred"}
+    entry |= {"location": settings.processed_path(settings.here, Run("160315_1432"))}
+    entry |= {"pax_version": version, "caxflow": {"verified": now()}}
+    copies.database.runs.update_one({"_id": document["_id"]}, {"$push": {"data": entry}})
+    assert chosen(plan_purge(copies, processed=True)[0]) == ["160315_1432"]
+
+
+def test_a_document_with_surprises_is_told_and_the_others_go_on(copies):
+    copies.add()
+    copies.database.runs.insert_one({"name": "../../etc", "detector": "tpc", "data": []})
+    copies.add("160316_0000")
+    copies.set("midway", "160316_0000", location="/etc")
+    made, _ = plan_purge(copies)
+    assert chosen(made) == ["160315_1432"]
+    assert len(made.problems) == 2
+
+
+def test_a_removal_that_was_begun_is_gone_on_with_whatever_the_policy(copies):
+    copies.add()
+    subject = copies.subject()
+    begun = Removal(subject, Demand(), "a test")
+    begun.gather(subject.find(copies.database.get(Run("160315_1432"))))
+    begun.intend()
+    made, _ = plan_purge(copies, after_days=10_000)
+    assert [facts.removal for facts in made.facts] == ["go on removing 160315_1432 from midway"]
+    document = copies.database.get(Run("160315_1432"))
+    decision = plan.decide(document, copies.settings(), lambda _: None, now())
+    assert decision.targets == ["midway/160315_1432.raw.purged"]
+
+
+def decide(copies, here="midway", **overrides):
+    document = copies.database.runs.find_one()
+    return plan.decide(document, copies.settings(here, **overrides), lambda _: None, now())
+
+
+def test_what_the_policy_would_remove_is_not_fetched(copies):
+    copies.add(sites=["lngs", "tegner"])
+    assert decide(copies).targets == ["midway/160315_1432.checksum"]
+    assert decide(copies, purge=PURGE).targets == []
+    assert decide(copies, purge=PURGE | {"copies": 3}).targets == ["midway/160315_1432.checksum"]
+    settings = copies.settings(purge=PURGE)
+    assert plan.policy(settings) != plan.policy(copies.settings())
+
+
+def test_what_was_removed_on_purpose_is_not_fetched_nor_pushed_again(copies):
+    copies.add()
+    Removal(copies.subject(), Demand(), "a test").perform()
+    assert decide(copies).targets == ["midway/160315_1432.raw.purged"]  # the trash is not told empty yet
+    token = copies.database.get(Run("160315_1432"))["caxflow"]["gone"][0]["token"]
+    from caxflow import removal
+
+    removal.conclude(copies.database, Run("160315_1432"), copies.subject().key, token)
+    assert decide(copies).targets == []
+    path = copies.folder / "config/sites/lngs.yaml"
+    path.write_text(path.read_text() + "push_to: [midway]\n")
+    assert decide(copies, "lngs").targets == []
+
+
+def test_evidence_of_clocks_that_run_ahead_does_not_count_for_ever(copies):
+    copies.add()
+    subject = copies.subject()
+    for ahead, counts in ((datetime.timedelta(minutes=10), True), (datetime.timedelta(days=400), False)):
+        copies.note("tegner", verified=now() + ahead)
+        document = copies.database.runs.find_one()
+        found = evidence.witnesses(document, subject.find(document), subject.settings, Demand(), now())
+        assert {each.site: each.counts for each in found} == {"lngs": True, "tegner": counts}
+
+
+def readings(copies, **scrub):
+    settings = copies.settings(scrub=scrub)
+    found = upkeep.readings(copies.database.runs.find(), settings)
+    return upkeep.select_readings(found, settings, now())
+
+
+def test_a_scrub_takes_the_longest_unread_first_within_its_budget(copies):
+    copies.add("160315_0000", verified_days_ago=40)
+    copies.add("160316_0000", verified_days_ago=None)
+    copies.add("160317_0000", verified_days_ago=50)
+    copies.add("160318_0000", verified_days_ago=1)
+    todo, oldest, count = readings(copies, every_days=30)
+    assert [each.run for each in todo] == ["160316_0000", "160317_0000", "160315_0000"]
+    assert (str(oldest), count) == ("raw 160316_0000, 11.0 kB, never read again", 3)
+    size = copies.row("midway", "160315_0000")["size"]
+    todo, _, count = readings(copies, every_days=30, at_most={"bytes": size})
+    assert ([each.run for each in todo], count) == (["160316_0000"], 3)
+    todo, _, _ = readings(copies, every_days=30, at_most={"bytes": 1})
+    assert len(todo) == 1
+    assert readings(copies, every_days=60)[2] == 1
+
+
+def test_a_scrub_passes_over_what_is_not_good(copies):
+    copies.add(verified_days_ago=40)
+    copies.set("midway", status="error")
+    assert readings(copies) == ([], None, 0)
+
+
+def test_there_is_no_purge_without_a_policy(copies):
+    copies.add()
+    settings = copies.settings()
+    assert settings.purge is None
+    document = copies.database.runs.find_one()
+    assert purging.not_due(document, settings.here, settings, now()) == "the policy removes nothing"
+    planned = upkeep.Upkeep(type("Planner", (), {"settings": settings})())
+    with pytest.raises(CaxflowError, match="nothing says what may be removed at midway"):
+        planned.purge()
+
+
+STATES = st.fixed_dictionaries(
+    {
+        "status": st.sampled_from(["transferred", "transferring", "error", "verifying"]),
+        "manifest": st.sampled_from(["xxh128:" + "a" * 32, "xxh128:" + "b" * 32, None]),
+        "age": st.sampled_from([None, -1000, 0, 1, 2.9, 3.1, 100]),
+        "mark": st.sampled_from([None, "suspect", "removing"]),
+        "inside": st.booleans(),
+    }
+)
+
+
+@given(states=st.lists(STATES, min_size=3, max_size=3), wanted=st.integers(1, 3))
+def test_evidence_is_what_a_plain_reading_of_the_rule_says(states, wanted):
+    sites = {
+        name: type("Site", (), {"name": name, "host": host, "roots": {"raw": "/data"}})()
+        for name, host in SITES.items()
+    }
+    settings = type("Settings", (), {"sites": sites})()
+    clock, data, expected = datetime.datetime(2020, 1, 1), [], 0
+    for (name, host), state in zip(SITES.items(), states, strict=True):
+        note = {state["mark"]: {"x": 1}} if state["mark"] else {}
+        if state["age"] is not None:
+            note["verified"] = clock - datetime.timedelta(days=state["age"])
+        location = "/data/160315_1432" if state["inside"] else "/elsewhere/160315_1432"
+        entry = {
+            "type": "raw",
+            "host": host,
+            "status": state["status"],
+            "location": location,
+            "caxflow": note,
+        }
+        data.append(entry | {"manifest": state["manifest"]})
+        good = state["status"] == "transferred" and not state["mark"] and state["inside"]
+        fresh = state["age"] is not None and 0 <= state["age"] <= 3
+        expected += name != "midway" and good and fresh and state["manifest"] == "xxh128:" + "a" * 32
+    document = {"name": "160315_1432", "detector": "tpc", "data": data}
+    from caxflow.documents import Copy
+
+    subject = Copy("raw", SITES["midway"], "transferred", "/data/160315_1432", manifest="xxh128:" + "a" * 32)
+    found = evidence.witnesses(document, subject, settings, Demand(wanted), clock)
+    assert sum(each.counts for each in found) == expected
+    assert evidence.enough(found, Demand(wanted)) == (expected >= wanted)
