@@ -130,6 +130,8 @@ class _HelperSource(_End):
                 if kind != DATA:
                     self._digest = stream.body(len(digests.hasher(self._job.algorithm).digest())).hex()
         except LostError as error:
+            if error.stream is not stream:
+                raise
             raise reading.lost(error) from None
 
     def confirm(self, piece, found) -> None:

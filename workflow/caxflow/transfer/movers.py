@@ -156,7 +156,10 @@ class Reading:
             self._ask_for(piece)
         if pieces:
             asked = [[piece.index, list(piece.file), piece.offset, piece.length] for piece in pieces]
-            self.stream.send({"get": asked})
+            try:
+                self.stream.send({"get": asked})
+            except LostError:
+                pass  # why, is in what can still be read
 
     def _ask_ahead(self) -> None:
         pieces, length = [], self._ahead
@@ -251,6 +254,8 @@ def relay(job, source, destination) -> None:
                     passing.flush()
                     job.piece_done(piece, found)
         except LostError as error:
+            if error.stream is not reading.stream:
+                raise  # the end that writes knows why
             raise reading.lost(error) from None
 
 

@@ -156,7 +156,10 @@ class Part:
                 path = name if below == b"." else os.path.join(below, name)
                 status = os.lstat(os.path.join(folder, name))
                 if stat.S_ISREG(status.st_mode) and to_text(path) in sizes:
-                    left.append((to_text(path), status.st_size))
+                    size = sizes[to_text(path)]
+                    if status.st_size > size:
+                        os.truncate(os.path.join(folder, name), size)
+                    left.append((to_text(path), min(size, status.st_size)))
                 elif not stat.S_ISDIR(status.st_mode):
                     os.unlink(os.path.join(folder, name))
                 elif path not in wanted:
@@ -230,7 +233,8 @@ class Part:
     def discard_empty(self) -> None:
         """Remove the container if nothing has arrived in it."""
         try:
-            os.rmdir(self.data)
+            for folder, _, _ in os.walk(self.data, topdown=False):
+                os.rmdir(folder)
             os.unlink(self._lock_path)
             os.rmdir(self.container)
         except OSError:

@@ -35,7 +35,11 @@ LARGEST_NAME = 4096
 
 
 class LostError(Exception):
-    """The other end is gone, or does not speak this protocol."""
+    """The other end is gone, or does not speak this protocol; `stream` is the one that leads there."""
+
+    def __init__(self, what: str, stream=None):
+        super().__init__(what)
+        self.stream = stream
 
 
 class FdChannel:
@@ -79,10 +83,10 @@ class Stream:
         try:
             count = self._channel.read_into(self._buffer[self._end :])
         except OSError as error:
-            raise LostError(str(error)) from None
+            raise LostError(str(error), self) from None
         self.blocked_since = None
         if not count:
-            raise LostError("connection closed")
+            raise LostError("connection closed", self)
         self._end += count
         self.received += count
 
@@ -101,12 +105,12 @@ class Stream:
         seen = b""
         while MAGIC not in seen:
             if len(seen) > limit:
-                raise LostError(f"the far end prints {limit} bytes but starts no helper")
+                raise LostError(f"the far end prints {limit} bytes but starts no helper", self)
             try:
                 self._need(1)
             except LostError as error:
                 text = seen.decode("utf-8", "replace").strip()
-                raise LostError(text or str(error)) from None
+                raise LostError(text or str(error), self) from None
             seen += bytes(self._buffer[self._start : self._end])
             self._start = self._end
         noise, _, rest = seen.partition(MAGIC)
@@ -153,17 +157,17 @@ class Stream:
     def name(self, length: int) -> bytes:
         """The body of a NAME frame."""
         if length > LARGEST_NAME:
-            raise LostError("a name longer than any file system takes")
+            raise LostError("a name longer than any file system takes", self)
         return self.body(length)
 
     def json(self, length: int):
         """The body of a JSON frame."""
         if length > LARGEST_JSON:
-            raise LostError("a message larger than any that is meant")
+            raise LostError("a message larger than any that is meant", self)
         try:
             return json.loads(self.body(length))
         except ValueError:
-            raise LostError("a message that is not JSON") from None
+            raise LostError("a message that is not JSON", self) from None
 
     def write(self, view) -> None:
         """Write whole frames."""
@@ -172,7 +176,7 @@ class Stream:
             try:
                 self._channel.write(view)
             except OSError as error:
-                raise LostError(str(error)) from None
+                raise LostError(str(error), self) from None
             self.blocked_since = None
 
     def send(self, message) -> None:
