@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from caxflow import journal
+from caxflow import journal, underway
 from caxflow.display import Display
 from caxflow.plan import Facts, Plan
 from caxflow.targets import Target
@@ -87,6 +87,14 @@ def test_a_job_that_was_killed_points_to_its_log(shown):
     display.start(1, "copy_raw", "pull it", [DONE])
     display.fail(1, "copy_raw", [DONE], None, "logs/it.log")
     assert said() == ["FAILED pull it: it was ended before it could say why -> see logs/it.log"]
+
+
+def test_an_interrupted_job_says_so(shown, work_dir):
+    display, said = shown
+    (work_dir / "it.log").write_text(f"1 GB of 2 GB\n2016-03-15 12:00:00 {underway.INTERRUPTED}\n")
+    display.start(1, "copy_raw", "pull it", [DONE])
+    display.fail(1, "copy_raw", [DONE], None, "it.log")
+    assert said() == ["FAILED pull it: interrupted; the next call goes on from here"]
 
 
 def test_a_retry_that_succeeds_is_no_failure(shown):

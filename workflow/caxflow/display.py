@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from caxflow import journal, targets, underway, words
+from caxflow import commands, journal, targets, underway, words
 from caxflow.errors import CaxflowError
 from caxflow.plan import Plan
 from caxflow.targets import Target
@@ -124,7 +124,9 @@ class Display:
         """A job failed; its reason stands in the journal, unless it was killed: `said` is what is known."""
         work = self.work.pop(job, None) or Work(rule, _targets(made))
         reason = next(filter(None, (self._reason(work, target) for target in work.made)), None)
-        if reason is None:
+        if reason is None and _was_interrupted(log):
+            reason = underway.INTERRUPTED
+        elif reason is None:
             reason = " ".join((said or "it was ended before it could say why").split())
             reason += f" -> see {log}" if log else ""
         self.failed[job] = reason
@@ -248,6 +250,13 @@ def _attempts(target: Target) -> int:
 
 def _state(work: Work) -> State | None:
     return next(filter(None, (underway.read(Path.cwd(), target) for target in work.made)), None)
+
+
+def _was_interrupted(log: str) -> bool:
+    try:
+        return commands.last_line(Path(log)).endswith(underway.INTERRUPTED)
+    except OSError:
+        return False
 
 
 def _moved(state: State) -> int:

@@ -14,6 +14,8 @@ from caxflow.targets import Target
 
 # Set in the environment of jobs whose failures are shown from the journal.
 SHOWN = "CAXFLOW_SHOWN"
+# The last line in the log of a job that was.
+INTERRUPTED = "interrupted; the next call goes on from here"
 INTERVAL = 0.5  # s between two writes of a job
 
 

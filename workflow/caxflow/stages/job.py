@@ -195,8 +195,14 @@ def run(
             sys.exit(f"caxflow: {error}")
         if reports:
             _end_with(job.plan.main)
-        failed = _attempt(work, job)
-        job.teller.end()
+        try:
+            failed = _attempt(work, job)
+        except KeyboardInterrupt:
+            # Nobody's fault: nothing is counted or told, and the next call goes on where this one was.
+            job.say(underway.INTERRUPTED)
+            sys.exit(130)
+        finally:
+            job.teller.end()
         if reports:
             _tell(job)
     if failed:
