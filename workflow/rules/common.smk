@@ -3,7 +3,6 @@
 from caxflow import plan, upkeep
 
 
-
 def only_a_look():
     """Whether nothing is run: a preview, or `--summary`, `--dag` and the like, for which there is no executor."""
     return workflow.dryrun or workflow.executor_plugin is None
