@@ -12,6 +12,17 @@ from caxflow.errors import CaxflowError
 SITES = config.HOME / "config" / "sites"
 HEAD = "# Made from {source} by `caxflow import`; config/README.md describes every key.\n"
 
+_EPILOG = """\
+With --here a profile for that host is made as well. What has no translation, as tape and grid storage, is named
+in a note. Files that are there already are never replaced.
+
+exit code: 0 written; 1 it could not be, and nothing was; 2 the command line is wrong
+
+examples:
+  caxflow import cax.json --here midway-login1 --name midway-login1=midway xe1t-datamanager=lngs
+  caxflow import cax.json --sites /tmp/look --profiles /tmp/look
+"""
+
 PROFILE = """\
 # How caxflow runs at {site}. Made by `caxflow import`; profiles/README.md has the rest, as batch systems.
 
@@ -42,8 +53,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "import",
         help="make site files from a cax.json",
-        description="Makes a site file for each host of cax's configuration that can be one, and the profile "
-        "of the site this is, and names what could not be translated. Nothing is replaced.",
+        description="Makes a site file for each host of cax's configuration that can be one.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", type=Path, help="cax's configuration, cax.json")
     parser.add_argument(

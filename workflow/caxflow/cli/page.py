@@ -8,19 +8,32 @@ from caxflow.cli import site
 from caxflow.errors import CaxflowError
 from caxflow.rundb import RunsDB
 
+_EPILOG = """\
+No server is needed and nothing is loaded from elsewhere: open index.html from the disk, or copy the folder to
+any web server. Repeating it rewrites what changed; with page.folder in the configuration every call of
+snakemake refreshes it.
+
+exit code: 0 written; 1 it could not be, or the runs database could not be asked; 2 the command line or the
+configuration is wrong
+
+examples:
+  caxflow page --profile midway ~/public_html/runs
+"""
+
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Describe the sub-command."""
     parser = commands.add_parser(
         "page",
         help="write the runs page",
-        description="Writes a static site of all runs, their copies and why they are where they are. No "
-        "server is needed and nothing is loaded from elsewhere. Repeating it rewrites what changed.",
+        description="Writes a static site of all runs, their copies and why they are where they are.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    site.add_options(parser)
     parser.add_argument(
         "folder", nargs="?", type=Path, help="where; by default page.folder of the configuration"
     )
+    site.add_options(parser)
     parser.set_defaults(run=_page)
 
 

@@ -8,14 +8,26 @@ from caxflow.cli import site
 from caxflow.errors import CaxflowError
 from caxflow.rundb import PLANNING, RunsDB
 
+_EPILOG = """\
+One line for each way in which the two differ, with the reason and how many runs it concerns, the most frequent
+first. Nothing is changed anywhere, so it can run beside a cax daemon.
+
+exit code: 0 compared, whatever came of it; 1 the runs database could not be asked; 2 the command line or the
+configuration is wrong
+
+examples:
+  caxflow shadow /project/cax/cax.json --profile midway
+"""
+
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Describe the sub-command."""
     parser = commands.add_parser(
         "shadow",
         help="compare with what cax would do, read-only",
-        description="Compares, run by run, what cax's tasks would do at this host with what caxflow would, "
-        "and says why they differ. Nothing is changed anywhere, so it can run beside a cax daemon.",
+        description="Compares, run by run, what cax's tasks would do at this host with what caxflow would.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", type=Path, help="cax's configuration, cax.json")
     site.add_options(parser)

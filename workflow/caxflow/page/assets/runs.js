@@ -7,11 +7,11 @@ caxflow.STATES = {
   d: "done", a: "to do", m: "moving", w: "waits", f: "failed", t: "being taken",
 };
 caxflow.COPIES = {
-  p: ["verified", "●", "read again from disk, equal to the origin"],
-  c: ["copied", "◐", "there, not read again by caxflow"],
-  v: ["verifying", "◔", "being read again"],
-  m: ["coming", "→", "being made"],
-  e: ["failed", "✕", "failed or bad"],
+  p: ["proven", "●", "its bytes were read again from disk and equal the origin's"],
+  c: ["copied", "◐", "there, but not read again by caxflow"],
+  v: ["verifying", "◔", "about to be read again"],
+  m: ["transferring", "→", "being made"],
+  e: ["error", "✕", "the last attempt failed, or it differs from the origin"],
 };
 
 /* An element with a class, attributes and children; strings become text. */
