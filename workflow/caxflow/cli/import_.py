@@ -7,14 +7,15 @@ from typing import Any
 import yaml
 
 from caxflow import caximport, config
+from caxflow.cli.site import WrongCallError
 from caxflow.errors import CaxflowError
 
 SITES = config.HOME / "config" / "sites"
 HEAD = "# Made from {source} by `caxflow import`; config/README.md describes every key.\n"
 
 _EPILOG = """\
-With --here a profile for that host is made as well. What has no translation, as tape and grid storage, is named
-in a note. Files that are there already are never replaced.
+With --here a profile for that host is made as well. What has no translation, as tape and grid storage, is
+named in a note. Files that are there already are never replaced.
 
 exit code: 0 written; 1 it could not be, and nothing was; 2 the command line is wrong
 
@@ -113,7 +114,7 @@ def _here(host: str | None, made: caximport.Imported) -> str | None:
         if site["host"] == host:
             return name
     hosts = ", ".join(site["host"] for site in made.sites.values())
-    raise CaxflowError(f"--here {host}: no site was made for it", f"the hosts are {hosts}")
+    raise WrongCallError(f"--here {host}: no site was made for it", f"the hosts are {hosts}")
 
 
 def _elsewhere(site: dict[str, Any]) -> dict[str, Any]:
@@ -124,7 +125,7 @@ def _elsewhere(site: dict[str, Any]) -> dict[str, Any]:
 def _pair(word: str) -> tuple[str, str]:
     host, equals, site = word.partition("=")
     if not equals:
-        raise CaxflowError(f"--name {word!r} is not HOST=SITE", "write --name midway-login1=midway")
+        raise WrongCallError(f"--name {word!r} is not HOST=SITE", "write --name midway-login1=midway")
     return host, site
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from caxflow import page, words
 from caxflow.cli import site
-from caxflow.errors import CaxflowError
 from caxflow.rundb import RunsDB
 
 _EPILOG = """\
@@ -41,7 +40,7 @@ def _page(arguments: argparse.Namespace) -> int:
     settings = site.settings(arguments)
     folder = arguments.folder or (settings.page and Path(settings.page.folder))
     if folder is None:
-        raise CaxflowError("where the runs page is to be, is not said", "type caxflow page FOLDER")
+        raise site.WrongCallError("where the runs page is to be, is not said", "type caxflow page FOLDER")
     with RunsDB(settings.rundb, dry=True) as database:
         found = database.everything(page.PROJECTION)
         work_dir = Path(settings.here.work_dir or ".")

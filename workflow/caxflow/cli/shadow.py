@@ -5,12 +5,11 @@ from pathlib import Path
 
 from caxflow import caximport, shadow
 from caxflow.cli import site
-from caxflow.errors import CaxflowError
 from caxflow.rundb import PLANNING, RunsDB
 
 _EPILOG = """\
-One line for each way in which the two differ, with the reason and how many runs it concerns, the most frequent
-first. Nothing is changed anywhere, so it can run beside a cax daemon.
+One line for each way in which the two differ, with the reason and how many runs it concerns, the most
+frequent first. Nothing is changed anywhere, so it can run beside a cax daemon.
 
 exit code: 0 compared, whatever came of it; 1 the runs database could not be asked; 2 the command line or the
 configuration is wrong
@@ -39,7 +38,7 @@ def _shadow(arguments: argparse.Namespace) -> int:
     hosts, _ = caximport.read(arguments.source)
     host = next((host for host in hosts if host["name"] == settings.here.host), None)
     if host is None:
-        raise CaxflowError(
+        raise site.WrongCallError(
             f"{arguments.source} has no host {settings.here.host}, as site {settings.here.name} is called",
             "mend 'host' in the site's file",
         )
