@@ -392,7 +392,7 @@ WHOLE = document(
 
 
 @given(changes=st.lists(st.tuples(st.sampled_from(list(places(WHOLE))), JUNK), min_size=1, max_size=3))
-@effort(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@effort(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_document_ends_the_planning(load, changes):
     spoilt = copy.deepcopy(WHOLE)
     for path, junk in changes:

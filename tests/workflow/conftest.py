@@ -92,7 +92,6 @@ class Clone:
         document["access"] = {"method": "local"}
         document["roots"] = {kind: str(self.data / name / kind) for kind in document["roots"]}
         document["work_dir"] = str(self.work(name))
-        document.pop("minitrees", None)
         if "processed" in document:
             document["processed"] = {"version": "mini_v1", "make": name != "tegner", "cores": 1}
         return document

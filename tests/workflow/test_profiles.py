@@ -69,6 +69,7 @@ def test_every_value_has_its_reason_beside_or_above_it(profile):
 
 
 def test_the_exact_command_line_works_twice_after_make_install(clone, runs, database):
+    clone.site("midway", minitrees=None)
     done = [
         {
             "type": kind,
