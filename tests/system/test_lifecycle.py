@@ -1,8 +1,8 @@
 """A copy's later life through the real commands: removed on evidence, read again, mended."""
 
-import datetime
 import json
 import os
+import signal
 import subprocess
 
 import pytest
@@ -58,16 +58,6 @@ def everywhere(experiment, runs):
     return experiment
 
 
-def age(runs, host, **since):
-    """Have a copy's verification be so long ago."""
-    when = datetime.datetime.now(datetime.UTC).replace(tzinfo=None) - datetime.timedelta(**since)
-    data = runs.find_one({"name": RUN})["data"]
-    for each in data:
-        if each["host"] == HOSTS[host]:
-            each.setdefault("caxflow", {})["verified"] = when
-    runs.update_one({"name": RUN}, {"$set": {"data": data}})
-
-
 def test_a_purge_removes_what_is_good_elsewhere(everywhere, runs, database):
     known = contents(everywhere.raw("lngs"))
     before = [snapshot(everywhere.folder), snapshot(everywhere.sites.directory), runs.find_one()]
@@ -90,7 +80,8 @@ def test_a_purge_removes_what_is_good_elsewhere(everywhere, runs, database):
     for name in ("raw.done", "checksum"):
         assert not everywhere.work(f"midway/{RUN}.{name}").exists()
     actions = [each["action"] for each in database["caxflow_audit"].find({"run": RUN}).sort("at")]
-    assert actions == ["removing", "removed"]
+    assert actions[-2:] == ["removing", "removed"]
+    assert sorted(actions[:-2]) == ["copied", "copied", "registered", "verified", "verified"]
     kept = database["caxflow_audit"].find_one({"run": RUN, "action": "removed"})
     assert kept["entry"]["host"] == HOSTS["midway"]
 
@@ -107,3 +98,70 @@ def test_a_purge_removes_what_is_good_elsewhere(everywhere, runs, database):
     code, said = everywhere.snakemake("purge", kinds=KINDS, purge=PURGE)
     assert code == 0, said
     assert not everywhere.raw("midway").exists()
+
+
+def test_rot_is_found_set_aside_and_mended_from_a_good_copy(everywhere, runs):
+    known = contents(everywhere.raw("lngs"))
+    victim = spoil(everywhere.raw("midway"))
+    before = snapshot(everywhere.sites.directory), runs.find_one()
+    said = preview(everywhere, "scrub", kinds=KINDS, scrub={"every_days": 0})
+    assert "1 copy to read again at midway" in said
+    assert "the oldest unverified copy: raw 160315_1432" in said
+    assert (snapshot(everywhere.sites.directory), runs.find_one()) == before
+
+    code, said = everywhere.snakemake("scrub", kinds=KINDS, scrub={"every_days": 0})
+    assert code == 1
+    assert f"{victim} has the right size but other contents" in said
+    assert not everywhere.raw("midway").exists()
+    (aside,) = (everywhere.sites["midway"].root / "raw" / ".caxflow-quarantine").iterdir()
+    assert (aside / victim).exists()
+    assert entry(runs, "raw", "midway")["status"] == "error"
+
+    code, said = everywhere.snakemake("all", kinds=KINDS)
+    assert code == 0, said
+    assert contents(everywhere.raw("midway")) == known
+    assert entry(runs, "raw", "midway")["status"] == "transferred"
+    code, said = everywhere.snakemake("scrub", kinds=KINDS, scrub={"every_days": 0})
+    assert code == 0, said
+
+    # The site that a copy was pushed to finds it bad; who pushed it has receipts that say otherwise.
+    spoil(everywhere.raw("tegner"))
+    code, said = everywhere.snakemake("scrub", site="tegner", kinds=KINDS, scrub={"every_days": 0})
+    assert code == 1
+    assert everywhere.work(f"tegner/{RUN}.checksum").exists()
+    code, said = everywhere.snakemake("all", kinds=KINDS)
+    assert code == 0, said
+    assert contents(everywhere.raw("tegner")) == known
+    assert entry(runs, "raw", "tegner")["status"] == "transferred"
+
+
+def test_a_purge_that_is_killed_is_completed_by_the_next_call(everywhere, runs):
+    purge = {"kinds": KINDS, "purge": PURGE}
+    code, said = everywhere.snakemake(
+        "purge", **purge, rundb={"uri": "mongodb://127.0.0.1:1", "database": everywhere.name, "timeout": 0.5}
+    )
+    assert code == 1
+    assert "does not answer" in said
+    assert everywhere.raw("midway").exists()
+
+    process = everywhere.start("purge", **purge)
+    with process:
+        while process.poll() is None:
+            row = entry(runs, "raw", "midway")
+            if row is None or "removing" in row.get("caxflow", {}):
+                os.killpg(process.pid, signal.SIGKILL)
+                break
+        process.communicate()
+    for site in ("lngs", "tegner"):
+        assert entry(runs, "raw", site)["status"] == "transferred"
+    row = entry(runs, "raw", "midway")
+    assert row is None or row["status"] != "transferred"
+    code, said = everywhere.snakemake("all", **purge)
+    assert code == 0, said
+    assert not everywhere.raw("midway").exists()
+    assert entry(runs, "raw", "midway") is None
+    assert list((everywhere.sites["midway"].root / "raw" / ".caxflow-trash").iterdir()) == []
+    assert everywhere.work(f"midway/{RUN}.raw.purged").exists()
+    assert (
+        "removing" not in runs.find_one().get("caxflow", {}) or runs.find_one()["caxflow"]["removing"] == []
+    )
