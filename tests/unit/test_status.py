@@ -96,7 +96,7 @@ def test_a_damaged_receipt_is_told_and_hides_nothing_else(tmp_path):
     assert "is damaged" in found.copies[1].remark
 
 
-def test_the_database_counts_copies_and_bytes(tmp_path, database, database_uri):
+def test_copies_and_bytes_are_counted(tmp_path, database, database_uri):
     settings = configured(tmp_path, database_uri, database.name)
     earlier = NOW - datetime.timedelta(days=3)
     for minute in range(4):
@@ -108,7 +108,7 @@ def test_the_database_counts_copies_and_bytes(tmp_path, database, database_uri):
         database["runs_new"].insert_one(document(tmp_path, *copies, run=run))
     database["runs_new"].insert_one({"name": "no data at all", "detector": "tpc"})
     with RunsDB(settings.rundb) as rundb:
-        rows = status.count(rundb, settings)
+        rows = status.count(rundb.everything(status.COUNTED), settings)
     assert [(row.site, row.state, row.copies, row.bytes, row.oldest) for row in rows] == [
         ("lngs", "copied", 4, 4 * 41_234_567_890, None),
         ("midway", "proven", 4, 4000, earlier),

@@ -442,11 +442,6 @@ class RunsDB:
         with self._answers():
             return list(self._database[AUDIT].find({"run": str(run)}).sort([("at", 1), ("_id", 1)]))
 
-    def aggregate(self, pipeline: Sequence[Mapping[str, Any]]) -> Iterator[dict]:
-        """What a pipeline over all run documents gives."""
-        with self._answers():
-            yield from self.runs.aggregate(list(pipeline), allowDiskUse=True)
-
     def changes(self) -> Iterator[bool]:
         """Whether runs were begun or ended just now, about twice a second, without end.
 
@@ -582,6 +577,9 @@ def _free(note: Mapping, now: datetime.datetime, copy: documents.Copy | None) ->
     yield {"status": documents.VERIFYING, "caxflow.owner": note["owner"]}
     running = {"$in": [documents.TRANSFERRING, documents.VERIFYING]}
     yield {"status": running, "caxflow.lease": {"$lt": now}}
+    if copy and documents.stalled(copy, now):
+        begun = {"$lt": now - documents.STALLED}
+        yield {"status": documents.TRANSFERRING, "caxflow.lease": None, "creation_time": begun}
     if copy and copy.status == documents.TRANSFERRING and _is_dead(copy.note):
         # Our own process of before a crash; its token makes sure that only one takes it over.
         yield {"caxflow.token": copy.note.get("token")}

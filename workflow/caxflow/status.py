@@ -11,34 +11,24 @@ from caxflow import documents, journal, receipts, targets, underway
 from caxflow.config import Settings
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
-from caxflow.rundb import RunsDB
 from caxflow.targets import Run, Target
 
 PROVEN, COPIED, SUSPECT = "proven", "copied", "suspect"
 
-# How many copies in which state each host has, and of how many bytes; the arrays are unwound first, since not
-# every server reaches into them in an expression.
-_COUNTING = (
-    {"$project": {"_id": 0, "raw_size_byte": 1, "data": 1}},
-    {"$unwind": "$data"},
-    {"$match": {"data.type": {"$in": ["raw", "processed", "minitrees"]}}},
-    {
-        "$group": {
-            "_id": {
-                "host": "$data.host",
-                "kind": "$data.type",
-                "status": "$data.status",
-                "verified": {"$gt": ["$data.caxflow.verified", None]},
-                "suspect": {"$gt": ["$data.caxflow.suspect", None]},
-            },
-            "copies": {"$sum": 1},
-            "bytes": {"$sum": "$data.size"},
-            # A raw entry of other programs has no size of its own.
-            "raw": {"$sum": {"$ifNull": ["$data.size", "$raw_size_byte"]}},
-            "oldest": {"$min": "$data.caxflow.verified"},
-        }
-    },
+# What counting looks at; it takes every document, so not a key more.
+COUNTED = dict.fromkeys(
+    (
+        "raw_size_byte",
+        "data.type",
+        "data.host",
+        "data.status",
+        "data.size",
+        "data.caxflow.verified",
+        "data.caxflow.suspect",
+    ),
+    1,
 )
+KINDS = ("raw", "processed", "minitrees")
 
 
 @dataclass(frozen=True)
@@ -107,27 +97,53 @@ def state_of(copy: Copy) -> str:
     return _state(copy.status, "suspect" in copy.note, copy.note.get("verified") is not None)
 
 
-def count(database: RunsDB, settings: Settings) -> list[Row]:
-    """Numbers of copies by site, kind and state, counted by the database.
+def count(found: Iterable[Mapping], settings: Settings) -> list[Row]:
+    """Numbers of copies by site, kind and state.
 
-    Raises
-    ------
-    DatabaseAway
-        If it does not answer.
+    Parameters
+    ----------
+    found : iterable of mapping
+        Run documents with (at least) the keys of `COUNTED`; looked at one by one.
     """
-    names = _names(settings)
-    summed: dict[tuple, list[Row]] = {}
-    for group in database.aggregate(_COUNTING):
-        of = group["_id"]
-        words = [of.get(word) for word in ("host", "kind", "status")]
-        if not all(isinstance(word, str) for word in words):
-            continue
-        host, kind, status = words
-        state = _state(status, of["suspect"], of["verified"])
-        size = group["raw" if kind == "raw" else "bytes"]
-        row = Row(names.get(host, host), kind, state, group["copies"], size or None, group["oldest"])
-        summed.setdefault((row.site, kind, state), []).append(row)
-    return sorted(map(_add, summed.values()), key=lambda row: _order(row.site, row.kind, settings))
+    # Copies, bytes, when the longest unread was read: a list each, since there are millions to add up.
+    sums: dict[tuple, list] = {}
+    for document in found:
+        entries = document.get("data")
+        for entry in entries if isinstance(entries, list) else ():
+            if not isinstance(entry, Mapping) or entry.get("type") not in KINDS:
+                continue
+            note = entry.get("caxflow")
+            note = note if isinstance(note, Mapping) else {}
+            verified = documents.time_of(note.get("verified"))
+            key = (
+                str(entry.get("host")),
+                entry["type"],
+                str(entry.get("status")),
+                "suspect" in note,
+                bool(verified),
+            )
+            # A raw entry of other programs has no size of its own.
+            size = entry.get("size") or (document.get("raw_size_byte") if entry["type"] == "raw" else 0)
+            one = sums.setdefault(key, [0, 0, None])
+            one[0] += 1
+            one[1] += size if isinstance(size, int) else 0
+            if verified and (one[2] is None or verified < one[2]):
+                one[2] = verified
+    return _rows(sums, settings)
+
+
+def _rows(sums: Mapping[tuple, list], settings: Settings) -> list[Row]:
+    """Rows of sums, those of the same state added up."""
+    names, rows = _names(settings), {}
+    for (host, kind, word, suspect, verified), (copies, size, oldest) in sums.items():
+        site, state = names.get(host, host), _state(word, suspect, verified)
+        before = rows.get((site, kind, state), Row(site, kind, state, 0))
+        times = [time for time in (before.oldest, oldest) if time]
+        total = (before.bytes or 0) + size or None
+        rows[site, kind, state] = Row(
+            site, kind, state, before.copies + copies, total, min(times, default=None)
+        )
+    return sorted(rows.values(), key=lambda row: (*_order(row.site, row.kind, settings), row.state))
 
 
 def count_receipts(work_dir: Path, settings: Settings) -> list[Row]:
@@ -305,11 +321,3 @@ def _order(site: str, kind: str, settings: Settings) -> tuple:
     """Where data are born first, then our sites, then other hosts; raw before processed."""
     ours = settings.sites.get(site)
     return (ours is None, not (ours and ours.origin), site, kind != "raw", kind)
-
-
-def _add(rows: list[Row]) -> Row:
-    first = rows[0]
-    times = [row.oldest for row in rows if row.oldest is not None]
-    total = sum(row.bytes or 0 for row in rows) or None
-    copies = sum(row.copies for row in rows)
-    return Row(first.site, first.kind, first.state, copies, total, min(times, default=None))

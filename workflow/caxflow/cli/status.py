@@ -71,7 +71,7 @@ def _all(settings: Settings, as_json: bool) -> int:
     folder, away = site.work_dir(settings), ""
     try:
         with RunsDB(settings.rundb, dry=True) as database:
-            rows = status.count(database, settings)
+            rows = status.count(database.everything(status.COUNTED), settings)
     except DatabaseAway as error:
         away, rows = str(error), status.count_receipts(folder, settings) if folder else []
     targets = list(journal.failures(folder)) if folder else []
