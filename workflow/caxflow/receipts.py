@@ -19,7 +19,11 @@ from caxflow.targets import Target
 
 def who() -> dict[str, str | int]:
     """Host, user and process that do the work; no secrets."""
-    return {"host": socket.gethostname(), "user": getpass.getuser(), "pid": os.getpid()}
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # an account without a name, as in some containers
+        user = f"uid{os.getuid()}"
+    return {"host": socket.gethostname(), "user": user, "pid": os.getpid()}
 
 
 def now() -> datetime.datetime:
