@@ -107,7 +107,7 @@ def _found_by_snakemake(folder: Path) -> Finding:
     name = folder.name
     if Path(name).is_dir():
         said = f"a folder {name} in {Path.cwd()} hides the profile from snakemake"
-        return Finding("profile", BAD, said, f"move it away: mv {shlex.quote(name)} {shlex.quote(name)}.old")
+        return Finding("profile", BAD, said, f"mv {shlex.quote(name)} {shlex.quote(name)}.old")
     if config.HOME / "profiles" in folder.parents:
         said = f"{folder} is not linked to where snakemake looks"
         return Finding("profile", BAD, said, "make install")

@@ -1,0 +1,174 @@
+"""What a new site needs: each thing that is missing is found, with the command that mends it."""
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from caxflow import config, doctor
+from caxflow.doctor import BAD, DOUBTFUL, GOOD
+from operators import configured
+
+
+@pytest.fixture
+def programs(tmp_path, monkeypatch):
+    """Make programs on an otherwise empty PATH."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+
+    def make(**scripts):
+        for name, script in scripts.items():
+            (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+            (folder / name).chmod(0o755)
+
+    return make
+
+
+@pytest.fixture
+def profile(tmp_path, monkeypatch):
+    """A profile where snakemake finds it."""
+    (tmp_path / "clone").mkdir()
+    monkeypatch.chdir(tmp_path / "clone")
+
+    def make(**keys):
+        folder = tmp_path / "snakemake/midway"
+        folder.mkdir(parents=True)
+        (folder / "config.yaml").write_text(yaml.safe_dump({"cores": 1} | keys))
+        return folder
+
+    return make
+
+
+def found(findings, about):
+    return [(one.verdict, one.said, one.mend) for one in findings if one.about == about]
+
+
+@pytest.fixture
+def examine(tmp_path):
+    """Everything but the database, which is away, and the partners, which are folders here."""
+
+    def examine(folder=None, **overrides):
+        settings = configured(tmp_path, rundb={"timeout": 0.1}, **overrides)
+        return list(doctor.examine(settings, folder))
+
+    return examine
+
+
+def test_here_and_partners_that_are_folders(tmp_path, examine):
+    findings = examine()
+    assert found(findings, "runs database")[0][0] == BAD
+    assert {one.verdict for one in findings if one.about != "runs database"} <= {GOOD, DOUBTFUL}
+    assert found(findings, "site tegner") == [(GOOD, "reached as a folder here", "")]
+    assert found(findings, "profile") == [
+        (DOUBTFUL, "none was named, so it was not looked at", "add --profile SITE")
+    ]
+    for folder in ("midway/raw", "tegner/raw", "work/midway"):
+        assert [path.name for path in (tmp_path / folder).iterdir()] == []
+
+
+def test_folders_that_are_missing(tmp_path):
+    settings = configured(tmp_path, rundb={"timeout": 0.1})
+    for site in ("midway", "tegner"):
+        (tmp_path / site / "raw").rmdir()
+    findings = list(doctor.examine(settings, None))
+    root = f"{tmp_path}/midway/raw"
+    assert found(findings, "raw data here") == [(BAD, f"{root} is no folder", f"mkdir -p {root}")]
+    assert found(findings, "raw data at tegner")[0][2] == f"mkdir -p {tmp_path}/tegner/raw"
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
+    settings = configured(tmp_path, rundb={"timeout": 0.1})
+
+    def refuse(*arguments, **keys):
+        raise OSError(30, os.strerror(30))
+
+    # Whoever runs as root may write anywhere; a read-only file system says this.
+    monkeypatch.setattr(doctor.tempfile, "NamedTemporaryFile", refuse)
+    findings = list(doctor.examine(settings, None, settings.here))
+    assert found(findings, "raw data here")[0][:2] == (
+        BAD,
+        f"{tmp_path}/midway/raw cannot be written: Read-only file system",
+    )
+
+
+def test_only_one_partner(tmp_path):
+    settings = configured(tmp_path)
+    findings = list(doctor.examine(settings, None, settings.site("lngs")))
+    assert [one.about for one in findings] == ["site lngs", "raw data at lngs"]
+
+
+def test_batch_commands_that_are_missing(profile, programs, examine):
+    programs(sbatch="", squeue="")
+    (one,) = found(examine(profile(executor="slurm")), "batch system")
+    assert one[:2] == (BAD, "scancel not found")
+
+
+@pytest.mark.parametrize(
+    ("script", "verdict", "said"),
+    [
+        ("echo node", GOOD, "slurm answers sinfo --noheader"),
+        ("echo 'Unable to contact slurm controller' >&2; exit 1", BAD, "Unable to contact slurm controller"),
+    ],
+)
+def test_whether_the_batch_system_answers(profile, programs, examine, script, verdict, said):
+    programs(sbatch="", squeue="", scancel="", sinfo=script)
+    (one,) = found(examine(profile(executor="slurm")), "batch system")
+    assert one[0] == verdict
+    assert said in one[1]
+
+
+def test_a_plugin_that_is_missing(profile, programs, examine):
+    programs()
+    assert (
+        BAD,
+        "snakemake-executor-plugin-atlantis is not installed for " + doctor.sys.executable,
+        "make install EXTRAS=atlantis",
+    ) in found(examine(profile(executor="atlantis")), "plugin")
+
+
+def test_a_folder_that_hides_the_profile(tmp_path, profile, examine):
+    folder = profile()
+    (one,) = found(examine(folder), "profile")
+    assert one == (GOOD, f"snakemake --profile midway finds {folder}", "")
+    Path("midway").mkdir()
+    (one,) = found(examine(folder), "profile")
+    assert one == (
+        BAD,
+        f"a folder midway in {tmp_path}/clone hides the profile from snakemake",
+        "mv midway midway.old",
+    )
+
+
+def test_a_profile_that_is_not_linked(tmp_path, monkeypatch, examine):
+    monkeypatch.chdir("/")
+    (one,) = found(examine(config.HOME / "profiles/midway"), "profile")
+    assert one[0] == BAD
+    assert one[2] == "make install"
+
+
+@pytest.mark.parametrize(
+    ("definition", "verdict", "said"),
+    [
+        ({"kind": "mini"}, GOOD, "is the embedded one"),
+        ({"command": "paxer {input} {output_stem}"}, BAD, "paxer is not on the PATH"),
+        ({"command": "paxer {input} {output_stem}", "conda": "pax"}, BAD, "conda is not on the PATH"),
+        ({"command": "sh {input} {output_stem}"}, GOOD, "sh is there"),
+    ],
+)
+def test_the_processor(examine, programs, definition, verdict, said):
+    programs(sh="")
+    full = {"kind": "command", "pax_version": "v6.11.2"} | definition
+    if full["kind"] == "mini":
+        del full["pax_version"]
+    (one,) = found(examine(processors={"mini_v1": full}), "processor")
+    assert one[0] == verdict
+    assert said in one[1]
+
+
+def test_a_clock_that_is_off():
+    assert doctor._clock("clock", 0.2, "ours").verdict == GOOD
+    off = doctor._clock("clock", 600, "the runs database's")
+    assert (off.verdict, off.mend) == (DOUBTFUL, "timedatectl set-ntp true")
+    assert off.said.startswith("10 min off the runs database's")
