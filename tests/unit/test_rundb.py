@@ -289,12 +289,15 @@ FREE = {
     "an error of cax": entry(status="error"),
     "an expired lease": entry(note={"owner": "tegner", "token": "t", "lease": PAST}),
     "our own copy that was never read again": entry(status="verifying", note={"owner": "midway"}),
+    "what cax left a day ago": entry(creation_time=PAST),
+    "what cax left, with its list of dates": entry(creation_time=[PAST]),
     "an expired verification": entry(status="verifying", note={"owner": "tegner", "lease": PAST}),
 }
 TAKEN = {
     "a good copy": (entry(status="transferred"), "is there already"),
     "a lease": (entry(note={"owner": "tegner", "token": "t", "lease": FUTURE}), "2116-11-01 18:00"),
     "cax at work": (entry(), "another program"),
+    "cax at work since lately": (entry(creation_time=FUTURE), "another program"),
     "cax verifying": (entry(status="verifying"), "another program"),
     "another site verifying": (entry(status="verifying", note={"owner": "tegner"}), "tegner"),
     "a dead process elsewhere": (

@@ -95,8 +95,8 @@ def test_cax_does_only_the_tasks_of_its_list(settings):
     [
         ([entry("midway-login1", "verifying")], ["verify raw"]),
         ([entry("midway-login1", "transferring", made=NOW)], []),
-        ([entry("midway-login1", "transferring")], ["remove raw from the database"]),
-        ([entry("midway-login1", "error", made=NOW)], ["remove raw from the database"]),
+        ([entry("midway-login1", "transferring")], ["pull raw from xe1t-datamanager"]),
+        ([entry("midway-login1", "error", made=NOW)], ["pull raw from xe1t-datamanager"]),
         ([entry("midway-login1")], ["push raw to tegner-login-1", "process processed"]),
         ([entry("midway-login1"), entry("tegner-login-1", "error")], ["process processed"]),
         (
@@ -127,15 +127,21 @@ def compare(settings, *made, selected=(1,)):
 
 def test_agreement_is_counted(settings):
     result = compare(settings, document(LNGS, ready=False))
-    # Both pull; caxflow would process in the same call what cax does in a later pass, given parameters.
-    assert result.agree == 1
+    # caxflow would push it on in the same call, cax in a later pass: that is no difference.
+    assert (result.agree, dict(result.cases)) == (1, {})
 
 
 def test_differences_say_why(settings):
-    stuck = document(LNGS, entry("midway-login1", "transferring"))
-    (sentence,) = compare(settings, stuck).cases
-    assert "only cax would remove raw from the database, since it stalled for a day" in sentence
-    assert "being made by another program" in sentence
+    failed = entry("midway-login1", "error", caxflow={"attempts": 5, "error": "the disk is full"})
+    (sentence,) = compare(settings, document(LNGS, failed, ready=False)).cases
+    assert "only cax would pull raw from xe1t-datamanager" in sentence
+    assert "failed 5 times, the last time: the disk is full" in sentence
+
+
+def test_what_cax_left_for_a_day_is_taken_over_by_both(settings):
+    left = document(LNGS, entry("midway-login1", "transferring"), ready=False)
+    result = compare(settings, left)
+    assert (result.agree, dict(result.cases)) == (1, {})
 
 
 def test_run_that_the_selection_leaves_out(settings):

@@ -15,6 +15,7 @@ from caxflow.errors import CaxflowError
 from caxflow.targets import Run
 
 TRANSFERRING, VERIFYING, TRANSFERRED, ERROR = "transferring", "verifying", "transferred", "error"
+STALLED = datetime.timedelta(days=1)
 
 # A host may have several versions of these. Entries of type minitrees are caxflow's own: cax told nobody of
 # its minitrees, and other programs pass over types that they do not know.
@@ -153,6 +154,12 @@ def with_gone(
     old = gone(document, kind, host, version)
     new = {"type": kind, "host": host, "pax_version": version} | facts
     return [each for each in listed if each is not old] + [new]
+
+
+def stalled(copy: Copy, now: datetime.datetime) -> bool:
+    """Whether another program began a copy and left it: without a lease, cax's measure counts, a day."""
+    begun = copy.created is not None and now - copy.created > STALLED
+    return begun and copy.status == TRANSFERRING and copy.note.get("lease") is None
 
 
 def inside(location: str, root: str) -> bool:

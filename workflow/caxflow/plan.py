@@ -532,7 +532,8 @@ class _State:
             return True
         lease = documents.time_of(copy.note.get("lease"))
         ours = copy.note.get("owner") == self.settings.here.name
-        if copy.status == documents.TRANSFERRING and not ours and (lease is None or lease > self.now):
+        held = (lease is None or lease > self.now) and not documents.stalled(copy, self.now)
+        if copy.status == documents.TRANSFERRING and not ours and held:
             self.decision.waits.append(
                 f"{where} is being made by {copy.note.get('owner', 'another program')}"
             )

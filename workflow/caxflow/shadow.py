@@ -12,13 +12,12 @@ from dataclasses import dataclass, field
 
 from caxflow import documents, plan, targets, upkeep, words
 from caxflow.config import Settings
-from caxflow.documents import ERROR, TRANSFERRED, TRANSFERRING, VERIFYING, Copy
+from caxflow.documents import ERROR, STALLED, TRANSFERRED, TRANSFERRING, VERIFYING, Copy
 from caxflow.errors import CaxflowError
 from caxflow.settings import DO_NOT_PROCESS
 
 MASTERS = {"raw": ("xe1t-datamanager", "tsm-server"), "processed": ("login", "midway-login1")}
 NEEDED = ("gains", "drift_velocity_liquid", "electron_lifetime_liquid")
-STALLED = datetime.timedelta(hours=24)
 EXAMPLES = 3
 
 
@@ -103,7 +102,7 @@ def compare(
 def our_actions(
     document: Mapping, settings: Settings, skip: object, now: datetime.datetime
 ) -> tuple[list[Action], list[str]]:
-    """What caxflow's plan does to a run, and what it waits for."""
+    """What caxflow's plan does to a run at once, and what it waits for."""
     decision = plan.decide(document, settings, skip, now)
     actions, here = [], settings.here
     hosts = {site.name: site.host for site in settings.sites.values()}
@@ -111,6 +110,10 @@ def our_actions(
         site, _, stage = target
         kind = "processed" if stage.startswith("processed") else "raw"
         origin = decision.facts.source[kind].get(site)
+        there = decision.facts.there["raw" if stage == "processed.root" else kind]
+        if origin == here.name and here.name not in there:
+            # It builds on what this call makes; cax would come to it in a later pass.
+            continue
         if stage == "processed.root" and origin == here.name:
             actions.append(Action("process", kind))
         elif origin and site == here.name and origin != site:
@@ -119,7 +122,7 @@ def our_actions(
             actions.append(Action("push", kind, hosts[site]))
         elif stage == "raw.done":
             actions.append(Action("verify", kind, why="it takes the manifest of what the event builder made"))
-        elif stage in ("checksum",):
+        elif stage == "checksum":
             actions.append(Action("verify", kind))
     if settings.purge:
         removal, against = upkeep.describe(document, settings, now, by_policy=True)
@@ -136,7 +139,8 @@ def cax_actions(
     """What one pass of cax's tasks at a host does to a run, not what follows from that in later passes."""
     state = _Cax(document, host, settings, now)
     yield from state.push()
-    yield from state.retry()
+    yield from state.check()
+    state.retry()
     yield from state.pull()
     yield from state.checksum()
     yield from state.process()
@@ -199,20 +203,23 @@ class _Cax:
                 if copy.host == self.name and copy.status == VERIFYING:
                     yield Action("verify", copy.kind)
 
-    def retry(self) -> Iterator[Action]:
-        """RetryStalledTransfer and RetryBadChecksumTransfer: remove rows, and with some of them the data."""
-        for copy in self.copies:
-            if copy.host != self.name:
+    def check(self) -> Iterator[Action]:
+        """RetryBadChecksumTransfer: deletes what is not like the master's."""
+        if self.does("RetryBadChecksumTransfer"):
+            for copy in self.copies:
+                if copy.host == self.name and copy.status == TRANSFERRED and self.bad(copy):
+                    yield Action("remove", copy.kind, why="its checksum is not the master's")
+
+    def retry(self) -> None:
+        """RetryStalledTransfer: forgets what stalled or failed, so that the next task begins anew."""
+        if not self.does("RetryStalledTransfer"):
+            return
+        for copy in list(self.copies):
+            if copy.host != self.name or copy.status not in (TRANSFERRING, ERROR) or not copy.created:
                 continue
-            if self.does("RetryStalledTransfer") and copy.status in (TRANSFERRING, ERROR) and copy.created:
-                stalled = self.now - copy.created > STALLED
-                if stalled or (copy.status == ERROR and self.name != MASTERS["raw"][0]):
-                    data = copy.kind == "processed" and copy.version == self.version
-                    what = "" if data else " from the database"
-                    why = "it stalled for a day" if stalled else "it failed"
-                    yield Action("remove", f"{copy.kind}{what}", why=why)
-            if self.does("RetryBadChecksumTransfer") and copy.status == TRANSFERRED and self.bad(copy):
-                yield Action("remove", copy.kind, why="its checksum is not the master's")
+            failed = copy.status == ERROR and self.name != MASTERS["raw"][0]
+            if failed or self.now - copy.created > STALLED:
+                self.copies.remove(copy)
 
     def process(self) -> Iterator[Action]:
         """ProcessBatchQueue: what has the three parameters, raw data here and no entry of the version."""
