@@ -196,3 +196,32 @@ def test_a_root_that_changed(copies):
     moving.move(copies.subject(), new, str(old))
     assert copies.whole("midway")
     copies.check()
+
+
+def test_a_superseded_version_goes_when_its_successor_is_good(copies, caxflow):
+    from caxflow import manifest
+
+    path = copies.folder / "config/sites/midway.yaml"
+    path.write_text(path.read_text() + "processed: {version: mini_v1}\n")
+    settings = copies.settings()
+    version, data = settings.processor(settings.here).pax_version, copies.database.get(RUN)["data"]
+    for each in (version, "v0.0.0"):
+        file = copies.folder / "midway/processed" / f"pax_{each}" / f"{RUN}.root"
+        make(file, each)
+        taken = manifest.take(str(file))
+        copies.database.keep_manifest(taken.to_json())
+        entry = {"type": "processed", "host": SITES["midway"], "status": "transferred", "location": str(file)}
+        entry |= {"pax_version": each, "manifest": taken.digest, "checksum": taken.digest, "caxflow": {}}
+        data.append(entry)
+    copies.database.runs.update_one({"name": RUN.name}, {"$set": {"data": data}})
+    words = ("rm", str(RUN), "--kind", "processed", "--because", "superseded")
+    code, _, err = caxflow(*words, "--version", version)
+    assert code == 1
+    assert "no other site has one" in err
+    code, _, err = caxflow(*words, "--version", "v0.0.0")
+    assert (code, err) == (0, "")
+    assert not (copies.folder / f"midway/processed/pax_v0.0.0/{RUN}.root").exists()
+    assert (copies.folder / f"midway/processed/pax_{version}/{RUN}.root").read_text() == version
+    left = [each for each in copies.database.get(RUN)["data"] if each["type"] == "processed"]
+    assert [each["pax_version"] for each in left] == [version]
+    assert "verified" in left[0]["caxflow"]  # it was read again first

@@ -112,6 +112,28 @@ def witnesses(
     return sorted(found, key=lambda each: (not each.counts, -_seconds(each.verified)))
 
 
+def successors(
+    document: Mapping,
+    subject: Copy,
+    site: Site,
+    settings: Settings,
+    demand: Demand,
+    *,
+    now: datetime.datetime,
+) -> list[Witness]:
+    """The processed file of the version a site keeps, as the witness that lets one of another version go."""
+    key = key_of("processed", site, settings)
+    if key is None or subject.version == key.version:
+        return []
+    copy = documents.find(document, key.kind, site.host, key.version)
+    if copy is None:
+        return []
+    against, renewable = _against(copy, copy, site, now, demand.within)
+    if not copy.manifest:
+        against, renewable = "it has no manifest", False
+    return [Witness(site.name, copy, documents.time_of(copy.note.get("verified")), against, renewable)]
+
+
 def enough(found: Iterable[Witness], demand: Demand) -> bool:
     """Whether so many witnesses count."""
     return sum(each.counts for each in found) >= max(demand.copies, 1)

@@ -436,7 +436,12 @@ class _State:
         return False
 
     def leaves(self, kind: str, site: Site, copy: Copy | None) -> bool:
-        """Whether the copy is on its way out; what this site began, it completes."""
+        """Whether the copy is on its way; a removal that this site began, it completes."""
+        if copy and "moving" in copy.note:
+            self.decision.waits.append(
+                f"its {kind} copy at {site.name} is being moved: caxflow mv completes it"
+            )
+            return True
         if copy and "removing" in copy.note:
             ours = copy.note.get("owner") == self.settings.here.name
         else:

@@ -36,11 +36,15 @@ class Removal:
         What must be known of the other copies.
     grounds : str
         Why it is removed, for the audit.
+    superseded : bool
+        Whether the copy is a processed file of another version than its site keeps: then the file of that
+        version, there, is the one witness.
     """
 
     subject: Subject
     demand: Demand
     grounds: str
+    superseded: bool = False
     witnesses: list[Witness] = field(default_factory=list)
     claim: Claim | None = None
 
@@ -65,6 +69,7 @@ class Removal:
         intended = documents.value(copy.note, "removing", type_=Mapping)
         if intended:
             self._take_over(copy)
+            self.grounds = str(intended.get("grounds", self.grounds))
             location, trash = copy.location, intended["trash"]
         else:
             self.gather(copy)
@@ -88,7 +93,7 @@ class Removal:
         subject, against, read = self.subject, {}, set()
         expected = self._manifest(copy)
         while True:
-            self.witnesses = [_with(each, against.get(each.site)) for each in self._judge()]
+            self.witnesses = [_with(each, against.get(each.site)) for each in self.judge()]
             sure = [each for each in self.witnesses if each.counts and each.site in against]
             if evidence.enough(sure, self.demand):
                 self.witnesses = sure
@@ -235,7 +240,7 @@ class Removal:
             raise CaxflowError(f"{self.subject} is not in the runs database", "there is nothing to remove")
         return gone
 
-    def _judge(self) -> list[Witness]:
+    def judge(self) -> list[Witness]:
         """The witnesses, as the database has them now."""
         subject = self.subject
         document = subject.database.get(subject.run)
@@ -244,6 +249,8 @@ class Removal:
     def _witnesses(self, document: Mapping, now: datetime.datetime) -> list[Witness]:
         copy = self.subject.find(document)
         settings = self.subject.settings
+        if copy and self.superseded:
+            return evidence.successors(document, copy, self.subject.site, settings, self.demand, now=now)
         return evidence.witnesses(document, copy, settings, self.demand, now) if copy else []
 
     def _still_enough(self, document: Mapping, now: datetime.datetime) -> bool:
@@ -264,15 +271,19 @@ class Removal:
 
     def _look(self, witness: Witness, expected: Mapping) -> str:
         """Why a witness does not count after all: its files must be where they are said to be."""
-        manifest = Manifest.from_json(expected)
+        manifest = Manifest.from_json(self._its_manifest(witness, expected))
         try:
             return proof.same_files(self._at(witness).place, witness.copy.location, manifest)
         except CaxflowError as error:
             return error.what
 
+    def _its_manifest(self, witness: Witness, expected: Mapping) -> Mapping:
+        """What a witness must hold: the same as the copy, but for a successor, which has its own manifest."""
+        return self._manifest(witness.copy) if self.superseded else expected
+
     def _read_again(self, witness: Witness, expected: Mapping) -> None:
         """Renew stale evidence: read that copy where it is."""
-        other = self._at(witness)
+        other, expected = self._at(witness), self._its_manifest(witness, expected)
         other.say(f"reading {witness.copy.location} at {witness.site} again")
         try:
             _, wrong = proof.read_again(other.place, witness.copy.location, [expected], other.progress)
@@ -293,7 +304,7 @@ class Removal:
             database=subject.database,
             site=subject.settings.site(witness.site),
             run=subject.run,
-            key=Key(subject.key.kind, witness.copy.host, subject.key.version),
+            key=Key(subject.key.kind, witness.copy.host, witness.copy.version),
             work_dir=subject.work_dir,
             say=subject.say,
             progress=subject.progress,

@@ -85,8 +85,12 @@ class Upkeep:
 
     def removal(self, run: str, site: str) -> str:
         """What removing a run's raw copy means, in words; an error if the evidence cannot suffice."""
-        planner = self.planner
-        if site != self.settings.here.name:
+        planner, here = self.planner, self.settings.here.name
+        if site != here:
+            document = planner.database.get(Run.parse(run)) if planner.main else {}
+            copy = documents.find(document, "raw", self.settings.site(site).host)
+            if copy and "removing" in copy.note and copy.note.get("owner") == here:
+                return f"go on removing {run} from {site}"
             raise CaxflowError(
                 f"{run} at {site} is removed there", f"type it there: snakemake --profile {site}"
             )

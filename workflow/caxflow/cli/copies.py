@@ -7,7 +7,7 @@ from pathlib import Path
 from caxflow import evidence
 from caxflow.cli import site
 from caxflow.config import Settings
-from caxflow.rundb import RunsDB
+from caxflow.rundb import Key, RunsDB
 from caxflow.subject import Subject
 
 
@@ -28,6 +28,8 @@ def subjects(arguments: argparse.Namespace, settings: Settings, database: RunsDB
     """The copies that the command line names."""
     where = settings.site(arguments.at or settings.here.name)
     key = evidence.key_of(arguments.kind, where, settings)
+    if key and getattr(arguments, "version", None):
+        key = Key(key.kind, key.host, arguments.version)
     if key is None:
         raise site.WrongCallError(
             f"site {where.name} keeps no {arguments.kind} data", "name another with --at"

@@ -9,7 +9,6 @@ from caxflow.cli import copies, site
 from caxflow.errors import CaxflowError
 from caxflow.removal import Removal
 from caxflow.rundb import RunsDB
-from caxflow.subject import Subject
 
 _EPILOG = """\
 A copy goes only if enough others are good: read again from disk lately, equal to it, and there. Others whose
@@ -20,7 +19,8 @@ exit code: 0 all went; 1 something stays, or would; 2 the command line or the co
 examples:
   caxflow rm --profile midway -n 160315_1432
   caxflow rm --profile midway 160315_1432 --because "disk full"
-  caxflow rm --profile midway 160315_1432 --kind processed --copies 1 --because "moved to tegner"
+  caxflow rm --profile midway 160315_1432 --kind processed --copies 1 --because "tegner keeps it"
+  caxflow rm --profile midway 160315_1432 --kind processed --version v6.8.0 --because "superseded"
 """
 
 
@@ -41,6 +41,12 @@ def add(commands: argparse._SubParsersAction) -> None:
         type=int,
         help="so many other copies must be good, at least 1 (default: as purge)",
     )
+    parser.add_argument(
+        "--version",
+        metavar="V",
+        help="a processed file of this version; the file of the version that the site "
+        "keeps, there, is then the one that must be good",
+    )
     parser.set_defaults(run=_run)
 
 
@@ -50,7 +56,11 @@ def _run(arguments: argparse.Namespace) -> int:
         raise site.WrongCallError("the grounds are missing", 'add --because "why it goes"')
     if arguments.copies is not None and arguments.copies < 1:
         raise site.WrongCallError(f"--copies {arguments.copies}: one other copy is the least", "ask for 1")
+    if arguments.version and arguments.kind != "processed":
+        raise site.WrongCallError("--version is of processed files", "add --kind processed")
     demand = retention.demand(settings.purge)
+    if arguments.version:
+        demand = dataclasses.replace(demand, copies=1)
     if arguments.copies is not None:
         demand = dataclasses.replace(demand, copies=arguments.copies)
     stays = 0
@@ -58,21 +68,22 @@ def _run(arguments: argparse.Namespace) -> int:
         for subject in copies.subjects(arguments, settings, database):
             try:
                 if arguments.dry_run:
-                    _preview(subject, demand)
+                    _preview(Removal(subject, demand, "", superseded=bool(arguments.version)))
                 else:
-                    _remove(subject, demand, arguments.because)
+                    _remove(Removal(subject, demand, arguments.because, superseded=bool(arguments.version)))
             except CaxflowError as error:
                 print(f"caxflow: {error}", file=sys.stderr)
                 stays += 1
     return 1 if stays else 0
 
 
-def _preview(subject: Subject, demand: retention.Demand) -> None:
+def _preview(planned: Removal) -> None:
+    subject, demand = planned.subject, planned.demand
     document = subject.database.get(subject.run)
     copy = subject.find(document)
     if copy is None:
         raise CaxflowError(f"{subject} is not in the runs database", "there is nothing to remove")
-    found = evidence.witnesses(document, copy, subject.settings, demand, subject.database.now())
+    found = planned.judge()
     if sum(each.counts or each.renewable for each in found) < demand.copies:
         raise CaxflowError(
             f"{subject} stays: {evidence.wanting(found, demand)}", "copy or verify it elsewhere first"
@@ -82,8 +93,8 @@ def _preview(subject: Subject, demand: retention.Demand) -> None:
         print(f"  {each}" + (" (would be read again first)" if each.renewable else ""))
 
 
-def _remove(subject: Subject, demand: retention.Demand, because: str) -> None:
-    facts = Removal(subject, demand, because).perform()
+def _remove(planned: Removal) -> None:
+    subject, facts = planned.subject, planned.perform()
     removal.conclude(subject.database, subject.run, subject.key, facts["token"])
     others = ", ".join(each["site"] for each in facts["evidence"])
     print(f"removed {facts['location']}, {words.size(facts['bytes'])}; good copies: {others}")
