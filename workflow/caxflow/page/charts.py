@@ -8,7 +8,7 @@ from html import escape
 Points = Sequence[tuple[datetime.date, float]]
 
 WIDTH, HEIGHT = 460, 190
-LEFT, RIGHT, TOP, BOTTOM = 46, 8, 10, 24
+LEFT, RIGHT, TOP, BOTTOM = 54, 8, 10, 24
 
 
 def lines(

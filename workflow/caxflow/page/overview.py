@@ -25,8 +25,8 @@ def overview(summary: Summary, rates: Mapping[str, float], problems: list[str]) 
     cards = [
         _card(
             "Raw data by site",
-            "terabytes at the end of each month, of the copies that are there now",
-            charts.lines(summary.terabytes(), lambda value: f"{value:,.4g} TB", "raw data by site over time"),
+            "at the end of each month, of the copies that are there now",
+            charts.lines(summary.growth(), words.size, "raw data by site over time"),
         ),
         _card(
             "Copies a day",
@@ -46,9 +46,7 @@ def overview(summary: Summary, rates: Mapping[str, float], problems: list[str]) 
             "copies that failed and were not made since",
             charts.ranking(dict(summary.reasons.most_common(8)), _count, "nothing failed"),
         ),
-        _card(
-            "Unverified copies", "raw data not yet read again by caxflow, the oldest first", _ages(summary)
-        ),
+        _card("Unverified copies", "raw data that caxflow has not read again from disk", _ages(summary)),
     ]
     return "\n".join([_tiles(summary), f'<div class="cards">{"".join(cards)}</div>', _problems(problems)])
 

@@ -91,19 +91,18 @@ class Summary:
         if arrived:
             self.backlog[max(arrived, ended).date()] -= 1
 
-    def terabytes(self) -> dict[str, list[tuple[datetime.date, float]]]:
-        """By site, the raw data it has at the end of each month, in TB."""
+    def growth(self) -> dict[str, list[tuple[datetime.date, float]]]:
+        """By site, the bytes of raw data it has at the end of each month, and now."""
         lines = {}
         for site in sorted(self.added):
             months: Counter = Counter()
             for day, size in self.added[site].items():
                 months[day.replace(day=1)] += size
-            total, line = 0.0, []
+            line = [(min(months), 0.0)]
             for month in sorted(months):
-                total += months[month] / 1e12
-                line.append((month, total))
-            if line[-1][0] < self.now.date():
-                line.append((self.now.date(), total))
+                after = (month + datetime.timedelta(days=31)).replace(day=1)
+                line.append((min(after, self.now.date()), line[-1][1] + months[month]))
+            line.append((self.now.date(), line[-1][1]))
             lines[site] = line
         return lines
 
