@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from caxflow import leash
-from caxflow.errors import CaxflowError
+from caxflow.errors import CaxflowError, Overrun
 
 # What an outside program has no business to know.
 _SECRETS = ("MONGODB_PASSWORD", "MONGO_PASSWORD", "SC_API_KEY")
@@ -186,7 +186,9 @@ def run(words: list[str], directory: Path, log: Path) -> None:
         how = f"exited with {status}"
         if status < 0:
             how = f"was ended by signal {-status} ({signal.strsignal(-status)})"
-        raise CaxflowError(f"{Path(words[0]).name} {how}: {last_line(log)}", f"read {log}")
+        # Nobody but the system kills so, for want of memory.
+        kind = Overrun if status in (-signal.SIGKILL, 128 + signal.SIGKILL) else CaxflowError
+        raise kind(f"{Path(words[0]).name} {how}: {last_line(log)}", f"read {log}")
 
 
 def last_line(log: Path) -> str:

@@ -44,7 +44,7 @@ class Work:
     made: list[Target]
     size: int | None = None
     began: float = field(default_factory=time.monotonic)
-    attempts: dict[Target, int] = field(default_factory=dict)
+    failures: dict[Target, int] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
@@ -100,8 +100,8 @@ class Display:
         run = str(stated[0].run) if stated else ""
         facts = self.plan.facts.get(run) if self.plan else None
         size = facts.size if facts and rule == "copy_raw" else None
-        attempts = {target: _attempts(target) for target in stated}
-        self.work[job] = Work(text, stated, size, attempts=attempts)
+        failures = {target: _failures(target) for target in stated}
+        self.work[job] = Work(text, stated, size, failures=failures)
         if self._live and self._drawing is None:
             self._drawing = Live(
                 console=self.console, get_renderable=self._at_work, refresh_per_second=4, transient=True
@@ -184,7 +184,7 @@ class Display:
     def _reason(self, work: Work, target: Target) -> str | None:
         """Why the stage failed, if the journal has a failure that is newer than the job's beginning."""
         failure = _failure(target)
-        if failure is None or failure.get("attempts", 0) <= work.attempts.get(target, 0):
+        if failure is None or failure.get("times", 0) <= work.failures.get(target, 0):
             return None
         return str(failure.get("reason", ""))
 
@@ -244,8 +244,8 @@ def _failure(target: Target) -> dict | None:
         return None
 
 
-def _attempts(target: Target) -> int:
-    return (_failure(target) or {}).get("attempts", 0)
+def _failures(target: Target) -> int:
+    return (_failure(target) or {}).get("times", 0)
 
 
 def _state(work: Work) -> State | None:

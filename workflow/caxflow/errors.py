@@ -18,5 +18,9 @@ class CaxflowError(Exception):
         super().__init__(f"{what} -> {mend}" if mend else what)
 
 
+class Overrun(CaxflowError):
+    """A job wanted more memory or time than it had: with more of it, another attempt may succeed."""
+
+
 class BadCopy(CaxflowError):
     """Evidence against a copy itself: it is incomplete, or not what its origin has."""

@@ -8,7 +8,7 @@ until the stage succeeds.
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from caxflow import receipts, targets
@@ -49,16 +49,26 @@ def pending(work_dir: Path) -> Iterator[Target]:
 
 
 def fail(work_dir: Path, target: Target, reason: str, **facts: object) -> dict:
-    """Keep the reason of a failure, count the attempt, and have it told to the database."""
+    """Keep the reason of a failure, count the attempt, and have it told to the database.
+
+    Attempts that say in which `call` they were made count once a call; ``times`` counts each failure.
+    """
     before = None
     with contextlib.suppress(CaxflowError):
         # A damaged record must not hide what failed now.
         before = failure(work_dir, target)
-    attempts = (before or {}).get("attempts", 0) + 1
-    content = receipts.statement(target, reason=reason, attempts=attempts, **facts)
+    again = before is not None and facts.get("call") is not None and before.get("call") == facts["call"]
+    attempts = (before or {}).get("attempts", 0) + (not again)
+    times = (before or {}).get("times", 0) + 1
+    content = receipts.statement(target, reason=reason, attempts=attempts, times=times, **facts)
     receipts.write(_failure(work_dir, target), content)
     announce(work_dir, target)
     return content
+
+
+def call_of(main: Mapping) -> str:
+    """Name of a call, by its main process."""
+    return f"{main['host']} {main['pid']}"
 
 
 def failure(work_dir: Path, target: Target) -> dict | None:

@@ -239,7 +239,7 @@ def _publish(
             rows = check(treemaker, made, events)
         except CaxflowError as error:
             about = error.what.replace(str(made), made.name)
-            raise CaxflowError(f"{minitree.name} was not made: {about}", error.mend) from error
+            raise type(error)(f"{minitree.name} was not made: {about}", error.mend) from error
         size = made.stat().st_size
         products.publish(made, minitree, replace=replace)
     return Minitree(treemaker, minitree, size, rows, time.monotonic() - began)

@@ -117,7 +117,7 @@ def process(
             size = made.stat().st_size
             products.publish(made, product, replace=replace)
     except CaxflowError as error:
-        raise CaxflowError(f"{settings['run']}: {processor.name}: {error.what}", error.mend) from error
+        raise type(error)(f"{settings['run']}: {processor.name}: {error.what}", error.mend) from error
     return Product(product, size, len(numbers), time.monotonic() - began, facts=facts)
 
 

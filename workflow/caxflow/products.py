@@ -51,7 +51,7 @@ def job_directory(workdir: str | Path, prefix: str, log: Path) -> Iterator[Path]
     except CaxflowError as error:
         if log.is_file():
             shutil.copyfile(log, directory / "log.txt")
-        raise CaxflowError(error.what, error.mend or f"look into {directory}") from error
+        raise type(error)(error.what, error.mend or f"look into {directory}") from error
     shutil.rmtree(directory, ignore_errors=True)
 
 

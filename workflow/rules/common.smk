@@ -1,6 +1,6 @@
 """Input functions: what a job needs, as the plan of the main process says."""
 
-from caxflow import plan, upkeep
+from caxflow import lastwords, plan, upkeep
 
 
 def only_a_look():
@@ -10,6 +10,12 @@ def only_a_look():
 
 PLANNER = planner.Planner(SETTINGS, main=workflow.is_main_process, preview=only_a_look)
 UPKEEP = upkeep.Upkeep(PLANNER)
+
+if workflow.is_main_process:
+    logger.addFilter(lastwords.LastWords(SETTINGS, PLANNER.work_dir))
+
+# For want of memory or time; a job on a batch system is a call of its own, which has nothing to try again.
+TRY_AGAIN = 2 if workflow.is_main_process else 0
 
 # Sites that make their processed files, and sites that only keep copies of them.
 PROCESSED = {name: site.processed for name, site in SETTINGS.sites.items() if site.processed}

@@ -13,7 +13,7 @@ rule make_minitrees:
         "logs/{site}/{run}.make_minitrees.log",
     wildcard_constraints:
         site=WITH_MINITREES,
-    retries: 2
+    retries: TRY_AGAIN
     conda:
         "../envs/caxflow.yaml"
     resources:

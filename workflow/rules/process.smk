@@ -15,7 +15,7 @@ rule process_raw:
         "logs/{site}/{run}.process_raw.log",
     wildcard_constraints:
         site=MAKERS,
-    retries: 2
+    retries: TRY_AGAIN
     conda:
         "../envs/caxflow.yaml"
     threads: cores_for_processing
@@ -44,7 +44,7 @@ rule process_part:
         "logs/{site}/{run}.{part}.process_part.log",
     wildcard_constraints:
         site=MAKERS,
-    retries: 2
+    retries: TRY_AGAIN
     conda:
         "../envs/caxflow.yaml"
     threads: cores_for_part
@@ -74,7 +74,7 @@ rule process_version:
         "logs/{site}/{run}.pax_{version}.process_version.log",
     wildcard_constraints:
         site=MAKERS,
-    retries: 2
+    retries: TRY_AGAIN
     conda:
         "../envs/caxflow.yaml"
     threads: cores_for_processing

@@ -15,5 +15,6 @@ job.run(
     run=snakemake.wildcards.run,
     output=snakemake.output[0],
     log=snakemake.log[0],
+    attempt=snakemake.resources.attempt,
     reports=False,
 )

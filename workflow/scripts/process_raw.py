@@ -18,5 +18,6 @@ job.run(
     output=snakemake.output.done,
     log=snakemake.log[0],
     threads=snakemake.threads,
+    attempt=snakemake.resources.attempt,
     reports=False,
 )

@@ -19,5 +19,6 @@ job.run(
     output=snakemake.output.done,
     log=snakemake.log[0],
     threads=snakemake.threads,
+    attempt=snakemake.resources.attempt,
     reports=False,
 )

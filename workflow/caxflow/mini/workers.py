@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from caxflow.errors import CaxflowError
+from caxflow.errors import CaxflowError, Overrun
 
 _CHILD = "import sys; from caxflow.mini.workers import serve; serve(int(sys.argv[1]))"
 _LIBRARY = str(Path(__file__).resolve().parents[2])
@@ -116,12 +116,10 @@ class _Worker:
         self.process.kill()
         self.process.wait()
 
-    def _died(self) -> CaxflowError:
+    def _died(self) -> Overrun:
         code = self.process.wait()
         how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        return CaxflowError(
-            f"a worker process {how}", "most often memory ran out: ask for more, or fewer cores"
-        )
+        return Overrun(f"a worker process {how}", "most often memory ran out: ask for more, or fewer cores")
 
 
 def _run(function, tasks, workers) -> Iterator:

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from caxflow import config, journal, reach, receipts, sync, targets, transfer, underway, words
 from caxflow.config import Settings, Site
-from caxflow.errors import BadCopy, CaxflowError
+from caxflow.errors import BadCopy, CaxflowError, Overrun
 from caxflow.manifest import Manifest
 from caxflow.plan import Facts, Plan
 from caxflow.rundb import Claim, Key, RunsDB
@@ -76,6 +76,11 @@ class Job:
     def plan(self) -> Plan:
         """What the main process froze."""
         return Plan.read(self.work_dir)
+
+    @property
+    def call(self) -> str:
+        """Which call this job belongs to."""
+        return journal.call_of(self.plan.main)
 
     @property
     def facts(self) -> Facts:
@@ -171,6 +176,7 @@ def run(
     output: str,
     log: str,
     threads: int = 1,
+    attempt: int = 1,
     reports: bool = True,
 ) -> None:
     """Do the work of one rule; a failure is one line on standard error, kept for ``why``, and told.
@@ -183,6 +189,8 @@ def run(
         The target's stage.
     overrides : mapping
         Snakemake's config: what the command line says over ``config.yaml``.
+    attempt : int
+        Counts from 1 in each call; a further one is for want of memory or time, not to hear the same again.
     reports : bool
         Whether the job may talk to the runs database; batch jobs do not.
     """
@@ -196,7 +204,7 @@ def run(
         if reports:
             _end_with(job.plan.main)
         try:
-            failed = _attempt(work, job)
+            failed = (attempt > 1 and _final(job)) or _attempt(work, job, batch=not reports)
         except KeyboardInterrupt:
             # Nobody's fault: nothing is counted or told, and the next call goes on where this one was.
             job.say(underway.INTERRUPTED)
@@ -222,13 +230,24 @@ def _end_with(main: Mapping[str, Any]) -> None:
         threading.Thread(target=watch, daemon=True).start()
 
 
-def _attempt(work: Callable[[Job], None], job: Job) -> str:
+def _final(job: Job) -> str:
+    """The reason why an earlier attempt of this call failed, if that does not depend on memory or time."""
+    before = journal.failure(job.work_dir, job.target)
+    if before and before.get("final") and before.get("call") == job.call:
+        job.say(f"not tried again: {before['reason']}")
+        told = {name: before[name] for name in ("entry", "token", "evidence") if name in before}
+        journal.fail(job.work_dir, job.target, before["reason"], call=job.call, final=True, **told)
+        return before["reason"]
+    return ""
+
+
+def _attempt(work: Callable[[Job], None], job: Job, batch: bool) -> str:
     """Do the work; return the reason if it failed."""
-    evidence = False
+    evidence = final = False
     try:
         work(job)
     except CaxflowError as error:
-        reason, evidence = str(error), isinstance(error, BadCopy)
+        reason, evidence, final = str(error), isinstance(error, BadCopy), not isinstance(error, Overrun)
     except Exception as error:
         # The user gets one line, the log the rest.
         traceback.print_exc(file=job.log)
@@ -240,6 +259,8 @@ def _attempt(work: Callable[[Job], None], job: Job) -> str:
     token = job.claim.token if job.claim else None
     # A copy is not bad because its site could not be reached.
     told = {"entry": job.entry, "token": token} if job.entry and (job.making or evidence) else {}
+    if batch:
+        told |= {"call": job.call, "final": final}
     journal.fail(job.work_dir, job.target, reason, evidence=evidence, **told)
     return reason
 

@@ -1,0 +1,154 @@
+"""Processing on a real Slurm, by the profile of a site: what becomes of jobs that end badly."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from slurm import PROGRAMS, Slurm
+
+from caxflow import journal
+from caxflow.targets import Run, Target
+from experiment import ROOT, Experiment, entry
+
+PAXER = (
+    "--input {input} --output {output_stem} --config {configuration} --config_path {overrides}"
+    " --input_type {input_type} --ignore_rundb"
+)
+
+# In the jobs of Slurm, whoever opens a connection to a runs database leaves a note and gets none.
+TRIPWIRE = """\
+import os
+if "SLURM_JOB_ID" in os.environ:
+    import pymongo
+    def refuse(self, *words, **keys):
+        open({note!r}, "a").write(f"{{words}}\\n")
+        raise RuntimeError("a batch job asked for the runs database")
+    pymongo.MongoClient.__init__ = refuse
+"""
+
+
+class OnSlurm(Experiment):
+    """An experiment whose midway processes on a Slurm, as its profile says."""
+
+    slurm: Slurm
+
+    def profile(self, **changes) -> Path:
+        """Midway's profile, for this Slurm and this configuration."""
+        profile = yaml.safe_load((ROOT / "profiles/midway/config.yaml").read_text())
+        for key in ("configfile", "config"):
+            profile.pop(key)
+        profile["default-resources"].pop("slurm_account")
+        profile["default-resources"]["slurm_partition"] = "main"
+        profile |= {"slurm-init-seconds-before-status-checks": 2, "latency-wait": 10} | changes
+        return self.write("profile/config.yaml", profile).parent
+
+    def command(self, *words: str, site: str = "midway", **config) -> list[str]:
+        super().command(site=site, **config)  # writes the configuration
+        options = ["--profile", str(self.profile()), "--configfile", str(self.folder / f"{site}.config.yaml")]
+        return [sys.executable, "-m", "snakemake", *options, "--set-resources", *self.limits, "--", *words]
+
+    limits: tuple[str, ...] = ("process_raw:runtime=1",)
+
+    def environment(self, **more: str) -> dict[str, str]:
+        made = super().environment() | self.slurm.environment | more
+        path = f"{Path(sys.executable).parent}:{self.slurm.path}"
+        wire = self.folder / "wire"
+        wire.mkdir(exist_ok=True)
+        (wire / "sitecustomize.py").write_text(TRIPWIRE.format(note=str(self.folder / "asked")))
+        return made | {"PATH": path, "PYTHONPATH": str(wire)}
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory, require):
+    for program in PROGRAMS:
+        require(program)
+    with Slurm(tmp_path_factory.mktemp("slurm")) as running:
+        yield running
+
+
+@pytest.fixture
+def experiment(tmp_path, sites, slurm, database, database_uri):
+    made = OnSlurm(tmp_path, sites, database_uri, database.name)
+    made.slurm = slurm
+    made.site("midway", pull_from=["lngs"], processed={"version": "pax_v6.11.2", "cores": 1})
+    return made
+
+
+@pytest.fixture
+def runs(database):
+    return database["runs_new"]
+
+
+def processors(folder: Path) -> dict:
+    misbehave, paxer = ROOT / "tests/lab/misbehave.py", ROOT / "tests/standin_paxer.py"
+    words = f"{sys.executable} {misbehave} {folder} {{run}} {paxer} {PAXER}"
+    definition = {"kind": "command", "command": words, "conda": "", "memory_mb_per_core": 800}
+    return {"pax_v6.11.2": definition}
+
+
+def test_jobs_that_end_badly_end_as_their_owner_wants(experiment, runs, slurm):
+    moods = experiment.folder / "moods"
+    moods.mkdir()
+    names = {"good": "160315_1432", "failing": "160315_1433", "cancelled": "160315_1434"}
+    names |= {"slow": "160315_1435", "hungry": "160315_1436"}
+    for mood, name in names.items():
+        experiment.add_run(runs, name)
+        (moods / name).write_text(mood)
+    process = experiment.start("all", processors=processors(moods))
+    _cancel_when_running(slurm, names["cancelled"], process)
+    said, _ = process.communicate(timeout=400)
+    assert process.returncode == 1, said
+    assert "Traceback" not in said, said
+
+    reasons = {mood: _failure(experiment, name) for mood, name in names.items()}
+    tries = {mood: int((moods / f"{name}.tries").read_text()) for mood, name in names.items()}
+    # What more memory or time mends is tried again, with more of it; nothing else is.
+    assert tries == {"good": 1, "failing": 1, "cancelled": 1, "slow": 2, "hungry": 2}, said
+    for mood in ("good", "slow", "hungry"):
+        assert reasons[mood] is None
+        assert entry(runs, "processed", "midway", names[mood])["status"] == "transferred"
+        assert experiment.work(f"midway/{names[mood]}.processed.root").resolve().is_file()
+    for mood, word in (("failing", "the electron lifetime is negative"), ("cancelled", "it was cancelled")):
+        reason, log = reasons[mood]["reason"], experiment.work(f"logs/midway/{names[mood]}.process_raw.log")
+        assert word in reason
+        assert word in said
+        assert word in log.read_text()
+        assert reasons[mood]["attempts"] == 1
+        told = entry(runs, "processed", "midway", names[mood])
+        assert (told["status"], told["caxflow"]["error"]) == ("error", reason)
+        assert not experiment.work(f"midway/{names[mood]}.processed.done").exists()
+    for mood, word in (("slow", "it ran out of time"), ("hungry", "it ran out of memory")):
+        (line,) = [line for line in said.splitlines() if "FAILED" in line and names[mood] in line]
+        assert word in line
+    # More memory the second time.
+    asked = [job["memory"] for job in slurm.jobs() if names["hungry"] in job["about"]]
+    assert sorted(asked) == ["1600M", "800M"]
+    # Only whole files stand under their names, and nothing beside them.
+    folder = experiment.sites["midway"].root / "processed" / "pax_v6.11.2"
+    whole = sorted(f"{names[mood]}.root" for mood in ("good", "slow", "hungry"))
+    assert sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")) == whole
+    # Copies stayed with Snakemake, processing went to Slurm, which asked no database.
+    assert {re.sub("_wildcards.*", "", job["about"]) for job in slurm.jobs()} == {"rule_process_raw"}
+    assert not (experiment.folder / "asked").exists()
+
+
+def _cancel_when_running(slurm: Slurm, name: str, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        for job in slurm.jobs():
+            if name in job["about"] and job["state"] == "RUNNING":
+                time.sleep(6)  # well into the work
+                slurm.run("scancel", job["id"])
+                return
+        time.sleep(0.5)
+    pytest.fail(f"no job for {name}: {process.communicate()[0]}")
+
+
+def _failure(experiment: Experiment, name: str) -> dict | None:
+    failed = journal.failure(experiment.work(), Target("midway", Run.parse(name), "processed.done"))
+    return json.loads(json.dumps(failed))
