@@ -112,6 +112,7 @@ class Upkeep:
         here, now = self.settings.here, planner.database.now()
         found = readings(planner.database.holding(self.settings.selection, here.host), self.settings)
         todo, oldest, count = select_readings(found, self.settings, now)
+        planner.take_up([])  # jobs read in the plan whose they are
         if not planner.preview():
             receipts.write(planner.work_dir / SCRUB, [dataclasses.asdict(each) for each in todo])
         if oldest is None:
@@ -128,25 +129,41 @@ class Upkeep:
 
 def select_removals(found: Iterable[Mapping], settings: Settings, now: datetime.datetime) -> Removals:
     """Choose the oldest copies that may go, as far as the ceiling allows; memory grows with those only."""
-    made, due = Removals(), {}
-    for document in found:
-        try:
-            run = str(documents.run_of(document))
-            removal, against = describe(document, settings, now, by_policy=True)
-            if against:
-                made.stay[against.partition(" (")[0]] += 1
-                continue
-            if removal:
-                due[run] = _facts(document, settings, removal)
-        except CaxflowError as error:
-            made.problems.append(str(error))
-    for _, facts in sorted(due.items()):
-        if len(made.facts) >= settings.purge.runs or made.bytes + facts.size > settings.purge.bytes:
-            made.later += 1
+    made, begun, count = Removals(), set(), 0
+
+    def candidates() -> Iterator[tuple[bool, str, Facts]]:
+        nonlocal count
+        for document in found:
+            try:
+                run = str(documents.run_of(document))
+                removal, against = describe(document, settings, now, by_policy=True)
+                if against:
+                    made.stay[against.partition(" (")[0]] += 1
+                if not removal or run in begun:
+                    continue
+                count += 1
+                if is_begun(document, settings):
+                    begun.add(run)
+                yield run not in begun, run, _facts(document, settings, removal)
+            except CaxflowError as error:
+                made.problems.append(str(error))
+
+    # What was begun comes first, then the oldest; no more of them are kept than may go.
+    due = heapq.nsmallest(settings.purge.runs, candidates(), key=lambda each: each[:2])
+    for new, _, facts in due:
+        if new and made.bytes + facts.size > settings.purge.bytes:
             continue
         made.facts.append(facts)
         made.bytes += facts.size
+    made.later = count - len(made.facts)
     return made
+
+
+def is_begun(document: Mapping, settings: Settings) -> bool:
+    """Whether the raw copy here is on its way out."""
+    copy = documents.find(document, "raw", settings.here.host)
+    gone = documents.gone(document, "raw", settings.here.host)
+    return "removing" in copy.note if copy else bool(gone and gone.get("trash"))
 
 
 def describe(
@@ -158,8 +175,7 @@ def describe(
     """
     here, run = settings.here, documents.run_of(document)
     copy = documents.find(document, "raw", here.host)
-    gone = documents.gone(document, "raw", here.host)
-    if (copy and "removing" in copy.note) or (not copy and gone and gone.get("trash")):
+    if is_begun(document, settings):
         return f"go on removing {run} from {here.name}", ""
     if copy is None:
         return ("", "") if by_policy else ("", "there is none in the runs database")

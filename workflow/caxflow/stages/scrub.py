@@ -7,14 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from caxflow import config, evidence, proof, quarantine, upkeep, words
+from caxflow import config, evidence, proof, quarantine, underway, upkeep, words
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.manifest import Manifest
+from caxflow.plan import Plan
 from caxflow.rundb import DatabaseAway, Key, RunsDB
+from caxflow.stages.job import _end_with
 from caxflow.subject import Subject
-from caxflow.targets import Run
+from caxflow.targets import Run, Target
 from caxflow.transfer import take_manifest
+
+# The targets that state what a scrub finds out anew.
+STAGES = {"raw": "checksum", "processed": "processed.checksum"}
 
 
 def run(overrides: Mapping[str, Any], log: str) -> None:
@@ -31,6 +36,7 @@ def run(overrides: Mapping[str, Any], log: str) -> None:
 
         try:
             settings = config.load(overrides)
+            _end_with(Plan.read(Path.cwd()).main)
             todo = json.loads((Path.cwd() / upkeep.SCRUB).read_text(encoding="utf-8"))
             with RunsDB(settings.rundb, dry=settings.dry) as database:
                 bad = scrub([upkeep.Reading(**each) for each in todo], settings, database, say)
@@ -63,6 +69,10 @@ def scrub(todo: list[upkeep.Reading], settings: config.Settings, database: RunsD
             work_dir=Path.cwd(),
             say=say,
         )
+        teller = underway.Teller(subject.work_dir, Target(subject.site.name, subject.run, STAGES[each.kind]))
+        subject.progress = lambda progress, to=teller: to.tell(
+            progress.phase, progress.done, progress.total, progress.rate
+        )
         try:
             size += read_one(subject)
         except DatabaseAway:
@@ -70,6 +80,8 @@ def scrub(todo: list[upkeep.Reading], settings: config.Settings, database: RunsD
         except CaxflowError as error:
             say(str(error))
             bad.append(str(error))
+        finally:
+            teller.end()
     say(f"{words.size(size)} read again")
     return bad
 
