@@ -7,6 +7,7 @@ data or the sites, 2 the command line or the configuration is wrong.
 
 import argparse
 import importlib
+import os
 import sys
 
 from caxflow import __version__
@@ -29,7 +30,9 @@ def main(words: list[str] | None = None) -> int:
         importlib.import_module(f"caxflow.cli.{name}").add(commands)
     arguments = parser.parse_args(words)
     try:
-        return arguments.run(arguments)
+        code = arguments.run(arguments)
+        sys.stdout.flush()
+        return code
     except WrongCallError as error:
         print(f"caxflow: {error}", file=sys.stderr)
         return 2
@@ -37,6 +40,8 @@ def main(words: list[str] | None = None) -> int:
         print(f"caxflow: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:
+        # Whoever read along has seen enough; what Python flushes at its end goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         return 130

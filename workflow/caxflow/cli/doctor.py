@@ -33,7 +33,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="check what a site needs before its first run",
         description=__doc__.partition(": ")[2].capitalize(),
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=screen.Paragraphs,
     )
     parser.add_argument("site", metavar="SITE", nargs="?", help="a partner; by default all, and this site")
     parser.add_argument("--json", action="store_true", help="as JSON")

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from caxflow import caximport, config
+from caxflow.cli import screen
 from caxflow.cli.site import WrongCallError
 from caxflow.errors import CaxflowError
 
@@ -56,7 +57,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="make site files from a cax.json",
         description="Makes a site file for each host of cax's configuration that can be one.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=screen.Paragraphs,
     )
     parser.add_argument("source", type=Path, help="cax's configuration, cax.json")
     parser.add_argument(

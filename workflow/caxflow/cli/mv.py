@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from caxflow import moving
-from caxflow.cli import copies, site
+from caxflow.cli import copies, screen, site
 from caxflow.errors import CaxflowError
 from caxflow.rundb import RunsDB
 from caxflow.subject import Subject
@@ -28,7 +28,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="move copies to another path of their site",
         description=__doc__.partition(": ")[2].capitalize(),
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=screen.Paragraphs,
     )
     copies.add_options(parser)
     parser.add_argument("--to", metavar="PATH", help="the new path; only for one run")

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from caxflow import page, words
-from caxflow.cli import site
+from caxflow.cli import screen, site
 from caxflow.rundb import RunsDB
 
 _EPILOG = """\
@@ -27,7 +27,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="write the runs page",
         description="Writes a static site of all runs, their copies and why they are where they are.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=screen.Paragraphs,
     )
     parser.add_argument(
         "folder", nargs="?", type=Path, help="where; by default page.folder of the configuration"

@@ -5,7 +5,7 @@ import dataclasses
 import sys
 
 from caxflow import evidence, removal, retention, words
-from caxflow.cli import copies, site
+from caxflow.cli import copies, screen, site
 from caxflow.errors import CaxflowError
 from caxflow.removal import Removal
 from caxflow.rundb import RunsDB
@@ -31,7 +31,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="remove copies by name, if enough others are good",
         description=__doc__.partition(": ")[2].capitalize(),
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=screen.Paragraphs,
     )
     copies.add_options(parser)
     parser.add_argument("--because", metavar="TEXT", help="the grounds, for the audit; wanted unless -n")

@@ -5,7 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
-from caxflow.cli import site
+from caxflow.cli import screen, site
 from caxflow.config import HOME
 from caxflow.daemon import Daemon
 
@@ -36,7 +36,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="keep a site at work: plan and run, again and again",
         description=__doc__.partition(": ")[2].capitalize(),
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=screen.Paragraphs,
     )
     parser.add_argument("--once", action="store_true", help="look once, work off one batch, and end")
     parser.add_argument(

@@ -5,8 +5,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from caxflow import consistency, planner, summary, sync, words
-from caxflow.cli import site
+from caxflow import consistency, planner, summary, sync, versions, words
+from caxflow.cli import screen, site
 from caxflow.config import Settings
 from caxflow.consistency import Stated
 from caxflow.errors import CaxflowError
@@ -53,7 +53,7 @@ def _add_check(actions: argparse._SubParsersAction) -> None:
         "check",
         help="name documents with surprises, entries that contradict receipts, missing indexes",
         description=_CHECK,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=screen.Paragraphs,
     )
     check.add_argument("--json", action="store_true", help="as a JSON list of lines")
     site.add_options(check)
@@ -65,7 +65,7 @@ def _add_rebuild(actions: argparse._SubParsersAction) -> None:
         "rebuild",
         help="make entries say again what the receipts here prove",
         description=_REBUILD,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=screen.Paragraphs,
     )
     rebuild.add_argument("--apply", action="store_true", help="do it, instead of showing it")
     rebuild.add_argument(
@@ -81,6 +81,7 @@ def _add_rebuild(actions: argparse._SubParsersAction) -> None:
 def _init(arguments: argparse.Namespace) -> int:
     settings = site.settings(arguments)
     with RunsDB(settings.rundb, dry=settings.dry) as database:
+        versions.upgrade_database(database)
         names = [*database.init(), *(database.init_site(name) for name in sorted(settings.sites))]
         collection = f"{settings.rundb.database}.{settings.rundb.collection}"
         print(f"indexes of {collection}: {', '.join(names)}")

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from caxflow import caximport, shadow
-from caxflow.cli import site
+from caxflow.cli import screen, site
 from caxflow.rundb import PLANNING, RunsDB
 
 _EPILOG = """\
@@ -26,7 +26,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="compare with what cax would do, read-only",
         description="Compares, run by run, what cax's tasks would do at this host with what caxflow would.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=screen.Paragraphs,
     )
     parser.add_argument("source", type=Path, help="cax's configuration, cax.json")
     site.add_options(parser)

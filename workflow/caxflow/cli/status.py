@@ -40,7 +40,7 @@ or does not know the run; 2 the command line or the configuration is wrong
 examples:
   caxflow status --profile midway
   caxflow status --profile midway 160315_1432
-  caxflow status --profile midway --json | jq '.rows[] | select(.state == "error")'
+  caxflow status --profile midway --json | jq .rows
 """
 
 
@@ -51,7 +51,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="what is where; of a run, each copy and its proof",
         description=__doc__.partition(": ")[2].capitalize(),
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=screen.Paragraphs,
     )
     parser.add_argument("runs", metavar="RUN", nargs="*", help="160315_1432, or 160315_1432_MV")
     parser.add_argument("--json", action="store_true", help="as JSON; times in UTC, sizes in bytes")

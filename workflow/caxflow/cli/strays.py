@@ -33,7 +33,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="what no document knows, and entries that point at nothing",
         description=__doc__.partition(": ")[2].capitalize(),
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=screen.Paragraphs,
     )
     parser.add_argument("--at", metavar="SITE", help="where to look; by default here")
     parser.add_argument("--json", action="store_true", help="as JSON; times in UTC, sizes in bytes")

@@ -43,7 +43,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="what a run waits for, the last error, who holds it, what happens next",
         description=__doc__.partition(": ")[2].capitalize(),
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=screen.Paragraphs,
     )
     parser.add_argument("runs", metavar="RUN", nargs="+", help="160315_1432, or 160315_1432_MV")
     parser.add_argument("--json", action="store_true", help="as JSON; times in UTC")

@@ -1,0 +1,73 @@
+"""The command: help that teaches and fits, errors in one line, exit codes that mean something."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from caxflow import cli
+from caxflow.errors import CaxflowError
+from operators import configured
+
+HELP = [[name] for name in cli.COMMANDS if name != "rundb"]
+HELP += [["rundb", action] for action in ("init", "check", "rebuild")]
+
+
+@pytest.mark.parametrize("words", HELP, ids=" ".join)
+def test_help_fits_and_teaches(words, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    # Commands go by their own names, which may be words that modules cannot have.
+    with pytest.raises(SystemExit) as ended:
+        cli.main([word.rstrip("_") for word in [*words, "--help"]])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    # Examples are indented, and stay on one line to be copied.
+    assert [line for line in said.splitlines() if len(line) > 80 and not line.startswith("  ")] == []
+    assert "exit code" in said or words == ["rundb", "init"]
+
+
+def test_without_a_command_it_says_which_there_are(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main([])
+    assert ended.value.code == 2
+    assert "COMMAND" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "said"),
+    [
+        (CaxflowError("it is broken", "mend it"), 1, "caxflow: it is broken -> mend it\n"),
+        (cli.WrongCallError("what is that", "say it again"), 2, "caxflow: what is that -> say it again\n"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_how_it_ends(raised, code, said, capsys, monkeypatch):
+    def fail(arguments):
+        raise raised
+
+    monkeypatch.setattr("caxflow.cli.status._run", fail)
+    assert cli.main(["status"]) == code
+    assert capsys.readouterr().err == said
+
+
+def test_a_reader_that_leaves_early_is_no_error(tmp_path):
+    configured(tmp_path)
+    ours, theirs = os.pipe()
+    os.close(ours)
+    config = [
+        f"sites_dir={tmp_path}/config/sites",
+        "site=midway",
+        "rundb={uri: 'mongodb://127.0.0.1:1', timeout: 1}",
+    ]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "caxflow.cli", "status", "--config", *config],
+        env=environment,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (1, "")
