@@ -11,6 +11,7 @@ The last line with `--json` is one object: `mb_s`, `ratio` and `cpu_s_per_gb` (b
 """
 
 import argparse
+import ctypes
 import json
 import os
 import shlex
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,13 +34,19 @@ GCM = "aes128-gcm@openssh.com"
 class Scene:
     """A server, a client's configuration, and the data; every peer is a method that copies and proves."""
 
-    def __init__(self, sites, base: Path, source: Path, push: bool, connections: int | None):
-        self.config, self.base, self.source, self.push = str(sites.ssh_config), base, source, push
+    def __init__(self, sites, base: Path, push: bool, connections: int | None):
+        self.config, self.source, self.push = str(sites.ssh_config), base / "source", push
         self.site, self.connections = sites["far"], connections
         self.identity, self.known_hosts = str(sites.identity), str(sites.known_hosts)
         self.target = base / "copy"
         self.prefix: list[str] = []
+        self.netns = ""
         self.cpu = 0.0
+
+    def go_far(self, link, far) -> None:
+        """Reach the server over an emulated link from now on."""
+        self.site, self.config, self.known_hosts = far, str(far.ssh_config), str(far.known_hosts)
+        self.prefix, self.netns = link.inside(link.near), link.near
 
     # Running things
 
@@ -78,6 +86,8 @@ class Scene:
         child = os.fork()
         if not child:
             try:
+                if self.netns:
+                    enter(self.netns)
                 work()
                 os._exit(0)
             except BaseException as error:
@@ -254,6 +264,13 @@ class Scene:
         self.ssh_limit(self.connections or 2)
 
 
+def enter(netns: str) -> None:
+    """Move this thread, and those it will start, to a network namespace."""
+    with open(f"/var/run/netns/{netns}") as space:
+        if ctypes.CDLL(None, use_errno=True).setns(space.fileno(), 0):
+            raise OSError(ctypes.get_errno(), f"network namespace {netns}")
+
+
 PEERS = {
     "caxflow": Scene.caxflow,
     "caxflow-paramiko": Scene.caxflow_paramiko,
@@ -343,6 +360,11 @@ def main() -> None:
     parser.add_argument("--shape", choices=SHAPES, default="run")
     parser.add_argument("--direction", choices=["push", "pull"], default="push")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--rtt", type=float, default=0, help="milliseconds, over an emulated link (root, gcc)"
+    )
+    parser.add_argument("--rate", type=float, default=1000, help="of that link, Mbit/s")
+    parser.add_argument("--files", metavar="COUNTxBYTES", help="instead of a shape, such as 200x10000000")
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--peers", default="", help="comma-separated; all that are installed by default")
     parser.add_argument("--connections", type=int)
@@ -358,9 +380,17 @@ def main() -> None:
     peers = list(dict.fromkeys(["caxflow", *peers]))
     with tempfile.TemporaryDirectory(dir=arguments.directory, prefix="benchmark-") as directory:
         base = Path(directory)
+        if arguments.files:
+            SHAPES[arguments.shape] = tuple(map(int, arguments.files.split("x")))
         size = make(base / "source", arguments.shape, arguments.scale)
-        with SshSites(base / "sites", ["far"], embedded=False) as sites:
-            scene = Scene(sites, base, base / "source", arguments.direction == "push", arguments.connections)
+        with ExitStack() as stack:
+            sites = stack.enter_context(SshSites(base / "sites", ["far"], embedded=False))
+            scene = Scene(sites, base, arguments.direction == "push", arguments.connections)
+            if arguments.rtt:
+                from lab.links import FarSite, Link
+
+                link = stack.enter_context(Link(arguments.rate, arguments.rtt))
+                scene.go_far(link, stack.enter_context(FarSite(link, sites, "far", base)))
             rates: dict = {peer: [] for peer in peers}
             cpu: dict = {peer: [] for peer in peers}
             for turn in range(arguments.repeats):

@@ -100,17 +100,18 @@ class FarSite:
     """
 
     def __init__(self, link: Link, sites, name: str, directory: Path):
-        self._link, self._sites, self._name = link, sites, name
+        self._link = link
+        self.host, self.port = FAR, 2222
+        self.known_hosts = directory / "far.known_hosts"
         self.ssh_config = directory / "far.ssh_config"
         self._log = (directory / "far.log").open("w")
-        self._server = None
+        self.server = None
         key = " ".join(sites[name].host_key.split()[:2])
-        known = directory / "far.known_hosts"
-        known.write_text(f"[{FAR}]:2222 {key}\n")
+        self.known_hosts.write_text(f"[{FAR}]:2222 {key}\n")
         lines = (
             f"Host {name}", f"HostName {FAR}", "Port 2222", f"User {sites.user}",
             f"IdentityFile {sites.identity}", "IdentitiesOnly yes", "IdentityAgent none",
-            f"UserKnownHostsFile {known}", "GlobalKnownHostsFile /dev/null", "UpdateHostKeys no",
+            f"UserKnownHostsFile {self.known_hosts}", "GlobalKnownHostsFile /dev/null", "UpdateHostKeys no",
         )  # fmt: skip
         self.ssh_config.write_text("\n".join(lines) + "\n")
         self._configuration = directory / "far.sshd_config"
@@ -123,7 +124,7 @@ class FarSite:
     def __enter__(self) -> "FarSite":
         sshd = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
         command = [*self._link.inside(self._link.far), sshd, "-D", "-e", "-f", str(self._configuration)]
-        self._server = subprocess.Popen(command, stderr=self._log, start_new_session=True)
+        self.server = subprocess.Popen(command, stderr=self._log, start_new_session=True)
         for _ in range(100):
             probe = [*self._link.inside(self._link.far), "bash", "-c", f"exec 3<>/dev/tcp/{FAR}/2222"]
             if subprocess.run(probe, capture_output=True, check=False).returncode == 0:
@@ -133,7 +134,7 @@ class FarSite:
         raise RuntimeError("sshd in the far namespace does not answer")
 
     def __exit__(self, *_) -> None:
-        if self._server is not None:
-            self._server.kill()
-            self._server.wait()
+        if self.server is not None:
+            self.server.kill()
+            self.server.wait()
         self._log.close()

@@ -77,11 +77,13 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("client", ["openssh", "paramiko"])
-@pytest.mark.parametrize("way", WAYS)
+EVERY = [
+    (way, client) for way in WAYS for client in ("auto", "paramiko") if client == "auto" or "scp" not in way
+]
+
+
+@pytest.mark.parametrize(("way", "client"), EVERY)
 def test_every_way(far, dataset, tmp_path, way, client, require):
-    if "scp" in way and client == "openssh":
-        client = "auto"
     source, destination = WAYS[way](far, client=client)
     expected = take(dataset)
     states = []

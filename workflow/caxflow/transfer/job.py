@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 from caxflow import digests
 from caxflow.errors import CaxflowError
-from caxflow.listing import FileStat, Listing, printable, safe_path
+from caxflow.listing import FileStat, Listing, printable, safe_path, scan
 from caxflow.manifest import Entry, Manifest
-from caxflow.transfer import movers, plan
+from caxflow.transfer import plan
+from caxflow.transfer.crew import Crew
 from caxflow.transfer.ends import at
 from caxflow.transfer.frontier import Frontier
 from caxflow.transfer.place import Place
@@ -19,6 +20,8 @@ from caxflow.transfer.session import BLOCK
 from caxflow.transfer.task import StoppedError, Task
 
 _NAMED = 5  # files named in a message
+_FAR = 0.01  # seconds of round trip from which on logging in takes notable time
+_HALF = 150 << 20  # bytes that a source whose size is not known yet is thought to have: half the connections
 
 
 class Job(Task):
@@ -53,9 +56,9 @@ class Job(Task):
         self._frontier: Frontier | None = None
         self._followed: set[int] = set()
         self._work: list[plan.Piece] = []
-        self._ready = threading.Event()
+        self._crew = Crew(self)
+        self._early = threading.Lock()
         self._sent = 0
-        self._movers = 0
 
     # What movers use
 
@@ -64,14 +67,17 @@ class Job(Task):
         self._limit(count)
         self.beat(count)
 
-    def further(self, place: Place):
-        """One more end at `place`, or None if it cannot be had: servers limit logins, the others go on."""
-        try:
-            return self.open(place, lambda _: self.beat())
-        except CaxflowError:
-            if self.stopped.is_set():
-                raise
-            return None
+    def further(self):
+        """A further pair of ends for a mover, or None if it cannot be had: the others go on without."""
+        ends = []
+        for place in self.places:
+            try:
+                ends.append(self.open(place, lambda _: self.beat()))
+            except CaxflowError:
+                if self.stopped.is_set():
+                    raise StoppedError from None
+                return None
+        return ends
 
     def piece_done(self, piece: plan.Piece, found: dict[str, str]) -> None:
         """Take note of a piece that was moved, with its digests."""
@@ -84,12 +90,21 @@ class Job(Task):
             self._frontier.done(piece.index, piece.offset, piece.length)
 
     def next_piece(self) -> plan.Piece | None:
-        """The next piece to be moved, or None at the end; waits until there is a plan."""
-        self._ready.wait()
+        """The next piece to be moved, or None at the end."""
         if self.stopped.is_set():
             raise StoppedError
         with self.lock:
             return self._work.pop() if self._work else None
+
+    @property
+    def pieces_left(self) -> bool:
+        """Whether there are pieces that no mover has taken."""
+        return bool(self._work)
+
+    def stop(self, error: BaseException) -> None:
+        """End it; the first error it was stopped with is the one that counts."""
+        super().stop(error)
+        self._crew.wake()
 
     def wanted(self) -> tuple[str, ...]:
         """Digests to take at our end; the first is the one both ends compare."""
@@ -112,7 +127,6 @@ class Job(Task):
             self._open_ends()
             return self._copy()
         finally:
-            self._ready.set()
             if self._frontier:
                 self._frontier.close()
             for end in (self.source, self.destination):
@@ -131,6 +145,21 @@ class Job(Task):
         if end.remote and end.helped:
             end.measure()
         return end
+
+    def opening(self, connection) -> None:
+        """Over a long way, have further movers log in while the first does."""
+        if self._early.acquire(blocking=False):
+            threading.Thread(target=self._call_early, args=(connection,), daemon=True).start()
+
+    def _call_early(self, connection) -> None:
+        round_trip = connection.wait_for_round_trip()
+        if round_trip < _FAR or not all(place.method != "scp" for place in self.places):
+            return
+        try:
+            size = _HALF if self.source_place.remote else scan(self.source_path).size
+        except CaxflowError:
+            return  # the transfer itself will tell
+        self._crew.call(self._given() or plan.connections(round_trip, self.rate, size))
 
     def _report(self, count: int) -> None:
         self.beat(count if self.phase == "comparing" else 0)
@@ -151,7 +180,10 @@ class Job(Task):
         self.phase, self.done = "moving", 0
         self.total = sum(piece.length for piece in self._work)
         count = min(count, len(self._work))
-        self._move(count)
+        if count:
+            self._crew.work(count)
+        if self.error:
+            raise self.error
         if self._frontier:
             self._digests |= self._frontier.finish()
         manifests = self._manifests()
@@ -348,10 +380,14 @@ class Job(Task):
     def _may_split(self) -> bool:
         return not self._relayed() and self.source.helped and self.destination.helped
 
+    def _given(self) -> int | None:
+        """Number of connections that the configuration demands."""
+        given = [place.connections for place in self.places if place.remote and place.connections]
+        return min(given, default=None)
+
     def _connection_count(self) -> int:
-        given = [place.connections for place in (self.source_place, self.destination_place) if place.remote]
-        if any(given):
-            return min(count for count in given if count)
+        if self._given():
+            return self._given()
         if not (self.source.helped and self.destination.helped):
             return 2
         longest = max(self.source.round_trip, self.destination.round_trip)
@@ -379,38 +415,6 @@ class Job(Task):
                 if offset > position:
                     self._frontier.done(index, position, offset - position)
                 position = offset + length
-
-    def _move(self, count: int) -> None:
-        """Let `count` movers work; the first uses the connections that are open already."""
-        if not count:
-            self._ready.set()
-            return
-        make = movers.choose(self)
-        self._ready.set()
-        threads = [
-            threading.Thread(target=self._guard, args=(make, number), name=f"mover {number}")
-            for number in range(count)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        if self.error:
-            raise self.error
-
-    def _guard(self, mover, number: int) -> None:
-        try:
-            source, destination = self.source, self.destination
-            if number and source.remote:
-                source = self.further(source.place)
-            if number and destination.remote and source:
-                destination = self.further(destination.place)
-            if source and destination:
-                mover(self, source, destination)
-                with self.lock:
-                    self._movers += 1
-        except BaseException as error:
-            self.stop(error)
 
     # The result
 
@@ -462,7 +466,7 @@ class Job(Task):
             rate=self._sent / seconds,
             adopted=adopted,
             method=method if self.source.helped and self.destination.helped else f"scp-{method}",
-            connections=max(1, self._movers) if method != "local" else 0,
+            connections=max(1, self._crew.worked) if method != "local" else 0,
             cipher=", ".join(dict.fromkeys(ciphers)),
         )
 

@@ -3,6 +3,8 @@
 import getpass
 import os
 import socket
+import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,8 +17,11 @@ from caxflow.transfer.place import Place
 WINDOW = 4 << 20
 
 
-def open_client(place: Place, sock=None) -> paramiko.SSHClient:
+def open_client(place: Place, reached=None) -> paramiko.SSHClient:
     """Log in at `place`, through its jump hosts.
+
+    `reached` is called with the socket and the seconds that TCP's handshake took, or with 0 if the way there
+    is through something else.
 
     Raises
     ------
@@ -31,7 +36,11 @@ def open_client(place: Place, sock=None) -> paramiko.SSHClient:
     alias = settings.get("hostkeyalias", host)
     through = []
     try:
-        sock = sock or _socket(place, settings, host, port, through)
+        begin = time.monotonic()
+        sock = _socket(place, settings, host, port, through)
+        if reached:
+            direct = isinstance(sock, socket.socket)
+            reached(sock, time.monotonic() - begin if direct else 0.0)
         client.connect(
             alias,
             port,
@@ -160,11 +169,26 @@ class ParamikoChannel:
     """The interface of `caxflow.transfer.protocol.FdChannel` over a session channel."""
 
     def __init__(self, place: Place, command: str):
-        self._client = open_client(place)
+        self._place, self._command = place, command
+        self._client = self._sock = self._session = None
+        self.cipher = ""
+        self.round_trip = 0.0
+        self.reached = threading.Event()
+
+    def start(self) -> None:
+        """Log in and start the command."""
+        try:
+            self._client = open_client(self._place, self._reach)
+        finally:
+            self.reached.set()
         transport = self._client.get_transport()
         self.cipher = transport.local_cipher
         self._session = transport.open_session(window_size=WINDOW)
-        self._session.exec_command(command)
+        self._session.exec_command(self._command)
+
+    def _reach(self, sock, seconds: float) -> None:
+        self._sock, self.round_trip = sock, seconds
+        self.reached.set()
 
     def read_into(self, view) -> int:
         data = self._session.recv(len(view))
@@ -175,13 +199,20 @@ class ParamikoChannel:
         self._session.sendall(view)
 
     def kill(self) -> None:
-        shut(self._client)
+        if self._client is not None:
+            shut(self._client)
+        elif self._sock is not None:
+            with suppress(OSError, AttributeError):
+                self._sock.shutdown(socket.SHUT_RDWR)
 
     def end(self, wait: float) -> tuple[str, int]:
         said, status = b"", -1
+        if self._session is None:
+            return "", status
         with suppress(OSError, EOFError, paramiko.SSHException):
             self._session.shutdown_write()
-            if self._session.status_event.wait(wait):
+            transport = self._client.get_transport()
+            if transport is not None and transport.is_active() and self._session.status_event.wait(wait):
                 status = self._session.exit_status
             while self._session.recv_stderr_ready() and len(said) < 1 << 16:
                 said += self._session.recv_stderr(1 << 14)

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import threading
+import time
 from contextlib import suppress
 
 from caxflow.errors import CaxflowError
@@ -89,6 +90,7 @@ class Connection:
         guard.daemon = True
         guard.start()
         try:
+            self._channel.start()
             self._channel.write(memoryview(bootstrap.program(max(self.place.timeout, 10))))
             self.stream.skip_noise()
             kind, _, _, length = self.stream.header()
@@ -128,12 +130,23 @@ class Connection:
             f"try: ssh {self.place.host} {self.place.python} --version; it must be 3.8 or newer",
         )
 
+    @property
+    def round_trip(self) -> float:
+        """Seconds that TCP's handshake took; 0 if that is not known."""
+        return self._channel.round_trip
+
+    def wait_for_round_trip(self) -> float:
+        """The same, as soon as it is known."""
+        self._channel.reached.wait(self.place.timeout)
+        return self._channel.round_trip
+
     def kill(self) -> None:
         """End the connection at once; blocked reads and writes fail."""
         self._channel.kill()
 
     def close(self) -> None:
-        """End the connection in an orderly way: the helper sees the end of its input."""
+        """End the connection, when all that was asked has been answered: the helper sees its input end."""
+        self.kill()  # to log out in an orderly way takes several round trips
         self._channel.end(wait=5)
 
 
@@ -234,18 +247,30 @@ class _OpenSsh(FdChannel):
         )
         super().__init__(self._process.stdout.fileno(), self._process.stdin.fileno())
         self.cipher = ""
+        self.round_trip = 0.0
+        self.reached = threading.Event()
         self._said: list[str] = []
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
     def _listen(self) -> None:
+        began = time.monotonic()
         for raw in self._process.stderr:
             line = raw[:500].decode("utf-8", "replace").rstrip()
             agreed = re.match(r"debug1: kex: client->server cipher: (\S+)", line)
             if agreed:
                 self.cipher = agreed[1]
+            elif line.startswith("debug1: Connecting to "):
+                began = time.monotonic()
+            elif line == "debug1: Connection established.":
+                self.round_trip = time.monotonic() - began
+                self.reached.set()
             elif not _CHATTER.match(line):
                 self._said = [*self._said[-19:], line]
+        self.reached.set()
+
+    def start(self) -> None:
+        """The process runs already."""
 
     def kill(self) -> None:
         self._process.kill()

@@ -93,6 +93,7 @@ class Task:
         """The end of a transfer at `place`; `report` is called with numbers of bytes it has dealt with."""
         if place.method == "stream":
             connection = self._keep(connect(place))
+            self.opening(connection)
             connection.greet()
             return RemoteEnd(connection, report)
         if place.method == "scp":
@@ -100,6 +101,9 @@ class Task:
 
             return SftpEnd(self._keep(SftpConnection(place)), report)
         return LocalEnd(place, report)
+
+    def opening(self, connection) -> None:
+        """Called with a connection whose login has begun."""
 
     def close(self) -> None:
         """End all connections, in an orderly way."""
