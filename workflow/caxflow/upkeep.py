@@ -131,7 +131,7 @@ def select_removals(found: Iterable[Mapping], settings: Settings, now: datetime.
     """Choose the oldest copies that may go, as far as the ceiling allows; memory grows with those only."""
     made, begun, count = Removals(), set(), 0
 
-    def candidates() -> Iterator[tuple[bool, str, Facts]]:
+    def candidates() -> Iterator[tuple[bool, str, str, Mapping]]:
         nonlocal count
         for document in found:
             try:
@@ -144,17 +144,22 @@ def select_removals(found: Iterable[Mapping], settings: Settings, now: datetime.
                 count += 1
                 if is_begun(document, settings):
                     begun.add(run)
-                yield run not in begun, run, _facts(document, settings, removal)
+                yield run not in begun, run, removal, document
             except CaxflowError as error:
                 made.problems.append(str(error))
 
     # What was begun comes first, then the oldest; no more of them are kept than may go.
     due = heapq.nsmallest(settings.purge.runs, candidates(), key=lambda each: each[:2])
-    for new, _, facts in due:
-        if new and made.bytes + facts.size > settings.purge.bytes:
+    for new, _, removal, document in due:
+        try:
+            facts = _facts(document, settings, removal)
+        except CaxflowError as error:
+            made.problems.append(str(error))
+            count -= 1
             continue
-        made.facts.append(facts)
-        made.bytes += facts.size
+        if not new or made.bytes + facts.size <= settings.purge.bytes:
+            made.facts.append(facts)
+            made.bytes += facts.size
     made.later = count - len(made.facts)
     return made
 
@@ -179,18 +184,18 @@ def describe(
         return f"go on removing {run} from {here.name}", ""
     if copy is None:
         return ("", "") if by_policy else ("", "there is none in the runs database")
-    demand = retention.demand(settings.purge)
-    found = evidence.witnesses(document, copy, settings, demand, now)
-    hopeful = sum(each.counts or each.renewable for each in found) >= demand.copies
     against = {
         f"its status is {copy.status}": not evidence.good(copy),
         purging.not_due(document, here, settings, now) if by_policy else "": by_policy,
         "it has no manifest yet: scrub it": not copy.manifest,
         "its size is not known: scrub it": _size(document, copy) is None,
-        evidence.wanting(found, demand): not hopeful,
     }
     if why := next((why for why, holds in against.items() if why and holds), ""):
         return "", why
+    demand = retention.demand(settings.purge)
+    found = evidence.witnesses(document, copy, settings, demand, now)
+    if sum(each.counts or each.renewable for each in found) < demand.copies:
+        return "", evidence.wanting(found, demand)
     fresh = [str(each) for each in found if each.counts][: demand.copies]
     stale = [f"{each.site} (is read first: {each.against})" for each in found if each.renewable]
     known = ", ".join([*fresh, *stale[: demand.copies - len(fresh)]])
