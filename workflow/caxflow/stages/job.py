@@ -202,7 +202,7 @@ def run(
         except CaxflowError as error:
             sys.exit(f"caxflow: {error}")
         if reports:
-            _end_with(job.plan.main)
+            end_with(job.plan.main)
         try:
             failed = (attempt > 1 and _final(job)) or _attempt(work, job, batch=not reports)
         except KeyboardInterrupt:
@@ -218,7 +218,7 @@ def run(
         sys.exit(1 if underway.SHOWN in os.environ else f"caxflow: {failed}")
 
 
-def _end_with(main: Mapping[str, Any]) -> None:
+def end_with(main: Mapping[str, Any]) -> None:
     """End when the main process is gone: what it started must not work on beside its successor's jobs."""
 
     def watch() -> None:

@@ -13,7 +13,7 @@ from caxflow.errors import CaxflowError
 from caxflow.manifest import Manifest
 from caxflow.plan import Plan
 from caxflow.rundb import DatabaseAway, Key, RunsDB
-from caxflow.stages.job import _end_with
+from caxflow.stages.job import end_with
 from caxflow.subject import Subject
 from caxflow.targets import Run, Target
 from caxflow.transfer import take_manifest
@@ -36,7 +36,7 @@ def run(overrides: Mapping[str, Any], log: str) -> None:
 
         try:
             settings = config.load(overrides)
-            _end_with(Plan.read(Path.cwd()).main)
+            end_with(Plan.read(Path.cwd()).main)
             todo = json.loads((Path.cwd() / upkeep.SCRUB).read_text(encoding="utf-8"))
             with RunsDB(settings.rundb, dry=settings.dry) as database:
                 bad = scrub([upkeep.Reading(**each) for each in todo], settings, database, say)
