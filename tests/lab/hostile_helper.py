@@ -74,7 +74,8 @@ def deliver(pieces):
         "result": HEADER.pack(b"J", 0, 0, 13) + b'{"result": 1}',
         "not-json": HEADER.pack(b"J", 0, 0, 3) + b"{{{",
         "acknowledges": HEADER.pack(b"A", 0, 1, 10),
-        "error": HEADER.pack(b"J", 0, 0, 30) + b'{"error":["\x1b[31mred","mend"]}'.ljust(30),
+        "odd-error": HEADER.pack(b"J", 0, 0, 11) + b'{"error":7}',
+        "error": HEADER.pack(b"J", 0, 0, 40) + b'{"error":["\\u001b[31mred\\n","mend"]}'.ljust(40),
     }
     write(frames.get(BEHAVIOUR, b""))
 

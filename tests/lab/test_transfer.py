@@ -306,7 +306,7 @@ def test_refusals_are_one_line(lab, far, dataset, tmp_path, client):
 HOSTILE = [
     "climbs", "absolute", "climbs-directory", "twice", "negative", "mangled", "words", "several", "more",
     "elsewhere", "other-file", "wrong-digest", "short", "renamed", "named", "unknown", "huge-message",
-    "result", "not-json", "acknowledges", "error", "hello", "noisy",
+    "result", "not-json", "acknowledges", "error", "odd-error", "hello", "noisy",
 ]  # fmt: skip
 
 

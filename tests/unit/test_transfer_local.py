@@ -154,11 +154,13 @@ def test_leftovers_are_used_then_removed(dataset, out):
 
 
 def test_remove_leftovers(out):
-    for name in ("old", "young", "busy"):
-        (out / f".{name}.part-caxflow" / "data").mkdir(parents=True)
-    for folder in (out / ".old.part-caxflow" / "data", out / ".old.part-caxflow"):
+    old = [out / ".old.part-0123abcd-caxflow", out / ".old.part-caxflow"]
+    for folder in (*old, *(out / f".{name}.part-caxflow" for name in ("young", "busy"))):
+        (folder / "data").mkdir(parents=True)
+    for folder in old:
+        os.utime(folder / "data", (1, 1))
         os.utime(folder, (1, 1))
-    assert transfer.remove_leftovers(HERE, out, 3600) == [str(out / ".old.part-caxflow")]
+    assert transfer.remove_leftovers(HERE, out, 3600) == list(map(str, old))
     held = Part(str(out / "busy"), "somebody")
     held.begin(wait=0)
     try:

@@ -54,6 +54,11 @@ def printable(path: str) -> str:
     return path if path.isprintable() and " " not in path and path else repr(path)
 
 
+def legible(text: str, most: int = 1000) -> str:
+    """What another machine said, without control characters and not endless."""
+    return "".join(c if c.isprintable() else "?" for c in text[:most])
+
+
 FileStat = namedtuple("FileStat", "path size mtime_ns ctime_ns inode")
 FileStat.__doc__ = "A regular file as it was listed: what must not change while it is read."
 

@@ -8,6 +8,7 @@ import time
 
 from caxflow import digests
 from caxflow.errors import CaxflowError
+from caxflow.listing import legible
 from caxflow.transfer.place import Place
 from caxflow.transfer.protocol import ACK, JSON, LostError
 from caxflow.transfer.session import Session, Throttle, perform
@@ -109,8 +110,11 @@ class RemoteEnd:
     def handle(self, message: dict) -> None:
         """Take note of progress, raise what the far end reports."""
         if "error" in message:
-            what, mend = message["error"]
-            raise at(self.place.site, CaxflowError(str(what), str(mend)))
+            try:
+                what, mend = message["error"]
+            except (TypeError, ValueError):
+                what, mend = "an error that it cannot name", "ask the site's manager"
+            raise at(self.place.site, CaxflowError(legible(str(what)), legible(str(mend))))
         if isinstance(message.get("progress"), int):
             self._report(message["progress"])
 

@@ -195,8 +195,11 @@ class ParamikoChannel:
         view[: len(data)] = data
         return len(data)
 
-    def write(self, view) -> None:
-        self._session.sendall(view)
+    def write_some(self, view) -> int:
+        sent = self._session.send(view)
+        if not sent:
+            raise OSError("the connection is closed")
+        return sent
 
     def kill(self) -> None:
         if self._client is not None:

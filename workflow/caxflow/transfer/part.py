@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import stat
 import time
 
@@ -23,6 +24,8 @@ from caxflow.listing import os_error, printable, scan, to_bytes, to_text
 from caxflow.transfer.folder import Folder
 
 SUFFIX = b".part-caxflow"
+# Method scp, which cannot lock, has a token in each attempt's name.
+_LEFTOVER = re.compile(rb"\.(.+)\.part-(?:([0-9a-f]+)-)?caxflow", re.DOTALL)
 _LOCK_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
@@ -277,19 +280,19 @@ def remove_leftovers(parent: str, older_than: float, only: str | None = None) ->
     removed = []
     root = to_bytes(parent)
     try:
-        names = sorted(name for name in os.listdir(root) if name.startswith(b".") and name.endswith(SUFFIX))
+        matches = [match for match in map(_LEFTOVER.fullmatch, sorted(os.listdir(root))) if match]
     except OSError as error:
         raise os_error(error, parent) from None
-    for name in names:
-        own = name[1 : -len(SUFFIX)]
-        container = os.path.join(root, name)
+    for match in matches:
+        own, container = match[1], os.path.join(root, match[0])
         if (only is not None and own != to_bytes(only)) or not stat.S_ISDIR(os.lstat(container).st_mode):
             continue
         if time.time() - _last_written(container) < older_than:
             continue
         part = Part(to_text(os.path.join(root, own)), "cleaner")
         try:
-            part.begin(wait=0)
+            if not match[2]:
+                part.begin(wait=0)
             shutil.rmtree(container)
             removed.append(to_text(container))
         except CaxflowError:

@@ -57,10 +57,9 @@ class FdChannel:
         """Read what there is, at least one byte; 0 at the end."""
         return os.readv(self._read, [view])
 
-    def write(self, view) -> None:
-        """Write all of it."""
-        while view:
-            view = view[os.write(self._write, view) :]
+    def write_some(self, view) -> int:
+        """Write as much as goes, at least one byte; return how much."""
+        return os.write(self._write, view)
 
 
 class Stream:
@@ -172,9 +171,10 @@ class Stream:
     def write(self, view) -> None:
         """Write whole frames."""
         with self._writing:
-            self.blocked_since = time.monotonic()
             try:
-                self._channel.write(view)
+                while view:
+                    self.blocked_since = time.monotonic()
+                    view = view[self._channel.write_some(view) :]
             except OSError as error:
                 raise LostError(str(error), self) from None
             self.blocked_since = None

@@ -12,6 +12,7 @@ import time
 from contextlib import suppress
 
 from caxflow.errors import CaxflowError
+from caxflow.listing import legible
 from caxflow.transfer import bootstrap
 from caxflow.transfer.place import Place
 from caxflow.transfer.protocol import JSON, FdChannel, LostError, Stream
@@ -91,7 +92,7 @@ class Connection:
         guard.start()
         try:
             self._channel.start()
-            self._channel.write(memoryview(bootstrap.program(max(self.place.timeout, 10))))
+            self.stream.write(memoryview(bootstrap.program(max(self.place.timeout, 10))))
             self.stream.skip_noise()
             kind, _, _, length = self.stream.header()
             if kind != JSON:
@@ -115,7 +116,7 @@ class Connection:
         for pattern, what, mend in _CAUSES:
             match = re.search(pattern, text, re.MULTILINE)
             if match:
-                line = next(line for line in text.splitlines() if match[0] in line)
+                line = legible(next(line for line in text.splitlines() if match[0] in line))
                 place = self.place
                 cause = what.format(host=place.host, python=place.python, line=line.strip(), match=match)
                 return CaxflowError(f"{place.site}: {cause}", mend)
@@ -124,7 +125,7 @@ class Connection:
                 f"{self.place.site}: the connection to {self.place.host} broke",
                 "start again: what has arrived is kept",
             )
-        last = (lines or [str(error)])[-1].strip()[:300]
+        last = legible((lines or [str(error)])[-1].strip())
         return CaxflowError(
             f"{self.place.site}: no helper could be started at {self.place.host} (exit {status}): {last}",
             f"try: ssh {self.place.host} {self.place.python} --version; it must be 3.8 or newer",

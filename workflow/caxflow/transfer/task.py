@@ -76,9 +76,11 @@ class Task:
             self.done += count
 
     def pause(self, seconds: float) -> None:
-        """Sleep; raises StoppedError if the task is stopped meanwhile."""
-        if self.stopped.wait(seconds):
-            raise StoppedError
+        """Sleep on purpose, which is no lack of progress; raises StoppedError if the task is stopped."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self.stopped.wait(min(left, 1))
+            self.beat()
 
     def _keep(self, connection):
         """Have the connection end with the task."""
