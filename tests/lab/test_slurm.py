@@ -100,7 +100,7 @@ def test_jobs_that_end_badly_end_as_their_owner_wants(experiment, runs, slurm):
         experiment.add_run(runs, name)
         (moods / name).write_text(mood)
     process = experiment.start("all", processors=processors(moods))
-    _cancel_when_running(slurm, names["cancelled"], process)
+    _cancel_when_running(slurm, names["cancelled"], moods / f"{names['cancelled']}.tries", process)
     said, _ = process.communicate(timeout=400)
     assert process.returncode == 1, said
     assert "Traceback" not in said, said
@@ -137,16 +137,15 @@ def test_jobs_that_end_badly_end_as_their_owner_wants(experiment, runs, slurm):
     assert not (experiment.folder / "asked").exists()
 
 
-def _cancel_when_running(slurm: Slurm, name: str, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        for job in slurm.jobs():
-            if name in job["about"] and job["state"] == "RUNNING":
-                time.sleep(6)  # well into the work
-                slurm.run("scancel", job["id"])
-                return
-        time.sleep(0.5)
-    pytest.fail(f"no job for {name}: {process.communicate()[0]}")
+def _cancel_when_running(slurm: Slurm, name: str, begun: Path, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 180
+    while not begun.exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.2)
+    if not begun.exists():
+        process.kill()
+        pytest.fail(f"no job for {name}: {process.communicate()[0]}")
+    (job,) = [job for job in slurm.jobs() if name in job["about"]]
+    slurm.run("scancel", job["id"])
 
 
 def _failure(experiment: Experiment, name: str) -> dict | None:

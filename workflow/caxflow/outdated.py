@@ -12,7 +12,14 @@ from caxflow.config import Site
 from caxflow.errors import CaxflowError
 from caxflow.targets import Run, Target
 
-PROCESSED = ("settings.json", "processed.root", "processed.done", "processed.checksum", "minitrees.done")
+PROCESSED = (
+    "settings.json",
+    "processed.root",
+    "processed.done",
+    "processed.checksum",
+    "minitrees.done",
+    "report.html",
+)
 # The same facts, as those of a version.
 _OWN = {"settings.json": "settings.json", "processed.root": "root", "processed.done": "done"}
 

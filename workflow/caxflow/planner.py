@@ -7,7 +7,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from caxflow import (
@@ -135,11 +135,14 @@ class Planner:
         self._corrected.add(run)
         outcomes = self.database.correct(Run.parse(run), self.editions, self.voltage)
         document = self.database.get(Run.parse(run))
-        decision = plan.decide(document, self.settings, plan.skip_function(), self.database.now())
         wrong = [str(each) for each in outcomes if isinstance(each, CaxflowError)]
         told = [f"{each.edition}: {each.reason}" for each in outcomes if isinstance(each, Waiting)] + wrong
-        if told and decision.facts.skip:
-            decision.facts.skip += f" ({'; '.join(told)})"
+
+        def skip(document: Mapping) -> str | None:
+            reason = plan.skip_function()(document)
+            return f"{reason} ({'; '.join(told)})" if reason and told else reason
+
+        decision = plan.decide(document, self.settings, skip, self.database.now())
         self.plan.problems += wrong
         self.plan.replace(decision)
         self.take_up([decision.facts])
@@ -231,6 +234,27 @@ class Planner:
                 f"minitrees of {run} at {site} are made there", f"type it there: snakemake --profile {site}"
             )
         self.facts(run)
+
+    def product(self, run: str, site: str) -> str | None:
+        """The processed file of a run, if its receipt and it itself stand and are what is wanted."""
+        done = self.work_dir / targets.path(site, Run.parse(run), "processed.done")
+        if not done.exists():
+            return None
+        if self.main and "processed.done" in self.outdated(self.facts(run), site):
+            return None
+        location = receipts.read(done)["location"]
+        return location if Path(location).exists() else None
+
+    def processed_here(self) -> list[str]:
+        """Runs that were processed here and are selected by name or detector, the newest first, one batch."""
+        selection, site = self.settings.selection, self.settings.here.name
+        found = []
+        for path in sorted((self.work_dir / site).glob("*.processed.done"), reverse=True):
+            run = targets.parse(f"{site}/{path.name}").run
+            named = not selection.runs or str(run) in selection.runs
+            if named and (not selection.detectors or run.detector in selection.detectors):
+                found.append(str(run))
+        return found[: self.settings.batch_size]
 
     def processor(self, site: str, version: str | None = None) -> Processor:
         """The processor whose files a site keeps, or the one of a version.

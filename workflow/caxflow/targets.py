@@ -28,6 +28,7 @@ STAGES = (
     "processed.checksum",
     "processed.done",
     "minitrees.done",
+    "report.html",
     "raw.purged",
 )
 

@@ -75,9 +75,23 @@ def nothing_against_minitrees(wildcards):
     return PLANNER.always_new(wildcards.run, wildcards.site)
 
 
-def proof_of_processed(wildcards):
-    """A processed file that is not what was made is found before anything is made of it."""
-    return f"{wildcards.site}/{wildcards.run}.processed.checksum" if SETTINGS.verify else []
+@planner.one_line()
+def processed_file(wildcards):
+    """The processed file itself, which no rule makes, where it stands: what it was made of may have gone.
+
+    Otherwise its receipt, and where that is wanted the proof that it can be read again.
+    """
+    site, run = wildcards.site, wildcards.run
+    if there := PLANNER.product(run, site):
+        return there
+    proof = [f"{site}/{run}.processed.checksum"] if SETTINGS.verify else []
+    return [f"{site}/{run}.processed.done", *proof]
+
+
+@planner.one_line()
+def pages_of_runs(wildcards):
+    here = SETTINGS.here.name
+    return [f"{here}/{run}.report.html" for run in PLANNER.processed_here()]
 
 
 @planner.one_line()

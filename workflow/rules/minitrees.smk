@@ -5,8 +5,7 @@ rule make_minitrees:
     """
     input:
         nothing_against_minitrees,
-        done="{site}/{run}.processed.done",
-        proof=proof_of_processed,
+        processed_file,
     output:
         "{site}/{run}.minitrees.done",
     log:

@@ -1,0 +1,205 @@
+"""What is made of a run again, or beside: other versions, newer corrections, several jobs for one run."""
+
+import datetime
+import subprocess
+
+import pytest
+
+from caxflow import journal
+from caxflow.targets import Run, Target
+from experiment import ROOT, entry
+
+RUN = "160315_1432"
+MINI = {"mini_v1": {"kind": "mini"}, "mini_v2": {"kind": "mini"}}
+
+
+@pytest.fixture
+def experiment(experiment):
+    """One site that processes, and makes minitrees."""
+    _keep(experiment, "mini_v1")
+    return experiment
+
+
+def _keep(experiment, version, **keys):
+    (experiment.sites["midway"].root / "minitrees").mkdir(exist_ok=True)
+    experiment.site(
+        "midway",
+        roots=("raw", "processed", "minitrees"),
+        pull_from=["lngs"],
+        processed={"version": version, "cores": 1},
+        minitrees={"make": ["Basics", "Fundamentals"]},
+        **keys,
+    )
+
+
+def content(path):
+    """Every branch of a processed file, as lists."""
+    import uproot
+
+    with uproot.open(path) as file:
+        return {name: branch.array().tolist() for name, branch in file["tree"].items()}
+
+
+def preview(experiment, target, **config):
+    """What ``snakemake -n`` says."""
+    words = experiment.command(target, **config)
+    words.insert(words.index("--"), "-n")
+    done = subprocess.run(
+        words, cwd=ROOT, env=experiment.environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_another_version_stands_beside_the_one_that_the_site_keeps(experiment, runs):
+    experiment.add_run(runs)
+    code, said = experiment.snakemake("all", processors=MINI)
+    assert code == 0, said
+    folder = experiment.sites["midway"].root / "processed"
+    code, said = experiment.snakemake(f"midway/pax_v0.0.2/{RUN}.root", processors=MINI)
+    assert code == 0, said
+    link = experiment.work(f"midway/pax_v0.0.2/{RUN}.root")
+    assert link.resolve() == folder / "pax_v0.0.2" / f"{RUN}.root"
+    kept = experiment.work(f"midway/{RUN}.processed.root")
+    assert kept.resolve() == folder / "pax_v0.0.1" / f"{RUN}.root"
+    versions = [each["pax_version"] for each in runs.find_one()["data"] if each["type"] == "processed"]
+    assert versions == ["v0.0.1", "v0.0.2"]
+    assert {each["status"] for each in runs.find_one()["data"]} == {"transferred"}
+    code, said = experiment.snakemake("all", processors=MINI)
+    assert "nothing to do at midway" in said
+    code, said = experiment.snakemake(f"midway/pax_v9.9/{RUN}.root", processors=MINI)
+    assert code == 1
+    assert "no processor has version v9.9" in said
+
+
+def test_a_new_version_in_the_site_file_makes_new_files_and_moves_the_links(experiment, runs):
+    experiment.add_run(runs)
+    code, said = experiment.snakemake("all", processors=MINI)
+    assert code == 0, said
+    link, folder = experiment.work(f"midway/{RUN}.processed.root"), experiment.sites["midway"].root
+    first = link.resolve()
+    _keep(experiment, "mini_v2")
+    said = preview(experiment, "all", processors=MINI)
+    assert f"process {RUN} at midway" in said
+    assert f"make the minitrees of {RUN}" in said
+    assert link.resolve() == first
+    for again in (1, 2):
+        code, said = experiment.snakemake(f"midway/{RUN}.processed.root", "all", processors=MINI)
+        assert code == 0, said
+        assert link.resolve() == folder / "processed" / "pax_v0.0.2" / f"{RUN}.root", again
+    assert "process_raw" not in said
+    assert first.is_file()
+    # The old receipt is that version's own now, and its link stands beside it.
+    assert experiment.work(f"midway/pax_v0.0.1/{RUN}.root").resolve() == first
+    assert experiment.work(f"midway/pax_v0.0.1/{RUN}.done").is_file()
+    minitrees = sorted(path.parent.name for path in (folder / "minitrees").rglob("*_Basics.root"))
+    assert minitrees == ["pax_v0.0.1", "pax_v0.0.2"]
+    # And back: nothing is processed again, only the link moves.
+    made = first.stat().st_mtime_ns
+    _keep(experiment, "mini_v1")
+    code, said = experiment.snakemake(f"midway/{RUN}.processed.root", processors=MINI)
+    assert code == 0, said
+    assert link.resolve() == first
+    assert first.stat().st_mtime_ns == made
+
+
+def test_several_jobs_make_of_a_run_what_one_does(experiment, runs):
+    experiment.add_run(runs, events=20, events_per_file=4)
+    code, said = experiment.snakemake(
+        f"midway/{RUN}.processed.root", processors={"mini_v1": {"kind": "mini", "scatter": 2}}
+    )
+    assert code == 0, said
+    assert [f"process part {number:04d}-of-0003 of {RUN}" in said for number in (1, 2, 3)] == [True] * 3
+    code, said = experiment.snakemake(f"midway/pax_v0.0.2/{RUN}.root", processors=MINI)
+    assert code == 0, said
+    scattered = content(experiment.work(f"midway/{RUN}.processed.root"))
+    # As text: there are NaNs.
+    assert repr(scattered) == repr(content(experiment.work(f"midway/pax_v0.0.2/{RUN}.root")))
+    assert scattered["event_number"] == list(range(20))
+    assert not list(experiment.work("parts").rglob("*.root"))
+
+
+def _gains(database, version, value):
+    day = datetime.datetime(2017, 1, 1) + datetime.timedelta(days=float(version))
+    database["gains"].insert_one(
+        {"version": version, "calculation_time": day, "function": f"{value} + 0*pmt"}
+    )
+
+
+CORRECTIONS = {"apply": ["AddGains", "AddDriftVelocity"]}
+
+
+def test_corrections_are_written_before_processing_and_newer_ones_make_a_file_stale(
+    experiment, runs, database
+):
+    experiment.add_run(runs)
+    runs.update_one(
+        {}, {"$unset": {"processor.DEFAULT.gains": 1, "processor.DEFAULT.drift_velocity_liquid": 1}}
+    )
+    runs.update_one({}, {"$unset": {"processor.correction_versions": 1}})
+    _gains(database, "6.0", 2e6)
+    database["drift_velocity"].insert_one(
+        {"version": "1.1", "calculation_time": datetime.datetime(2017, 1, 1), "function": "1.4 + 0.001*v"}
+    )
+    before = runs.find_one()
+    # Without slow control the run waits, whatever else could be done.
+    preview(experiment, "all", corrections=CORRECTIONS)
+    assert runs.find_one() == before
+    code, said = experiment.snakemake("all", corrections=CORRECTIONS)
+    assert code == 0, said
+    assert "waiting for slow control" in said
+    assert not experiment.work(f"midway/{RUN}.processed.root").exists()
+    assert experiment.work(f"midway/{RUN}.checksum").exists()
+    assert runs.find_one()["processor"]["DEFAULT"]["gains"] == [2e6] * 260
+
+    known = CORRECTIONS | {"slow_control": {"ranges": [{"min": 0, "max": 10_000, "value": 12.0}]}}
+    code, said = experiment.snakemake("all", corrections=known)
+    assert code == 0, said
+    processor = runs.find_one()["processor"]
+    assert processor["correction_versions"] == {"AddGains": "6.0", "AddDriftVelocity": "1.1"}
+    assert processor["DEFAULT"]["drift_velocity_liquid"] == pytest.approx(1.412e-4)
+    made = entry(runs, "processed", "midway")
+    assert made["caxflow"]["correction_versions"] == {"AddGains": "6.0", "AddDriftVelocity": "1.1"}
+    first = content(experiment.work(f"midway/{RUN}.processed.root"))
+
+    _gains(database, "7.0", 4e6)
+    code, said = experiment.snakemake("all", corrections=known)
+    assert code == 0, said
+    assert "its processed file is stale (AddGains 6.0, now 7.0)" in said
+    assert entry(runs, "processed", "midway")["manifest"] == made["manifest"]
+    assert runs.find_one()["processor"]["correction_versions"]["AddGains"] == "6.0"
+
+    code, said = experiment.snakemake("all", corrections=known | {"reprocess": True})
+    assert code == 0, said
+    assert entry(runs, "processed", "midway")["caxflow"]["correction_versions"]["AddGains"] == "7.0"
+    assert entry(runs, "processed", "midway")["status"] == "transferred"
+    assert entry(runs, "processed", "midway")["checksum"] != made["checksum"]
+    second = content(experiment.work(f"midway/{RUN}.processed.root"))
+    total = [sum(map(sum, each["peaks.area"])) for each in (first, second)]
+    assert total[1] == pytest.approx(total[0] / 2, rel=0.01)
+    code, said = experiment.snakemake("all", corrections=known | {"reprocess": True})
+    assert "nothing to do at midway" in said
+
+
+def test_minitrees_hold_each_event_and_are_told(experiment, runs):
+    import uproot
+
+    experiment.add_run(runs)
+    code, said = experiment.snakemake("all")
+    assert code == 0, said
+    made = entry(runs, "minitrees", "midway")
+    assert (made["status"], made["pax_version"]) == ("transferred", "v0.0.1")
+    for name in ("Basics", "Fundamentals"):
+        with uproot.open(f"{made['location']}/{RUN}_{name}.root") as file:
+            assert file[name]["event_number"].array().tolist() == list(range(8))
+    # One more treemaker without a command is refused before anything is done.
+    experiment.site(
+        "midway",
+        roots=("raw", "processed", "minitrees"),
+        processed={"version": "mini_v1"},
+        minitrees={"make": ["Basics", "Proximity"]},
+    )
+    code, said = experiment.snakemake("all")
+    assert code == 1
+    assert "treemaker Proximity is not embedded" in said
+    assert journal.failure(experiment.work(), Target("midway", Run.parse(RUN), "minitrees.done")) is None
