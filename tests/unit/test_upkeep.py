@@ -3,7 +3,8 @@
 import datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as effort
 from hypothesis import strategies as st
 
 from caxflow import evidence, plan, purging, upkeep
@@ -192,6 +193,7 @@ STATES = st.fixed_dictionaries(
 )
 
 
+@effort(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(states=st.lists(STATES, min_size=3, max_size=3), wanted=st.integers(1, 3))
 def test_evidence_is_what_a_plain_reading_of_the_rule_says(states, wanted):
     sites = {
