@@ -4,6 +4,7 @@ import datetime
 import itertools
 import json
 import os
+import time
 
 import pytest
 
@@ -306,9 +307,14 @@ def test_a_run_that_the_database_does_not_know_is_a_problem_of_its_own(tmp_path,
     assert list(journal.pending(tmp_path)) == [stranger]
 
 
-def test_a_mark_without_a_receipt_is_of_a_job_that_died(tmp_path, runs, rundb):
+def test_a_mark_without_a_receipt_is_of_a_job_that_writes_it_or_died(tmp_path, runs, rundb):
     before = runs.find_one()
     journal.announce(tmp_path, target("raw.done"))
+    sync.sync(rundb, tmp_path)
+    assert list(journal.pending(tmp_path)) == [target("raw.done")]
+    mark = next((tmp_path / ".caxflow/pending").iterdir())
+    an_hour_ago = time.time() - 3600
+    os.utime(mark, (an_hour_ago, an_hour_ago))
     sync.sync(rundb, tmp_path)
     assert runs.find_one() == before
     assert list(journal.pending(tmp_path)) == []

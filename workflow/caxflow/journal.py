@@ -39,6 +39,14 @@ def settle(work_dir: Path, target: Target) -> None:
     _mark(work_dir, target).unlink(missing_ok=True)
 
 
+def announced(work_dir: Path, target: Target) -> float:
+    """When the target was announced, in seconds since the epoch; 0 if it was not."""
+    try:
+        return _mark(work_dir, target).stat().st_mtime
+    except FileNotFoundError:
+        return 0
+
+
 def pending(work_dir: Path) -> Iterator[Target]:
     """Everything that the database has yet to be told."""
     folder = work_dir / STATE / "pending"

@@ -1,6 +1,7 @@
 """Tells the runs database what the receipts state and what failed; telling it twice changes nothing."""
 
 import datetime
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,8 @@ from caxflow import audit, documents, journal, receipts, removal, targets
 from caxflow.errors import CaxflowError
 from caxflow.rundb import DatabaseAway, Key, RunsDB
 from caxflow.targets import Run, Target
+
+_WRITING = 600  # seconds in which an announced receipt may still be written
 
 # What a receipt says beside the copy itself, and planning asks for.
 _NOTED = ("correction_versions", "treemakers")
@@ -47,6 +50,8 @@ def sync(
     if database.dry:
         return done
     for index, target in enumerate(todo):
+        if _is_underway(work_dir, target):
+            continue
         try:
             told = _tell(database, work_dir, target, pause)
         except DatabaseAway as error:
@@ -58,6 +63,13 @@ def sync(
         done.told += told
         journal.settle(work_dir, target)
     return done
+
+
+def _is_underway(work_dir: Path, target: Target) -> bool:
+    """Whether a job, perhaps of a workflow that was killed, is about to write the receipt it announced."""
+    if (work_dir / str(target)).exists() or journal.failure(work_dir, target):
+        return False
+    return journal.announced(work_dir, target) > time.time() - _WRITING
 
 
 def _tell(database: RunsDB, work_dir: Path, target: Target, pause: float) -> bool:
