@@ -201,8 +201,8 @@ class Scene:
 
     def rclone_tuned_only(self) -> None:
         self._rclone(
-            "copy", *self.ends(), "--ignore-checksum", "--sftp-disable-hashcheck", "--sftp-chunk-size", "255k",
-            "--sftp-ciphers", GCM, "--transfers", "4", "--checkers", "4",
+            "copy", *self.ends(), "--ignore-checksum", "--sftp-disable-hashcheck",
+            "--sftp-chunk-size", "255k", "--sftp-ciphers", GCM, "--transfers", "4", "--checkers", "4",
         )  # fmt: skip
 
     def rclone_tuned(self) -> None:
@@ -266,7 +266,7 @@ class Scene:
 
 def enter(netns: str) -> None:
     """Move this thread, and those it will start, to a network namespace."""
-    with open(f"/var/run/netns/{netns}") as space:
+    with Path(f"/var/run/netns/{netns}").open() as space:
         if ctypes.CDLL(None, use_errno=True).setns(space.fileno(), 0):
             raise OSError(ctypes.get_errno(), f"network namespace {netns}")
 
@@ -350,6 +350,27 @@ def table(found: dict) -> str:
     return "\n".join(lines)
 
 
+def picture(found: dict, title: str) -> str:
+    """A bar chart of the rates, as SVG; copies without proof are paler."""
+    rates = sorted(found["mb_s"].items(), key=lambda each: -each[1])
+    longest, step = rates[0][1], 26
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="720" height="{step * len(rates) + 50}" '
+        'font-family="sans-serif" font-size="14">',
+        f'<text x="10" y="22" font-weight="bold">{title}</text>',
+    ]
+    for number, (peer, rate) in enumerate(rates):
+        top, length = 36 + step * number, 400 * rate / longest
+        color = "#c8553d" if peer.startswith("caxflow") else "#588b8b"
+        pale = 0.45 if peer.endswith("-only") or "limit" in peer else 1
+        lines.append(f'<text x="170" y="{top + 15}" text-anchor="end">{peer}</text>')
+        lines.append(
+            f'<rect x="180" y="{top}" width="{length:.1f}" height="20" fill="{color}" opacity="{pale}"/>'
+        )
+        lines.append(f'<text x="{186 + length:.1f}" y="{top + 15}">{rate:.0f} MB/s</text>')
+    return "\n".join([*lines, "</svg>"]) + "\n"
+
+
 def usable(peer: str) -> bool:
     tool = NEEDS.get(peer.partition("-")[0])
     return tool is None or shutil.which(tool) is not None
@@ -369,12 +390,12 @@ def main() -> None:
     parser.add_argument("--peers", default="", help="comma-separated; all that are installed by default")
     parser.add_argument("--connections", type=int)
     parser.add_argument("--directory", type=Path, help="where to work; a temporary one by default")
+    parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="draw the rates")
     parser.add_argument("--json", action="store_true", help="one JSON object last")
     arguments = parser.parse_args()
-    from caxflow.demo.sshd import SshSites
-
     import caxflow.transfer.job
     import caxflow.transfer.paramiko_channel  # noqa: F401
+    from caxflow.demo.sshd import SshSites
 
     peers = arguments.peers.split(",") if arguments.peers else [peer for peer in PEERS if usable(peer)]
     peers = list(dict.fromkeys(["caxflow", *peers]))
@@ -405,6 +426,9 @@ def main() -> None:
                     )
     found = report(rates, cpu)
     print(table(found))
+    if arguments.picture:
+        what = f"{arguments.files or arguments.shape}, {arguments.direction}, round trip {arguments.rtt:g} ms"
+        arguments.picture.write_text(picture(found, what))
     if arguments.json:
         print(json.dumps(found))
 
