@@ -8,59 +8,16 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
-from slurm import PROGRAMS, Slurm
 
 from caxflow import journal
 from caxflow.targets import Run, Target
 from experiment import ROOT, Experiment, entry
+from slurm import PROGRAMS, OnSlurm, Slurm
 
 PAXER = (
     "--input {input} --output {output_stem} --config {configuration} --config_path {overrides}"
     " --input_type {input_type} --ignore_rundb"
 )
-
-# In the jobs of Slurm, whoever opens a connection to a runs database leaves a note and gets none.
-TRIPWIRE = """\
-import os
-if "SLURM_JOB_ID" in os.environ:
-    import pymongo
-    def refuse(self, *words, **keys):
-        open({note!r}, "a").write(f"{{words}}\\n")
-        raise RuntimeError("a batch job asked for the runs database")
-    pymongo.MongoClient.__init__ = refuse
-"""
-
-
-class OnSlurm(Experiment):
-    """An experiment whose midway processes on a Slurm, as its profile says."""
-
-    slurm: Slurm
-
-    def profile(self, **changes) -> Path:
-        """Midway's profile, for this Slurm and this configuration."""
-        profile = yaml.safe_load((ROOT / "profiles/midway/config.yaml").read_text())
-        for key in ("configfile", "config"):
-            profile.pop(key)
-        profile["default-resources"].pop("slurm_account")
-        profile["default-resources"]["slurm_partition"] = "main"
-        profile |= {"slurm-init-seconds-before-status-checks": 2, "latency-wait": 10} | changes
-        return self.write("profile/config.yaml", profile).parent
-
-    def command(self, *words: str, site: str = "midway", **config) -> list[str]:
-        super().command(site=site, **config)  # writes the configuration
-        options = ["--profile", str(self.profile()), "--configfile", str(self.folder / f"{site}.config.yaml")]
-        return [sys.executable, "-m", "snakemake", *options, "--set-resources", *self.limits, "--", *words]
-
-    limits: tuple[str, ...] = ("process_raw:runtime=1",)
-
-    def environment(self, **more: str) -> dict[str, str]:
-        made = super().environment() | self.slurm.environment | more
-        path = f"{Path(sys.executable).parent}:{self.slurm.path}"
-        wire = self.folder / "wire"
-        wire.mkdir(exist_ok=True)
-        (wire / "sitecustomize.py").write_text(TRIPWIRE.format(note=str(self.folder / "asked")))
-        return made | {"PATH": path, "PYTHONPATH": str(wire)}
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +32,7 @@ def slurm(tmp_path_factory, require):
 def experiment(tmp_path, sites, slurm, database, database_uri):
     made = OnSlurm(tmp_path, sites, database_uri, database.name)
     made.slurm = slurm
+    made.limits = ("process_raw:runtime=1",)
     made.site("midway", pull_from=["lngs"], processed={"version": "pax_v6.11.2", "cores": 1})
     return made
 

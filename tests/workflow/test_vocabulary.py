@@ -92,7 +92,7 @@ def test_every_script_is_a_thin_adapter_of_a_rule():
 
 
 def test_precious_data_are_no_output():
-    links = (".processed.root", "/160315_1432_MV.root")
+    links = (".processed.root", "/160315_1432_MV.root", ".report.html")
     for body in BODIES.values():
         for pattern in paths(body, "output"):
             receipt = fill(pattern).endswith((".done", ".checksum", ".settings.json", ".purged"))

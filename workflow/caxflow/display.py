@@ -22,7 +22,7 @@ from caxflow.plan import Plan
 from caxflow.targets import Target
 from caxflow.underway import State
 
-TOGETHER = ("all", "purge", "scrub")  # rules that make nothing themselves
+TOGETHER = ("all", "purge", "scrub", "report")  # rules that make nothing themselves
 MOST = 8  # jobs at work that are shown one by one
 
 

@@ -88,6 +88,10 @@ def processed_file(wildcards):
     return [f"{site}/{run}.processed.done", *proof]
 
 
+def label_of_run(wildcards):
+    return {"run": wildcards.run}
+
+
 @planner.one_line()
 def pages_of_runs(wildcards):
     here = SETTINGS.here.name

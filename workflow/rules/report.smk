@@ -10,7 +10,7 @@ rule report_run:
             "{site}/{run}.report.html",
             caption="../report/run.rst",
             category="Runs at {site}",
-            labels={"run": "{run}"},
+            labels=label_of_run,
         ),
     log:
         "logs/{site}/{run}.report_run.log",
