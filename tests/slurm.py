@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import yaml
 
@@ -183,6 +184,7 @@ class OnSlurm(Experiment):
     """An experiment whose midway processes on a Slurm, as its profile says."""
 
     slurm: Slurm
+    generic: ClassVar[dict[str, str]] = {}  # what the profile says instead of the plugin for Slurm
     limits: tuple[str, ...] = ()  # resources of rules, as --set-resources has them
 
     def profile(self, **changes) -> Path:
@@ -193,6 +195,9 @@ class OnSlurm(Experiment):
         profile["default-resources"].pop("slurm_account")
         profile["default-resources"]["slurm_partition"] = "main"
         profile |= {"slurm-init-seconds-before-status-checks": 2, "latency-wait": 10} | changes
+        if self.generic:
+            profile = {key: value for key, value in profile.items() if not key.startswith("slurm-")}
+            profile |= self.generic | {"seconds-between-status-checks": 2}
         return self.write("profile/config.yaml", profile).parent
 
     def command(self, *words: str, site: str = "midway", **config) -> list[str]:
@@ -207,7 +212,9 @@ class OnSlurm(Experiment):
         wire = self.folder / "wire"
         wire.mkdir(exist_ok=True)
         (wire / "sitecustomize.py").write_text(TRIPWIRE.format(note=str(self.folder / "asked")))
-        return made | {"PATH": path, "PYTHONPATH": str(wire)}
+        # As `make install` has it, for the scripts of cluster-generic.
+        library = f"{wire}:{ROOT / 'workflow'}"
+        return made | {"PATH": path, "PYTHONPATH": library}
 
 
 def _until(ready, what: str, seconds: float = 30) -> None:

@@ -109,3 +109,25 @@ def _cancel_when_running(slurm: Slurm, name: str, begun: Path, process: subproce
 def _failure(experiment: Experiment, name: str) -> dict | None:
     failed = journal.failure(experiment.work(), Target("midway", Run.parse(name), "processed.done"))
     return json.loads(json.dumps(failed))
+
+
+def test_the_same_through_scripts_for_batch_systems_without_a_plugin(experiment, runs, slurm):
+    moods = experiment.folder / "moods"
+    moods.mkdir()
+    names = {"good": "160315_1442", "failing": "160315_1443"}
+    for mood, name in names.items():
+        experiment.add_run(runs, name)
+        (moods / name).write_text(mood)
+    calls = {
+        f"cluster-generic-{verb}-cmd": f"{sys.executable} -m caxflow.batchsystem slurm {verb}"
+        for verb in ("submit", "status", "cancel")
+    }
+    experiment.generic = {"executor": "cluster-generic"} | calls
+    experiment.limits = ()
+    code, said = experiment.snakemake("all", processors=processors(moods))
+    assert code == 1, said
+    assert entry(runs, "processed", "midway", names["good"])["status"] == "transferred", said
+    assert "the electron lifetime is negative" in _failure(experiment, names["failing"])["reason"]
+    assert (moods / f"{names['failing']}.tries").read_text() == "1"
+    assert (moods / f"{names['good']}.tries").read_text() == "1"
+    assert not (experiment.folder / "asked").exists()

@@ -103,7 +103,7 @@ def target_of(output: Sequence[str]) -> Target | None:
 def how(said: str, logs: Sequence[str]) -> str:
     """How a job ended, in words, from what the batch system told and the logs that it kept."""
     state = match[1] if (match := _STATE.search(said)) else ""
-    tail = "\n".join(_tail(log) for log in logs)
+    tail = "\n".join([said, *(_tail(log) for log in logs)])
     last = next((line for line in reversed(tail.splitlines()) if "slurmstepd" in line), "")
     words = _SAYS.get(state) or ""
     # Without accounting Slurm calls a step that ran out of memory failed, or cancelled.

@@ -8,7 +8,7 @@ from caxflow.config import Settings
 from caxflow.plan import Facts, Plan
 from caxflow.targets import Target
 
-_ORDER = ("process", "register", "pull", "push", "relay", "verify")
+_ORDER = ("process", "register", "pull", "push", "relay", "verify", "make")
 
 
 def lines(made: Plan, wanted: list[str], settings: Settings) -> Iterator[str]:
@@ -36,9 +36,7 @@ def _work(made: Plan, wanted: list[str], here: str) -> Iterator[str]:
     for verb, kind, _ in list(sizes):
         if verb == "verify" and any(other != "verify" and k == kind for other, k, _ in sizes):
             sizes.pop((verb, kind, ""), None)
-    for verb, kind, where in sorted(
-        sizes, key=lambda key: (key[1] == "processed", _ORDER.index(key[0]), key)
-    ):
+    for verb, kind, where in sorted(sizes, key=lambda key: (key[1] != "raw", _ORDER.index(key[0]), key)):
         runs = sizes[verb, kind, where]
         size = f" ({words.size(sum(runs.values()))})" if kind == "raw" and any(runs.values()) else ""
         what = "" if verb == "process" else f" {kind}"
@@ -48,6 +46,8 @@ def _work(made: Plan, wanted: list[str], here: str) -> Iterator[str]:
 def _verb(facts: Facts, target: Target, here: str) -> tuple[str, str, str]:
     """What a target means: verb, kind of data, and from or to where."""
     site, _, stage = target
+    if stage == "minitrees.done":
+        return "make", "minitrees", ""
     kind = "processed" if stage.startswith("processed") else "raw"
     origin = facts.source[kind].get(site)
     if stage == "processed.root":

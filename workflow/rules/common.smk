@@ -129,6 +129,14 @@ memory_for_part = reservation(part=True, name="memory_mb")
 time_for_part = reservation(part=True, name="runtime")
 
 
+def memory_for_minitrees(wildcards, attempt):
+    return 2000 * attempt
+
+
+def time_for_minitrees(wildcards, attempt):
+    return 60 * attempt
+
+
 def this_attempt(wildcards, attempt):
     return attempt
 

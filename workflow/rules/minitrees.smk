@@ -16,8 +16,9 @@ rule make_minitrees:
     conda:
         "../envs/caxflow.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        mem_mb=memory_for_minitrees,
+        htcondor_request_mem_mb=memory_for_minitrees,
+        runtime=time_for_minitrees,
         attempt=this_attempt,
     message:
         "make the minitrees of {wildcards.run} at {wildcards.site}"

@@ -21,6 +21,7 @@ rule process_raw:
     threads: cores_for_processing
     resources:
         mem_mb=memory_for_processing,
+        htcondor_request_mem_mb=memory_for_processing,
         runtime=time_for_processing,
         attempt=this_attempt,
     message:
@@ -50,6 +51,7 @@ rule process_part:
     threads: cores_for_part
     resources:
         mem_mb=memory_for_part,
+        htcondor_request_mem_mb=memory_for_part,
         runtime=time_for_part,
         attempt=this_attempt,
     message:
@@ -80,6 +82,7 @@ rule process_version:
     threads: cores_for_processing
     resources:
         mem_mb=memory_for_processing,
+        htcondor_request_mem_mb=memory_for_processing,
         runtime=time_for_processing,
         attempt=this_attempt,
     message:

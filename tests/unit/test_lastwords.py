@@ -1,0 +1,91 @@
+"""Jobs that ended without a word of their own: what is understood of their end, and where it is kept."""
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+
+from caxflow import journal, lastwords
+from caxflow.targets import Run, Target
+
+RUN = "160315_1432"
+OUTPUT = [f"midway/{RUN}.processed.root", f"midway/{RUN}.processed.done"]
+DONE = Target("midway", Run.parse(RUN), "processed.done")
+
+
+def slurm(state):
+    return f"SLURM-job '17' failed, SLURM status is: '{state}'. Detailed failure reason unavailable"
+
+
+@pytest.mark.parametrize(
+    ("said", "logged", "words"),
+    [
+        (slurm("TIMEOUT"), "", "it ran out of time"),
+        (slurm("OUT_OF_MEMORY"), "", "it ran out of memory"),
+        (slurm("CANCELLED"), "slurmstepd-n1: error: *** STEP 2.0 CANCELLED AT x", "it was cancelled"),
+        (slurm("CANCELLED"), "slurmstepd: error: Exceeded job memory limit", "it ran out of memory"),
+        (slurm("NODE_FAIL"), "", "its node failed"),
+        (slurm("FAILED"), "", "the batch system says FAILED"),
+        ("job held: memory usage exceeded request_memory", "", "it ran out of memory"),
+        ("", "", "killed, or cut off for its time or memory"),
+    ],
+)
+def test_how_a_job_ended(tmp_path, said, logged, words):
+    log = tmp_path / "17.log"
+    log.write_text(f"Building DAG of jobs...\n{logged}\n")
+    assert lastwords.how(said, [str(log), str(tmp_path / "none")]).startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("output", "target"),
+    [
+        (OUTPUT, DONE),
+        ([f"parts/midway/{RUN}.0002-of-0003.root"], DONE),
+        ([f"midway/pax_v6.8.0/{RUN}.root", f"midway/pax_v6.8.0/{RUN}.done"], "pax_v6.8.0.done"),
+        (["elsewhere/file"], None),
+    ],
+)
+def test_under_which_target_a_failure_is_kept(output, target):
+    found = lastwords.target_of(output)
+    assert (found.stage if isinstance(target, str) else found) == target
+
+
+class Record(logging.LogRecord):
+    def __init__(self, event, **more):
+        super().__init__("snakemake", logging.INFO, "", 0, "", (), None)
+        self.event = SimpleNamespace(value=event)
+        self.__dict__ |= {"jobid": 3, "output": OUTPUT, "rule_msg": None, "log": []} | more
+
+
+@pytest.fixture
+def words(tmp_path):
+    settings = SimpleNamespace(sites={"midway": SimpleNamespace(processed=None)})
+    return lastwords.LastWords(settings, tmp_path)
+
+
+def test_a_job_that_said_why_is_believed_and_one_that_did_not_is_noted(words, tmp_path):
+    log = tmp_path / "logs" / "a.log"
+    assert words.filter(Record("job_info"))
+    journal.fail(tmp_path, DONE, "the zip is cut")
+    words.filter(Record("job_error", rule_msg=slurm("FAILED"), log=[str(log)]))
+    assert journal.failure(tmp_path, DONE)["reason"] == "the zip is cut"
+    # Its further attempt is killed.
+    words.filter(Record("job_info"))
+    words.filter(Record("job_error", rule_msg=slurm("TIMEOUT"), log=[str(log)]))
+    noted = journal.failure(tmp_path, DONE)
+    assert "it ran out of time" in noted["reason"]
+    assert noted["times"] == 2
+    assert not noted["final"]
+    assert "it ran out of time" in log.read_text()
+
+
+def test_a_cancelled_job_is_not_wanted_back(words, tmp_path):
+    words.filter(Record("job_info"))
+    words.filter(Record("job_error", rule_msg=slurm("CANCELLED")))
+    assert journal.failure(tmp_path, DONE)["final"]
+
+
+def test_attempts_of_one_call_count_once(tmp_path):
+    for call, attempts in (("a 1", 1), ("a 1", 1), ("a 2", 2), (None, 3), (None, 4)):
+        facts = {"call": call} if call else {}
+        assert journal.fail(tmp_path, DONE, "no", **facts)["attempts"] == attempts
