@@ -2,7 +2,7 @@
 
 import pytest
 
-from conftest import HOSTS
+from clones import HOSTS
 
 RUN = "160315_1432"
 EVERYTHING = {

@@ -4,7 +4,7 @@ import sys
 
 from caxflow import journal, receipts
 from caxflow.targets import Run, Target
-from conftest import HOSTS, changed, contents, snapshot
+from clones import HOSTS, changed, contents, snapshot
 
 RUN = "160315_1432"
 SITES = ("lngs", "midway", "tegner")

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from caxflow import config
-from conftest import HOSTS, ROOT, changed, contents, snapshot
+from clones import HOSTS, ROOT, changed, contents, snapshot
 
 PROFILES = sorted(path.parent for path in (ROOT / "profiles").glob("*/config.yaml"))
 NAMES = [path.name for path in PROFILES]

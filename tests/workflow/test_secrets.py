@@ -9,7 +9,7 @@ import pytest
 
 from caxflow.demo.database import DatabaseServer
 from caxflow.simulate import simulate_run
-from conftest import Clone
+from clones import Clone
 
 SECRET = "hunter2-nowhere-else"
 
