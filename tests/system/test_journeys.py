@@ -70,7 +70,7 @@ def test_a_flipped_bit_is_found_named_and_told(experiment, runs):
     assert victim.name in found["caxflow"]["error"]
 
 
-def test_a_broken_run_is_reported_and_a_run_being_built_is_left_alone(experiment, runs):
+def test_a_broken_run_is_reported_and_looked_at_again(experiment, runs):
     experiment.add_run(runs)
     zips = sorted(experiment.raw("lngs").glob("XENON1T-*.zip"))
     lost = zips[0].read_bytes()
@@ -81,9 +81,21 @@ def test_a_broken_run_is_reported_and_a_run_being_built_is_left_alone(experiment
     assert not experiment.work(f"lngs/{RUN}.raw.done").exists()
     assert entry(runs, "raw", "lngs")["status"] == "error"
 
-    # What is only not ready yet is no error.
+    # It keeps nobody from the other runs, and is looked at again.
+    experiment.add_run(runs, name="160315_1500")
+    code, said = experiment.snakemake("all", site="lngs")
+    assert code == 1
+    assert any("not complete" in line for line in reasons(said)), said
+    assert entry(runs, "raw", "lngs", name="160315_1500")["manifest"]
     zips[0].write_bytes(lost)
-    runs.update_one({}, {"$set": {"data.0.status": "transferred"}})
+    code, said = experiment.snakemake("all", site="lngs")
+    assert code == 0, said
+    assert entry(runs, "raw", "lngs")["status"] == "transferred"
+    assert "error" not in entry(runs, "raw", "lngs")["caxflow"]
+
+
+def test_a_run_that_is_only_not_ready_yet_is_no_error(experiment, runs):
+    experiment.add_run(runs)
     (experiment.raw("lngs") / "temp.zip").touch()
     code, said = experiment.snakemake(f"lngs/{RUN}.raw.done")
     assert code == 1

@@ -24,6 +24,8 @@ from caxflow.targets import Run
 FILE = ".caxflow/plan.json"
 FORMAT = 1
 
+_UNHEARD_DAYS = 30  # in which a run's raw data may still appear at their origin
+
 _EVENTS_PER_FILE = ("reader", "ini", "trigger_config_override", "Zip", "events_per_file")
 
 
@@ -44,6 +46,8 @@ class Facts:
         Bytes of the raw dataset.
     there : dict
         By kind, by site: location, manifest, checksum of copies that can be trusted as a source.
+    registrable : dict
+        By site: the same of a raw copy at its origin that was found incomplete, and may be looked at again.
     source : dict
         By kind, by site that is to get a copy: the site it comes from.
     coming : dict
@@ -69,6 +73,7 @@ class Facts:
     events: int | None = None
     size: int | None = None
     there: dict[str, dict[str, dict]] = field(default_factory=lambda: {"raw": {}, "processed": {}})
+    registrable: dict[str, dict] = field(default_factory=dict)
     source: dict[str, dict[str, str]] = field(default_factory=lambda: {"raw": {}, "processed": {}})
     coming: dict[str, list[str]] = field(default_factory=lambda: {"raw": [], "processed": []})
     skip: str | None = None
@@ -325,13 +330,9 @@ def gather(document: Mapping, settings: Settings) -> Facts:
             if at := documents.time_of((gone or {}).get("at")):
                 facts.gone[kind][site.name] = at.isoformat()
             if evidence.good(copy) and not (kind == "raw" and evidence.contradicts(copy, right)):
-                _check_location(run, copy, site)
-                facts.there[kind][site.name] = {
-                    "location": copy.location.rstrip("/"),
-                    "manifest": copy.manifest,
-                    "checksum": copy.checksum,
-                    "version": copy.version,
-                }
+                facts.there[kind][site.name] = _stated(run, copy, site)
+            elif kind == "raw" and site.origin and copy and _was_refused(copy):
+                facts.registrable[site.name] = _stated(run, copy, site)
     return facts
 
 
@@ -388,10 +389,21 @@ class _State:
         """At the origin, take the manifest of what the event builder has finished."""
         here = self.settings.here
         copy = _copy(self.document, "raw", here, self.settings)
-        if not here.origin or copy is None or copy.manifest:
+        if not here.origin or (copy and copy.manifest):
             return
-        if copy.status == documents.TRANSFERRED or self.may_retry(copy):
+        if copy is None:
+            if self.unheard(here):
+                self.decision.waits.append("the event builder has not said where it is")
+        elif here.name in self.facts.there["raw"] or (_was_refused(copy) and self.may_retry(copy)):
             self.want(here, "raw.done")
+        elif copy.status != documents.ERROR and self.may_retry(copy):
+            self.decision.waits.append(f"its raw copy at {here.name} is said to be {copy.status}")
+
+    def unheard(self, site: Site) -> bool:
+        """Whether the event builder may still write down where the run is, without a word to us."""
+        ended = documents.time_of(self.document.get("end"))
+        recent = ended is not None and self.now - ended < datetime.timedelta(days=_UNHEARD_DAYS)
+        return recent and site.name not in self.facts.gone["raw"]
 
     def copy(self, kind: str, site: Site) -> None:
         """Copy to `site` what it lacks, and read it again from disk."""
@@ -555,6 +567,22 @@ def _copy(document: Mapping, kind: str, site: Site, settings: Settings) -> Copy 
     return documents.find(document, kind, site.host, settings.processor(site).pax_version)
 
 
+def _was_refused(copy: Copy) -> bool:
+    """Whether a copy at its origin was found incomplete, which the event builder may have mended since."""
+    return copy.status == documents.ERROR and not copy.manifest and "suspect" not in copy.note
+
+
+def _stated(run: Run, copy: Copy, site: Site) -> dict:
+    """What the document says of a copy, once its location is known to be one of the site's."""
+    _check_location(run, copy, site)
+    return {
+        "location": copy.location.rstrip("/"),
+        "manifest": copy.manifest,
+        "checksum": copy.checksum,
+        "version": copy.version,
+    }
+
+
 def _check_location(run: Run, copy: Copy, site: Site) -> None:
     root = site.roots.get(copy.kind)
     if root is None or not documents.inside(copy.location, root):
@@ -566,9 +594,9 @@ def _check_location(run: Run, copy: Copy, site: Site) -> None:
 
 def describe(facts: Facts, kind: str, site: str, settings: Settings) -> str:
     """A copy in words: ``pull 160315_1432 from lngs, 41.2 GB``."""
-    size = f", {words.size(facts.size)}" if kind == "raw" else ""
+    size = f", {words.size(facts.size)}" if kind == "raw" and facts.size else ""
     what = facts.run if kind == "raw" else f"processed {facts.run}"
-    if site in facts.there[kind]:
+    if site in facts.there[kind] or (kind == "raw" and site in facts.registrable):
         return f"take note of {what} at {site}{size}"
     origin, here = facts.source[kind].get(site), settings.here.name
     if site == here:

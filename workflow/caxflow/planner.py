@@ -27,7 +27,7 @@ from caxflow.corrections import Edition, Voltage, Waiting
 from caxflow.errors import CaxflowError
 from caxflow.plan import Facts, Plan
 from caxflow.processors import Processor, Resources, resources
-from caxflow.rundb import DatabaseAway, RunsDB
+from caxflow.rundb import RunsDB
 from caxflow.targets import Run
 
 
@@ -168,6 +168,11 @@ class Planner:
         self._void(found)
         self.plan.facts |= {facts.run: facts for facts in found}
         self._freeze()
+
+    def may_register(self, run: str, site: str) -> bool:
+        """Whether there is a raw copy to take note of: a good one, or one at its origin to look at again."""
+        facts = self.facts(run)
+        return site in facts.there["raw"] or site in facts.registrable
 
     def source(self, kind: str, run: str, site: str) -> str:
         """The site a copy comes from.
@@ -405,7 +410,7 @@ def report(settings: Settings) -> None:
     try:
         with RunsDB(settings.rundb, dry=settings.dry) as database:
             done = sync.sync(database, Path.cwd(), pause=settings.pause)
-    except DatabaseAway as error:
+    except CaxflowError as error:
         done = sync.Synced(away=str(error), waiting=sum(1 for _ in journal.pending(Path.cwd())))
     if done.told or done.problems or done.away:
         say(str(done), *done.problems)

@@ -50,9 +50,9 @@ def sync(
     if database.dry:
         return done
     for index, target in enumerate(todo):
-        if _is_underway(work_dir, target):
-            continue
         try:
+            if _is_underway(work_dir, target):
+                continue
             told = _tell(database, work_dir, target, pause)
         except DatabaseAway as error:
             done.waiting, done.away = len(todo) - index, str(error)

@@ -32,14 +32,15 @@ def everything_actionable(wildcards):
 @planner.one_line()
 def copy_in_rundb(wildcards):
     """Nothing where the runs database knows a good copy; else a file nothing makes: then it is copied."""
-    there = PLANNER.facts(wildcards.run).there["raw"]
-    return [] if wildcards.site in there else f"{wildcards.site}/{wildcards.run}.raw.unknown"
+    if PLANNER.may_register(wildcards.run, wildcards.site):
+        return []
+    return f"{wildcards.site}/{wildcards.run}.raw.unknown"
 
 
 @planner.one_line()
 def source_of_raw(wildcards):
     """Receipt of the copy at the source; a file nothing makes where there is a copy to take note of."""
-    if wildcards.site in PLANNER.facts(wildcards.run).there["raw"]:
+    if PLANNER.may_register(wildcards.run, wildcards.site):
         return f"{wildcards.site}/{wildcards.run}.raw.known"
     return f"{PLANNER.source('raw', wildcards.run, wildcards.site)}/{wildcards.run}.raw.done"
 

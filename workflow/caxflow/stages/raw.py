@@ -13,7 +13,8 @@ def register_raw(job: Job) -> None:
 
     Where the database has the copy's manifest already, that is taken over: verification reads the bytes.
     """
-    there = job.facts.there["raw"][job.site.name]
+    refused = job.facts.registrable.get(job.site.name)
+    there = refused or job.facts.there["raw"][job.site.name]
     location = there["location"]
     job.entry = {"kind": "raw", "host": job.site.host, "version": None, "location": location}
     known = job.database.manifest(there["manifest"]) if there["manifest"] else None
@@ -27,7 +28,8 @@ def register_raw(job: Job) -> None:
         _compare_with_others(job, manifest)
         _compare_with_cax(job, location, there["checksum"])
     job.say(f"{location}: {len(manifest)} files, {manifest.digest}")
-    job.state(job.statement(manifest, location, None, proof=how))
+    # What was refused before is good after all; else the copy's status is not ours to say.
+    job.state(job.statement(manifest, location, documents.TRANSFERRED if refused else None, proof=how))
 
 
 def copy_raw(job: Job, source: str) -> None:

@@ -176,7 +176,7 @@ class Part:
         return left
 
     def publish(self, files, directories, single: bool) -> None:
-        """Check names and sizes, set times, bring directories to the disk, rename.
+        """Check names and sizes, set times, bring files and directories to the disk, rename.
 
         Parameters
         ----------
@@ -200,6 +200,8 @@ class Part:
         try:
             for path, _, mtime_ns in files:
                 folder.set_mtime(path, mtime_ns)
+                # Files that an earlier attempt left may be in the page cache only.
+                folder.sync_file(path)
             for directory in reversed(("", *directories)):
                 folder.sync_directory(directory)
         finally:
