@@ -292,6 +292,86 @@ def test_an_entry_that_points_outside_the_root_is_not_followed(copies):
     assert outside.exists()
 
 
+def test_a_folder_of_another_run_does_not_go(copies):
+    copies.add()
+    copies.add("160316_0000", sites=["midway"])
+    copies.set("midway", location=str(copies.path("midway", "160316_0000")))
+    refused(copies, "160316_0000, which is not called 160315_1432")
+    assert copies.whole("midway", "160316_0000")
+
+
+@pytest.mark.parametrize("where", ["160315_1432", "160315_1432/log", "."])
+def test_what_another_entry_speaks_of_as_well_does_not_go(copies, where):
+    copies.add()
+    other = str(copies.path("midway").parent / where)
+    entry = {"type": "processed", "host": SITES["midway"], "location": other + "/", "pax_version": "v1"}
+    copies.database.runs.update_one({}, {"$push": {"data": entry}})
+    refused(copies, "another entry of midway-login1 is in")
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "log/more"])
+def test_a_file_that_no_manifest_knows_keeps_the_copy(copies, name):
+    copies.add()
+    extra = copies.path("midway") / name
+    extra.write_text("the only notes of the shift")
+    before = copies.row("midway")
+    with pytest.raises(CaxflowError, match="are not those of its manifest"):
+        removal_of(copies).perform()
+    assert extra.exists()
+    assert copies.row("midway") == before
+
+
+def test_a_file_that_came_while_it_was_removed_keeps_the_copy(copies):
+    copies.add()
+    killed(copies, "intend", "after")
+    extra = copies.path("midway") / "notes.txt"
+    extra.write_text("the only notes of the shift")
+    with pytest.raises(CaxflowError, match="are not those of its manifest"):
+        removal_of(copies).perform()
+    assert extra.exists()
+    assert copies.row("midway")["status"] == "transferred"
+
+
+def test_what_came_into_the_trash_is_not_deleted_and_what_half_went_goes(copies):
+    copies.add()
+    killed(copies, "forget_entry", "after")
+    (waiting,) = (copies.folder / "midway/raw/.caxflow-trash").iterdir()
+    (waiting / "a.zip").unlink()
+    (waiting / "notes.txt").touch()
+    with pytest.raises(CaxflowError, match=r"is not emptied: its manifest does not know notes\.txt"):
+        removal_of(copies).perform()
+    assert (waiting / "b.zip").exists()
+    (waiting / "notes.txt").unlink()
+    removal_of(copies).perform()
+    assert not waiting.exists()
+
+
+def test_a_path_in_the_database_that_is_not_the_trash_is_never_emptied(copies):
+    copies.add()
+    copies.add("160316_0000", sites=["midway"])
+    precious = copies.path("midway", "160316_0000")
+    token = removal_of(copies).perform()["token"]
+    for trash in (precious, precious.parent / ".caxflow-trash", precious.parent / f"x.{token}"):
+        document = copies.database.get(RUN)
+        document["caxflow"]["gone"][0]["trash"] = str(trash)
+        copies.database.runs.update_one({"_id": document["_id"]}, {"$set": {"caxflow": document["caxflow"]}})
+        with pytest.raises(CaxflowError, match=r"is said to wait in .* not its place"):
+            removal_of(copies).perform()
+    assert copies.whole("midway", "160316_0000")
+
+
+def test_a_removal_that_was_begun_with_a_path_elsewhere_is_refused(copies):
+    copies.add()
+    copies.add("160316_0000", sites=["midway"])
+    killed(copies, "intend", "after")
+    removing = copies.row("midway")["caxflow"]["removing"]
+    copies.note("midway", removing=removing | {"trash": str(copies.path("midway", "160316_0000"))})
+    with pytest.raises(CaxflowError, match="is said to wait in"):
+        removal_of(copies).perform()
+    assert copies.whole("midway", "160316_0000")
+    assert copies.whole("midway")
+
+
 def test_a_tombstone_says_since_when_receipts_do_not_hold(copies):
     copies.add()
     removal_of(copies).perform()

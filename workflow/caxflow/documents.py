@@ -120,6 +120,30 @@ def find(document: Mapping, kind: str, host: str, version: str | None = None) ->
     return found[0] if found else None
 
 
+def sharing(document: Mapping, copy: Copy) -> Iterator[str]:
+    """Locations of other entries of the copy's host that are its own, lie in it, or hold it.
+
+    Minitrees are files of a folder that all runs share: that folder holds other things by its nature.
+    """
+    own = copy.location.rstrip("/")
+    entries = document.get("data")
+    itself = {"type": copy.kind, "host": copy.host}
+    if copy.kind in VERSIONED:
+        itself["pax_version"] = copy.version
+    for entry in entries if isinstance(entries, list) else ():
+        if not isinstance(entry, Mapping) or entry.get("host") != copy.host:
+            continue
+        if all(entry.get(key) == word for key, word in itself.items()):
+            continue
+        other = _text(entry.get("location"))
+        if other is None:
+            continue
+        place = posixpath.normpath(other)
+        holds = entry.get("type") != "minitrees" and inside(own, place)
+        if place == own or inside(place, own) or holds:
+            yield other
+
+
 def _half_written(document: Mapping, kind: str, host: str, version: str | None) -> bool:
     """Whether an entry speaks of that copy, though `copies` passes over it."""
     wanted = {"type": kind, "host": host} | ({"pax_version": version} if kind in VERSIONED else {})

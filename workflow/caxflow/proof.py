@@ -61,15 +61,35 @@ def agrees_with_cax(
     return digests.cax_reduce(entry.digest for entry in found.entries) == checksum.lower()
 
 
-def same_files(place: Place, location: str, expected: Manifest) -> str:
-    """Look whether a copy is still there with its files and their sizes; why not, or an empty text."""
+def same_files(place: Place, location: str, expected: Manifest, *, renamed: bool = False) -> str:
+    """Look whether a copy is still there with its files and their sizes; why not, or an empty text.
+
+    Parameters
+    ----------
+    renamed : bool
+        Whether the copy waits under another name: that of a single file then tells nothing.
+    """
     kind = transfer.exists(place, location)
     if kind not in ("directory", "file"):
         return f"there is {'nothing' if kind is None else 'something else'} at {location}"
-    there = transfer.inventory(place, location).files
-    if there != {entry.path: entry.size for entry in expected.entries}:
+    if _sizes(place, location, expected, renamed) != {entry.path: entry.size for entry in expected.entries}:
         return f"files at {location} are not those of its manifest"
     return ""
+
+
+def foreign_files(place: Place, location: str, expected: Manifest) -> list[str]:
+    """Files of a renamed copy that its manifest does not know; others of it may be gone already."""
+    known = {entry.path: entry.size for entry in expected.entries}
+    there = _sizes(place, location, expected, renamed=True)
+    return [path for path, size in there.items() if known.get(path) != size]
+
+
+def _sizes(place: Place, location: str, expected: Manifest, renamed: bool) -> dict[str, int]:
+    """Sizes of a copy's files by their paths; a single file that was renamed has its own name again."""
+    files = transfer.inventory(place, location).files
+    if renamed and len(expected) == 1 and transfer.exists(place, location) == "file":
+        return dict(zip([expected.entries[0].path], files.values(), strict=True))
+    return files
 
 
 def summary(differences: list[str], most: int = 5) -> str:

@@ -8,6 +8,7 @@ the evidence no longer suffices.
 
 import dataclasses
 import datetime
+import posixpath
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -70,8 +71,10 @@ class Removal:
         if intended:
             self._take_over(copy)
             self.grounds = str(intended.get("grounds", self.grounds))
-            location, trash = copy.location, intended["trash"]
+            location = copy.location
+            trash = self._in_trash(intended.get("trash"), copy.note.get("token"))
         else:
+            self.check_itself(document, copy)
             self.gather(copy)
             location, trash = copy.location, self.intend()
         try:
@@ -81,6 +84,28 @@ class Removal:
             raise
         self.forget_entry(trash)
         return self._finish(self._gone(subject.database.get(subject.run)))
+
+    def check_itself(self, document: Mapping, copy: Copy) -> None:
+        """See that what the entry points at is this copy, all of it and nothing else.
+
+        Raises
+        ------
+        CaxflowError
+            If removing what is there would remove something else.
+        """
+        subject = self.subject
+        name = f"{subject.run}.root" if copy.kind == "processed" else str(subject.run)
+        if posixpath.basename(copy.location.rstrip("/")) != name:
+            raise CaxflowError(
+                f"{subject} is not removed: it is said to be in {copy.location}, which is not called {name}",
+                "mend the document's location",
+            )
+        if other := next(documents.sharing(document, copy), ""):
+            raise CaxflowError(
+                f"{subject} is not removed: another entry of {copy.host} is in {other}, its own place",
+                "mend the document's locations",
+            )
+        self._compare_with_manifest(copy, copy.location)
 
     def gather(self, copy: Copy) -> None:
         """Find enough witnesses; read those again that would count but for their age.
@@ -160,6 +185,8 @@ class Removal:
             raise CaxflowError(f"{subject} is not removed: what is known of the others changed", "try again")
         if transfer.exists(subject.place, trash) is None and transfer.exists(subject.place, location):
             transfer.rename(subject.place, location, trash, root=subject.root)
+        if transfer.exists(subject.place, trash):
+            self._compare_with_manifest(copy, trash, renamed=True)
         # Two sites may see one file system under two names: then the witness has just gone as well.
         for witness in self.witnesses:
             if not transfer.exists(self._at(witness).place, witness.copy.location):
@@ -209,20 +236,30 @@ class Removal:
 
         subject.database.revise(subject.run, change)
 
-    def empty_trash(self, trash: str) -> None:
-        """Delete what waits in the trash; it may be gone already."""
-        transfer.remove_tree(self.subject.place, trash, root=self.subject.root)
+    def empty_trash(self, trash: str, digest: str | None) -> None:
+        """Delete what waits in the trash, files of that manifest; some of them may be gone already."""
+        subject = self.subject
+        if transfer.exists(subject.place, trash) is None:
+            return
+        stated = subject.database.manifest(digest) if digest else None
+        foreign = proof.foreign_files(subject.place, trash, Manifest.from_json(stated)) if stated else ["all"]
+        if foreign:
+            raise CaxflowError(
+                f"{subject}: {trash} is not emptied: its manifest does not know {proof.summary(foreign)}",
+                "look at what is there, and remove it by hand",
+            )
+        transfer.remove_tree(subject.place, trash, root=subject.root)
 
     def _finish(self, gone: Mapping) -> dict:
         """Empty the trash and take the receipts about the copy away; the facts of the receipt."""
         subject = self.subject
-        if gone.get("trash"):
-            self.empty_trash(gone["trash"])
-            subject.say(f"{subject} is removed")
-        journal.forget(subject.work_dir, subject.site.name, subject.run, subject.key.kind)
         records = subject.database.audit(subject.run)
         removed = next((each for each in records if each["_id"] == f"{gone['token']}.removed"), {})
         entry = removed.get("entry") or {}
+        if gone.get("trash"):
+            self.empty_trash(self._in_trash(gone["trash"], gone["token"]), entry.get("manifest"))
+            subject.say(f"{subject} is removed")
+        journal.forget(subject.work_dir, subject.site.name, subject.run, subject.key.kind)
         return {
             "token": gone["token"],
             "removed": gone["at"].isoformat(),
@@ -268,6 +305,30 @@ class Removal:
                 f"have it read first: snakemake scrub, at {self.subject.site.name}",
             )
         return expected
+
+    def _compare_with_manifest(self, copy: Copy, path: str, *, renamed: bool = False) -> None:
+        """What lies at `path` must be the files of the copy's manifest, all of them and no other."""
+        subject = self.subject
+        manifest = Manifest.from_json(self._manifest(copy))
+        if wrong := proof.same_files(subject.place, path, manifest, renamed=renamed):
+            raise CaxflowError(f"{subject} is not removed: {wrong}", "look at what is there: caxflow strays")
+
+    def _in_trash(self, trash: object, token: object) -> str:
+        """A path that a document names, if it is in the site's trash and called after the removal."""
+        folder = posixpath.join(self.subject.root, TRASH)
+        if (
+            isinstance(trash, str)
+            and isinstance(token, str)
+            and token.isalnum()
+            and documents.inside(trash, folder)
+            and posixpath.dirname(trash) == folder
+            and trash.endswith(f".{token}")
+        ):
+            return trash
+        raise CaxflowError(
+            f"{self.subject} is said to wait in {trash!r}, which is not its place in {folder}",
+            "nothing is deleted there; mend the document",
+        )
 
     def _look(self, witness: Witness, expected: Mapping) -> str:
         """Why a witness does not count after all: its files must be where they are said to be."""
