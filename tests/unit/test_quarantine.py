@@ -161,6 +161,87 @@ def test_a_copy_that_only_cax_knew_is_checked_with_its_checksum(copies):
     assert copies.path("lngs").exists()
 
 
+def as_cax_left_it(copies, **checksums):
+    """No copy has a manifest; `checksums` of some sites are cax's."""
+    document = copies.database.get(RUN)
+    for entry in document["data"]:
+        site = next(name for name, host in SITES.items() if host == entry["host"])
+        entry.pop("manifest", None)
+        entry.update(checksum=checksums.get(site), caxflow={})
+    copies.database.runs.update_one({"_id": document["_id"]}, {"$set": {"data": document["data"]}})
+
+
+def nobody_is_condemned(copies):
+    for site in SITES:
+        assert copies.row(site)["status"] == "transferred"
+        assert "suspect" not in copies.row(site)["caxflow"]
+        assert copies.path(site).exists()
+        assert aside(copies, site) == []
+
+
+def test_a_copy_that_nothing_is_known_of_is_no_proof_against_others(copies):
+    copies.add()
+    as_cax_left_it(copies)
+    copies.spoil("midway")
+    scrub.read_one(copies.subject())
+    assert "verified" not in copies.row("midway")["caxflow"]
+    assert copies.row("midway")["manifest"].startswith("xxh128:")
+    for site in ("lngs", "tegner"):
+        with pytest.raises(BadCopy, match="differs from the one at midway-login1 -> find out which"):
+            scrub.read_one(copies.subject(site, here=site))
+    nobody_is_condemned(copies)
+
+
+def test_one_that_differs_from_what_cax_recorded_of_another_gets_no_manifest(copies):
+    from caxflow import digests
+
+    copies.add()
+    checksum = digests.cax_sha512(copies.path("lngs"))
+    as_cax_left_it(copies, lngs=checksum, tegner=checksum)
+    scrub.read_one(copies.subject())
+    assert "verified" in copies.row("midway")["caxflow"]
+    as_cax_left_it(copies, lngs=checksum, tegner=checksum)
+    copies.spoil("midway")
+    with pytest.raises(BadCopy, match="differs from the one at xe1t-datamanager"):
+        scrub.read_one(copies.subject())
+    assert "manifest" not in copies.row("midway")
+    nobody_is_condemned(copies)
+
+
+def test_what_cax_recorded_of_a_copy_outweighs_another_sites_manifest(copies):
+    from caxflow import digests
+
+    copies.add()
+    as_cax_left_it(copies, tegner=digests.cax_sha512(copies.path("tegner")))
+    copies.spoil("lngs")
+    copies.set("lngs", manifest=copies.entry("lngs", str(RUN), 0.5)["manifest"])
+    with pytest.raises(BadCopy, match="differs from the one at xe1t-datamanager"):
+        scrub.read_one(copies.subject("tegner", here="tegner"))
+    nobody_is_condemned(copies)
+    copies.spoil("tegner")
+    copies.path("tegner").joinpath("b.zip").write_bytes(b"rotten")
+    with pytest.raises(BadCopy, match="do not have the sha512 that cax recorded"):
+        scrub.read_one(copies.subject("tegner", here="tegner"))
+    assert copies.row("tegner")["status"] == "error"
+
+
+def test_a_copy_that_goes_while_it_is_read_leaves_no_half_of_an_entry(copies, monkeypatch):
+    copies.add()
+    real = scrub.proof.read_again
+
+    def slow(*arguments):
+        found = real(*arguments)
+        copies.database.runs.update_one(
+            {}, {"$pull": {"data": {"host": SITES["midway"]}}, "$inc": {"caxflow.revision": 1}}
+        )
+        return found
+
+    monkeypatch.setattr(scrub.proof, "read_again", slow)
+    scrub.read_one(copies.subject())
+    assert copies.row("midway") is None
+    assert "changed while it was read" in copies.said[-1]
+
+
 def test_while_the_database_is_away_nothing_is_moved(copies):
     copies.add()
     copies.spoil("midway")

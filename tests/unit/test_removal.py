@@ -89,6 +89,59 @@ def test_a_bad_witness_is_found_when_it_is_read_and_set_aside(copies):
     assert len(list((copies.folder / "tegner/raw/.caxflow-quarantine").iterdir())) == 1
 
 
+@pytest.mark.parametrize("cax", [False, True])
+def test_good_copies_are_not_condemned_by_a_rotten_one(copies, cax):
+    from caxflow import digests
+
+    copies.add()
+    checksum = digests.cax_sha512(copies.path("lngs")) if cax else None
+    copies.spoil("midway")
+    copies.set("midway", manifest=copies.entry("midway", str(RUN), 0.5)["manifest"])
+    for site in ("lngs", "tegner"):
+        copies.set(site, manifest=None, checksum=checksum, caxflow={})
+    words = "it differs from this copy: find out which is right"
+    words += r" \(it has the sha512 that cax recorded\)" if cax else ""
+    with pytest.raises(CaxflowError, match=words):
+        removal_of(copies, demand=Demand(copies=1)).perform()
+    for site in ("lngs", "tegner"):
+        assert copies.whole(site)
+        assert copies.row(site)["status"] == "transferred"
+        assert copies.row(site)["manifest"] is None
+    assert actions(copies) == []
+
+
+def test_a_copy_that_is_as_rotten_as_this_one_does_not_count(copies):
+    from caxflow import digests
+
+    copies.add(sites=["lngs", "midway"])
+    checksum = digests.cax_sha512(copies.path("lngs"))
+    for site in ("lngs", "midway"):
+        copies.spoil(site)
+        copies.set(site, manifest=copies.entry(site, str(RUN), 0.5)["manifest"])
+    copies.set("lngs", manifest=None, checksum=checksum)
+    with pytest.raises(CaxflowError, match="does not have the sha512 that cax recorded"):
+        removal_of(copies, demand=Demand(copies=1)).perform()
+    assert copies.row("lngs")["manifest"] is None
+
+
+def test_a_witness_that_goes_while_it_is_read_does_not_come_back(copies, monkeypatch):
+    copies.add(verified_days_ago=10)
+    real = removal.proof.read_again
+
+    def slow(place, location, *rest):
+        found = real(place, location, *rest)
+        if place.site == "tegner":
+            copies.database.runs.update_one(
+                {}, {"$pull": {"data": {"host": SITES["tegner"]}}, "$inc": {"caxflow.revision": 1}}
+            )
+        return found
+
+    monkeypatch.setattr(removal.proof, "read_again", slow)
+    with pytest.raises(CaxflowError, match="1 found"):
+        removal_of(copies).perform()
+    assert copies.row("tegner") is None
+
+
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [

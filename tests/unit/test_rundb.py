@@ -163,7 +163,7 @@ def test_settling_spares_what_changed_meanwhile(runs, rundb):
     for number in range(3):
         runs.insert_one(document(f"161101_160{number}", number=number))
     seen = list(rundb.unsettled(Selection(), "midway", "p"))
-    rundb.tell(Run("161101_1601"), KEY, {"status": "error"})
+    rundb.tell(Run("161101_1601"), KEY, {"status": "error", "location": PLACE})
     rundb.settle(seen, "midway", "p")
     assert [one["number"] for one in rundb.unsettled(Selection(), "midway", "p")] == [1]
     assert len(list(rundb.unsettled(Selection(), "lngs", "p"))) == 3
@@ -418,6 +418,42 @@ def test_telling_makes_an_entry_then_changes_it(runs, rundb):
     assert made == entry(status="transferred", note={"verified": PAST, "attempts": 1})
 
 
+@pytest.mark.parametrize("changes", [{"caxflow.verified": PAST}, {"status": "error"}, {"location": PLACE}])
+def test_telling_makes_no_half_of_an_entry(runs, rundb, changes):
+    runs.insert_one({"name": RUN.name, "detector": "tpc"})
+    before = runs.find_one()
+    assert not rundb.tell(RUN, KEY, changes)
+    assert runs.find_one() == before
+
+
+@pytest.mark.parametrize(
+    "meanwhile",
+    [
+        {"status": "error"},
+        {"location": "/elsewhere"},
+        {"manifest": "xxh128:" + "b" * 32},
+        {"host": "nobody"},
+        {"caxflow": {"removing": {"trash": "x"}}},
+        {"caxflow": {"suspect": {"files": []}}},
+    ],
+)
+def test_what_was_read_is_told_of_that_copy_only(runs, rundb, meanwhile):
+    there = entry(status="transferred", manifest="xxh128:" + "a" * 32, note={"owner": "midway"})
+    runs.insert_one(document(data=[entry(host="lngs"), there]))
+    seen = documents.find(rundb.get(RUN), "raw", KEY.host)
+    runs.update_one({}, {"$set": {f"data.1.{key}": value for key, value in meanwhile.items()}})
+    before = runs.find_one()
+    assert not rundb.confirm(RUN, KEY, seen, {"caxflow.verified": PAST})
+    assert runs.find_one() == before
+    runs.update_one({}, {"$set": {"data.1": there}})
+    assert rundb.confirm(RUN, KEY, seen, {"size": 5, "caxflow.verified": PAST})
+    found = runs.find_one()["data"]
+    assert found == [
+        entry(host="lngs"),
+        there | {"size": 5, "caxflow": {"owner": "midway", "verified": PAST}},
+    ]
+
+
 def test_telling_touches_no_other_entry_and_no_other_key(runs, rundb):
     others = [entry(host="lngs"), entry(type="processed", pax_version="v1"), "rubbish", {"type": "raw"}]
     mine = entry(rse=["kept"], note={"owner": "midway"})
@@ -457,8 +493,9 @@ def test_what_another_writer_says_between_reading_and_writing_is_not_lost(runs, 
 def test_many_tell_one_document_at_once(runs, rundb):
     runs.insert_one(document())
     hosts = [f"host{index}" for index in range(6)]
+    made = {"status": "error", "location": PLACE}
     with ThreadPoolExecutor(3) as pool:
-        told = list(pool.map(lambda host: rundb.tell(RUN, Key("raw", host), {"status": "error"}), hosts))
+        told = list(pool.map(lambda host: rundb.tell(RUN, Key("raw", host), made), hosts))
     assert all(told)
     assert sorted(one["host"] for one in runs.find_one()["data"]) == hosts
 

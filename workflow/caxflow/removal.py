@@ -24,6 +24,7 @@ from caxflow.subject import Subject
 from caxflow.targets import Run
 
 TRASH = ".caxflow-trash"
+_NOT_CAX = "it does not have the sha512 that cax recorded"
 
 
 @dataclass
@@ -129,7 +130,8 @@ class Removal:
                 against[new[0].site] = self._look(new[0], expected)
             elif stale:
                 read.add(stale[0].site)
-                self._read_again(stale[0], expected)
+                if wrong := self._read_again(stale[0], expected):
+                    against[stale[0].site] = wrong
             else:
                 wanting = evidence.wanting(self.witnesses, self.demand)
                 raise CaxflowError(
@@ -342,20 +344,39 @@ class Removal:
         """What a witness must hold: the same as the copy, but for a successor, which has its own manifest."""
         return self._manifest(witness.copy) if self.superseded else expected
 
-    def _read_again(self, witness: Witness, expected: Mapping) -> None:
-        """Renew stale evidence: read that copy where it is."""
+    def _read_again(self, witness: Witness, expected: Mapping) -> str:
+        """Renew stale evidence: read that copy where it is; what is against it after that.
+
+        It is condemned only by what is stated of itself: of two that differ, this copy may be the bad one.
+        """
         other, expected = self._at(witness), self._its_manifest(witness, expected)
-        other.say(f"reading {witness.copy.location} at {witness.site} again")
+        copy, now = witness.copy, other.database.now()
+        other.say(f"reading {copy.location} at {witness.site} again")
         try:
-            _, wrong = proof.read_again(other.place, witness.copy.location, [expected], other.progress)
+            _, wrong = proof.read_again(other.place, copy.location, [expected], other.progress)
+            cax = "" if copy.manifest == expected["digest"] else self._ask_cax(other, copy)
+        except Held:
+            raise
         except CaxflowError as error:
             other.say(str(error))
-            return
+            return error.what
+        if wrong and copy.manifest == expected["digest"]:
+            quarantine.condemn(other, copy.location, wrong)
+            return ""  # the database says it now
         if wrong:
-            quarantine.condemn(other, witness.copy.location, wrong)
-            return
-        told = {"manifest": expected["digest"], "caxflow.verified": other.database.now()}
-        other.database.tell(other.run, other.key, told)
+            return f"it differs from this copy: find out which is right{cax and f' ({cax})'}"
+        if cax == _NOT_CAX:
+            return cax
+        told = {"manifest": expected["digest"], "caxflow.verified": now}
+        told_it = other.database.confirm(other.run, other.key, copy, told)
+        return "" if told_it else "it was changed while it was read"
+
+    def _ask_cax(self, other: Subject, copy: Copy) -> str:
+        """What the checksum that cax recorded of a copy says of it; empty if there is none."""
+        if not proof.is_cax_checksum(copy.checksum):
+            return ""
+        agrees = proof.agrees_with_cax(other.place, copy.location, copy.checksum, other.progress)
+        return "it has the sha512 that cax recorded" if agrees else _NOT_CAX
 
     def _at(self, witness: Witness) -> Subject:
         """The witness as something that is worked upon."""

@@ -360,12 +360,13 @@ class RunsDB:
     def tell(
         self, run: Run, key: Key, changes: Mapping[str, Any], only: Mapping[str, Any] | None = None
     ) -> bool:
-        """Set keys of an entry; make the entry if there is none.
+        """Set keys of an entry; make the entry if there is none, and they are what one cannot do without.
 
         Parameters
         ----------
         changes : mapping
             Keys of the entry and their values; dotted ones reach into ``caxflow``, where None removes a key.
+            Those of an entry that is made have its status and location: half of one would block the run.
         only : mapping, optional
             Conditions on the entry's ``caxflow``, such as the token of a claim; then no entry is made.
 
@@ -380,7 +381,7 @@ class RunsDB:
             for _ in range(10):
                 document = self.get(run)
                 copy = documents.find(document, key.kind, key.host, key.version)
-                if copy is None and only:
+                if copy is None and (only or not {"status", "location"} <= set(changes)):
                     return False
                 revision = documents.value(document, "caxflow", "revision")
                 this = {"name": run.name, "detector": run.detector, "caxflow.revision": revision}
@@ -391,6 +392,31 @@ class RunsDB:
         raise DatabaseAway(
             f"{run}: its document changes faster than it can be told", "the next sync tells it"
         )
+
+    def confirm(self, run: Run, key: Key, seen: documents.Copy, changes: Mapping[str, Any]) -> bool:
+        """Set keys of an entry after its copy was read; only if it still is what it was when that began.
+
+        Parameters
+        ----------
+        seen : Copy
+            The entry before the reading, of a good copy.
+        changes : mapping
+            As `tell` takes them.
+
+        Returns
+        -------
+        bool
+            Whether the database now says so; if not, the copy was removed, moved, replaced or condemned.
+        """
+
+        def change(document: Mapping) -> tuple[dict, dict] | None:
+            copy = documents.find(document, key.kind, key.host, key.version)
+            if copy is None or _identity(copy) != _identity(seen):
+                return None
+            there, update = _telling({}, key, copy, changes, {})
+            return there, {"$set": update["$set"]}
+
+        return self.dry or self.revise(run, change)
 
     def revise(self, run: Run, change: Callable[[dict], tuple[dict, dict] | None]) -> bool:
         """Change a document according to what it says, unless somebody else changes it meanwhile.
@@ -609,6 +635,12 @@ def _telling(this: dict, key: Key, copy: documents.Copy | None, changes: Mapping
         "data": {"$elemMatch": key.match(**{f"caxflow.{name}": value for name, value in only.items()})}
     }
     return there, update | {"$set": {f"data.$.{name}": value for name, value in plain.items()}}
+
+
+def _identity(copy: documents.Copy) -> tuple:
+    """What stays the same as long as nothing is done to a copy."""
+    leaving = {"suspect", "removing", "moving"} & set(copy.note)
+    return copy.status, copy.location, copy.manifest, copy.checksum, leaving
 
 
 def _held(run: Run, key: Key, copy: documents.Copy | None) -> Held:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from caxflow import config, evidence, proof, quarantine, underway, upkeep, words
+from caxflow import config, documents, evidence, proof, quarantine, underway, upkeep, words
 from caxflow.documents import Copy
-from caxflow.errors import CaxflowError
+from caxflow.errors import BadCopy, CaxflowError
 from caxflow.manifest import Manifest
 from caxflow.plan import Plan
 from caxflow.rundb import DatabaseAway, Key, RunsDB
@@ -89,13 +89,15 @@ def scrub(todo: list[upkeep.Reading], settings: config.Settings, database: RunsD
 def read_one(subject: Subject) -> int:
     """Read a copy again and tell when; the bytes read.
 
-    It is compared with the manifest of the master copy, or with its own; one that caxflow never saw, with the
-    checksum that cax recorded, and gets a manifest.
+    It is compared with the manifest of the master copy, or with its own; where there is none, with what else
+    is known of the run's copies. One of which nothing is known gets a manifest, and is not verified by that.
 
     Raises
     ------
     BadCopy
-        If it is not what it must be; it is suspect from then on, and moved aside if it is not the only one.
+        If it is not what it must be. It is suspect from then on, and moved aside if it is not the only one,
+        where it differs from what is stated of itself; where it differs from other copies only, either may
+        be right, and it stays what it is.
     """
     database, key = subject.database, subject.key
     document = database.get(subject.run)
@@ -106,23 +108,81 @@ def read_one(subject: Subject) -> int:
     stated = database.manifest(right.manifest) if right and right.manifest else None
     if stated:
         found, wrong = proof.read_again(subject.place, copy.location, [stated], subject.progress)
-        manifest = Manifest.from_json(stated)
+        manifest, proven = Manifest.from_json(stated), True
+        if wrong and copy.manifest != manifest.digest:
+            wrong = _against_itself(subject, copy, right, wrong)
     else:
         found = take_manifest(subject.place, copy.location, progress=subject.progress)
         manifest, wrong = found, _against_cax(subject, copy)
+        proven = not wrong and _compare_with_others(subject, document, copy, found)
     if wrong:
         raise quarantine.condemn(subject, copy.location, wrong)
     database.keep_manifest(manifest.to_json())
-    told = {"manifest": manifest.digest, "size": manifest.size, "caxflow.verified": database.now()}
-    database.tell(subject.run, key, told | ({} if copy.checksum else {"checksum": manifest.digest}))
-    subject.say(f"{subject} was read again, {words.size(found.size)}: as it must be")
+    told = {"manifest": manifest.digest, "size": manifest.size}
+    told |= {"caxflow.verified": database.now()} if proven else {}
+    told |= {} if copy.checksum else {"checksum": manifest.digest}
+    if not database.confirm(subject.run, key, copy, told):
+        subject.say(f"{subject} was changed while it was read; nothing is told of it")
+        return found.size
+    how = "as it must be" if proven else "nothing is known that it could be compared with"
+    subject.say(f"{subject} was read again, {words.size(found.size)}: {how}")
     return found.size
 
 
+def _compare_with_others(subject: Subject, document: Mapping, copy: Copy, found: Manifest) -> bool:
+    """Compare a copy that has no manifest with what is known of all; whether there was anything.
+
+    Raises
+    ------
+    BadCopy
+        If it differs from another one.
+    """
+    known = proof.is_cax_checksum(copy.checksum)  # was compared already
+    if copy.kind != "raw":
+        return known  # each site may have made its own
+    for site in subject.settings.sites.values():
+        other = documents.find(document, copy.kind, site.host, copy.version)
+        if other is None or site.host == copy.host or "suspect" in other.note:
+            continue
+        if other.manifest and other.manifest.startswith(f"{found.algorithm}:"):
+            if other.manifest != found.digest:
+                raise _unlike(subject, other)
+            known = True
+        if not known and proof.is_cax_checksum(other.checksum):
+            if not _has_checksum(subject, copy, other.checksum):
+                raise _unlike(subject, other)
+            known = True
+    return known
+
+
+def _against_itself(subject: Subject, copy: Copy, right: Copy, wrong: list[str]) -> list[str]:
+    """What condemns a copy that differs from the master, whose manifest it was never proven to have.
+
+    Raises
+    ------
+    BadCopy
+        If nothing is stated of the copy itself, or it is what cax recorded: the master may be the bad one.
+    """
+    if copy.manifest and not proof.is_cax_checksum(copy.checksum):
+        return wrong
+    if not (against := _against_cax(subject, copy)):
+        raise _unlike(subject, right)
+    return against
+
+
+def _unlike(subject: Subject, other: Copy) -> BadCopy:
+    return BadCopy(
+        f"{subject} differs from the one at {other.host}",
+        "find out which of the two is right before anything is copied or removed",
+    )
+
+
 def _against_cax(subject: Subject, copy: Copy) -> list[str]:
-    """What is wrong with a copy of which only cax's checksum is known, if anything is known."""
-    if not proof.is_cax_checksum(copy.checksum):
-        return []
-    if proof.agrees_with_cax(subject.place, copy.location, copy.checksum, subject.progress):
+    """What is wrong with a copy by the checksum that cax recorded of it, if there is one."""
+    if not proof.is_cax_checksum(copy.checksum) or _has_checksum(subject, copy, copy.checksum):
         return []
     return ["its files do not have the sha512 that cax recorded"]
+
+
+def _has_checksum(subject: Subject, copy: Copy, checksum: str) -> bool:
+    return proof.agrees_with_cax(subject.place, copy.location, checksum, subject.progress)
