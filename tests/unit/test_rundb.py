@@ -91,7 +91,7 @@ def admits(selection, found):
     tags = {tag["name"] for tag in found.get("tags", ())}
     number, start = found.get("number"), found.get("start")
     conditions = [
-        not selection.runs or found["name"] in {name.removesuffix("_MV") for name in selection.runs},
+        not selection.runs or str(Run(found["name"], found["detector"])) in selection.runs,
         not selection.detectors or found["detector"] in selection.detectors,
         selection.first is None or (number is not None and number >= selection.first),
         selection.last is None or (number is not None and number <= selection.last),

@@ -1,6 +1,8 @@
 """What a purge removes and a scrub reads, by policy: the oldest, on evidence, within their budgets."""
 
 import datetime
+import json
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -11,6 +13,7 @@ from caxflow import evidence, plan, purging, upkeep
 from caxflow.errors import CaxflowError
 from caxflow.removal import Removal
 from caxflow.retention import Demand
+from caxflow.rundb import REMOVING
 from caxflow.targets import Run
 from copies import SITES, Copies, now
 
@@ -169,6 +172,46 @@ def test_a_scrub_passes_over_what_is_not_good(copies):
     copies.add(verified_days_ago=40)
     copies.set("midway", status="error")
     assert readings(copies) == ([], None, 0)
+
+
+def planned(copies, **overrides):
+    """What a purge plans, and what a scrub would read."""
+    settings = copies.settings(purge=PURGE, scrub={"every_days": 0}, **overrides)
+    planner = SimpleNamespace(
+        settings=settings,
+        database=copies.database,
+        work_dir=copies.work(),
+        lock=lambda: None,
+        catch_up=lambda: None,
+        preview=lambda: False,
+        take_up=lambda facts: None,
+    )
+    wanted = upkeep.Upkeep(planner)
+    targets = wanted.purge()
+    wanted.scrub()
+    readings = json.loads((copies.work() / upkeep.SCRUB).read_text())
+    return targets, [each["run"] for each in readings]
+
+
+def test_named_runs_bound_a_purge_and_a_scrub(copies):
+    runs = ("160315_1432", "160315_1432_MV", "160316_0000")
+    for run in runs:
+        copies.add(run)
+    for run in runs:
+        assert planned(copies, runs=[run]) == ([f"midway/{run}.raw.purged"], [run])
+    assert len(planned(copies)[0]) == 3
+    subject = copies.subject(run="160316_0000")
+    begun = Removal(subject, Demand(), "a test")
+    begun.gather(subject.find(copies.database.get(subject.run)))
+    begun.intend()
+    assert planned(copies, runs=["160315_1432_MV"])[0] == ["midway/160315_1432_MV.raw.purged"]
+    assert planned(copies)[0][0] == "midway/160316_0000.raw.purged"
+
+
+def test_what_is_found_twice_counts_once(copies):
+    document = copies.add()
+    copies.database.runs.update_one({"_id": document["_id"]}, {"$set": {REMOVING: [SITES["midway"]]}})
+    assert planned(copies)[0] == ["midway/160315_1432.raw.purged"]
 
 
 def test_there_is_no_purge_without_a_policy(copies):

@@ -31,6 +31,7 @@ AUDIT = "caxflow_audit"
 HEALTH = "caxflow_health"
 MARK = "caxflow.settled"
 REMOVING = "caxflow.removing"
+_ALL = Selection()
 
 # What planning looks at: not the 260 gains, nor the catalogue's long lists of rules.
 PLANNING = {
@@ -488,10 +489,10 @@ class RunsDB:
         with self._answers():
             yield from self.runs.find(select(selection) | {"data.host": host}, PLANNING, batch_size=1000)
 
-    def removing(self, host: str) -> Iterator[dict]:
+    def removing(self, host: str, selection: Selection = _ALL) -> Iterator[dict]:
         """Documents with a copy whose removal at `host` was begun and not completed."""
         with self._answers():
-            yield from self.runs.find({REMOVING: host}, PLANNING)
+            yield from self.runs.find(select(selection) | {REMOVING: host}, PLANNING)
 
     def fill_in(self, run: Run, key: str, value: Any) -> None:
         """Set a key of the document that is missing or null."""
@@ -558,8 +559,10 @@ def select(selection: Selection) -> dict:
     """The query that admits what `selection` admits; muon-veto runs have the number 0."""
     query: dict[str, Any] = {}
     if selection.runs:
-        names = sorted({Run.parse(run).name for run in selection.runs})
-        query["name"] = {"$in": names}
+        # By name they are found; TPC and muon veto of one start have the same.
+        named = [Run.parse(run) for run in selection.runs]
+        query["name"] = {"$in": sorted({run.name for run in named})}
+        query["$or"] = [{"name": run.name, "detector": run.detector} for run in named]
     if selection.detectors:
         query["detector"] = {"$in": list(selection.detectors)}
     _range(query, "number", "$gte", selection.first)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from caxflow import documents, evidence, plan, purging, receipts, retention, targets, words
-from caxflow.config import Settings
+from caxflow.config import Selection, Settings
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.plan import Facts
@@ -77,8 +77,11 @@ class Upkeep:
             before=min(now - self.settings.purge.after, self.settings.selection.before or now),
         )
         database = planner.database
-        found = itertools.chain(database.removing(here.host), database.holding(oldest, here.host))
-        made = select_removals(found, self.settings, now)
+        # What was begun goes on whatever the policy, but never beyond the runs that were named.
+        named = Selection(runs=self.settings.selection.runs)
+        begun = {each["_id"]: each for each in database.removing(here.host, named)}
+        others = (each for each in database.holding(oldest, here.host) if each["_id"] not in begun)
+        made = select_removals(itertools.chain(begun.values(), others), self.settings, now)
         planner.take_up(made.facts)
         say(*summary(made, self.settings))
         return [targets.path(here.name, Run.parse(facts.run), "raw.purged") for facts in made.facts]
