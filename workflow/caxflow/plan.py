@@ -48,6 +48,8 @@ class Facts:
         By kind, by site: location, manifest, checksum of copies that can be trusted as a source.
     registrable : dict
         By site: the same of a raw copy at its origin that was found incomplete, and may be looked at again.
+    faults : dict
+        By site: what is wrong with its raw copy.
     source : dict
         By kind, by site that is to get a copy: the site it comes from.
     coming : dict
@@ -74,6 +76,7 @@ class Facts:
     size: int | None = None
     there: dict[str, dict[str, dict]] = field(default_factory=lambda: {"raw": {}, "processed": {}})
     registrable: dict[str, dict] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
     source: dict[str, dict[str, str]] = field(default_factory=lambda: {"raw": {}, "processed": {}})
     coming: dict[str, list[str]] = field(default_factory=lambda: {"raw": [], "processed": []})
     skip: str | None = None
@@ -207,11 +210,13 @@ def make(
     """
     plan, settled = Plan(settings.here.name), []
     newest = _Newest(settings.batch_size)
+    unseen = set(settings.selection.runs)
     for document in found:
         try:
             run = documents.run_of(document)
             if settings.selection.runs and str(run) not in settings.selection.runs:
                 continue
+            unseen.discard(str(run))
             decision = decide(document, settings, skip_reason, now, editions=editions)
         except CaxflowError as error:
             plan.problems.append(str(error))
@@ -229,9 +234,14 @@ def make(
     for decision in newest.decisions():
         plan.facts[decision.facts.run] = decision.facts
         plan.targets += decision.targets
-    plan.problems += newest.problems()
+    plan.problems += newest.problems() + [_unseen(run) for run in sorted(unseen)]
     plan.more = newest.more
     return plan
+
+
+def _unseen(run: str) -> str:
+    what = f"{run} is not in the runs database, or what `select` demands does not hold for it"
+    return str(CaxflowError(what, f"check the name, or ask: caxflow why {run}"))
 
 
 class _Newest:
@@ -305,6 +315,8 @@ def decide(
         if "processed" in settings.kinds and site.processed and not site.processed.make:
             state.copy("processed", site)
     decision.targets = list(dict.fromkeys(decision.targets))
+    if decision.waits and not facts.there["raw"]:
+        decision.waits += [f"at {name}: {fault}" for name, fault in facts.faults.items()]
     return decision
 
 
@@ -329,6 +341,8 @@ def gather(document: Mapping, settings: Settings) -> Facts:
             gone = documents.gone(document, kind, site.host, key.version) if key else None
             if at := documents.time_of((gone or {}).get("at")):
                 facts.gone[kind][site.name] = at.isoformat()
+            if kind == "raw" and copy and copy.status == documents.ERROR and copy.note.get("error"):
+                facts.faults[site.name] = str(copy.note["error"])
             if evidence.good(copy) and not (kind == "raw" and evidence.contradicts(copy, right)):
                 facts.there[kind][site.name] = _stated(run, copy, site)
             elif kind == "raw" and site.origin and copy and _was_refused(copy):

@@ -186,8 +186,9 @@ class Planner:
         if site not in facts.source[kind]:
             found = plan.source(facts, kind, self.settings.site(site), self.settings)
             if found is None:
+                wrong = "; ".join(f"at {name}: {fault}" for name, fault in facts.faults.items())
                 raise CaxflowError(
-                    f"no site has a good {kind} copy of {run} for {site}",
+                    f"no site has a good {kind} copy of {run} for {site}" + (f" ({wrong})" if wrong else ""),
                     f"ask the runs database why: caxflow why {run}",
                 )
             facts.source[kind][site] = found
@@ -381,8 +382,15 @@ def work_dir(settings: Settings) -> str:
     site = settings.here
     if site.work_dir is None:
         raise CaxflowError(f"site {site.name} has no work_dir", "workflows run where the site file names one")
+    path = Path(site.work_dir)
+    top = Path(*path.parts[:2])
+    if not top.exists():
+        raise CaxflowError(
+            f"work_dir {path} of site {site.name} cannot be made: there is no {top}",
+            "mount its file system, or name another folder in the site file",
+        )
     try:
-        Path(site.work_dir).mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CaxflowError(
             f"work_dir {site.work_dir} of site {site.name} cannot be made: {error.strerror}",

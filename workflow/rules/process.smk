@@ -25,7 +25,7 @@ rule process_raw:
         runtime=time_for_processing,
         attempt=this_attempt,
     message:
-        "process {wildcards.run} at {wildcards.site} (cores: {threads})"
+        "process {wildcards.run} at {wildcards.site}, cores: {threads}"
     script:
         "../scripts/process_raw.py"
 
@@ -55,7 +55,7 @@ rule process_part:
         runtime=time_for_part,
         attempt=this_attempt,
     message:
-        "process part {wildcards.part} of {wildcards.run} at {wildcards.site} (cores: {threads})"
+        "process part {wildcards.part} of {wildcards.run} at {wildcards.site}, cores: {threads}"
     script:
         "../scripts/process_part.py"
 
@@ -86,7 +86,7 @@ rule process_version:
         runtime=time_for_processing,
         attempt=this_attempt,
     message:
-        "process {wildcards.run} by pax_{wildcards.version} at {wildcards.site} (cores: {threads})"
+        "process {wildcards.run} by pax_{wildcards.version} at {wildcards.site}, cores: {threads}"
     script:
         "../scripts/process_version.py"
 
