@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import yaml
 
 from caxflow import cli, moving, quarantine, removal, strays
 from caxflow.errors import CaxflowError
@@ -64,6 +65,35 @@ def test_every_sort_of_stray_is_found_with_its_size(copies):
     assert len(found) == 5
     assert {stray.size for stray in found.values()} == {5}
     assert found[str(processed / "pax_v1/160315_0000.root")].kind == "processed"
+
+
+def test_minitrees_are_known_by_the_folder_they_share(copies):
+    file = copies.folder / "config/sites/midway.yaml"
+    document = yaml.safe_load(file.read_text())
+    root = copies.folder / "midway/minitrees"
+    document["roots"]["minitrees"] = str(root)
+    file.write_text(yaml.safe_dump(document))
+    folder = root / "pax_v6.8.0"
+    entry = {
+        "type": "minitrees",
+        "host": SITES["midway"],
+        "status": "transferred",
+        "location": str(folder),
+        "pax_version": "v6.8.0",
+    }
+    copies.database.runs.update_one({"name": RUN.name}, {"$push": {"data": entry}})
+    make(folder / f"{RUN}_Basics.root")
+    astray = {
+        make(folder / f"{RUN}_MV_Basics.root"),
+        make(folder / "160315_0000_Basics.root"),
+        make(folder / "notes"),
+        make(root / f"pax_v6.6.0/{RUN}_Basics.root"),
+    }
+    found = find(copies)
+    assert set(found) == astray
+    assert {stray.what for stray in found.values()} == {strays.UNKNOWN}
+    (folder / f"{RUN}_Basics.root").unlink()
+    assert find(copies)[str(folder)].what == strays.MISSING
 
 
 def test_entries_that_point_at_nothing_or_elsewhere_are_found(copies):

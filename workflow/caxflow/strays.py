@@ -5,6 +5,7 @@ Nothing is removed that is not named.
 
 import datetime
 import posixpath
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -65,6 +66,8 @@ def find(database: RunsDB, settings: Settings, site: Site) -> list[Stray]:
     place = reach.place(settings, site)
     every = list(_entries(database.holding(Selection(), site.host), site.host))
     known = {entry.path for entry in every} | set(_leaving(database.removing(site.host), site.host))
+    # Minitrees of many runs share the folder that their entries name: theirs is what is called after them.
+    known |= {_named_after(entry) for entry in every if entry.kind == "minitrees"}
     # Of the others nothing need be there, but what is there is theirs.
     promised = [entry for entry in every if entry.note in _PROMISES]
     found: list[Stray] = []
@@ -75,6 +78,8 @@ def find(database: RunsDB, settings: Settings, site: Site) -> list[Stray]:
         items = transfer.census(place, root, DEPTH[kind])
         there |= {posixpath.join(root, item.name) for item in items}
         found += list(lying(items, kind, root, known))
+    heads = {_head(path) for path in there}
+    there |= {entry.path for entry in promised if entry.kind == "minitrees" and _named_after(entry) in heads}
     # A copy may lie deeper than usual, inside of what was listed.
     deeper = [entry.path for entry in promised if entry.path not in there and _above(entry.path) & there]
     there |= {path for path in deeper if transfer.exists(place, path)}
@@ -83,11 +88,14 @@ def find(database: RunsDB, settings: Settings, site: Site) -> list[Stray]:
 
 
 def lying(items: Iterable[transfer.Item], kind: str, root: str, known: set[str]) -> Iterator[Stray]:
-    """What of a root's items belongs to no path that is `known`."""
+    """What of a root's items belongs to no path that is `known`.
+
+    Of minitrees, `known` has what their names begin with: ``<location>/<run>``.
+    """
     above = set().union(*map(_above, known))
     for item in items:
         path = posixpath.join(root, item.name)
-        if path in known or path in above:
+        if path in known or path in above or (kind == "minitrees" and _head(path) in known):
             continue
         changed = datetime.datetime.fromtimestamp(item.newest, datetime.UTC).replace(tzinfo=None)
         yield Stray(_what(item.name), kind, path, item.size, changed)
@@ -151,6 +159,17 @@ def remove(database: RunsDB, settings: Settings, site: Site, strays: list[Stray]
 def _above(path: str) -> set[str]:
     """All folders that hold a path."""
     return {str(folder) for folder in PurePosixPath(path).parents}
+
+
+def _named_after(entry: Stray) -> str:
+    return posixpath.join(entry.path, str(entry.run))
+
+
+def _head(path: str) -> str | None:
+    """Folder and run of a minitree's path, ``<folder>/<run>_<treemaker>.root``."""
+    folder, name = posixpath.split(path)
+    run = re.match(r"[0-9]{6}_[0-9]{4}(_MV)?(?=_)", name)
+    return posixpath.join(folder, run[0]) if run else None
 
 
 def _what(name: str) -> str:

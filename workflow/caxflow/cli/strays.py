@@ -68,6 +68,8 @@ def _show(found: list[Stray], name: str) -> None:
     if not found:
         console.print(f"nothing is astray at {name}")
         return
+    if not console.is_terminal:
+        console.width = 1 << 16  # a path that goes into a pipe stays in one piece
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for heading, justify in (("what", "left"), ("size", "right"), ("age", "right"), ("path", "left")):
         shown.add_column(heading, justify=justify, overflow="fold")
