@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from caxflow import journal, underway
+from caxflow import journal, receipts, underway
 from caxflow.display import Display
 from caxflow.plan import Facts, Plan
 from caxflow.targets import Target
@@ -48,7 +48,8 @@ def shown():
     return display, lambda: [re.sub(r"^\d\d:\d\d:\d\d ", "", line) for line in stream.getvalue().splitlines()]
 
 
-def test_a_line_a_job_and_a_sum(shown):
+def test_a_line_a_job_and_a_sum(shown, work_dir):
+    receipts.write(work_dir / DONE, {"sent": 2_000_000})
     display, said = shown
     display.start(1, "copy_raw", "pull it from lngs", [DONE])
     display.finish(1)
@@ -60,6 +61,30 @@ def test_a_line_a_job_and_a_sum(shown):
     assert said()[:2] == ["done   pull it from lngs [1 of 2]", "done   verify it [2 of 2]"]
     assert re.fullmatch(r"2 of 2 jobs done for 1 run, 2\.0 MB moved \(.*/s\), \d+ s", said()[2])
     assert len(said()) == 3
+
+
+@pytest.mark.parametrize(("sent", "moved"), [(0, ""), (500_000, r", 500\.0 kB moved \(.*/s\)")])
+def test_only_what_was_sent_has_moved(shown, work_dir, sent, moved):
+    display, said = shown
+    receipts.write(work_dir / DONE, {"sent": sent})
+    display.start(1, "copy_raw", "pull it from lngs", [DONE])
+    display.finish(1)
+    display.sum_up()
+    assert re.fullmatch(rf"1 of 2 jobs done for 1 run{moved}, \d+ s", said()[-1])
+
+
+def test_a_job_that_makes_no_target_fails_for_what_its_log_ends_with(shown, work_dir):
+    display, said = shown
+    (work_dir / "scrub.log").write_text("2016-03-15 12:00:00 1 copy bad, or not to be read: it differs\n")
+    display.start(1, "scrub", "read copies again", [])
+    display.fail(1, "scrub", [], None, "scrub.log")
+    assert said() == ["FAILED read copies again: 1 copy bad, or not to be read: it differs -> see scrub.log"]
+
+
+def test_a_preview_counts_a_scrub(shown):
+    display, said = shown
+    display.sum_up_preview({"scrub": 1, "total": 1})
+    assert said() == ["1 job: 1 scrub"]
 
 
 def test_the_reason_is_the_job_s_own(shown, work_dir):
@@ -127,6 +152,7 @@ def test_bytes_rate_and_time_left_on_a_terminal(work_dir, monkeypatch):
     job, everything = paper.getvalue().splitlines()
     assert re.search(r"pull it from lngs .* 25 % 100\.0 kB/s 15 s left", job)
     assert everything == "0 of 1 job · 500.0 kB of 2.0 MB · 100.0 kB/s · copies done in 15 s"
+    receipts.write(work_dir / DONE, {"sent": 2_000_000})
     display.finish(1)
     display.sum_up()
     # The cursor is back, and the last line is the sum.

@@ -4,6 +4,7 @@ On a terminal the jobs at work stand below these lines, with what they have move
 there are lines only.
 """
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,13 +17,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from caxflow import commands, journal, targets, underway, words
+from caxflow import commands, documents, journal, receipts, targets, underway, words
 from caxflow.errors import CaxflowError
 from caxflow.plan import Plan
 from caxflow.targets import Target
 from caxflow.underway import State
 
-TOGETHER = ("all", "purge", "scrub", "report")  # rules that make nothing themselves
+TOGETHER = ("all", "purge", "report")  # rules that make nothing themselves
 MOST = 8  # jobs at work that are shown one by one
 
 
@@ -116,9 +117,15 @@ class Display:
         self.done += 1
         self.failed.pop(job, None)
         self.runs |= {str(target.run) for target in work.made}
-        self.moved += work.size or 0
+        if work.size is not None:
+            sent = sum(_sent(target) for target in work.made)
+            self.moved += sent
+            # What was there already, of a copy that went on or was adopted, need not move.
+            self.to_move = self.to_move and max(0, self.to_move - work.size + sent)
         took = f", {words.duration(work.seconds)}" if work.seconds >= 1 else ""
-        self._line("done", "green", f"{work.text}{took}", f"{self.done} of {self.total}")
+        self._line(
+            "done", "green", f"{work.text}{took}", f"{self.done} of {self.total}" if self.total else ""
+        )
 
     def fail(self, job: int, rule: str, made: Sequence[str], said: str | None, log: str) -> None:
         """A job failed; its reason stands in the journal, unless it was killed: `said` is what is known."""
@@ -127,7 +134,9 @@ class Display:
         if reason is None and _was_interrupted(log):
             reason = underway.INTERRUPTED
         elif reason is None:
-            reason = " ".join((said or "it was ended before it could say why").split())
+            reason = " ".join(
+                (said or _last_words(work, log) or "it was ended before it could say why").split()
+            )
             reason += f" -> see {log}" if log else ""
         self.failed[job] = reason
         self._line("FAILED", "red", f"{work.text}: {reason}")
@@ -248,8 +257,26 @@ def _failures(target: Target) -> int:
     return (_failure(target) or {}).get("times", 0)
 
 
+def _sent(target: Target) -> int:
+    """Bytes that a finished copy moved, by its receipt."""
+    try:
+        return documents.value(receipts.read(Path.cwd() / str(target)), "sent", type_=int) or 0
+    except CaxflowError:
+        return 0
+
+
 def _state(work: Work) -> State | None:
     return next(filter(None, (underway.read(Path.cwd(), target) for target in work.made)), None)
+
+
+def _last_words(work: Work, log: str) -> str:
+    """How the log of a job that makes no target ends, whose failures no journal keeps."""
+    if work.made:
+        return ""
+    try:
+        return re.sub(r"^[-0-9]+ [:0-9]+ ", "", commands.last_line(Path(log)))
+    except OSError:
+        return ""
 
 
 def _was_interrupted(log: str) -> bool:

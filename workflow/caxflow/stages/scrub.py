@@ -44,6 +44,7 @@ def run(overrides: Mapping[str, Any], log: str) -> None:
             say(str(error))
             sys.exit(f"caxflow: {error}")
     if bad:
+        say(f"{words.count(len(bad), 'copy')} bad, or not to be read: {'; '.join(bad)}")
         sys.exit("\n".join(f"caxflow: {line}" for line in bad))
 
 
