@@ -68,6 +68,13 @@ class Serving:
         assert not self.thread.is_alive()
 
 
+def test_one_look_waits_for_nothing(tmp_path, make, runs):
+    runs.insert_one(document(tmp_path, raw(tmp_path, "midway"), raw(tmp_path, "tegner")))
+    one, said = make()
+    assert one.once()
+    assert said == ["nothing to do at midway"]
+
+
 def test_nothing_to_do_starts_nothing(tmp_path, make, runs):
     runs.insert_one(document(tmp_path, raw(tmp_path, "midway"), raw(tmp_path, "tegner")))
     one, said = make()

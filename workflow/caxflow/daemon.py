@@ -87,10 +87,15 @@ class Daemon:
     def once(self) -> bool:
         """Look once, work off one batch; whether all went well."""
         with alone(Path(planner.work_dir(self.load()))):
-            return self.round()[1]
+            return self.round(then="")[1]
 
-    def round(self) -> tuple[list[str], bool]:
+    def round(self, then: str = "; waiting for new runs") -> tuple[list[str], bool]:
         """Look once, and work if there is anything to do.
+
+        Parameters
+        ----------
+        then : str
+            What is said to come after a look that finds nothing to do.
 
         Returns
         -------
@@ -108,7 +113,7 @@ class Daemon:
             self._say_once(str(error))
             return [], False
         if not wanted and self._untold.issuperset(journal.pending(folder)):
-            self._say_once(f"nothing to do at {settings.here.name}; waiting for new runs")
+            self._say_once(f"nothing to do at {settings.here.name}{then}")
             return [], True
         self._said = ""
         good = self._work() == 0
