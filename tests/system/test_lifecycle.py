@@ -106,7 +106,7 @@ def test_rot_is_found_set_aside_and_mended_from_a_good_copy(everywhere, runs):
     before = snapshot(everywhere.sites.directory), runs.find_one()
     said = preview(everywhere, "scrub", kinds=KINDS, scrub={"every_days": 0})
     assert "1 copy to read again at midway" in said
-    assert "the oldest unverified copy: raw 160315_1432" in said
+    assert "the longest unread copy: raw 160315_1432" in said
     assert (snapshot(everywhere.sites.directory), runs.find_one()) == before
 
     code, said = everywhere.snakemake("scrub", kinds=KINDS, scrub={"every_days": 0})

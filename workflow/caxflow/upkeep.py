@@ -83,7 +83,7 @@ class Upkeep:
         others = (each for each in database.holding(oldest, here.host) if each["_id"] not in begun)
         made = select_removals(itertools.chain(begun.values(), others), self.settings, now)
         planner.take_up(made.facts)
-        say(*summary(made, self.settings))
+        say(*summary(made, self.settings, listed=not planner.preview()))
         return [targets.path(here.name, Run.parse(facts.run), "raw.purged") for facts in made.facts]
 
     def removal(self, run: str, site: str) -> str:
@@ -126,7 +126,7 @@ class Upkeep:
         if count > len(todo):
             say(f"{count - len(todo):,} more are due, for the next calls")
         say(*_first([str(each) for each in todo]))
-        say(f"the oldest unverified copy: {oldest}")
+        say(f"the longest unread copy: {oldest}")
         return []
 
 
@@ -255,19 +255,20 @@ def select_readings(
     return todo, oldest, count
 
 
-def summary(made: Removals, settings: Settings) -> Iterator[str]:
-    """A purge in words."""
+def summary(made: Removals, settings: Settings, *, listed: bool = True) -> Iterator[str]:
+    """A purge in words; the jobs of a preview list the removals themselves."""
     here = settings.here.name
     if not made.facts:
         yield f"nothing to remove at {here}"
     else:
         yield f"{words.count(len(made.facts), 'raw copy')} to remove at {here}, {words.size(made.bytes)}"
-    yield from _first([facts.removal for facts in made.facts])
+    if listed:
+        yield from _first([facts.removal for facts in made.facts])
     if made.later:
         most = f"{settings.purge.runs} runs, {words.size(settings.purge.bytes)}"
         yield f"{words.count(made.later, 'more raw copy')} may go, by the next calls (at_most: {most})"
     for why, number in made.stay.most_common():
-        yield f"{words.count(number, 'raw copy')} here stay: {why}"
+        yield f"{words.count(number, 'raw copy')} here stay{'s' * (number == 1)}: {why}"
     yield from _first(made.problems)
 
 
