@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from caxflow import documents, receipts, sync, targets
+from caxflow import documents, receipts, status, sync, targets
 from caxflow.config import Settings
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
@@ -211,4 +211,4 @@ def _odd_copy(run: Run, copy: Copy, settings: Settings, now: datetime.datetime) 
     if copy.status == documents.TRANSFERRING and lease is None:
         yield f"{where} has been transferring without a lease -> ask who does it, or set it to error"
     if "suspect" in copy.note:
-        yield f"{where} is suspect: {copy.note['suspect']} -> caxflow why {run}"
+        yield f"{where} is {status.remark(copy)} -> caxflow why {run}"

@@ -521,7 +521,9 @@ class RunsDB:
             raise CaxflowError(f"{where}: {error}", "mend rundb.uri in config.yaml") from error
         except pymongo.errors.PyMongoError as error:
             cause = str(error).split(",")[0].split("(configured")[0].strip()
-            mend = "start it, or mend rundb.uri; work in hand goes on and the next sync catches up"
+            # One who only reads has no work in hand.
+            going = "" if self.dry else "; work in hand goes on and the next sync catches up"
+            mend = f"start it, or mend rundb.uri{going}"
             raise DatabaseAway(f"{where} does not answer: {cause}", mend) from error
 
 

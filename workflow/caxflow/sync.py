@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from caxflow import audit, documents, journal, receipts, removal, targets
+from caxflow import audit, documents, journal, receipts, removal, targets, words
 from caxflow.errors import CaxflowError
 from caxflow.rundb import DatabaseAway, Key, RunsDB
 from caxflow.targets import Run, Target
@@ -28,8 +28,9 @@ class Synced:
 
     def __str__(self) -> str:
         if self.away:
-            return f"{self.waiting} facts wait for the runs database: {self.away}"
-        return f"{self.told} facts told to the runs database"
+            verb = "waits" if self.waiting == 1 else "wait"
+            return f"{words.count(self.waiting, 'fact')} {verb} for the runs database: {self.away}"
+        return f"{words.count(self.told, 'fact')} told to the runs database"
 
 
 def sync(

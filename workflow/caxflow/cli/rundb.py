@@ -33,7 +33,9 @@ told; 2 the command line or the configuration is wrong
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Describe the sub-command."""
-    parser = commands.add_parser("rundb", help="look after the runs database", description=__doc__)
+    parser = commands.add_parser(
+        "rundb", help="look after the runs database", description=__doc__.partition(": ")[2].capitalize()
+    )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     init = actions.add_parser(
         "init",
