@@ -255,9 +255,10 @@ def remark(copy: Copy) -> str:
     if copy.status == documents.TRANSFERRING:
         by = documents.value(copy.note, "by", type_=Mapping) or {}
         owner = copy.note.get("owner", "another program")
-        who = (
-            f" ({by['user']}@{by['host']}, process {by.get('pid')})" if {"user", "host"} <= by.keys() else ""
-        )
+        pid = by.get("pid")
+        ended = by.get("host") == receipts.who()["host"] and not Path(f"/proc/{pid}").exists()
+        process = f"process {pid}, which is gone" if ended else f"process {pid}"
+        who = f" ({by['user']}@{by['host']}, {process})" if {"user", "host"} <= by.keys() else ""
         lease = documents.time_of(copy.note.get("lease"))
         until = f", claimed until {lease:%Y-%m-%d %H:%M} UTC" if lease else ""
         return f"being made by {owner}{who}{until}"

@@ -86,7 +86,7 @@ def _all(settings: Settings, as_json: bool) -> int:
         for line in _remarks(folder, away, pending, targets):
             console.print(line, soft_wrap=True)
     bad = any(row.state in (documents.ERROR, status.SUSPECT) for row in rows)
-    return 1 if bad or away else 0
+    return 1 if bad or away or targets else 0
 
 
 def _overview(rows: list[Row]) -> Table:
@@ -129,7 +129,7 @@ def _runs(runs: list[Run], settings: Settings, as_json: bool) -> int:
         one = status.of_run(run, document, settings, folder)
         one.away = away
         known = document is not None or bool(one.receipts)
-        bad |= bool(away) or not known
+        bad |= bool(away) or not known or bool(one.failures)
         bad |= any(copy.state in (documents.ERROR, status.SUSPECT) for copy in one.copies)
         found.append(one)
         if not as_json:
