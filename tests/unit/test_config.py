@@ -382,3 +382,33 @@ def test_whatever_comes_is_accepted_or_refused_in_one_line(tmp_path_factory, ove
     else:
         message = plan.policy(settings)
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("access", "roots", "site", "refused"),
+    [
+        ({"method": "local"}, {"raw": "/data/raw"}, "midway", True),
+        ({"method": "local"}, {"raw": "/data/raw/tegner"}, "midway", True),
+        ({"method": "local"}, {"raw": "/data"}, "midway", True),
+        ({"method": "local"}, {"raw": "/data/raw2"}, "midway", False),
+        (
+            {"method": "stream", "host": "login.midway.example", "port": 2222},
+            {"raw": "/project"},
+            "lngs",
+            True,
+        ),
+        ({"method": "scp", "host": "login.midway.example"}, {"raw": "/project"}, "lngs", False),
+        ({"method": "stream", "host": "other.example", "port": 2222}, {"raw": "/project/raw"}, "lngs", False),
+        ({"method": "local"}, {"raw": "/project/processed"}, "midway", True),
+        ({"method": "local"}, {"raw": "/project/processed"}, "lngs", False),
+    ],
+    ids=["same", "within", "around", "beside", "remote", "port", "host", "opened here", "elsewhere"],
+)
+def test_two_sites_in_one_folder_are_refused(folder, access, roots, site, refused):
+    document = {"host": "tegner-login-1", "access": access, "roots": roots}
+    folder.write("sites/tegner.yaml", yaml.safe_dump(document))
+    if not refused:
+        folder.load(site=site)
+        return
+    with pytest.raises(CaxflowError, match=r"tegner\.yaml: roots\.raw: .* are one folder"):
+        folder.load(site=site)

@@ -1,6 +1,7 @@
 """Removal: only on evidence, and whatever crashes when, nothing is lost and the next attempt completes it."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -183,6 +184,16 @@ def test_two_names_of_one_folder_are_one_copy(copies):
     assert "removing" not in copies.row("midway")["caxflow"]
     assert actions(copies) == ["removing", "restored"]
     copies.check()
+
+
+def test_one_folder_of_two_sites_is_one_witness(copies):
+    copies.add()
+    shutil.rmtree(copies.path("tegner").parent)
+    copies.path("tegner").parent.symlink_to(copies.path("lngs").parent)
+    refused(copies, "it is the very files of")
+    removal_of(copies, demand=Demand(copies=1)).perform()
+    assert not copies.path("midway").exists()
+    assert copies.whole("lngs")
 
 
 def test_two_sites_that_count_each_other_do_not_both_remove(copies):

@@ -8,6 +8,7 @@ import contextlib
 import datetime
 import difflib
 import functools
+import itertools
 import math
 import operator
 import os
@@ -528,6 +529,28 @@ def _check_sites(sites: Mapping[str, Site], folder: Path, known_processors: Coll
             )
 
 
+def _check_roots(sites: Mapping[str, Site], here: Site, folder: Path) -> None:
+    """Refuse two sites that are one folder: their copies would be one, and bear witness for each other."""
+    for one, other in itertools.combinations(sites.values(), 2):
+        if not _ways(one, here) & _ways(other, here):
+            continue
+        for kind, root in one.roots.items():
+            for its_kind, its_root in other.roots.items():
+                if f"{root}/".startswith(f"{its_root}/") or f"{its_root}/".startswith(f"{root}/"):
+                    raise CaxflowError(
+                        f"{folder / other.name}.yaml: roots.{its_kind}: {its_root} and roots.{kind} of "
+                        f"site {one.name}, {root}, are reached the same way and are one folder, or one in the other",
+                        "give each site folders of its own, or make them one site",
+                    )
+
+
+def _ways(site: Site, here: Site) -> set[tuple]:
+    """How a site's folders are reached: from outside, and as files that are just opened."""
+    access = site.access
+    found: set[tuple] = {("local",)} if site is here or access.method == "local" else set()
+    return found | ({(access.host, access.port or 22, access.user)} if access.host else set())
+
+
 def _settings(merged: Mapping, sites: Mapping[str, Site], main: Path) -> Settings:
     folder = main.parent / merged["sites_dir"]
     if merged["site"] not in sites:
@@ -537,6 +560,7 @@ def _settings(merged: Mapping, sites: Mapping[str, Site], main: Path) -> Setting
         )
     _check_sites(sites, folder, merged["processors"])
     here = sites[merged["site"]]
+    _check_roots(sites, here, folder)
     if here.work_dir and Path(here.work_dir) in (HOME, *HOME.parents):
         raise CaxflowError(
             f"site {here.name}: work_dir {here.work_dir} holds the clone itself",

@@ -8,9 +8,10 @@ the evidence no longer suffices.
 
 import dataclasses
 import datetime
+import os
 import posixpath
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from caxflow import audit, documents, evidence, journal, proof, quarantine, receipts, transfer
@@ -127,7 +128,7 @@ class Removal:
             new = [each for each in self.witnesses if each.counts and each.site not in against]
             stale = [each for each in self.witnesses if each.renewable and each.site not in read]
             if new:
-                against[new[0].site] = self._look(new[0], expected)
+                against[new[0].site] = self._look(new[0], expected, against)
             elif stale:
                 read.add(stale[0].site)
                 if wrong := self._read_again(stale[0], expected):
@@ -332,13 +333,21 @@ class Removal:
             "nothing is deleted there; mend the document",
         )
 
-    def _look(self, witness: Witness, expected: Mapping) -> str:
+    def _look(self, witness: Witness, expected: Mapping, looked: Collection[str]) -> str:
         """Why a witness does not count after all: its files must be where they are said to be."""
         manifest = Manifest.from_json(self._its_manifest(witness, expected))
+        for other in self.witnesses:
+            if other.counts and other.site in looked and self._lies_at(other) == self._lies_at(witness):
+                return f"it is the very files of {other.site}"
         try:
             return proof.same_files(self._at(witness).place, witness.copy.location, manifest)
         except CaxflowError as error:
             return error.what
+
+    def _lies_at(self, witness: Witness) -> tuple:
+        """Which files a witness is, however many sites call them theirs."""
+        place, location = self._at(witness).place, posixpath.normpath(witness.copy.location)
+        return place.host, place.port or 22, location if place.remote else os.path.realpath(location)
 
     def _its_manifest(self, witness: Witness, expected: Mapping) -> Mapping:
         """What a witness must hold: the same as the copy, but for a successor, which has its own manifest."""
