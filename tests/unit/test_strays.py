@@ -163,6 +163,34 @@ def test_rm_goes_by_the_evidence(copies, caxflow):
     assert caxflow("rm", str(RUN), "--because", "x", "--copies", "0")[0] == 2
 
 
+def test_rm_of_what_is_gone_removes_nothing_again(copies, caxflow):
+    code, out, _ = caxflow("rm", str(RUN), "--because", "disk full")
+    assert code == 0
+    assert out.count("removed") == 1
+    code, out, err = caxflow("rm", str(RUN), "--because", "disk full")
+    assert (code, err) == (0, "")
+    assert f"{RUN}: its raw copy at midway is gone already, since " in out
+    assert "removed" not in out
+
+
+def test_rm_of_what_was_not_verified_says_how(copies, caxflow):
+    copies.set("midway", status="verifying")
+    code, _, err = caxflow("rm", str(RUN), "--because", "disk full")
+    assert code == 1
+    assert (
+        f"was not verified yet -> let it be read again first: snakemake --profile midway midway/{RUN}.ch"
+        in err
+    )
+    assert copies.whole("midway")
+
+
+def test_rm_looks_at_all_names_first(copies, caxflow):
+    code, out, err = caxflow("rm", str(RUN), "160315_9999", "--because", "disk full")
+    assert (code, out) == (1, "")
+    assert "160315_9999" in err
+    assert copies.whole("midway")
+
+
 def test_rm_at_another_site(copies, caxflow):
     code, _, _ = caxflow("rm", str(RUN), "--at", "tegner", "--because", "disk full")
     assert code == 0

@@ -4,11 +4,14 @@ import argparse
 import dataclasses
 import sys
 
-from caxflow import evidence, removal, retention, words
+from caxflow import documents, evidence, removal, retention, words
 from caxflow.cli import copies, screen, site
 from caxflow.errors import CaxflowError
 from caxflow.removal import Removal
 from caxflow.rundb import RunsDB
+from caxflow.stages.scrub import STAGES
+from caxflow.subject import Subject
+from caxflow.targets import Target
 
 _EPILOG = """\
 A copy goes only if enough others are good: read again from disk lately, equal to it, and there. Others whose
@@ -65,8 +68,13 @@ def _run(arguments: argparse.Namespace) -> int:
         demand = dataclasses.replace(demand, copies=arguments.copies)
     stays = 0
     with RunsDB(settings.rundb, dry=settings.dry or arguments.dry_run) as database:
-        for subject in copies.subjects(arguments, settings, database):
+        subjects = list(copies.subjects(arguments, settings, database))
+        for subject in subjects:
+            database.get(subject.run)  # a name that nobody knows removes nothing of the others
+        for subject in subjects:
             try:
+                if _is_gone(subject):
+                    continue
                 if arguments.dry_run:
                     _preview(Removal(subject, demand, "", superseded=bool(arguments.version)))
                 else:
@@ -75,6 +83,27 @@ def _run(arguments: argparse.Namespace) -> int:
                 print(f"caxflow: {error}", file=sys.stderr)
                 stays += 1
     return 1 if stays else 0
+
+
+def _is_gone(subject: Subject) -> bool:
+    """Whether there is nothing to remove any more; an error if there is nothing yet that may be.
+
+    A removal that was begun, or whose trash is not empty, is not over.
+    """
+    document = subject.database.get(subject.run)
+    copy, key = subject.find(document), subject.key
+    if copy is not None and copy.status == documents.VERIFYING:
+        target = Target(subject.site.name, subject.run, STAGES[key.kind])
+        raise CaxflowError(
+            f"{subject} was not verified yet",
+            f"let it be read again first: snakemake --profile {subject.settings.here.name} {target}",
+        )
+    gone = documents.gone(document, key.kind, key.host, key.version) if copy is None else None
+    if gone is None or gone.get("why") != "removed" or gone.get("trash"):
+        return False
+    at = documents.time_of(gone.get("at"))
+    print(f"{subject} is gone already" + (f", since {at:%Y-%m-%d %H:%M} UTC" if at else ""))
+    return True
 
 
 def _preview(planned: Removal) -> None:
@@ -97,4 +126,5 @@ def _remove(planned: Removal) -> None:
     subject, facts = planned.subject, planned.perform()
     removal.conclude(subject.database, subject.run, subject.key, facts["token"])
     others = ", ".join(each["site"] for each in facts["evidence"])
-    print(f"removed {facts['location']}, {words.size(facts['bytes'])}; good copies: {others}")
+    # That it is removed was said.
+    print(f"  {facts['location']}, {words.size(facts['bytes'])}; good copies: {others}")
