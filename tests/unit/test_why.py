@@ -4,7 +4,7 @@ import datetime
 
 import pytest
 
-from caxflow import journal, why
+from caxflow import journal, receipts, why
 from caxflow.config import Selection
 from caxflow.targets import Target
 from operators import NOW, RUN, configured, document, fail, raw, state
@@ -44,6 +44,35 @@ def test_somebody_else_is_making_it(tmp_path, ask):
         "its raw copy at tegner-login-1 is being made by tegner (joe@login, process 7), "
         "claimed until 2016-03-16 12:05 UTC"
     ]
+
+
+def test_a_removal_is_told_until_the_copy_is_there_again(tmp_path, settings):
+    gone = {"type": "raw", "host": "midway-login1", "why": "removed", "at": NOW, "token": "ab"}
+    entries = [raw(tmp_path, "tegner"), raw(tmp_path, "midway")]
+    by = {"user": "joe", "host": "login", "pid": 7}
+    audit = [{"_id": "ab.removed", "by": by, "grounds": "disk full"}]
+    told = [
+        why.answer(
+            RUN,
+            document(tmp_path, *there) | {"caxflow": {"gone": [gone]}},
+            settings,
+            None,
+            now=NOW,
+            audit=audit,
+        ).removed
+        for there in (entries[:1], entries)
+    ]
+    assert told == [
+        ["its raw copy at midway was removed, 2016-03-16 12:00 UTC, by joe@login: disk full"],
+        [],
+    ]
+
+
+def test_a_claim_of_a_process_that_is_gone_says_so(tmp_path, ask):
+    by = {"user": "joe", "host": receipts.who()["host"], "pid": 2**30}
+    claim = {"owner": "midway", "lease": LATER, "by": by}
+    found = ask(document(tmp_path, raw(tmp_path, "midway", "transferring", caxflow=claim)), kinds=["raw"])
+    assert "process 1073741824, which is gone), claimed until" in found.claims[0]
 
 
 def test_it_failed_and_is_tried_again_later(tmp_path, ask):

@@ -1,7 +1,7 @@
 """Why a run is where it is: what it waits for, what went wrong, and what happens next, seen from one site."""
 
 import datetime
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -68,6 +68,8 @@ class Answer:
         The newest last.
     underway : dict
         Jobs at work here, by target.
+    removed : list of str
+        Copies that were taken away on purpose: when, by whom and on what grounds.
     untold : list of str
         Targets that the runs database has yet to be told about.
     receipts : dict
@@ -83,6 +85,7 @@ class Answer:
     claims: list[str] = field(default_factory=list)
     troubles: list[Trouble] = field(default_factory=list)
     underway: dict[str, dict] = field(default_factory=dict)
+    removed: list[str] = field(default_factory=list)
     untold: list[str] = field(default_factory=list)
     receipts: dict[str, list[str]] = field(default_factory=dict)
 
@@ -95,6 +98,7 @@ def answer(
     *,
     now: datetime.datetime,
     away: str = "",
+    audit: Iterable[Mapping] = (),
 ) -> Answer:
     """Say why a run is where it is.
 
@@ -106,12 +110,15 @@ def answer(
         None where no workflow has run yet.
     now : datetime
         The server's time, naive UTC.
+    audit : iterable of mapping
+        What the audit has about the run.
     """
     found = Answer(str(run), settings.here.name, away=away)
     if work_dir is not None:
         _look_here(found, run, settings, work_dir)
     if document is not None:
         _look_there(found, document, settings, work_dir, now)
+        found.removed = list(_removed(document, settings, audit))
     if found.underway:
         found.verdict = BUSY
     elif document is None:
@@ -178,6 +185,26 @@ def _look_there(
         target for target in decision.targets if work_dir is None or not (work_dir / target).exists()
     ]
     found.verdict = TODO if decision.targets else WAITS if decision.waits else SETTLED
+
+
+def _removed(document: Mapping, settings: Settings, audit: Iterable[Mapping]) -> Iterator[str]:
+    """Copies that were removed and are not there again, in words."""
+    records = {record.get("_id"): record for record in audit}
+    names = {site.host: site.name for site in settings.sites.values()}
+    there = {(copy.kind, copy.host, copy.version) for copy in documents.copies(document)}
+    for gone in documents.value(document, "caxflow", "gone", type_=list) or []:
+        if not isinstance(gone, Mapping) or gone.get("why") != "removed":
+            continue
+        kind, host, version = (gone.get(key) for key in ("type", "host", "pax_version"))
+        if (kind, host, version) in there:
+            continue
+        record = records.get(f"{gone.get('token')}.removed", {})
+        at, by = documents.time_of(gone.get("at")), documents.value(record, "by", type_=Mapping)
+        when = f", {at:%Y-%m-%d %H:%M} UTC" if at else ""
+        who = f", by {by.get('user')}@{by.get('host')}" if by else ""
+        grounds = f": {record['grounds']}" if record.get("grounds") else ""
+        what = f"{kind} copy {version}" if version else f"{kind} copy"
+        yield f"its {what} at {names.get(host, host)} was removed{when}{who}{grounds}"
 
 
 def _excluding(document: Mapping, selection: Selection) -> Iterator[str]:

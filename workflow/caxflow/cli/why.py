@@ -67,14 +67,14 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _ask(run: Run, settings: Settings) -> Answer:
-    folder, document, away = site.work_dir(settings), None, ""
+    folder, document, away, audit = site.work_dir(settings), None, "", []
     now = receipts.now().replace(tzinfo=None)
     try:
         with RunsDB(settings.rundb, dry=True) as database:
-            document, now = database.find(run), database.now()
+            document, now, audit = database.find(run), database.now(), database.audit(run)
     except DatabaseAway as error:
         away = str(error)
-    return why.answer(run, document, settings, folder, now=now, away=away)
+    return why.answer(run, document, settings, folder, now=now, away=away, audit=audit)
 
 
 def _lines(found: Answer, profile: str) -> Iterator[Text]:
@@ -89,6 +89,8 @@ def _lines(found: Answer, profile: str) -> Iterator[Text]:
         done = f"{words.size(moving.done)} of {words.size(moving.total)}, {words.size(moving.rate)}/s"
         yield Text(f"  at work on {target}: {moving.phase}, {done}")
     for text in [*found.waits, *(claim for claim in found.claims if claim not in found.waits)]:
+        yield Text(f"  {text}")
+    for text in found.removed:
         yield Text(f"  {text}")
     if found.todo:
         yield Text(f"  `snakemake --profile {profile} all` would make {', '.join(found.todo)}")
