@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from caxflow import status
+from caxflow import receipts, status
 from caxflow.documents import Copy
 from caxflow.rundb import RunsDB
 from operators import HOSTS, MANIFEST, NOW, RUN, configured, document, fail, raw, state
@@ -83,6 +83,17 @@ def test_receipts_alone_tell_the_copies_and_the_failures(tmp_path):
         ("lngs", "raw", "copied", 1),
         ("midway", "raw", "proven", 1),
     ]
+
+
+def test_minitrees_are_known_without_the_database(tmp_path):
+    settings = configured(tmp_path)
+    work = tmp_path / "work/midway"
+    made = {"entry": {"kind": "minitrees", "version": "v6.8.0"}, "location": "/x/pax_v6.8.0", "bytes": 5}
+    receipts.write(work / f"midway/{RUN}.minitrees.done", made)
+    (copy,) = status.of_run(RUN, None, settings, work).copies
+    assert (copy.kind, copy.version, copy.state, copy.size) == ("minitrees", "v6.8.0", "copied", 5)
+    (row,) = status.count_receipts(work, settings)
+    assert (row.site, row.kind, row.state, row.copies) == ("midway", "minitrees", "copied", 1)
 
 
 def test_a_damaged_receipt_is_told_and_hides_nothing_else(tmp_path):

@@ -29,6 +29,8 @@ COUNTED = dict.fromkeys(
     1,
 )
 KINDS = ("raw", "processed", "minitrees")
+# The stages that prove copies of a kind; minitrees have none.
+_PROOFS = {"raw": "checksum", "processed": "processed.checksum"}
 
 
 @dataclass(frozen=True)
@@ -154,10 +156,9 @@ def count_receipts(work_dir: Path, settings: Settings) -> list[Row]:
         names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
         for name in names:
             run, _, stage = name.partition(".")
-            if stage in ("raw.done", "processed.done"):
-                kind = stage.partition(".")[0]
-                proof = "checksum" if kind == "raw" else "processed.checksum"
-                found[site, kind, PROVEN if f"{run}.{proof}" in names else COPIED] += 1
+            kind, _, done = stage.rpartition(".")
+            if done == "done" and kind in KINDS:
+                found[site, kind, PROVEN if f"{run}.{_PROOFS.get(kind)}" in names else COPIED] += 1
     rows = [Row(*key, copies) for key, copies in found.items()]
     return sorted(rows, key=lambda row: _order(row.site, row.kind, settings))
 
@@ -286,7 +287,7 @@ def _add_work_dir(status: RunStatus, run: Run, settings: Settings, work_dir: Pat
 def _copies_from_receipts(run: Run, stages: Mapping[str, list[str]], settings: Settings, work_dir: Path):
     """Copies as the receipts prove them, for when the database cannot be asked."""
     for site, there in stages.items():
-        for kind in ("raw", "processed"):
+        for kind in KINDS:
             if f"{kind}.done" not in there:
                 continue
             try:
@@ -294,12 +295,7 @@ def _copies_from_receipts(run: Run, stages: Mapping[str, list[str]], settings: S
             except CaxflowError as error:
                 yield CopyState(site, kind, "unknown", settings.sites[site].host, "", remark=str(error))
                 continue
-            proof = work_dir / targets.path(site, run, "checksum" if kind == "raw" else "processed.checksum")
-            read = (
-                datetime.datetime.fromtimestamp(proof.stat().st_mtime, datetime.UTC)
-                if proof.exists()
-                else None
-            )
+            read = _read_at(work_dir, site, run, kind)
             entry = receipt.get("entry") or {}
             yield CopyState(
                 site,
@@ -309,9 +305,20 @@ def _copies_from_receipts(run: Run, stages: Mapping[str, list[str]], settings: S
                 str(receipt.get("location", "")),
                 entry.get("version"),
                 receipt.get("bytes"),
-                read.replace(tzinfo=None, microsecond=0) if read else None,
+                read,
                 documents.value(receipt, "manifest", "digest", type_=str),
             )
+
+
+def _read_at(work_dir: Path, site: str, run: Run, kind: str) -> datetime.datetime | None:
+    """When a copy was read again, by the receipt that says so; naive UTC."""
+    if kind not in _PROOFS:
+        return None
+    proof = work_dir / targets.path(site, run, _PROOFS[kind])
+    if not proof.exists():
+        return None
+    read = datetime.datetime.fromtimestamp(proof.stat().st_mtime, datetime.UTC)
+    return read.replace(tzinfo=None, microsecond=0)
 
 
 def _names(settings: Settings) -> dict[str, str]:
