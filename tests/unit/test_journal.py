@@ -1,9 +1,10 @@
 """The journal: what is pending and what failed outlives whatever crashes."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caxflow import journal, targets
+from caxflow import journal, receipts, targets
 from caxflow.targets import Run, Target
 
 RUN = Run("160315_1432")
@@ -71,3 +72,38 @@ def test_a_damaged_failure_does_not_hide_the_next_one(tmp_path):
     (path,) = (tmp_path / ".caxflow/failures").iterdir()
     path.write_text("{")
     assert journal.fail(tmp_path, DONE, "second")["reason"] == "second"
+
+
+NOW = {"processed.root", "processed.done", "processed.checksum"}
+OLD = {"pax_v1.root", "pax_v1.done"}
+OTHERS = {"minitrees.done"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "version", "gone"),
+    [
+        ("processed", "v2", NOW),
+        ("processed", "v1", OLD),
+        ("processed", "v3", set()),
+        ("minitrees", "v1", set()),
+        ("minitrees", "v2", OTHERS),
+        ("raw", None, {"raw.done"}),
+    ],
+)
+def test_what_is_forgotten_of_a_copy_is_its_own(tmp_path, kind, version, gone):
+    every = {"raw.done"} | NOW | OLD | OTHERS
+    for stage in every:
+        target = Target("midway", RUN, stage)
+        receipts.write(tmp_path / str(target), {"entry": {"version": "v1" if stage in OLD else "v2"}})
+        journal.announce(tmp_path, target)
+    journal.forget(tmp_path, "midway", RUN, kind, version)
+    assert {target.stage for target in journal.pending(tmp_path)} == every - gone
+    there = {stage for stage in every if (tmp_path / targets.path("midway", RUN, stage)).exists()}
+    assert there == every - gone
+
+
+def test_a_damaged_receipt_of_a_copy_that_is_gone_goes(tmp_path):
+    path = tmp_path / targets.path("midway", RUN, "processed.done")
+    receipts.write(path, "{")
+    journal.forget(tmp_path, "midway", RUN, "processed", "v1")
+    assert not path.exists()

@@ -539,7 +539,8 @@ def _check_roots(sites: Mapping[str, Site], here: Site, folder: Path) -> None:
                 if f"{root}/".startswith(f"{its_root}/") or f"{its_root}/".startswith(f"{root}/"):
                     raise CaxflowError(
                         f"{folder / other.name}.yaml: roots.{its_kind}: {its_root} and roots.{kind} of "
-                        f"site {one.name}, {root}, are reached the same way and are one folder, or one in the other",
+                        f"site {one.name}, {root}, are reached the same way, and are one folder or one in "
+                        "the other",
                         "give each site folders of its own, or make them one site",
                     )
 

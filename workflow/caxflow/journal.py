@@ -100,12 +100,31 @@ def succeed(work_dir: Path, target: Target) -> None:
         _failure(work_dir, target).unlink()
 
 
-def forget(work_dir: Path, site: str, run: Run, kind: str) -> None:
-    """Take the receipts about a copy away, and what was to be told of them: it is there no more."""
-    for stage in STAGES_OF[kind]:
+def forget(work_dir: Path, site: str, run: Run, kind: str, version: str | None = None) -> None:
+    """Take the receipts about a copy away, and what was to be told of them: it is there no more.
+
+    Parameters
+    ----------
+    version : str, optional
+        Of what is made in versions; those of another one than the receipts state have receipts of their own.
+    """
+    stages = STAGES_OF[kind]
+    if version and _version(work_dir, Target(site, run, stages[-1])) not in (None, version):
+        own = (f"pax_{version}.{last}" for last in ("root", "done"))
+        stages = [stage for stage in own if kind == "processed" and targets.is_stage(stage)]
+    for stage in stages:
         target = Target(site, run, stage)
         (work_dir / str(target)).unlink(missing_ok=True)
         settle(work_dir, target)
+
+
+def _version(work_dir: Path, done: Target) -> str | None:
+    """Version of what a receipt states; None where it states nothing."""
+    try:
+        entry = receipts.read(work_dir / str(done)).get("entry")
+    except CaxflowError:
+        return None
+    return entry.get("version") if isinstance(entry, dict) else None
 
 
 def _mark(work_dir: Path, target: Target) -> Path:

@@ -53,7 +53,7 @@ def move(subject: Subject, new: str, old_root: str | None = None) -> str:
     told = {"status": documents.TRANSFERRED, "location": new}
     ended = {f"caxflow.{name}": None for name in ("moving", "token", "lease", "since")}
     database.tell(subject.run, key, told | ended, {"token": token})
-    journal.forget(subject.work_dir, subject.site.name, subject.run, key.kind)
+    journal.forget(subject.work_dir, subject.site.name, subject.run, key.kind, key.version)
     return old
 
 

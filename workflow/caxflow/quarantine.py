@@ -52,7 +52,7 @@ def condemn(subject: Subject, location: str, differences: Sequence[str]) -> BadC
         return BadCopy(what, f"it stays in {location} until the runs database knows")
     facts = {"site": subject.site.name, "suspect": suspect}
     audit.record(database, "suspect", subject.run, key, grounds=what, ident=token, **facts)
-    journal.forget(subject.work_dir, subject.site.name, subject.run, key.kind)
+    journal.forget(subject.work_dir, subject.site.name, subject.run, key.kind, key.version)
     if not moved:
         what = f"THE ONLY COPY IS DAMAGED: {what}"
         subject.say(what)

@@ -262,7 +262,8 @@ class Removal:
         if gone.get("trash"):
             self.empty_trash(self._in_trash(gone["trash"], gone["token"]), entry.get("manifest"))
             subject.say(f"{subject} is removed")
-        journal.forget(subject.work_dir, subject.site.name, subject.run, subject.key.kind)
+        key = subject.key
+        journal.forget(subject.work_dir, subject.site.name, subject.run, key.kind, key.version)
         return {
             "token": gone["token"],
             "removed": gone["at"].isoformat(),

@@ -107,7 +107,7 @@ def _tell_receipt(database: RunsDB, work_dir: Path, target: Target) -> bool:
     gone = documents.gone(database.get(run), key.kind, key.host, key.version)
     if gone and is_void(receipt, documents.time_of(gone.get("at"))):
         # The copy that it speaks of was removed, or found bad, since then.
-        journal.forget(work_dir, site, run, key.kind)
+        journal.forget(work_dir, site, run, key.kind, key.version)
         return False
     database.keep_manifest(receipt["manifest"])
     told = _update(database, run, key, changes | proven, born)
@@ -145,7 +145,7 @@ def void(work_dir: Path, site: str, run: Run, kind: str, gone: str) -> None:
     if path.exists():
         receipt = receipts.read(path)
         if receipt.get("entry") and is_void(receipt, datetime.datetime.fromisoformat(gone)):
-            journal.forget(work_dir, site, run, kind)
+            journal.forget(work_dir, site, run, kind, receipt["entry"].get("version"))
 
 
 def _birth(receipt: Mapping) -> dict:
