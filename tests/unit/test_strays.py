@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from caxflow import cli, moving, quarantine, removal, strays
+from caxflow import cli, moving, plan, planner, quarantine, receipts, removal, strays
 from caxflow.errors import CaxflowError
 from caxflow.targets import Run
 from copies import SITES, Copies
@@ -283,3 +283,22 @@ def test_a_superseded_version_goes_when_its_successor_is_good(copies, caxflow):
     left = [each for each in copies.database.get(RUN)["data"] if each["type"] == "processed"]
     assert [each["pax_version"] for each in left] == [version]
     assert "verified" in left[0]["caxflow"]  # it was read again first
+
+
+def test_a_copy_that_another_site_moved_is_not_looked_for_where_it_was(copies, monkeypatch):
+    monkeypatch.chdir(copies.work())
+    settings = copies.settings()
+    planned = planner.Planner(settings, main=True, preview=lambda: False)
+    for site in SITES:
+        for stage in ("raw.done", "checksum"):
+            entry = {"kind": "raw", "version": None, "location": str(copies.path(site)) + "/"}
+            receipts.write(copies.work("midway", f"{site}/{RUN}.{stage}"), {"entry": entry})
+
+    def standing():
+        planned._void([plan.gather(copies.database.get(RUN), settings)])
+        return {str(path.relative_to(copies.work())) for path in copies.work().glob(f"*/{RUN}.*")}
+
+    before = standing()
+    assert len(before) == 6
+    moving.move(copies.subject("lngs", here="lngs"), str(copies.path("lngs").parent / "2016" / str(RUN)))
+    assert before - standing() == {f"lngs/{RUN}.raw.done", f"lngs/{RUN}.checksum"}

@@ -308,7 +308,7 @@ class Planner:
             self.plan.write(self.work_dir)
 
     def _void(self, found: Iterable[Facts]) -> None:
-        """Take away receipts of copies that have gone since, and of the removal of copies that are back."""
+        """Take away receipts of copies that have gone or moved since, and of removals of what is back."""
         if not self.main or self.preview():
             return
         for facts in found:
@@ -316,6 +316,9 @@ class Planner:
             for kind, sites in facts.gone.items():
                 for site, at in sites.items():
                     sync.void(self.work_dir, site, run, kind, at)
+            for kind, sites in facts.there.items():
+                for site, there in sites.items():
+                    sync.void_moved(self.work_dir, site, run, kind, there)
             for site in facts.there["raw"]:
                 (self.work_dir / targets.path(site, run, "raw.purged")).unlink(missing_ok=True)
             for name in (self.settings.here.name, *self.settings.here.push_to):

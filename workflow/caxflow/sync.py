@@ -148,6 +148,24 @@ def void(work_dir: Path, site: str, run: Run, kind: str, gone: str) -> None:
             journal.forget(work_dir, site, run, kind, receipt["entry"].get("version"))
 
 
+def void_moved(work_dir: Path, site: str, run: Run, kind: str, there: Mapping) -> None:
+    """Take the receipts about a copy away if they point to another path than where it is by now.
+
+    Parameters
+    ----------
+    there : mapping
+        The copy's ``location`` and ``version``, as the database has them.
+    """
+    path = work_dir / targets.path(site, run, "raw.done" if kind == "raw" else "processed.done")
+    try:
+        entry = receipts.read(path).get("entry") or {}
+    except CaxflowError:
+        return  # none, or a damaged one: whoever needs it says so
+    same = entry.get("version") == (there["version"] if kind == "processed" else None)
+    if same and str(entry.get("location")).rstrip("/") != there["location"]:
+        journal.forget(work_dir, site, run, kind, entry.get("version"))
+
+
 def _birth(receipt: Mapping) -> dict:
     """Keys of an entry that this receipt makes."""
     return {
