@@ -38,6 +38,7 @@ def test_a_document_as_it_should_be(tmp_path):
             "claim of tegner ended at",
         ),
         ({"caxflow": {"suspect": "a.zip differs"}}, "suspect: a.zip differs"),
+        ({"caxflow": {"suspect": {"token": "ab"}, "error": "it differs"}}, "is suspect: it differs -> "),
         ({"type": "processed", "location": "{folder}/midway/processed/x.root"}, "no pax_version"),
     ],
 )

@@ -52,6 +52,7 @@ def test_each_is_said_with_its_size_and_its_evidence(copies):
     copies.note("tegner", verified=now() - datetime.timedelta(days=5))
     made, settings = plan_purge(copies)
     (line,) = [line for line in upkeep.summary(made, settings) if line.startswith("remove ")]
+    assert line not in upkeep.summary(made, settings, listed=False)
     assert line.startswith("remove 160315_1432 from midway, 11.0 kB; good copies: lngs (read again ")
     assert "tegner (is read first: it was last read" in line
 
@@ -66,9 +67,11 @@ def test_each_is_said_with_its_size_and_its_evidence(copies):
 )
 def test_what_stays_and_why(copies, purge, why):
     copies.add()
-    made, _ = plan_purge(copies, **purge)
+    made, settings = plan_purge(copies, **purge)
     assert chosen(made) == ([] if why else ["160315_1432"])
     assert list(made.stay) == ([why] if why else [])
+    if why:
+        assert f"1 raw copy here stays (160315_1432): {why}" in upkeep.summary(made, settings)
 
 
 def test_runs_that_must_be_processed_first_stay(copies):

@@ -1,7 +1,7 @@
 """What becomes of a copy whose bytes are not those it must have.
 
 It is suspect from then on: never a source, never evidence. Where another good copy exists it is moved aside,
-into ``<root>/.caxflow-quarantine/``, so that the next call copies it anew; the only copy is left in place.
+into ``<root>/.caxflow-quarantine/``, so that a later call copies it anew; the only copy is left in place.
 Nothing is deleted here.
 """
 
@@ -59,7 +59,7 @@ def condemn(subject: Subject, location: str, differences: Sequence[str]) -> BadC
         return BadCopy(what, f"it stays in {location}; look for another copy, and ask who made it")
     transfer.rename(subject.place, location, moved[0], root=subject.root)
     subject.say(f"{what}; moved to {moved[0]}")
-    return BadCopy(what, f"it was moved to {moved[0]}; the next call copies it anew")
+    return BadCopy(what, f"it was moved to {moved[0]}; a later call copies it anew")
 
 
 def make_room(subject: Subject) -> str | None:

@@ -5,7 +5,7 @@ import dataclasses
 import datetime
 import heapq
 import itertools
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -20,15 +20,21 @@ from caxflow.targets import Run
 SCRUB = ".caxflow/scrub.json"
 
 _NAMED = 20  # runs of a plan that are said one by one
+_EXAMPLES = 3  # runs that are named of those that stay for the same reason
 
 
 @dataclass
 class Removals:
-    """What one purge would remove; `stay` counts the reasons of what stays, `later` what is left over."""
+    """What one purge would remove.
+
+    `stay` counts the reasons of what stays, `examples` names a few runs of each; `later` counts what is left
+    over.
+    """
 
     facts: list[Facts] = field(default_factory=list)
     bytes: int = 0
     stay: Counter = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     problems: list[str] = field(default_factory=list)
     later: int = 0
 
@@ -141,7 +147,10 @@ def select_removals(found: Iterable[Mapping], settings: Settings, now: datetime.
                 run = str(documents.run_of(document))
                 removal, against = describe(document, settings, now, by_policy=True)
                 if against:
-                    made.stay[against.partition(" (")[0]] += 1
+                    why = against.partition(" (")[0]
+                    made.stay[why] += 1
+                    if made.stay[why] <= _EXAMPLES:
+                        made.examples[why].append(run)
                 if not removal or run in begun:
                     continue
                 count += 1
@@ -268,7 +277,8 @@ def summary(made: Removals, settings: Settings, *, listed: bool = True) -> Itera
         most = f"{settings.purge.runs} runs, {words.size(settings.purge.bytes)}"
         yield f"{words.count(made.later, 'more raw copy')} may go, by the next calls (at_most: {most})"
     for why, number in made.stay.most_common():
-        yield f"{words.count(number, 'raw copy')} here stay{'s' * (number == 1)}: {why}"
+        named = ", ".join(made.examples[why]) + (", …" if number > _EXAMPLES else "")
+        yield f"{words.count(number, 'raw copy')} here stay{'s' * (number == 1)} ({named}): {why}"
     yield from _first(made.problems)
 
 
