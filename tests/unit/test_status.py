@@ -5,9 +5,10 @@ import json
 
 import pytest
 
-from caxflow import receipts, status
+from caxflow import cli, receipts, status
 from caxflow.documents import Copy
 from caxflow.rundb import RunsDB
+from copies import Copies
 from operators import HOSTS, MANIFEST, NOW, RUN, configured, document, fail, raw, state
 
 VERIFIED = {"verified": NOW}
@@ -94,6 +95,16 @@ def test_minitrees_are_known_without_the_database(tmp_path):
     assert (copy.kind, copy.version, copy.state, copy.size) == ("minitrees", "v6.8.0", "copied", 5)
     (row,) = status.count_receipts(work, settings)
     assert (row.site, row.kind, row.state, row.copies) == ("midway", "minitrees", "copied", 1)
+
+
+def test_a_failure_here_counts_for_the_exit_code(tmp_path, database, database_uri, capsys):
+    with Copies(tmp_path, database_uri, database.name) as copies:
+        copies.add()
+        of_all = ["status", "--profile", copies.profile()]
+        assert [cli.main(call) for call in (of_all, [*of_all, str(RUN)])] == [0, 0]
+        fail(copies.work(), "midway", "raw.done", "disk full")
+        assert [cli.main(call) for call in (of_all, [*of_all, str(RUN)])] == [1, 1]
+        assert f"failed here: {RUN}" in capsys.readouterr().out
 
 
 def test_a_damaged_receipt_is_told_and_hides_nothing_else(tmp_path):
