@@ -43,8 +43,9 @@ def run(overrides: Mapping[str, Any], log: str) -> None:
         except CaxflowError as error:
             say(str(error))
             sys.exit(f"caxflow: {error}")
+        if bad:
+            say(f"{words.count(len(bad), 'copy')} bad, or not to be read: {'; '.join(bad)}")
     if bad:
-        say(f"{words.count(len(bad), 'copy')} bad, or not to be read: {'; '.join(bad)}")
         sys.exit("\n".join(f"caxflow: {line}" for line in bad))
 
 
