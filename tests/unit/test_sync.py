@@ -318,3 +318,23 @@ def test_a_mark_without_a_receipt_is_of_a_job_that_writes_it_or_died(tmp_path, r
     sync.sync(rundb, tmp_path)
     assert runs.find_one() == before
     assert list(journal.pending(tmp_path)) == []
+
+
+def test_what_is_removed_while_it_is_told_does_not_come_back(tmp_path, runs, rundb, monkeypatch):
+    state(tmp_path, target("raw.done"), entry(status="transferred"), RAW, 12)
+    get, others = rundb.get, []
+
+    def interrupted(run):
+        document = get(run)
+        if not others:
+            at = datetime.datetime(2100, 1, 1)
+            gone = {"type": "raw", "host": HOST, "pax_version": None, "at": at, "why": "removed"}
+            others.append(gone)
+            runs.update_one({}, {"$set": {"caxflow": {"gone": [gone], "revision": 9}}})
+        return document
+
+    monkeypatch.setattr(rundb, "get", interrupted)
+    before = len(runs.find_one()["data"])
+    sync.sync(rundb, tmp_path)
+    assert len(runs.find_one()["data"]) == before
+    assert not (tmp_path / str(target("raw.done"))).exists()

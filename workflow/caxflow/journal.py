@@ -119,12 +119,12 @@ def forget(work_dir: Path, site: str, run: Run, kind: str, version: str | None =
 
 
 def _version(work_dir: Path, done: Target) -> str | None:
-    """Version of what a receipt states; None where it states nothing."""
+    """Version of what a receipt states, empty if it has none; None where nothing is stated."""
     try:
         entry = receipts.read(work_dir / str(done)).get("entry")
     except CaxflowError:
         return None
-    return entry.get("version") if isinstance(entry, dict) else None
+    return (entry.get("version") if isinstance(entry, dict) else None) or ""
 
 
 def _mark(work_dir: Path, target: Target) -> Path:

@@ -414,8 +414,7 @@ class RunsDB:
             copy = documents.find(document, key.kind, key.host, key.version)
             if copy is None or _identity(copy) != _identity(seen):
                 return None
-            there, update = _telling({}, key, copy, changes, {})
-            return there, {"$set": update["$set"]}
+            return telling(key, copy, changes)
 
         return self.dry or self.revise(run, change)
 
@@ -614,6 +613,11 @@ def _free(note: Mapping, now: datetime.datetime, copy: documents.Copy | None) ->
     if copy and copy.status == documents.TRANSFERRING and _is_dead(copy.note):
         # Our own process of before a crash; its token makes sure that only one takes it over.
         yield {"caxflow.token": copy.note.get("token")}
+
+
+def telling(key: Key, copy: documents.Copy | None, changes: Mapping[str, Any]) -> tuple[dict, dict]:
+    """Conditions and update that make an entry say `changes`, as `RunsDB.revise` wants them."""
+    return _telling({}, key, copy, changes, {})
 
 
 def _telling(this: dict, key: Key, copy: documents.Copy | None, changes: Mapping, only: Mapping) -> tuple:

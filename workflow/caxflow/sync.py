@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from caxflow import audit, documents, journal, receipts, removal, targets, words
+from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
-from caxflow.rundb import DatabaseAway, Key, RunsDB
+from caxflow.rundb import DatabaseAway, Key, RunsDB, telling
 from caxflow.targets import Run, Target
 
 _WRITING = 600  # seconds in which an announced receipt may still be written
@@ -104,13 +105,23 @@ def _tell_receipt(database: RunsDB, work_dir: Path, target: Target) -> bool:
             f"receipt {path} is damaged: {type(error).__name__} {error}",
             "remove it; the fact is proven again",
         ) from error
-    gone = documents.gone(database.get(run), key.kind, key.host, key.version)
-    if gone and is_void(receipt, documents.time_of(gone.get("at"))):
+    database.keep_manifest(receipt["manifest"])
+    void_since = []
+
+    def change(document: Mapping) -> tuple[dict, dict] | None:
+        gone = documents.gone(document, key.kind, key.host, key.version)
+        if gone and is_void(receipt, documents.time_of(gone.get("at"))):
+            void_since.append(gone)
+            return None
+        copy = documents.find(document, key.kind, key.host, key.version)
+        unsaid = _unsaid(copy, changes | proven, born)
+        return telling(key, copy, unsaid) if unsaid else None
+
+    told = database.revise(run, change)
+    if void_since:
         # The copy that it speaks of was removed, or found bad, since then.
         journal.forget(work_dir, site, run, key.kind, key.version)
         return False
-    database.keep_manifest(receipt["manifest"])
-    told = _update(database, run, key, changes | proven, born)
     if told:
         action = "verified" if proven else "copied" if "source" in receipt else "registered"
         grounds = "its bytes were read again from disk" if proven else str(receipt.get("proof"))
@@ -195,13 +206,12 @@ def _entry_changes(receipt: Mapping) -> dict:
     return changes | (_birth(receipt) if entry.get("status") else {})
 
 
-def _update(database: RunsDB, run: Run, key: Key, changes: dict, born: Mapping) -> bool:
-    """Tell what the entry does not say yet; never step back from what is proven already."""
-    copy = documents.find(database.get(run), key.kind, key.host, key.version)
+def _unsaid(copy: Copy | None, changes: dict, born: Mapping) -> dict | None:
+    """What an entry does not say yet, if anything; never a step back from what is proven already."""
     if copy is None:
         changes = born | changes
     elif "removing" in copy.note:
-        return False
+        return None
     else:
         same = copy.manifest == changes["manifest"]
         if copy.checksum and ":" not in copy.checksum:
@@ -214,10 +224,10 @@ def _update(database: RunsDB, run: Run, key: Key, changes: dict, born: Mapping) 
             # It was read again since, by a scrub.
             verified = changes["caxflow.verified"] = before
         if same and changes.get("status") is None and verified == copy.note.get("verified"):
-            return False
+            return None
         if same and changes.get("status", copy.status) == copy.status and verified is None:
-            return False
-    return database.tell(run, key, changes)
+            return None
+    return changes
 
 
 def _tell_failure(database: RunsDB, run: Run, failure: Mapping, pause: float) -> bool:
