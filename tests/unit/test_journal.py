@@ -107,3 +107,10 @@ def test_a_damaged_receipt_of_a_copy_that_is_gone_goes(tmp_path):
     receipts.write(path, "{")
     journal.forget(tmp_path, "midway", RUN, "processed", "v1")
     assert not path.exists()
+
+
+def test_a_receipt_that_names_no_version_is_not_of_the_one_that_goes(tmp_path):
+    path = tmp_path / targets.path("midway", RUN, "processed.done")
+    receipts.write(path, {"location": "/processed/pax_v2"})
+    journal.forget(tmp_path, "midway", RUN, "processed", "v1")
+    assert path.exists()
