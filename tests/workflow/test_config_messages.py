@@ -49,7 +49,7 @@ def password_in_the_file(clone):
 
 def site_lost(_clone):
     words = ["--configfile", "empty.yaml", "--config", "dry=True"]
-    return words, ["which site", "--profile", "site=<site>"]
+    return words, ["which site", "--profile", "profiles/<site>/caxflow.yaml"]
 
 
 def database_away(clone):

@@ -247,7 +247,8 @@ def load(overrides: Mapping[str, Any], directory: str | os.PathLike | None = Non
     if "site" not in merged:
         raise CaxflowError(
             "which site this is, is not known",
-            "use --profile <site>; --config and --configfile together replace what it says: add site=<site>",
+            "use --profile <site>; with a --configfile of your own, name the profile's before it: "
+            "--configfile profiles/<site>/caxflow.yaml <yours>",
         )
     over = f"{OVERRIDES} (over {main})"
     _read_words(merged)
