@@ -78,7 +78,7 @@ def nothing_against_minitrees(wildcards):
 
 @planner.one_line()
 def processed_file(wildcards):
-    """The processed file itself, which no rule makes, where it stands: what it was made of may have gone.
+    """The processed file itself, where it stands and no job makes it; what it was made of may have gone.
 
     Otherwise its receipt, and where that is wanted the proof that it can be read again.
     """
