@@ -170,7 +170,7 @@ class Slow(Task):
 
     def work(self):
         for _ in range(16):
-            self.pause(0.1)
+            self.stopped.wait(0.1)
             if self.goes_on:
                 self.beat(1)
         return "done"
