@@ -2,12 +2,17 @@
 
 import os
 import shutil
+import signal
 import uuid
 
 import pytest
 
 from caxflow.demo.database import DatabaseServer
 from caxflow.demo.sshd import SshSites
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As in a job that a script put into the background; the programs under test would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def require_tool(name: str) -> str:

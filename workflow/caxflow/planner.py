@@ -402,6 +402,12 @@ def work_dir(settings: Settings) -> str:
     return site.work_dir
 
 
+def use_library(folder: str) -> None:
+    """Have the scripts use the library in `folder`, beside the Snakefile, whichever clone is installed."""
+    known = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), *([known] if known else [])])
+
+
 def one_of(names: Iterable[str]) -> str:
     """A pattern that matches exactly these names; nothing if there are none."""
     return "|".join(map(re.escape, sorted(names))) or "(?!)"
