@@ -4,14 +4,14 @@ import datetime
 from collections.abc import Sequence
 from pathlib import Path
 
-from caxflow import documents, manifest, processing, quarantine, rawformat, receipts, transfer
+from caxflow import documents, manifest, processing, rawformat, receipts
 from caxflow.errors import CaxflowError
 from caxflow.manifest import Manifest
 from caxflow.processors import Processor
 from caxflow.rundb import Key
 from caxflow.settings import freeze, skip_reason
 from caxflow.stages.job import Job
-from caxflow.stages.raw import copy_statement
+from caxflow.stages.raw import make_copy
 
 
 def fetch_settings(job: Job, processor: str) -> None:
@@ -98,20 +98,7 @@ def copy_processed(job: Job, source: str) -> None:
     expected = Manifest.from_json(stated["manifest"]) if stated.get("manifest") else None
     location = job.settings.processed_path(job.site, job.run)
     key = Key("processed", job.site.host, job.settings.processor(job.site).pax_version)
-    if moved := quarantine.make_room(job.subject(key)):
-        job.say(f"what was found bad was moved to {moved}")
-    job.take_claim(key, location)
-    copied = transfer.copy(
-        job.place(origin),
-        stated["location"],
-        job.place(job.site),
-        location,
-        expected=expected,
-        progress=job.report,
-    )
-    job.say(f"{location}: {copied}")
-    job.permit("processed", location)
-    job.state(copy_statement(job, copied, stated, location))
+    job.state(make_copy(job, key, stated, expected, location))
 
 
 def link_processed(job: Job, done: str) -> None:

@@ -37,13 +37,18 @@ def copy_raw(job: Job, source: str) -> None:
     origin = job.settings.site(source)
     stated = job.receipt(origin, "raw.done")
     expected = Manifest.from_json(stated["manifest"])
-    location = job.site.raw_path(job.run)
-    key = Key("raw", job.site.host)
+    made = make_copy(job, Key("raw", job.site.host), stated, expected, job.site.raw_path(job.run))
+    job.path("raw.purged").unlink(missing_ok=True)
+    job.state(made)
+
+
+def make_copy(job: Job, key: Key, stated: dict, expected: Manifest | None, location: str) -> dict:
+    """Claim a copy, make it at `location` from the one that is `stated`, and return its receipt."""
     if moved := quarantine.make_room(job.subject(key)):
         job.say(f"what was found bad was moved to {moved}")
     job.take_claim(key, location)
     copied = transfer.copy(
-        job.place(origin),
+        job.place(job.settings.site(stated["site"])),
         stated["location"],
         job.place(job.site),
         location,
@@ -51,12 +56,11 @@ def copy_raw(job: Job, source: str) -> None:
         progress=job.report,
     )
     job.say(f"{location}: {copied}")
-    job.permit("raw", location)
-    job.path("raw.purged").unlink(missing_ok=True)
-    job.state(copy_statement(job, copied, stated, location))
+    job.permit(key.kind, location)
+    return _copy_statement(job, copied, stated, location)
 
 
-def copy_statement(job: Job, copied: transfer.Copied, stated: dict, location: str) -> dict:
+def _copy_statement(job: Job, copied: transfer.Copied, stated: dict, location: str) -> dict:
     """The receipt of a copy; others trust it once it has been read again, where that is configured."""
     status = documents.VERIFYING if job.settings.verify else documents.TRANSFERRED
     others = [m.to_json() for name, m in copied.manifests.items() if name != copied.manifest.algorithm]
