@@ -15,6 +15,8 @@ import pymongo
 import pytest
 from pymongo import WriteConcern
 
+from caxflow import leash
+from caxflow.demo import keeper
 from caxflow.demo.database import DatabaseServer
 from caxflow.demo.server import Server
 from caxflow.demo.sshd import SshSites, make_key
@@ -169,6 +171,8 @@ def test_keys_are_private_and_survive_a_restart(both):
 OWNER = """
 import sys, time
 from pathlib import Path
+from caxflow import leash
+from caxflow.demo import keeper
 from caxflow.demo.database import DatabaseServer
 from caxflow.demo.sshd import SshSites
 sites = SshSites(Path(sys.argv[1]), ["lngs"]).start()
@@ -250,3 +254,25 @@ def test_a_signal_to_the_keeper_ends_the_server_gently(tmp_path):
     wait_for(lambda: not server.running)
     assert log.read_text() == "ready\nbye\n"
     server.stop()
+
+
+@pytest.mark.parametrize("program", [keeper, leash])
+def test_a_process_whose_first_thread_has_ended_is_still_seen_with_its_children(program):
+    # Linux shows it as a zombie then, as it does a server of several threads that is just ending.
+    half = (
+        "import ctypes, subprocess, threading, time\n"
+        "child = subprocess.Popen(['sleep', '600'])\n"
+        "threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
+        "print(child.pid, flush=True)\n"
+        "ctypes.CDLL(None).pthread_exit(None)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", half], stdout=subprocess.PIPE, text=True) as process:
+        child = int(process.stdout.readline())
+        try:
+            wait_for(lambda: not alive(process.pid))
+            assert {process.pid, child} <= set(program.descendants())
+        finally:
+            process.kill()
+            os.kill(child, signal.SIGKILL)
+    wait_for(lambda: not alive(child))
+    assert not {process.pid, child} & set(program.descendants())

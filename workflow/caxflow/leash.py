@@ -48,7 +48,7 @@ def _watch_owner() -> None:
 def _end_family() -> None:
     deadline = time.monotonic() + _PATIENCE
     asked = set()
-    while family := _descendants():
+    while family := descendants():
         for pid in family:
             late = time.monotonic() > deadline
             if late or pid not in asked:
@@ -62,20 +62,22 @@ def _end_family() -> None:
             pass
 
 
-def _descendants() -> list[int]:
+def descendants() -> list[int]:
     """Living descendants of this process; zombies are no longer living."""
-    parents = {}
+    parents, zombies = {}, set()
     for directory in Path("/proc").iterdir():
         if directory.name.isdigit():
             with contextlib.suppress(OSError):
-                # proc(5): pid (name) state ppid …; the name may hold blanks and brackets.
-                state, parent = (directory / "stat").read_bytes().rpartition(b")")[2].split()[:2]
-                if state != b"Z":
-                    parents[int(directory.name)] = int(parent)
+                # proc(5): pid (name) state ppid …, threads the 18th from there; the name may hold blanks and
+                # brackets. A process whose first thread has ended is a zombie with threads, and still a parent.
+                fields = (directory / "stat").read_bytes().rpartition(b")")[2].split()
+                parents[int(directory.name)] = int(fields[1])
+                if fields[0] == b"Z" and int(fields[17]) < 2:
+                    zombies.add(int(directory.name))
     family = [os.getpid()]
     for member in family:
         family += [pid for pid, parent in parents.items() if parent == member]
-    return family[1:]
+    return [pid for pid in family[1:] if pid not in zombies]
 
 
 def _end_alike(status: int) -> None:

@@ -25,18 +25,20 @@ PATIENCE = 5.0  # s between two signals; SecantusDB sometimes misses the first
 
 def descendants() -> list[int]:
     """Process ids of all living descendants; orphans among them too, since this process adopts them."""
-    parents = {}
+    parents, zombies = {}, set()
     for directory in Path("/proc").iterdir():
         if directory.name.isdigit():
             with contextlib.suppress(OSError):
-                # proc(5): pid (name) state ppid …; the name may hold blanks and brackets.
-                state, parent = (directory / "stat").read_bytes().rpartition(b")")[2].split()[:2]
-                if state != b"Z":
-                    parents[int(directory.name)] = int(parent)
+                # proc(5): pid (name) state ppid …, threads the 18th from there; the name may hold blanks and
+                # brackets. A process whose first thread has ended is a zombie with threads, and still a parent.
+                fields = (directory / "stat").read_bytes().rpartition(b")")[2].split()
+                parents[int(directory.name)] = int(fields[1])
+                if fields[0] == b"Z" and int(fields[17]) < 2:
+                    zombies.add(int(directory.name))
     family = [os.getpid()]
     for member in family:
         family += [pid for pid, parent in parents.items() if parent == member]
-    return family[1:]
+    return [pid for pid in family[1:] if pid not in zombies]
 
 
 def reap(server: int) -> int | None:
