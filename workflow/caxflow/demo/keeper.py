@@ -30,7 +30,7 @@ def descendants() -> list[int]:
         if directory.name.isdigit():
             with contextlib.suppress(OSError):
                 # proc(5): pid (name) state ppid …, threads the 18th from there; the name may hold blanks and
-                # brackets. A process whose first thread has ended is a zombie with threads, and still a parent.
+                # brackets. One whose first thread has ended is a zombie with threads, and still a parent.
                 fields = (directory / "stat").read_bytes().rpartition(b")")[2].split()
                 parents[int(directory.name)] = int(fields[1])
                 if fields[0] == b"Z" and int(fields[17]) < 2:
