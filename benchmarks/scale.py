@@ -42,8 +42,9 @@ import yaml
 HOME = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(HOME / "workflow"))
 
-from caxflow import config, plan  # noqa: E402
+from caxflow import config  # noqa: E402
 from caxflow.demo.database import DatabaseServer  # noqa: E402
+from caxflow.planning import plan  # noqa: E402
 from caxflow.rundb import RunsDB  # noqa: E402
 
 TASKS = 14  # that cax 5.2 starts with

@@ -159,7 +159,7 @@ class Scene:
         self.cax_only()
         hashing = (
             f"import sys;sys.path.insert(0,{str(ROOT / 'workflow')!r});"
-            "from caxflow.digests import cax_sha512;print(cax_sha512(sys.argv[1]))"
+            "from caxflow.files.digests import cax_sha512;print(cax_sha512(sys.argv[1]))"
         )
         near = self.source if self.push else self.target
         command = shlex.join([sys.executable, "-c", hashing, str(self.far_path)])

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import yaml
 
-from caxflow import config, manifest
+from caxflow import config
+from caxflow.copies.subject import Subject
+from caxflow.files import manifest
 from caxflow.rundb import Key, RunsDB
-from caxflow.subject import Subject
 from caxflow.targets import Run
 
 SITES = {"lngs": "xe1t-datamanager", "midway": "midway-login1", "tegner": "tegner-login-1"}

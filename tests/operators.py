@@ -5,9 +5,10 @@ from pathlib import Path
 
 import yaml
 
-from caxflow import config, journal, receipts
-from caxflow.manifest import Entry, Manifest
+from caxflow import config, receipts
+from caxflow.files.manifest import Entry, Manifest
 from caxflow.targets import Run, Target
+from caxflow.workdir import journal
 
 RUN = Run("160315_1432")
 HOSTS = {"lngs": "xe1t-datamanager", "midway": "midway-login1", "tegner": "tegner-login-1"}

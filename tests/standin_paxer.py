@@ -27,7 +27,7 @@ import awkward as ak
 import numpy as np
 import uproot
 
-from caxflow import rawformat
+from caxflow.rawdata import rawformat
 
 VERSION = "6.11.2"
 CONFIGURATIONS = {"XENON1T": 260, "XENON1T_LED": 260, "XENON1T_MV": 88}

@@ -7,12 +7,15 @@ import threading
 import pytest
 from pymongo import monitoring
 
-from caxflow import cli, digests, manifest, planner, removal, strays, transfer
+from caxflow import cli, transfer
 from caxflow.config import HOME, RunDBAddress, Selection, read_yaml
+from caxflow.config.retention import Demand
+from caxflow.copies import removal, strays
+from caxflow.copies.removal import Removal
 from caxflow.errors import BadCopy, CaxflowError
-from caxflow.removal import Removal
-from caxflow.retention import Demand
-from caxflow.rootfile import check_root
+from caxflow.files import digests, manifest
+from caxflow.planning import planner
+from caxflow.processing.rootfile import check_root
 from caxflow.rundb import Held, Key, RunsDB, select
 from caxflow.stages import scrub
 from caxflow.targets import Run
@@ -257,6 +260,6 @@ def test_only_what_is_actionable_is_looked_at(copies):
 
 
 def _policy(settings):
-    from caxflow import plan
+    from caxflow.planning import plan
 
     return plan.policy(settings)

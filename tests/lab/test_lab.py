@@ -15,12 +15,12 @@ import pymongo
 import pytest
 from pymongo import WriteConcern
 
-from caxflow import leash
 from caxflow.demo import keeper
 from caxflow.demo.database import DatabaseServer
 from caxflow.demo.server import Server
 from caxflow.demo.sshd import SshSites, make_key
 from caxflow.errors import CaxflowError
+from caxflow.processing import leash
 
 
 @pytest.fixture(params=["openssh", "embedded"])
@@ -171,8 +171,6 @@ def test_keys_are_private_and_survive_a_restart(both):
 OWNER = """
 import sys, time
 from pathlib import Path
-from caxflow import leash
-from caxflow.demo import keeper
 from caxflow.demo.database import DatabaseServer
 from caxflow.demo.sshd import SshSites
 sites = SshSites(Path(sys.argv[1]), ["lngs"]).start()

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from caxflow import journal
 from caxflow.targets import Run, Target
+from caxflow.workdir import journal
 from experiment import ROOT, Experiment, entry
 from slurm import PROGRAMS, OnSlurm, Slurm
 
@@ -119,7 +119,7 @@ def test_the_same_through_scripts_for_batch_systems_without_a_plugin(experiment,
         experiment.add_run(runs, name)
         (moods / name).write_text(mood)
     calls = {
-        f"cluster-generic-{verb}-cmd": f"{sys.executable} -m caxflow.batchsystem slurm {verb}"
+        f"cluster-generic-{verb}-cmd": f"{sys.executable} -m caxflow.batch.batchsystem slurm {verb}"
         for verb in ("submit", "status", "cancel")
     }
     experiment.generic = {"executor": "cluster-generic"} | calls

@@ -10,7 +10,7 @@ import pytest
 from caxflow import transfer
 from caxflow.demo.sshd import SshSites
 from caxflow.errors import CaxflowError
-from caxflow.manifest import take
+from caxflow.files.manifest import take
 from caxflow.transfer import Place, copy
 
 HERE = Place("here")

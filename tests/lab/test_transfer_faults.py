@@ -12,7 +12,7 @@ import pytest
 
 from caxflow.demo.sshd import SshSites
 from caxflow.errors import CaxflowError
-from caxflow.manifest import take
+from caxflow.files.manifest import take
 from caxflow.transfer import Place, copy
 from lab import links
 from lab.copying import Copying

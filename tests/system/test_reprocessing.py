@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from caxflow import journal
 from caxflow.targets import Run, Target
+from caxflow.workdir import journal
 from experiment import ROOT, entry
 
 RUN = "160315_1432"

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from caxflow import batchsystem
+from caxflow.batch import batchsystem
 from caxflow.errors import CaxflowError
 
 

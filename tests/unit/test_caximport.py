@@ -5,8 +5,9 @@ import json
 import pytest
 import yaml
 
-from caxflow import caximport, cli, config
+from caxflow import cli, config
 from caxflow.errors import CaxflowError
+from caxflow.switching import caximport
 
 HOSTS = [
     {

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caxflow import completeness
-from caxflow.completeness import check_raw, count_members, judge_raw
-from caxflow.rawformat import SIDE_FILES, ZipName
+from caxflow.rawdata import completeness
+from caxflow.rawdata.completeness import check_raw, count_members, judge_raw
+from caxflow.rawdata.rawformat import SIDE_FILES, ZipName
 from caxflow.simulate import run_document, simulate_run
 
 

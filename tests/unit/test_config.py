@@ -8,8 +8,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caxflow import config, plan
+from caxflow import config
 from caxflow.errors import CaxflowError
+from caxflow.planning import plan
 
 MAIN = {
     "rundb": {"uri": "mongodb://reader@db.example:27017/run"},

@@ -4,7 +4,7 @@ import datetime
 
 import pytest
 
-from caxflow import consistency
+from caxflow.monitoring import consistency
 from caxflow.targets import Run, Target
 from operators import HOSTS, MANIFEST, NOW, RUN, configured, document, raw, state
 

@@ -4,8 +4,8 @@ import datetime
 
 import pytest
 
-from caxflow import corrections, slowcontrol
-from caxflow.corrections import CORRECTIONS, Update, Waiting
+from caxflow.conditions import corrections, slowcontrol
+from caxflow.conditions.corrections import CORRECTIONS, Update, Waiting
 from caxflow.errors import CaxflowError
 
 BY_NAME = {correction.name: correction for correction in CORRECTIONS}

@@ -97,8 +97,8 @@ def test_work_is_done_and_its_end_known(tmp_path, make, runs, code):
 
 
 def test_what_the_database_was_not_told_is_work(tmp_path, make):
-    from caxflow import journal
     from caxflow.targets import Target
+    from caxflow.workdir import journal
 
     journal.announce(tmp_path / "work/midway", Target("midway", RUN, "raw.done"))
     one, _ = make()

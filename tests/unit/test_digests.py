@@ -8,7 +8,7 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caxflow import digests, libxxhash
+from caxflow.files import digests, libxxhash
 
 
 @given(st.lists(st.binary(max_size=3000), max_size=5))

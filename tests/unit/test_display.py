@@ -8,11 +8,12 @@ import pytest
 from rich.console import Console
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from caxflow import journal, receipts, underway
-from caxflow.display import Display
-from caxflow.plan import Facts, Plan
+from caxflow import receipts
+from caxflow.monitoring.display import Display
+from caxflow.planning.plan import Facts, Plan
 from caxflow.targets import Target
-from caxflow.underway import Teller
+from caxflow.workdir import journal, underway
+from caxflow.workdir.underway import Teller
 from operators import RUN, fail
 from snakemake_logger_plugin_caxflow import LogHandler
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from caxflow import config, doctor
-from caxflow.doctor import BAD, DOUBTFUL, GOOD
+from caxflow import config
+from caxflow.monitoring import doctor
+from caxflow.monitoring.doctor import BAD, DOUBTFUL, GOOD
 from operators import configured
 
 

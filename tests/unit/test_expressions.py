@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caxflow import expressions
+from caxflow.conditions import expressions
 from caxflow.errors import CaxflowError
 
 START = 1_478_016_001.0  # 2016-11-01, as Unix time

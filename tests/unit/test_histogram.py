@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from caxflow import histogram
+from caxflow.monitoring import histogram
 
 
 def figure(values, **keys):

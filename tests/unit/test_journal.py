@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caxflow import journal, receipts, targets
+from caxflow import receipts, targets
 from caxflow.targets import Run, Target
+from caxflow.workdir import journal
 
 RUN = Run("160315_1432")
 DONE = Target("midway", RUN, "raw.done")

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from caxflow import journal, lastwords
+from caxflow.batch import lastwords
 from caxflow.targets import Run, Target
+from caxflow.workdir import journal
 
 RUN = "160315_1432"
 OUTPUT = [f"midway/{RUN}.processed.root", f"midway/{RUN}.processed.done"]

@@ -5,9 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from caxflow import journal, metrics, receipts
+from caxflow import receipts
 from caxflow.errors import CaxflowError
+from caxflow.monitoring import metrics
 from caxflow.targets import Run, Target
+from caxflow.workdir import journal
 
 LINE = re.compile(r'caxflow_[a-z_]+\{([a-z_]+="(?:[^"\\\n]|\\.)*"(,|(?=\})))*\} [-+0-9.e]+')
 

@@ -16,8 +16,7 @@ import uproot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caxflow import rawformat, simulate
-from caxflow.detectors import ELECTRONS_PER_COUNT, top_positions
+from caxflow import simulate
 from caxflow.errors import CaxflowError
 from caxflow.mini import merge, process_run, workers
 from caxflow.mini.analysis import analyse
@@ -25,8 +24,10 @@ from caxflow.mini.classify import TYPES
 from caxflow.mini.hits import find_hits
 from caxflow.mini.parameters import Parameters
 from caxflow.mini.writer import TreeWriter
-from caxflow.rawformat import Event
-from caxflow.rootfile import check_root, read_metadata
+from caxflow.processing.rootfile import check_root, read_metadata
+from caxflow.rawdata import rawformat
+from caxflow.rawdata.detectors import ELECTRONS_PER_COUNT, top_positions
+from caxflow.rawdata.rawformat import Event
 from caxflow.simulate import run_document, simulate_run
 from caxflow.targets import Run
 

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import uproot
 
-from caxflow import commands, mini, minitrees, simulate
-from caxflow import settings as frozen
+from caxflow import mini, simulate
+from caxflow.conditions import settings as frozen
 from caxflow.errors import CaxflowError
+from caxflow.processing import commands, minitrees
 from caxflow.targets import Run
 
 NAME = "160315_1432"

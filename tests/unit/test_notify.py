@@ -9,10 +9,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from caxflow import journal, notify, receipts
+from caxflow import receipts
 from caxflow.config import Mail, Notify
 from caxflow.errors import CaxflowError
+from caxflow.monitoring import notify
 from caxflow.targets import Run, Target
+from caxflow.workdir import journal
 
 NOW = datetime.datetime(2017, 3, 1, 12, tzinfo=datetime.UTC)
 HOUR = datetime.timedelta(hours=1)

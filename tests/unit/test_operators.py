@@ -6,9 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from caxflow import notify, operators, page
+from caxflow import page
 from caxflow.config import Notify, Page, RunDBAddress
-from caxflow.sync import Synced
+from caxflow.monitoring import notify, operators
+from caxflow.planning.sync import Synced
 
 
 @pytest.fixture

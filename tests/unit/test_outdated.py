@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from caxflow import journal, outdated
 from caxflow.targets import Run, Target
+from caxflow.workdir import journal, outdated
 
 RUN = Run("160315_1432")
 SITE = SimpleNamespace(name="midway", minitrees=SimpleNamespace(treemakers=("Basics",)))

@@ -9,10 +9,11 @@ import subprocess
 
 import pytest
 
-from caxflow import permissions, transfer
-from caxflow.census import census
+from caxflow import transfer
 from caxflow.errors import CaxflowError
-from caxflow.permissions import deviations
+from caxflow.files import permissions
+from caxflow.files.census import census
+from caxflow.files.permissions import deviations
 from caxflow.transfer import Place
 
 

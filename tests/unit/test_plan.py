@@ -9,9 +9,10 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
-from caxflow import config, plan
+from caxflow import config
 from caxflow.errors import CaxflowError
-from caxflow.plan import Facts, Plan
+from caxflow.planning import plan
+from caxflow.planning.plan import Facts, Plan
 from caxflow.simulate.document import run_document
 
 NOW = datetime.datetime(2016, 11, 2, 12)

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 import uproot
 
-from caxflow import commands, paxini, processing, processors, products, simulate
-from caxflow import settings as frozen
+from caxflow import simulate
+from caxflow.conditions import settings as frozen
 from caxflow.errors import CaxflowError
+from caxflow.processing import commands, paxini, processors, products, running
 from caxflow.targets import Run
 
 STANDIN = Path(__file__).resolve().parents[1] / "standin_paxer.py"
@@ -59,7 +60,7 @@ def place(tmp_path):
         log = tmp_path / "logs" / "process.log"
 
         def run(self, processor, raw, settings, **options):
-            return processing.process(
+            return running.process(
                 processor,
                 raw,
                 self.product,
@@ -300,7 +301,7 @@ def test_a_killed_job_leaves_nothing_running(tmp_path):
     owner = f"""
 import sys; from pathlib import Path
 sys.path[:0] = {sys.path!r}
-from caxflow import commands
+from caxflow.processing import commands
 commands.run({words!r}, Path({str(tmp_path)!r}), Path({str(tmp_path / "log")!r}))
 """
     ready = tmp_path / "pid"
@@ -394,7 +395,7 @@ def test_paxer_makes_a_checked_product(simulated, settings, place):
     with uproot.open(place.product) as file:
         assert file["tree"]["event_number"].array().tolist() == list(range(EVENTS))
         assert sum(file["tree"]["n_pulses"].array()) > 0
-    assert processing.correction_versions(place.product) == settings["correction_versions"]
+    assert running.correction_versions(place.product) == settings["correction_versions"]
     # The class files went with the job's own directory; nothing is left anywhere else.
     assert place.kept() == []
     assert {path: path.stat().st_mtime_ns for path in simulated.iterdir()} == before
@@ -411,7 +412,7 @@ def test_paxer_makes_a_checked_product(simulated, settings, place):
         place.run(command(PAXER), simulated, newer)
     inode = place.product.stat().st_ino
     assert not place.run(command(PAXER), simulated, newer, replace=True).adopted
-    assert processing.correction_versions(place.product)["AddGains"] == "9"
+    assert running.correction_versions(place.product)["AddGains"] == "9"
     assert place.product.stat().st_ino != inode
 
 
@@ -510,7 +511,7 @@ def test_the_embedded_processor_makes_a_checked_product(tmp_path, kind):
     mini = processors.read("mini_v1", {"kind": "mini"})
     document = simulate.run_document(name, kind=kind, number=5, events=6, events_per_file=3)
     settings = frozen.freeze(document, processor=mini.name, pax_version=mini.pax_version)
-    product = processing.process(
+    product = running.process(
         mini,
         raw,
         mini.product_path(tmp_path / "processed", run),
@@ -521,7 +522,7 @@ def test_the_embedded_processor_makes_a_checked_product(tmp_path, kind):
     )
     assert product.path == tmp_path / "processed" / "pax_v0.0.1" / f"{run}.root"
     assert product.facts["events"] == product.events == 6
-    assert processing.correction_versions(product.path) == settings["correction_versions"]
+    assert running.correction_versions(product.path) == settings["correction_versions"]
     assert list((tmp_path / "work").iterdir()) == []
 
 

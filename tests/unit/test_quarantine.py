@@ -4,11 +4,12 @@ import datetime
 
 import pytest
 
-from caxflow import evidence, plan, quarantine
+from caxflow.copies import evidence, quarantine
 from caxflow.errors import BadCopy, CaxflowError
+from caxflow.planning import plan
+from caxflow.planning.upkeep import Reading
 from caxflow.stages import scrub
 from caxflow.targets import Run
-from caxflow.upkeep import Reading
 from copies import SITES, Copies, now
 
 RUN = Run("160315_1432")
@@ -143,7 +144,7 @@ def test_who_is_master_can_be_said(copies):
 
 
 def test_a_copy_that_only_cax_knew_is_checked_with_its_checksum(copies):
-    from caxflow import digests
+    from caxflow.files import digests
 
     copies.add(sites=["lngs"])
     checksum = digests.cax_sha512(copies.path("lngs"))
@@ -193,7 +194,7 @@ def test_a_copy_that_nothing_is_known_of_is_no_proof_against_others(copies):
 
 
 def test_one_that_differs_from_what_cax_recorded_of_another_gets_no_manifest(copies):
-    from caxflow import digests
+    from caxflow.files import digests
 
     copies.add()
     checksum = digests.cax_sha512(copies.path("lngs"))
@@ -209,7 +210,7 @@ def test_one_that_differs_from_what_cax_recorded_of_another_gets_no_manifest(cop
 
 
 def test_what_cax_recorded_of_a_copy_outweighs_another_sites_manifest(copies):
-    from caxflow import digests
+    from caxflow.files import digests
 
     copies.add()
     as_cax_left_it(copies, tegner=digests.cax_sha512(copies.path("tegner")))

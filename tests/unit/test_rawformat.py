@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caxflow import rawformat, safepickle
 from caxflow.errors import CaxflowError
-from caxflow.rawformat import ZipName
+from caxflow.rawdata import rawformat, safepickle
+from caxflow.rawdata.rawformat import ZipName
 from caxflow.simulate import simulate_run
 
 NAME = "160315_1432"

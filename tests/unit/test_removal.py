@@ -9,10 +9,11 @@ import threading
 
 import pytest
 
-from caxflow import documents, removal
+from caxflow import documents
+from caxflow.config.retention import Demand
+from caxflow.copies import removal
+from caxflow.copies.removal import Removal
 from caxflow.errors import CaxflowError
-from caxflow.removal import Removal
-from caxflow.retention import Demand
 from caxflow.rundb import DatabaseAway
 from caxflow.targets import Run
 from copies import SITES, Copies
@@ -92,7 +93,7 @@ def test_a_bad_witness_is_found_when_it_is_read_and_set_aside(copies):
 
 @pytest.mark.parametrize("cax", [False, True])
 def test_good_copies_are_not_condemned_by_a_rotten_one(copies, cax):
-    from caxflow import digests
+    from caxflow.files import digests
 
     copies.add()
     checksum = digests.cax_sha512(copies.path("lngs")) if cax else None
@@ -112,7 +113,7 @@ def test_good_copies_are_not_condemned_by_a_rotten_one(copies, cax):
 
 
 def test_a_copy_that_is_as_rotten_as_this_one_does_not_count(copies):
-    from caxflow import digests
+    from caxflow.files import digests
 
     copies.add(sites=["lngs", "midway"])
     checksum = digests.cax_sha512(copies.path("lngs"))
@@ -249,10 +250,10 @@ CRASH = """
 import os, signal, sys
 from pathlib import Path
 from caxflow import config
-from caxflow.removal import Removal
-from caxflow.retention import Demand
+from caxflow.copies.removal import Removal
+from caxflow.config.retention import Demand
 from caxflow.rundb import Key, RunsDB
-from caxflow.subject import Subject
+from caxflow.copies.subject import Subject
 from caxflow.targets import Run
 
 folder, step, when = sys.argv[1:]
@@ -320,7 +321,7 @@ def test_after_a_crash_the_copy_comes_back_if_the_evidence_is_gone(copies):
 
 
 def test_while_it_is_removed_the_copy_is_no_source_and_cannot_be_claimed(copies):
-    from caxflow import plan
+    from caxflow.planning import plan
 
     copies.add()
     killed(copies, "intend", "after")

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import uproot
 
-from caxflow import rootfile
 from caxflow.errors import CaxflowError
 from caxflow.mini import process_run
-from caxflow.rootfile import check_root, read_metadata
+from caxflow.processing import rootfile
+from caxflow.processing.rootfile import check_root, read_metadata
 from caxflow.simulate import run_document, simulate_run
 from caxflow.targets import Run
 

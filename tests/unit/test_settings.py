@@ -8,7 +8,7 @@ import bson
 import pytest
 from bson.int64 import Int64
 
-from caxflow import settings
+from caxflow.conditions import settings
 from caxflow.errors import CaxflowError
 
 NOW = datetime.datetime(2017, 1, 1, tzinfo=datetime.UTC)

@@ -5,7 +5,8 @@ import datetime
 import pytest
 import yaml
 
-from caxflow import config, shadow
+from caxflow import config
+from caxflow.switching import shadow
 
 NOW = datetime.datetime(2017, 3, 1)
 START = datetime.datetime(2017, 2, 27)

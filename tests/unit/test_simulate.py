@@ -8,8 +8,9 @@ import bson
 import numpy as np
 import pytest
 
-from caxflow import rawformat, simulate
+from caxflow import simulate
 from caxflow.errors import CaxflowError
+from caxflow.rawdata import rawformat
 from caxflow.simulate import Truth, run_document, simulate_run
 
 NAME = "160315_1432"

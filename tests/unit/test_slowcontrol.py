@@ -8,7 +8,7 @@ import urllib.parse
 
 import pytest
 
-from caxflow import slowcontrol
+from caxflow.conditions import slowcontrol
 from caxflow.errors import CaxflowError
 
 START = datetime.datetime(2016, 11, 1, 16, 0, 0)

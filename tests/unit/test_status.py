@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from caxflow import cli, receipts, status
+from caxflow import cli, receipts
 from caxflow.documents import Copy
+from caxflow.monitoring import status
 from caxflow.rundb import RunsDB
 from copies import Copies
 from operators import HOSTS, MANIFEST, NOW, RUN, configured, document, fail, raw, state

@@ -5,8 +5,10 @@ import json
 import pytest
 import yaml
 
-from caxflow import cli, moving, plan, planner, quarantine, receipts, removal, strays
+from caxflow import cli, receipts
+from caxflow.copies import moving, quarantine, removal, strays
 from caxflow.errors import CaxflowError
+from caxflow.planning import plan, planner
 from caxflow.targets import Run
 from copies import SITES, Copies
 
@@ -257,7 +259,7 @@ def test_a_root_that_changed(copies):
 
 
 def test_a_superseded_version_goes_when_its_successor_is_good(copies, caxflow):
-    from caxflow import manifest
+    from caxflow.files import manifest
 
     path = copies.folder / "config/sites/midway.yaml"
     path.write_text(path.read_text() + "processed: {version: mini_v1}\n")

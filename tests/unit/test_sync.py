@@ -8,11 +8,13 @@ import time
 
 import pytest
 
-from caxflow import journal, receipts, sync
+from caxflow import receipts
 from caxflow.config import RunDBAddress
 from caxflow.demo.server import free_port
+from caxflow.planning import sync
 from caxflow.rundb import Key, RunsDB
 from caxflow.targets import Run, Target
+from caxflow.workdir import journal
 
 RUN = Run("161101_1600")
 HOST, ORIGIN = "midway-login1", "xe1t-datamanager"

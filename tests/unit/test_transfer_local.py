@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caxflow import digests, transfer
+from caxflow import transfer
 from caxflow.errors import CaxflowError
-from caxflow.listing import FileStat, scan
-from caxflow.manifest import Entry, Manifest, take
+from caxflow.files import digests
+from caxflow.files.listing import FileStat, scan
+from caxflow.files.manifest import Entry, Manifest, take
 from caxflow.transfer import Place, copy, plan
 from caxflow.transfer.folder import Folder
 from caxflow.transfer.local import copy_piece

@@ -5,8 +5,8 @@ import os
 import subprocess
 import sys
 
-from caxflow import underway
 from caxflow.targets import Run, Target
+from caxflow.workdir import underway
 
 TARGET = Target("midway", Run("160315_1432"), "raw.done")
 
@@ -27,7 +27,7 @@ def test_what_is_told_is_read_until_the_end(tmp_path):
 
 def test_what_a_killed_job_left_is_not_believed(tmp_path):
     script = (
-        "import os, pathlib; from caxflow import underway; from caxflow.targets import Run, Target\n"
+        "import os, pathlib; from caxflow.workdir import underway; from caxflow.targets import Run, Target\n"
         f"folder = pathlib.Path({str(tmp_path)!r})\n"
         "target = Target('midway', Run('160315_1432'), 'raw.done')\n"
         "underway.Teller(folder, target).tell('moving', 1, 2, 3.0); os.kill(os.getpid(), 9)"

@@ -9,10 +9,11 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
-from caxflow import evidence, plan, purging, upkeep
+from caxflow.config.retention import Demand
+from caxflow.copies import evidence, purging
+from caxflow.copies.removal import Removal
 from caxflow.errors import CaxflowError
-from caxflow.removal import Removal
-from caxflow.retention import Demand
+from caxflow.planning import plan, upkeep
 from caxflow.rundb import REMOVING
 from caxflow.targets import Run
 from copies import SITES, Copies, now
@@ -130,7 +131,7 @@ def test_what_was_removed_on_purpose_is_not_fetched_nor_pushed_again(copies):
     Removal(copies.subject(), Demand(), "a test").perform()
     assert decide(copies).targets == ["midway/160315_1432.raw.purged"]  # the trash is not told empty yet
     token = copies.database.get(Run("160315_1432"))["caxflow"]["gone"][0]["token"]
-    from caxflow import removal
+    from caxflow.copies import removal
 
     removal.conclude(copies.database, Run("160315_1432"), copies.subject().key, token)
     assert decide(copies).targets == []

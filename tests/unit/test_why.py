@@ -4,9 +4,11 @@ import datetime
 
 import pytest
 
-from caxflow import journal, receipts, why
+from caxflow import receipts
 from caxflow.config import Selection
+from caxflow.monitoring import why
 from caxflow.targets import Target
+from caxflow.workdir import journal
 from operators import NOW, RUN, configured, document, fail, raw, state
 
 LATER = NOW + datetime.timedelta(minutes=5)
@@ -134,7 +136,7 @@ def test_receipts_of_a_run_that_the_database_has_lost(tmp_path, ask):
 
 
 def test_a_job_at_work_is_seen(tmp_path, ask):
-    from caxflow.underway import Teller
+    from caxflow.workdir.underway import Teller
 
     teller = Teller(tmp_path / "work/midway", Target("midway", RUN, "raw.done"))
     teller.tell("moving", 10, 100, 5.0)

@@ -7,8 +7,10 @@ import threading
 
 import uproot
 
-from caxflow import config, plan, receipts, settings
-from caxflow.manifest import take
+from caxflow import config, receipts
+from caxflow.conditions import settings
+from caxflow.files.manifest import take
+from caxflow.planning import plan
 from caxflow.receipts import statement
 from caxflow.simulate import simulate_run
 from caxflow.targets import Run, Target

@@ -2,8 +2,9 @@
 
 import sys
 
-from caxflow import journal, receipts
+from caxflow import receipts
 from caxflow.targets import Run, Target
+from caxflow.workdir import journal
 from clones import HOSTS, changed, contents, snapshot
 
 RUN = "160315_1432"

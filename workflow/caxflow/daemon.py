@@ -15,11 +15,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from caxflow import journal, planner, receipts, words
+from caxflow import receipts, words
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
+from caxflow.planning import planner
 from caxflow.rundb import RunsDB
 from caxflow.targets import Target
+from caxflow.workdir import journal
 
 # Longest pause, in pauses, after failures in a row; a new run ends it early.
 MOST = 8

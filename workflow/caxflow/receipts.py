@@ -1,7 +1,7 @@
 """Receipts: small files that state a proven fact and how it was proven.
 
-A receipt is JSON (the ``.checksum`` targets are the manifest itself, see `caxflow.manifest`). It is written
-once, atomically and last: where it stands, the fact holds.
+A receipt is JSON (the ``.checksum`` targets are the manifest itself, see `caxflow.files.manifest`). It is
+written once, atomically and last: where it stands, the fact holds.
 """
 
 import datetime

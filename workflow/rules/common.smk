@@ -1,6 +1,7 @@
 """Input functions: what a job needs, as the plan of the main process says."""
 
-from caxflow import lastwords, plan, upkeep
+from caxflow.batch import lastwords
+from caxflow.planning import plan, upkeep
 
 
 def only_a_look():

@@ -1,8 +1,8 @@
 """Snakemake's logger plugin ``caxflow``, which profiles switch on with ``logger: caxflow``.
 
-It hands what Snakemake reports to `caxflow.display`. Snakemake imports every plugin it finds, whether asked
-for or not, and before it reads the Snakefile, which decides which caxflow is the one of this workflow: so
-nothing of caxflow is imported before there are jobs.
+It hands what Snakemake reports to `caxflow.monitoring.display`. Snakemake imports every plugin it finds,
+whether asked for or not, and before it reads the Snakefile, which decides which caxflow is the one of this
+workflow: so nothing of caxflow is imported before there are jobs.
 """
 
 import logging
@@ -62,7 +62,7 @@ class LogHandler(LogHandlerBase):
         self.display = None
         self.counts: dict[str, int] = {}
         self.log = ""
-        # `caxflow.underway.SHOWN`: jobs leave it to the display to say why they failed.
+        # `caxflow.workdir.underway.SHOWN`: jobs leave it to the display to say why they failed.
         os.environ["CAXFLOW_SHOWN"] = "1"
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -110,7 +110,7 @@ class LogHandler(LogHandlerBase):
     def _expect(self, counts: dict[str, int]) -> None:
         self.counts = counts
         if self.display is None:
-            from caxflow.display import Display
+            from caxflow.monitoring.display import Display
 
             self.display = Display(self.stream, live=self.live, colour=self.colour)
             self.display.expect(counts)

@@ -4,11 +4,11 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from caxflow import evidence
 from caxflow.cli import site
 from caxflow.config import Settings
+from caxflow.copies import evidence
+from caxflow.copies.subject import Subject
 from caxflow.rundb import Key, RunsDB
-from caxflow.subject import Subject
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

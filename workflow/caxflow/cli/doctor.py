@@ -5,9 +5,10 @@ import json
 
 from rich.text import Text
 
-from caxflow import doctor, status, words
+from caxflow import words
 from caxflow.cli import screen, site
 from caxflow.errors import CaxflowError
+from caxflow.monitoring import doctor, status
 
 _EPILOG = """\
 Without SITE: the profile, the work directory, the data folders here, the processor, the batch commands, the

@@ -6,10 +6,11 @@ from typing import Any
 
 import yaml
 
-from caxflow import caximport, config
+from caxflow import config
 from caxflow.cli import screen
 from caxflow.cli.site import WrongCallError
 from caxflow.errors import CaxflowError
+from caxflow.switching import caximport
 
 SITES = config.HOME / "config" / "sites"
 HEAD = "# Made from {source} by `caxflow import`; config/README.md describes every key.\n"

@@ -3,11 +3,11 @@
 import argparse
 import sys
 
-from caxflow import moving
 from caxflow.cli import copies, screen, site
+from caxflow.copies import moving
+from caxflow.copies.subject import Subject
 from caxflow.errors import CaxflowError
 from caxflow.rundb import RunsDB
-from caxflow.subject import Subject
 
 _EPILOG = """\
 Without --to, a copy goes to where the site's file wants it; after a root has changed, --from names the old

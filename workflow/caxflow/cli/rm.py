@@ -4,13 +4,15 @@ import argparse
 import dataclasses
 import sys
 
-from caxflow import documents, evidence, removal, retention, words
+from caxflow import documents, words
 from caxflow.cli import copies, screen, site
+from caxflow.config import retention
+from caxflow.copies import evidence, removal
+from caxflow.copies.removal import Removal
+from caxflow.copies.subject import Subject
 from caxflow.errors import CaxflowError
-from caxflow.removal import Removal
 from caxflow.rundb import RunsDB
 from caxflow.stages.scrub import STAGES
-from caxflow.subject import Subject
 from caxflow.targets import Target
 
 _EPILOG = """\

@@ -5,11 +5,13 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from caxflow import consistency, planner, summary, sync, versions, words
+from caxflow import versions, words
 from caxflow.cli import screen, site
 from caxflow.config import Settings
-from caxflow.consistency import Stated
 from caxflow.errors import CaxflowError
+from caxflow.monitoring import consistency
+from caxflow.monitoring.consistency import Stated
+from caxflow.planning import planner, summary, sync
 from caxflow.rundb import PLANNING, RunsDB
 from caxflow.targets import Run
 

@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from caxflow import caximport, shadow
 from caxflow.cli import screen, site
 from caxflow.rundb import PLANNING, RunsDB
+from caxflow.switching import caximport, shadow
 
 _EPILOG = """\
 One line for each way in which the two differ, with the reason and how many runs it concerns, the most

@@ -10,12 +10,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from caxflow import documents, journal, receipts, status, underway, words
+from caxflow import documents, receipts, words
 from caxflow.cli import screen, site
 from caxflow.config import Settings
+from caxflow.monitoring import status
+from caxflow.monitoring.status import CopyState, Row, RunStatus
 from caxflow.rundb import DatabaseAway, RunsDB
-from caxflow.status import CopyState, Row, RunStatus
 from caxflow.targets import Run
+from caxflow.workdir import journal, underway
 
 COLOURS = {
     status.PROVEN: "green",

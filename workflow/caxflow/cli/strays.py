@@ -7,10 +7,11 @@ import json
 
 from rich.table import Table
 
-from caxflow import receipts, strays, words
+from caxflow import receipts, words
 from caxflow.cli import screen, site
+from caxflow.copies import strays
+from caxflow.copies.strays import Stray
 from caxflow.rundb import RunsDB
-from caxflow.strays import Stray
 
 _EPILOG = """\
 Listed are: data that no document knows; unfinished copies; what waits in the trash and in quarantine; entries

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 from rich.text import Text
 
-from caxflow import receipts, status, underway, why, words
+from caxflow import receipts, words
 from caxflow.cli import screen, site
 from caxflow.config import Settings
+from caxflow.monitoring import status, why
+from caxflow.monitoring.why import Answer, Trouble
 from caxflow.rundb import DatabaseAway, RunsDB
 from caxflow.targets import Run
-from caxflow.why import Answer, Trouble
+from caxflow.workdir import underway
 
 _EPILOG = """\
 Seen from the site of the profile. Without the runs database the answer comes from the receipts and the

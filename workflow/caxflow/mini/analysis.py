@@ -5,13 +5,13 @@ from dataclasses import fields
 
 import numpy as np
 
-from caxflow.detectors import TPC_CHANNELS
 from caxflow.mini.classify import classify
 from caxflow.mini.hits import find_hits
 from caxflow.mini.interactions import Interactions, pair, ranked
 from caxflow.mini.parameters import Parameters
 from caxflow.mini.peaks import Peaks, find_peaks
-from caxflow.rawformat import Event
+from caxflow.rawdata.detectors import TPC_CHANNELS
+from caxflow.rawdata.rawformat import Event
 
 # Types of the tree's columns: one value an event, and lists of values.
 EVENT_COLUMNS = {

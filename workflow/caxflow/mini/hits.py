@@ -10,8 +10,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from caxflow.detectors import ELECTRONS_PER_COUNT
-from caxflow.rawformat import SAMPLE_DURATION, Event
+from caxflow.rawdata.detectors import ELECTRONS_PER_COUNT
+from caxflow.rawdata.rawformat import SAMPLE_DURATION, Event
 
 BASELINE_SAMPLES = 47
 THRESHOLD_SIGMA = 6

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from caxflow.detectors import DRIFT_TIME_GATE
 from caxflow.mini.classify import TYPES
 from caxflow.mini.parameters import Parameters
 from caxflow.mini.peaks import Peaks
+from caxflow.rawdata.detectors import DRIFT_TIME_GATE
 
 N_S1 = 3
 N_S2 = 5

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from caxflow.errors import CaxflowError
-from caxflow.rawformat import N_CHANNELS
+from caxflow.rawdata.rawformat import N_CHANNELS
 from caxflow.targets import Run
 
 KINDS = ("tpc", "led", "muon_veto")

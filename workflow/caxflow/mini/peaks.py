@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from caxflow.detectors import TPC_TOP, top_positions
 from caxflow.mini.hits import Hits, ranges
-from caxflow.rawformat import SAMPLE_DURATION
+from caxflow.rawdata.detectors import TPC_TOP, top_positions
+from caxflow.rawdata.rawformat import SAMPLE_DURATION
 
 S1_GAP = 350 // SAMPLE_DURATION
 GAP = 3500 // SAMPLE_DURATION

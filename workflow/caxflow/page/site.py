@@ -12,13 +12,14 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from caxflow import __version__, documents, plan
+from caxflow import __version__, documents
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
 from caxflow.page import overview
 from caxflow.page.details import details, from_work_dir
 from caxflow.page.rows import Codes, row, state_of_run
 from caxflow.page.summary import Summary
+from caxflow.planning import plan
 from caxflow.rundb import PLANNING
 
 ASSETS = Path(__file__).with_name("assets")

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from caxflow.errors import CaxflowError
-from caxflow.rawformat import SAMPLE_DURATION, ZipName
+from caxflow.rawdata.rawformat import SAMPLE_DURATION, ZipName
 from caxflow.simulate.document import EVENT_RATE, run_document, start_of
 from caxflow.simulate.electronics import Pulses, digitize, with_muon_trigger
 from caxflow.simulate.encode import event_fields, pulse_fields, to_bson, to_pickle

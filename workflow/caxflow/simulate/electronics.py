@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from caxflow.detectors import ELECTRONS_PER_COUNT, MUON_TRIGGER_CHANNEL
-from caxflow.rawformat import ADC_MAX, REFERENCE_BASELINE, SAMPLE_DURATION
+from caxflow.rawdata.detectors import ELECTRONS_PER_COUNT, MUON_TRIGGER_CHANNEL
+from caxflow.rawdata.rawformat import ADC_MAX, REFERENCE_BASELINE, SAMPLE_DURATION
 from caxflow.simulate.light import Light, Source
 
 _NOISE = 2.2  # ADC counts

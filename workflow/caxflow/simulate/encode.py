@@ -4,7 +4,7 @@ import pickle
 
 import numpy as np
 
-from caxflow.rawformat import N_CHANNELS, SAMPLE_DURATION
+from caxflow.rawdata.rawformat import N_CHANNELS, SAMPLE_DURATION
 from caxflow.simulate.electronics import Pulses
 
 _TRIGGER_SIGNAL = np.dtype(

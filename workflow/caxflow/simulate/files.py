@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from caxflow.rawformat import N_CHANNELS, TPC_NAME, TRIGGER_ZIP
+from caxflow.rawdata.rawformat import N_CHANNELS, TPC_NAME, TRIGGER_ZIP
 
 _BUILDER_VERSION = "6.11.2"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from caxflow.detectors import (
+from caxflow.rawdata.detectors import (
     DRIFT_TIME_GATE,
     TPC_BOTTOM,
     TPC_CHANNELS,
@@ -16,7 +16,7 @@ from caxflow.detectors import (
     TPC_TOP,
     top_positions,
 )
-from caxflow.rawformat import N_CHANNELS
+from caxflow.rawdata.rawformat import N_CHANNELS
 from caxflow.simulate.truth import Truth
 
 DETECTOR_OF = {"tpc": "tpc", "led": "tpc", "muon_veto": "muon_veto"}

@@ -13,15 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from caxflow import config, journal, reach, receipts, sync, targets, transfer, underway, words
-from caxflow.config import Settings, Site
+from caxflow import config, receipts, targets, transfer, words
+from caxflow.config import Settings, Site, reach
+from caxflow.copies.subject import Subject
 from caxflow.errors import BadCopy, CaxflowError, Overrun
-from caxflow.manifest import Manifest
-from caxflow.plan import Facts, Plan
+from caxflow.files.manifest import Manifest
+from caxflow.planning import sync
+from caxflow.planning.plan import Facts, Plan
 from caxflow.rundb import Claim, Key, RunsDB
-from caxflow.subject import Subject
 from caxflow.targets import Run, Target
 from caxflow.transfer import Place, Progress
+from caxflow.workdir import journal, underway
 
 
 @dataclass

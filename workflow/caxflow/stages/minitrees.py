@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
-from caxflow import documents, manifest, minitrees
-from caxflow.manifest import Manifest
-from caxflow.minitrees import Minitree
+from caxflow import documents
+from caxflow.files import manifest
+from caxflow.files.manifest import Manifest
+from caxflow.processing import minitrees
+from caxflow.processing.minitrees import Minitree
 from caxflow.stages.job import Job
 
 

@@ -4,12 +4,15 @@ import datetime
 from collections.abc import Sequence
 from pathlib import Path
 
-from caxflow import documents, manifest, processing, rawformat, receipts
+from caxflow import documents, receipts
+from caxflow.conditions.settings import freeze, skip_reason
 from caxflow.errors import CaxflowError
-from caxflow.manifest import Manifest
-from caxflow.processors import Processor
+from caxflow.files import manifest
+from caxflow.files.manifest import Manifest
+from caxflow.processing import running
+from caxflow.processing.processors import Processor
+from caxflow.rawdata import rawformat
 from caxflow.rundb import Key
-from caxflow.settings import freeze, skip_reason
 from caxflow.stages.job import Job
 from caxflow.stages.raw import make_copy
 
@@ -58,7 +61,7 @@ def process_raw(job: Job, link: Path, settings: str = "settings.json", parts: Se
     product = _is_making(job, processor)
     job.say(f"{processor.name}, {job.threads} cores: {product}")
     kept = job.stage == "processed.done"
-    made = processing.process(
+    made = running.process(
         processor,
         job.receipt(job.site, "raw.done")["location"],
         product,

@@ -1,7 +1,8 @@
 """Removing the raw copy of a run, on evidence that others are good."""
 
-from caxflow import receipts, retention
-from caxflow.removal import Removal
+from caxflow import receipts
+from caxflow.config import retention
+from caxflow.copies.removal import Removal
 from caxflow.rundb import Key
 from caxflow.stages.job import Job
 

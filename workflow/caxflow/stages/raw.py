@@ -1,9 +1,10 @@
 """Raw data: taking note of a copy, copying it, proving it."""
 
-from caxflow import documents, proof, quarantine, transfer
-from caxflow.completeness import judge_raw
+from caxflow import documents, transfer
+from caxflow.copies import proof, quarantine
 from caxflow.errors import BadCopy, CaxflowError
-from caxflow.manifest import Manifest
+from caxflow.files.manifest import Manifest
+from caxflow.rawdata.completeness import judge_raw
 from caxflow.rundb import Key
 from caxflow.stages.job import Job
 

@@ -1,6 +1,7 @@
 """The page of a processed run for Snakemake's report."""
 
-from caxflow import receipts, runreport
+from caxflow import receipts
+from caxflow.monitoring import runreport
 from caxflow.stages.job import Job
 
 

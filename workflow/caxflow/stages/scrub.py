@@ -7,16 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from caxflow import config, documents, evidence, proof, quarantine, underway, upkeep, words
+from caxflow import config, documents, words
+from caxflow.copies import evidence, proof, quarantine
+from caxflow.copies.subject import Subject
 from caxflow.documents import Copy
 from caxflow.errors import BadCopy, CaxflowError
-from caxflow.manifest import Manifest
-from caxflow.plan import Plan
+from caxflow.files.manifest import Manifest
+from caxflow.planning import upkeep
+from caxflow.planning.plan import Plan
 from caxflow.rundb import DatabaseAway, Key, RunsDB
 from caxflow.stages.job import end_with
-from caxflow.subject import Subject
 from caxflow.targets import Run, Target
 from caxflow.transfer import take_manifest
+from caxflow.workdir import underway
 
 # The targets that state what a scrub finds out anew.
 STAGES = {"raw": "checksum", "processed": "processed.checksum"}

@@ -10,9 +10,9 @@ and named pipes in a dataset are refused.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from caxflow.census import Item
-from caxflow.manifest import Manifest
-from caxflow.permissions import Wanted
+from caxflow.files.census import Item
+from caxflow.files.manifest import Manifest
+from caxflow.files.permissions import Wanted
 from caxflow.transfer.place import Place
 from caxflow.transfer.progress import Copied, Progress
 
@@ -60,7 +60,7 @@ def copy(
     progress : callable, optional
         Called a few times a second from the calling thread; an exception it raises ends the transfer.
     extra_algorithms : tuple of str
-        Digests to take in the same pass, see `caxflow.digests`.
+        Digests to take in the same pass, see `caxflow.files.digests`.
     allow_existing : bool
         Whether an identical copy that is already there is read, compared and taken over.
 
@@ -135,14 +135,14 @@ def inventory(place: Place, path: str) -> Inventory:
 
 
 def census(place: Place, root: str, depth: int = 1) -> list[Item]:
-    """List what is below a root, with sizes and ages; see `caxflow.census.census`."""
+    """List what is below a root, with sizes and ages; see `caxflow.files.census.census`."""
     return [Item(*item) for item in _visit(place, "census", root=root, depth=depth)]
 
 
 def permissions(place: Place, path: str, wanted: Wanted, *, apply: bool) -> list[str]:
     """How owner, group, modes and access control lists below `path` deviate; `apply` mends them.
 
-    See `caxflow.permissions.deviations`.
+    See `caxflow.files.permissions.deviations`.
     """
     return _visit(place, "permissions", path=path, wanted=list(wanted), apply=apply)
 

@@ -5,15 +5,15 @@ import shlex
 import zlib
 from importlib import resources
 
-# What the far end may import; `caxflow` and `caxflow.transfer` are empty packages there.
+# What the far end may import; the packages themselves are empty there.
 _MODULES = (
     "errors",
-    "census",
-    "digests",
-    "libxxhash",
-    "listing",
-    "manifest",
-    "permissions",
+    "files.census",
+    "files.digests",
+    "files.libxxhash",
+    "files.listing",
+    "files.manifest",
+    "files.permissions",
     "transfer.folder",
     "transfer.helper",
     "transfer.part",
@@ -59,7 +59,7 @@ def command(python: str) -> str:
 def program(timeout: float) -> bytes:
     """What that command reads from standard input first: its length in hexadecimal, then its source."""
     package = resources.files("caxflow")
-    sources = {"caxflow": "", "caxflow.transfer": ""}
+    sources = {"caxflow": "", "caxflow.files": "", "caxflow.transfer": ""}
     for name in _MODULES:
         sources[f"caxflow.{name}"] = package.joinpath(name.replace(".", "/") + ".py").read_text("utf-8")
     text = f"sources = {sources!r}\ntimeout = {float(timeout)!r}\n{_START}"

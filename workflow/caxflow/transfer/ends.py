@@ -6,9 +6,9 @@ Every end has ``place``, ``remote`` (reached over SSH), ``helped`` (our own prog
 
 import time
 
-from caxflow import digests
 from caxflow.errors import CaxflowError
-from caxflow.listing import legible
+from caxflow.files import digests
+from caxflow.files.listing import legible
 from caxflow.transfer.place import Place
 from caxflow.transfer.protocol import ACK, JSON, LostError
 from caxflow.transfer.session import Session, Throttle, perform

@@ -2,9 +2,9 @@
 
 import os
 
-from caxflow import digests
 from caxflow.errors import CaxflowError
-from caxflow.listing import FileStat, os_error, printable, unchanged
+from caxflow.files import digests
+from caxflow.files.listing import FileStat, os_error, printable, unchanged
 from caxflow.transfer.ends import at
 from caxflow.transfer.folder import Folder
 from caxflow.transfer.movers import Reading, Writing

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from caxflow.listing import safe_path, to_bytes
+from caxflow.files.listing import safe_path, to_bytes
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _OPEN_AT_ONCE = 64
@@ -47,7 +47,7 @@ class Folder:
         return self._known[path]
 
     def open(self, path: str, flags: int) -> int:
-        """Open the file `path` (checked by `caxflow.manifest.safe_path`) and return its descriptor."""
+        """Open the file `path` (checked by `caxflow.files.manifest.safe_path`) and return its descriptor."""
         above, _, name = to_bytes(safe_path(path)).rpartition(b"/")
         flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe put in a file's place must not block
         return os.open(name, flags, 0o666, dir_fd=self._directory(above))

@@ -5,9 +5,9 @@ import queue
 import threading
 from collections import defaultdict
 
-from caxflow import digests
 from caxflow.errors import CaxflowError
-from caxflow.listing import os_error
+from caxflow.files import digests
+from caxflow.files.listing import os_error
 from caxflow.transfer.folder import Folder
 
 

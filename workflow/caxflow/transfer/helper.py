@@ -9,9 +9,9 @@ import os
 import threading
 import time
 
-from caxflow import digests
 from caxflow.errors import CaxflowError
-from caxflow.listing import FileStat, os_error, to_text
+from caxflow.files import digests
+from caxflow.files.listing import FileStat, os_error, to_text
 from caxflow.transfer import protocol
 from caxflow.transfer.folder import Folder
 from caxflow.transfer.pieces import Receiver, Sender

@@ -6,10 +6,10 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from caxflow import digests
 from caxflow.errors import CaxflowError
-from caxflow.listing import FileStat, Listing, printable, safe_path, scan
-from caxflow.manifest import Entry, Manifest
+from caxflow.files import digests
+from caxflow.files.listing import FileStat, Listing, printable, safe_path, scan
+from caxflow.files.manifest import Entry, Manifest
 from caxflow.transfer import plan
 from caxflow.transfer.crew import Crew
 from caxflow.transfer.ends import at

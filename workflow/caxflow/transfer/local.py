@@ -2,9 +2,9 @@
 
 import os
 
-from caxflow import digests
 from caxflow.errors import CaxflowError
-from caxflow.listing import os_error, printable, unchanged
+from caxflow.files import digests
+from caxflow.files.listing import os_error, printable, unchanged
 from caxflow.transfer.plan import Piece
 
 

@@ -3,9 +3,9 @@
 import threading
 from collections import deque
 
-from caxflow import digests
 from caxflow.errors import CaxflowError
-from caxflow.listing import to_bytes
+from caxflow.files import digests
+from caxflow.files.listing import to_bytes
 from caxflow.transfer.ends import at
 from caxflow.transfer.folder import Folder
 from caxflow.transfer.local import copy_piece

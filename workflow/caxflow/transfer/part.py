@@ -20,7 +20,7 @@ import stat
 import time
 
 from caxflow.errors import CaxflowError
-from caxflow.listing import os_error, printable, scan, to_bytes, to_text
+from caxflow.files.listing import os_error, printable, scan, to_bytes, to_text
 from caxflow.transfer.folder import Folder
 
 SUFFIX = b".part-caxflow"

@@ -12,9 +12,9 @@ import os
 import queue
 import threading
 
-from caxflow import digests
 from caxflow.errors import CaxflowError
-from caxflow.listing import os_error, printable, safe_path, to_bytes, to_text, unchanged
+from caxflow.files import digests
+from caxflow.files.listing import os_error, printable, safe_path, to_bytes, to_text, unchanged
 from caxflow.transfer.folder import Folder
 from caxflow.transfer.protocol import BUFFER, DATA, FILE, HEADER, NAME, SEAL, SMALL
 

@@ -4,7 +4,7 @@ import math
 from itertools import pairwise
 from typing import NamedTuple
 
-from caxflow.listing import FileStat
+from caxflow.files.listing import FileStat
 
 # One SSH channel carries at most its window in a round trip: 2 MiB, fixed in OpenSSH's sshd and client.
 WINDOW = 2 << 20

@@ -4,7 +4,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from caxflow.manifest import Manifest
+from caxflow.files.manifest import Manifest
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ import stat
 import threading
 import time
 
-from caxflow import digests
 from caxflow.errors import CaxflowError
-from caxflow.listing import FileStat, os_error, printable, safe_path, scan, to_bytes, to_text, unchanged
+from caxflow.files import digests
+from caxflow.files.listing import FileStat, os_error, printable, safe_path, scan, to_bytes, to_text, unchanged
 from caxflow.transfer.part import Part, remove_leftovers
 
 BLOCK = 4 << 20  # bytes; what a resumed file is compared by
@@ -39,7 +39,7 @@ class Session:
         """Answer."""
 
     def scan(self, path: str) -> dict:
-        """List a dataset; see `caxflow.manifest.scan`."""
+        """List a dataset; see `caxflow.files.manifest.scan`."""
         listing = scan(path)
         return {
             "root": listing.root,
@@ -66,7 +66,7 @@ class Session:
 
     def manifests(self, path: str, algorithms, drop_cache: bool) -> dict:
         """Read a dataset; its manifests by algorithm as JSON documents."""
-        from caxflow.manifest import take_all
+        from caxflow.files.manifest import take_all
 
         found = take_all(path, algorithms, drop_cache, progress=self.report)
         return {name: manifest.to_json() for name, manifest in found.items()}
@@ -215,14 +215,14 @@ class Session:
         return {"files": {file.path: file.size for file in listing.files}, "zip_members": counts}
 
     def census(self, root: str, depth: int) -> list:
-        """What is below a root; see `caxflow.census.census`."""
-        from caxflow.census import census
+        """What is below a root; see `caxflow.files.census.census`."""
+        from caxflow.files.census import census
 
         return [list(item) for item in census(root, depth, self.report)]
 
     def permissions(self, path: str, wanted, apply: bool) -> list:
-        """How owners, modes and lists of a copy deviate; see `caxflow.permissions.deviations`."""
-        from caxflow.permissions import deviations
+        """How owners, modes and lists of a copy deviate; see `caxflow.files.permissions.deviations`."""
+        from caxflow.files.permissions import deviations
 
         return deviations(path, wanted, apply)
 

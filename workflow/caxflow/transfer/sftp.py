@@ -12,10 +12,10 @@ from contextlib import contextmanager, suppress
 import paramiko
 from paramiko.sftp import CMD_EXTENDED, CMD_READ, CMD_STATUS, int64
 
-from caxflow import digests
 from caxflow.errors import CaxflowError
-from caxflow.listing import FileStat, printable, safe_path, unchanged
-from caxflow.manifest import Entry, Manifest
+from caxflow.files import digests
+from caxflow.files.listing import FileStat, printable, safe_path, unchanged
+from caxflow.files.manifest import Entry, Manifest
 from caxflow.transfer import zips
 from caxflow.transfer.paramiko_channel import close_client, open_client, shut
 from caxflow.transfer.place import Place

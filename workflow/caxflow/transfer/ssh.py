@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 
 from caxflow.errors import CaxflowError
-from caxflow.listing import legible
+from caxflow.files.listing import legible
 from caxflow.transfer import bootstrap
 from caxflow.transfer.place import Place
 from caxflow.transfer.protocol import JSON, FdChannel, LostError, Stream

@@ -1,0 +1,1 @@
+"""Batch systems: how jobs get there, and why they ended."""

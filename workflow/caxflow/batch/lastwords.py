@@ -1,0 +1,162 @@
+"""Why a job ended that could not say so itself: killed by its batch system, or before it had begun.
+
+A job that fails keeps its reason in the journal. One that is cut off for its time or memory, cancelled, or on
+a node that dies, does not; then all that is known is what the batch system tells Snakemake, and the log that
+it kept. Snakemake's records of jobs pass here in the main process, and what they tell goes into the journal.
+"""
+
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from caxflow import receipts, targets
+from caxflow.config import Settings
+from caxflow.errors import CaxflowError
+from caxflow.processing import minitrees
+from caxflow.targets import Run, Target
+from caxflow.workdir import journal, underway
+
+_STATE = re.compile(r"status is: '([A-Z_]+)")
+_SAYS = {
+    "TIMEOUT": "it ran out of time",
+    "DEADLINE": "it ran out of time",
+    "OUT_OF_MEMORY": "it ran out of memory",
+    "CANCELLED": "it was cancelled",
+    "PREEMPTED": "it had to make room for others",
+    "NODE_FAIL": "its node failed",
+    "BOOT_FAIL": "its node did not start",
+}
+# What the log of a batch system says, whatever its state is called.
+_LOGGED = (
+    (re.compile(r"oom.kill|out of memory|memory limit|memory usage", re.IGNORECASE), "it ran out of memory"),
+    (re.compile(r"time limit|walltime|wall clock", re.IGNORECASE), "it ran out of time"),
+    (re.compile(r"node fail", re.IGNORECASE), "its node failed"),
+)
+_TAIL = 8192  # bytes of a log that are read
+_PART = re.compile(rf"parts/({targets.SITE})/({targets.RUN})\..+")
+
+
+class LastWords(logging.Filter):
+    """Lets every record pass, and keeps the reason of jobs that ended without a word.
+
+    A filter sees records before any handler does, so that whoever shows a failure finds its reason.
+
+    Parameters
+    ----------
+    settings : Settings
+    work_dir : Path
+    """
+
+    def __init__(self, settings: Settings, work_dir: Path):
+        super().__init__()
+        self.settings, self.work_dir = settings, work_dir
+        self._before: dict[int, dict | None] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Look at a record of Snakemake's."""
+        event = getattr(getattr(record, "event", None), "value", None)
+        if event == "job_info":
+            self._before[record.jobid] = self._failure(target_of(record.output))
+        elif event == "job_error":
+            self._ended(record.jobid, record.output, record.log, record.rule_msg)
+        return True
+
+    def _ended(self, job: int, output: Sequence[str], logs: Sequence[str], said: str | None) -> None:
+        target = target_of(output)
+        if target is None:
+            return
+        known = self._failure(target)
+        if known == self._before.get(job) and not _was_interrupted(logs[:1]):
+            ending = how(said or "", logs[1:])
+            reason = CaxflowError(
+                f"{target}: its job ended without a word of its own: {ending}",
+                f"see {logs[-1]}" if logs else "",
+            )
+            try:
+                # Whoever cancels a job does not want it back.
+                final = ending.startswith(_SAYS["CANCELLED"])
+                journal.fail(self.work_dir, target, str(reason), final=final, **told(self.settings, target))
+                known = self._failure(target)
+            except CaxflowError:
+                return  # a full disk; whoever shows the failure says what Snakemake knows
+            _append(logs[:1], str(reason))
+        self._before[job] = known
+
+    def _failure(self, target: Target | None) -> dict | None:
+        try:
+            return journal.failure(self.work_dir, target) if target else None
+        except CaxflowError:
+            return None
+
+
+def target_of(output: Sequence[str]) -> Target | None:
+    """The target under which a job's failures are kept: its receipt; for a part, the whole run's."""
+    for name in reversed([str(each).split(" ")[0] for each in output]):
+        if match := _PART.fullmatch(name):
+            return Target(match[1], Run.parse(match[2]), "processed.done")
+        try:
+            return targets.parse(name)
+        except CaxflowError:
+            continue
+    return None
+
+
+def how(said: str, logs: Sequence[str]) -> str:
+    """How a job ended, in words, from what the batch system told and the logs that it kept."""
+    state = match[1] if (match := _STATE.search(said)) else ""
+    tail = "\n".join([said, *(_tail(log) for log in logs)])
+    last = next((line for line in reversed(tail.splitlines()) if "slurmstepd" in line), "")
+    words = _SAYS.get(state) or ""
+    # Without accounting Slurm calls a step that ran out of memory failed, or cancelled.
+    if state not in ("TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"):
+        words = next((text for pattern, text in _LOGGED if pattern.search(tail)), words)
+    if not words:
+        words = f"the batch system says {state}" if state else "killed, or cut off for its time or memory"
+    detail = re.sub(r"^.*?slurmstepd: (error: )?", "", last).strip(" *")
+    return f"{words} ({detail[:160]})" if detail else words
+
+
+def told(settings: Settings, target: Target) -> dict:
+    """What the runs database is told about a job that made something on a batch system."""
+    site, stage = settings.sites[target.site], target.stage
+    if not site.processed:
+        return {}
+    processor = settings.processor(site)
+    if stage.startswith("pax_"):
+        version = stage.removeprefix("pax_").removesuffix(".done")
+        known = {each.pax_version: each for each in settings.processors.values()}
+        processor = known.get(version)
+    if processor and (stage == "processed.done" or stage.startswith("pax_")) and site.processed.make:
+        kind, location = "processed", processor.product_path(site.roots["processed"], target.run)
+    elif stage == "minitrees.done" and site.minitrees:
+        kind, name = "minitrees", site.minitrees.treemakers[0]
+        path = minitrees.minitree_path(site.roots["minitrees"], processor.pax_version, target.run, name)
+        location = path.parent
+    else:
+        return {}
+    entry = {"kind": kind, "host": site.host, "version": processor.pax_version, "location": str(location)}
+    return {"entry": entry, "call": journal.call_of(receipts.who())}
+
+
+def _tail(log: str) -> str:
+    try:
+        with Path(log).open("rb") as stream:
+            stream.seek(max(0, Path(log).stat().st_size - _TAIL))
+            return stream.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _was_interrupted(logs: Sequence[str]) -> bool:
+    return any(_tail(log).rstrip().endswith(underway.INTERRUPTED) for log in logs)
+
+
+def _append(logs: Sequence[str], reason: str) -> None:
+    for log in logs:
+        try:
+            Path(log).parent.mkdir(parents=True, exist_ok=True)
+            with Path(log).open("a", encoding="utf-8") as stream:
+                stream.write(f"{receipts.now():%Y-%m-%d %H:%M:%S} {reason}\n")
+        except OSError:
+            return

@@ -1,0 +1,1 @@
+"""What happens to copies after they are made: evidence, quarantine, removal, moves."""

@@ -1,0 +1,179 @@
+"""Which copies count: the master that others are compared with, and the witnesses that let one go.
+
+Pure functions of a run document; whoever acts on them reads it from the primary right before.
+"""
+
+import datetime
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from caxflow import documents, words
+from caxflow.config import Settings, Site
+from caxflow.config.retention import Demand
+from caxflow.documents import Copy
+from caxflow.rundb import Key
+
+# Clocks of sites may be off; a copy that was read further in the future than this was not.
+_CLOCKS = datetime.timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Witness:
+    """Another copy of what is to be removed.
+
+    Parameters
+    ----------
+    site : str
+    copy : Copy
+    verified : datetime or None
+        When its bytes were last read, naive UTC.
+    against : str
+        Why it does not count; empty if it does.
+    renewable : bool
+        Whether reading it again could make it count.
+    """
+
+    site: str
+    copy: Copy
+    verified: datetime.datetime | None
+    against: str = ""
+    renewable: bool = False
+
+    @property
+    def counts(self) -> bool:
+        """Whether it counts as it stands."""
+        return not self.against
+
+    def __str__(self) -> str:
+        if self.counts:
+            return f"{self.site} (read again {self.verified:%Y-%m-%d %H:%M} UTC)"
+        return f"not {self.site}: {self.against}"
+
+    def to_json(self) -> dict:
+        """Plain values, for receipts and the audit."""
+        return {
+            "site": self.site,
+            "host": self.copy.host,
+            "location": self.copy.location,
+            "manifest": self.copy.manifest,
+            "verified": self.verified.isoformat() if self.verified else None,
+        }
+
+
+def key_of(kind: str, site: Site, settings: Settings) -> Key | None:
+    """The entry of a site's copy, of processed files of the version it keeps; None if it keeps none."""
+    if kind != "processed":
+        return Key(kind, site.host)
+    return Key(kind, site.host, settings.processor(site).pax_version) if site.processed else None
+
+
+def good(copy: Copy | None) -> bool:
+    """Whether others may take a copy from there: transferred, and nothing is known against it."""
+    return (
+        copy is not None
+        and copy.status == documents.TRANSFERRED
+        and not {"suspect", "removing"} & set(copy.note)
+    )
+
+
+def master(document: Mapping, kind: str, settings: Settings, version: str | None = None) -> Copy | None:
+    """The copy that all others are compared with: of the good ones with a manifest, the first master's."""
+    for name in settings.masters:
+        copy = documents.find(document, kind, settings.sites[name].host, version)
+        if good(copy) and copy.manifest:
+            return copy
+    return None
+
+
+def contradicts(copy: Copy, right: Copy | None) -> bool:
+    """Whether a copy's manifest is not that of the master; those of different digests tell nothing."""
+    if right is None or not copy.manifest or not right.manifest:
+        return False
+    same_digest = copy.manifest.partition(":")[0] == right.manifest.partition(":")[0]
+    return same_digest and copy.manifest != right.manifest
+
+
+def witnesses(
+    document: Mapping, subject: Copy, settings: Settings, demand: Demand, now: datetime.datetime
+) -> list[Witness]:
+    """All other copies of `subject` at known sites, those that count first, then the most recently read.
+
+    Only a copy that was byte-verified within the demanded time counts: neither the copy itself, nor an entry
+    without a manifest, nor one of a host that no site file describes.
+    """
+    found = []
+    for site in settings.sites.values():
+        copy = documents.find(document, subject.kind, site.host, subject.version)
+        if copy is None or site.host == subject.host:
+            continue
+        verified = documents.time_of(copy.note.get("verified"))
+        against, renewable = _against(copy, subject, site, now, demand.within)
+        found.append(Witness(site.name, copy, verified, against, renewable))
+    return sorted(found, key=lambda each: (not each.counts, -_seconds(each.verified)))
+
+
+def successors(
+    document: Mapping,
+    subject: Copy,
+    site: Site,
+    settings: Settings,
+    demand: Demand,
+    *,
+    now: datetime.datetime,
+) -> list[Witness]:
+    """The processed file of the version a site keeps, as the witness that lets one of another version go."""
+    key = key_of("processed", site, settings)
+    if key is None or subject.version == key.version:
+        return []
+    copy = documents.find(document, key.kind, site.host, key.version)
+    if copy is None:
+        return []
+    against, renewable = _against(copy, copy, site, now, demand.within)
+    if not copy.manifest:
+        against, renewable = "it has no manifest", False
+    return [Witness(site.name, copy, documents.time_of(copy.note.get("verified")), against, renewable)]
+
+
+def enough(found: Iterable[Witness], demand: Demand) -> bool:
+    """Whether so many witnesses count."""
+    return sum(each.counts for each in found) >= max(demand.copies, 1)
+
+
+def wanting(found: Iterable[Witness], demand: Demand) -> str:
+    """Why the witnesses are not enough, in words."""
+    found = list(found)
+    count = sum(each.counts for each in found)
+    seen = "; ".join(map(str, found)) or "no other site has one"
+    need = words.count(max(demand.copies, 1), "other copy")
+    days = demand.within / datetime.timedelta(days=1)
+    return f"{need} read again within {days:g} days wanted, {count} found ({seen})"
+
+
+def _against(
+    copy: Copy, subject: Copy, site: Site, now: datetime.datetime, within: datetime.timedelta
+) -> tuple[str, bool]:
+    """Why a copy does not count, and whether reading it again could mend that."""
+    root, verified = site.roots.get(copy.kind), documents.time_of(copy.note.get("verified"))
+    final = {
+        "it is suspect": "suspect" in copy.note,
+        "it is being removed": "removing" in copy.note,
+        f"its status is {copy.status}": copy.status != documents.TRANSFERRED,
+        f"it is said to be in {copy.location!r}, outside {root}": not (
+            root and documents.inside(copy.location, root)
+        ),
+        "its manifest is another one": contradicts(copy, subject),
+    }
+    for why, holds in final.items():
+        if holds:
+            return why, False
+    if copy.manifest != subject.manifest:
+        return "its bytes were never compared with this manifest", True
+    if verified is None:
+        return "it was never read again from disk", True
+    if not -_CLOCKS <= now - verified <= within:
+        return f"it was last read {verified:%Y-%m-%d %H:%M} UTC", True
+    return "", False
+
+
+def _seconds(time: datetime.datetime | None) -> float:
+    return (time - datetime.datetime(1970, 1, 1)).total_seconds() if time else 0.0

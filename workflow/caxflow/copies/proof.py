@@ -1,0 +1,99 @@
+"""Reading a copy again from the disk and comparing it with what it must be."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from caxflow import transfer
+from caxflow.errors import CaxflowError
+from caxflow.files import digests
+from caxflow.files.manifest import Manifest
+from caxflow.transfer import Place, Progress
+
+
+def read_again(
+    place: Place,
+    location: str,
+    stated: Iterable[Mapping],
+    progress: Callable[[Progress], None] | None = None,
+) -> tuple[Manifest, list[str]]:
+    """Read a copy from its disk and compare it with a manifest.
+
+    Parameters
+    ----------
+    place : Place
+        Where it is; it is read there.
+    location : str
+    stated : iterable of mapping
+        What it must be: manifests as JSON documents, by one or more digests, the preferred first.
+
+    Returns
+    -------
+    Manifest
+        What was found.
+    list of str
+        How each file differs; empty if all is right.
+    """
+    expected = [Manifest.from_json(document) for document in stated]
+    found = transfer.take_manifest(
+        place, location, algorithm=expected[0].algorithm, drop_cache=True, progress=progress
+    )
+    for manifest in expected:
+        if manifest.algorithm == found.algorithm:
+            return found, [str(difference) for difference in manifest.differences(found)]
+    raise CaxflowError(
+        f"{location}: {place.site} computes {found.algorithm} only, and the source has no such digests",
+        f"install xxhash for the Python at {place.site}",
+    )
+
+
+def is_cax_checksum(checksum: str | None) -> bool:
+    """Whether an entry's checksum is the bare sha512 that cax recorded."""
+    return checksum is not None and len(checksum) == 128 and ":" not in checksum
+
+
+def agrees_with_cax(
+    place: Place, location: str, checksum: str, progress: Callable[[Progress], None] | None = None
+) -> bool:
+    """Whether a copy has the checksum that cax recorded for it; see `caxflow.files.digests.cax_reduce`."""
+    found = transfer.take_manifest(place, location, algorithm="sha512", drop_cache=False, progress=progress)
+    if found.algorithm != "sha512":
+        raise CaxflowError(f"{place.site} does not compute sha512", "check its Python")
+    if transfer.exists(place, location) == "file":
+        return found.entries[0].digest == checksum.lower()
+    return digests.cax_reduce(entry.digest for entry in found.entries) == checksum.lower()
+
+
+def same_files(place: Place, location: str, expected: Manifest, *, renamed: bool = False) -> str:
+    """Look whether a copy is still there with its files and their sizes; why not, or an empty text.
+
+    Parameters
+    ----------
+    renamed : bool
+        Whether the copy waits under another name: that of a single file then tells nothing.
+    """
+    kind = transfer.exists(place, location)
+    if kind not in ("directory", "file"):
+        return f"there is {'nothing' if kind is None else 'something else'} at {location}"
+    if _sizes(place, location, expected, renamed) != {entry.path: entry.size for entry in expected.entries}:
+        return f"files at {location} are not those of its manifest"
+    return ""
+
+
+def foreign_files(place: Place, location: str, expected: Manifest) -> list[str]:
+    """Files of a renamed copy that its manifest does not know; others of it may be gone already."""
+    known = {entry.path: entry.size for entry in expected.entries}
+    there = _sizes(place, location, expected, renamed=True)
+    return [path for path, size in there.items() if known.get(path) != size]
+
+
+def _sizes(place: Place, location: str, expected: Manifest, renamed: bool) -> dict[str, int]:
+    """Sizes of a copy's files by their paths; a single file that was renamed has its own name again."""
+    files = transfer.inventory(place, location).files
+    if renamed and len(expected) == 1 and transfer.exists(place, location) == "file":
+        return dict(zip([expected.entries[0].path], files.values(), strict=True))
+    return files
+
+
+def summary(differences: list[str], most: int = 5) -> str:
+    """The first differences in a line."""
+    more = f" and {len(differences) - most} more" if len(differences) > most else ""
+    return "; ".join(differences[:most]) + more

@@ -1,0 +1,107 @@
+"""What becomes of a copy whose bytes are not those it must have.
+
+It is suspect from then on: never a source, never evidence. Where another good copy exists it is moved aside,
+into ``<root>/.caxflow-quarantine/``, so that a later call copies it anew; the only copy is left in place.
+Nothing is deleted here.
+"""
+
+import secrets
+from collections.abc import Mapping, Sequence
+
+from caxflow import documents, transfer
+from caxflow.copies import evidence, proof
+from caxflow.copies.subject import Subject
+from caxflow.documents import Copy
+from caxflow.errors import BadCopy
+from caxflow.rundb import MARK, DatabaseAway, audit
+from caxflow.workdir import journal
+
+FOLDER = ".caxflow-quarantine"
+_FILES = 20  # named in the database
+
+
+def condemn(subject: Subject, location: str, differences: Sequence[str]) -> BadCopy:
+    """Tell that a copy is suspect, then move it aside if it is not the only one; the error to raise.
+
+    The database is told first: for a moment the copy may still be where it was, but nobody takes it any more.
+
+    Parameters
+    ----------
+    differences : sequence of str
+        How each of its files differs.
+    """
+    database, key = subject.database, subject.key
+    what = f"{subject} is not what it must be: {proof.summary(list(differences))}"
+    token = secrets.token_hex(8)
+    suspect = {"token": token, "files": list(differences)[:_FILES], "location": location}
+    moved: list[str] = []
+
+    def change(document: Mapping) -> tuple[dict, dict] | None:
+        if subject.find(document) is None:
+            return None
+        elsewhere = good_elsewhere(document, subject)
+        moved[:] = [subject.aside(FOLDER, location, token)] if elsewhere else []
+        suspect.update(at=database.now(), quarantine=moved[0] if moved else None)
+        return _telling(document, subject, suspect, what)
+
+    try:
+        told = database.revise(subject.run, change)
+    except DatabaseAway as error:
+        subject.say(str(error))
+        told = False
+    if not told:
+        # It stays what the failure of the job makes of it; the next verification finds the same.
+        return BadCopy(what, f"it stays in {location} until the runs database knows")
+    facts = {"site": subject.site.name, "suspect": suspect}
+    audit.record(database, "suspect", subject.run, key, grounds=what, ident=token, **facts)
+    journal.forget(subject.work_dir, subject.site.name, subject.run, key.kind, key.version)
+    if not moved:
+        what = f"THE ONLY COPY IS DAMAGED: {what}"
+        subject.say(what)
+        return BadCopy(what, f"it stays in {location}; look for another copy, and ask who made it")
+    transfer.rename(subject.place, location, moved[0], root=subject.root)
+    subject.say(f"{what}; moved to {moved[0]}")
+    return BadCopy(what, f"it was moved to {moved[0]}; a later call copies it anew")
+
+
+def make_room(subject: Subject) -> str | None:
+    """Move a suspect copy aside that is still where a new one is to be; its new path if it was moved.
+
+    For when a crash or an unreachable site kept `condemn` from it, and for an only copy, once another exists.
+    """
+    copy = subject.find(subject.database.get(subject.run))
+    suspect = documents.value(copy.note, "suspect", type_=Mapping) if copy else None
+    token = documents.value(suspect or {}, "token", type_=str)
+    if not token or subject.database.dry:
+        return None
+    aside = subject.aside(FOLDER, copy.location, token)
+    if transfer.exists(subject.place, copy.location) is None or transfer.exists(subject.place, aside):
+        return None
+    transfer.rename(subject.place, copy.location, aside, root=subject.root)
+    return aside
+
+
+def good_elsewhere(document: Mapping, subject: Subject) -> list[Copy]:
+    """Good copies at other sites."""
+    key = subject.key
+    found = [
+        documents.find(document, key.kind, site.host, key.version)
+        for site in subject.settings.sites.values()
+        if site.host != key.host
+    ]
+    return [copy for copy in found if evidence.good(copy)]
+
+
+def _telling(document: Mapping, subject: Subject, suspect: Mapping, error: str) -> tuple[dict, dict]:
+    """Condition and update that make an entry suspect, and void the receipts about it."""
+    key = subject.key
+    gone = documents.with_gone(
+        document, key.kind, key.host, key.version, at=suspect["at"], why="suspect", token=suspect["token"]
+    )
+    update = {
+        "data.$.status": documents.ERROR,
+        "data.$.caxflow": {"error": error, "suspect": dict(suspect)},
+        "caxflow.gone": gone,
+    }
+    # What is settled at other sites may have relied on this copy.
+    return {"data": {"$elemMatch": key.match()}}, {"$set": update, "$unset": {MARK: ""}}

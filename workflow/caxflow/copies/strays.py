@@ -1,0 +1,205 @@
+"""What lies at a site that no document knows, and entries that point at nothing.
+
+Nothing is removed that is not named.
+"""
+
+import datetime
+import posixpath
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from caxflow import documents, transfer
+from caxflow.config import Selection, Settings, Site, reach
+from caxflow.copies import quarantine, removal
+from caxflow.errors import CaxflowError
+from caxflow.rundb import Key, RunsDB, audit
+from caxflow.targets import Run
+
+# At which level of its root the copies of a kind are.
+DEPTH = {"raw": 1, "processed": 2, "minitrees": 2}
+
+UNKNOWN, PART, TRASH, QUARANTINE = "no document knows it", "unfinished copy", "trash", "quarantine"
+# Of these states an entry promises that the data are there.
+_PROMISES = (documents.TRANSFERRED, documents.VERIFYING)
+
+MISSING, OUTSIDE, DEVIATES = "there is nothing", "outside the site's roots", "permissions"
+
+
+@dataclass(frozen=True)
+class Stray:
+    """One thing that is not as it should be.
+
+    Parameters
+    ----------
+    what : str
+        One of the words of this module.
+    kind : str
+        Kind of data, of the root it was found in or of the entry.
+    path : str
+    size : int or None
+        Bytes.
+    changed : datetime or None
+        Of what lies there, when anything of it was last changed, UTC; naive.
+    run : str or None
+        Of an entry, its run.
+    note : str
+        More words.
+    """
+
+    what: str
+    kind: str
+    path: str
+    size: int | None = None
+    changed: datetime.datetime | None = None
+    run: str | None = None
+    note: str = ""
+
+    @property
+    def removable(self) -> bool:
+        """Whether it is data that may be removed by name."""
+        return self.what in (UNKNOWN, PART, TRASH, QUARANTINE)
+
+
+def find(database: RunsDB, settings: Settings, site: Site) -> list[Stray]:
+    """Look at all of a site's roots, and at all entries of its host."""
+    place = reach.place(settings, site)
+    every = list(_entries(database.holding(Selection(), site.host), site.host))
+    known = {entry.path for entry in every} | set(_leaving(database.removing(site.host), site.host))
+    # Minitrees of many runs share the folder that their entries name: theirs is what is called after them.
+    known |= {_named_after(entry) for entry in every if entry.kind == "minitrees"}
+    # Of the others nothing need be there, but what is there is theirs.
+    promised = [entry for entry in every if entry.note in _PROMISES]
+    found: list[Stray] = []
+    there: set[str] = set()
+    for kind, root in site.roots.items():
+        if transfer.exists(place, root) is None:
+            raise CaxflowError(f"{site.name}: {root} does not exist", f"make it, or mend roots.{kind}")
+        items = transfer.census(place, root, DEPTH[kind])
+        there |= {posixpath.join(root, item.name) for item in items}
+        found += list(lying(items, kind, root, known))
+    heads = {_head(path) for path in there}
+    there |= {entry.path for entry in promised if entry.kind == "minitrees" and _named_after(entry) in heads}
+    # A copy may lie deeper than usual, inside of what was listed.
+    deeper = [entry.path for entry in promised if entry.path not in there and _above(entry.path) & there]
+    there |= {path for path in deeper if transfer.exists(place, path)}
+    wrong = (pointing(entry, site, there) for entry in promised)
+    return found + [stray for stray in wrong if stray]
+
+
+def lying(items: Iterable[transfer.Item], kind: str, root: str, known: set[str]) -> Iterator[Stray]:
+    """What of a root's items belongs to no path that is `known`.
+
+    Of minitrees, `known` has what their names begin with: ``<location>/<run>``.
+    """
+    above = set().union(*map(_above, known))
+    for item in items:
+        path = posixpath.join(root, item.name)
+        if path in known or path in above or (kind == "minitrees" and _head(path) in known):
+            continue
+        changed = datetime.datetime.fromtimestamp(item.newest, datetime.UTC).replace(tzinfo=None)
+        yield Stray(_what(item.name), kind, path, item.size, changed)
+
+
+def pointing(entry: Stray, site: Site, there: set[str]) -> Stray | None:
+    """What is wrong with the place that an entry names, if anything."""
+    root = site.roots.get(entry.kind)
+    if root is None:
+        return None
+    if not documents.inside(entry.path, root):
+        return Stray(OUTSIDE, entry.kind, entry.path, run=entry.run, note=entry.note)
+    if entry.path in there:
+        return None
+    return Stray(MISSING, entry.kind, entry.path, run=entry.run, note=entry.note)
+
+
+def deviating(database: RunsDB, settings: Settings, site: Site) -> list[Stray]:
+    """Copies whose owner, group, modes or lists are not those of the site's file."""
+    place, found = reach.place(settings, site), []
+    for entry in _entries(database.holding(Selection(), site.host), site.host):
+        wanted = site.permissions.get(entry.kind)
+        if wanted and documents.inside(entry.path, site.roots[entry.kind]):
+            wrong = transfer.permissions(place, entry.path, wanted, apply=False)
+            if wrong:
+                more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+                found.append(Stray(DEVIATES, entry.kind, entry.path, run=entry.run, note=wrong[0] + more))
+    return found
+
+
+def remove(database: RunsDB, settings: Settings, site: Site, strays: list[Stray], paths: list[str]) -> int:
+    """Remove strays by their full paths; the bytes removed.
+
+    Raises
+    ------
+    CaxflowError
+        If one of the paths is no stray; then nothing is removed.
+    """
+    by_path = {stray.path: stray for stray in strays if stray.removable}
+    for path in paths:
+        if path not in by_path:
+            raise CaxflowError(f"{path} is no stray at {site.name}", "name one that `caxflow strays` lists")
+    if database.dry:
+        return sum(by_path[path].size or 0 for path in paths)
+    size = 0
+    for path in paths:
+        stray = by_path[path]
+        name = posixpath.basename(path).partition(".")[0]
+        try:
+            run = Run.parse(name)
+        except CaxflowError:
+            run = None
+        # The audit comes first: whatever happens, it says what was meant to go.
+        facts = {"site": site.name, "path": path, "size": stray.size, "what": stray.what}
+        audit.record(database, "stray", run, Key(stray.kind, site.host), grounds="named by hand", **facts)
+        transfer.remove_tree(reach.place(settings, site), path, root=site.roots[stray.kind])
+        size += stray.size or 0
+    return size
+
+
+def _above(path: str) -> set[str]:
+    """All folders that hold a path."""
+    return {str(folder) for folder in PurePosixPath(path).parents}
+
+
+def _named_after(entry: Stray) -> str:
+    return posixpath.join(entry.path, str(entry.run))
+
+
+def _head(path: str) -> str | None:
+    """Folder and run of a minitree's path, ``<folder>/<run>_<treemaker>.root``."""
+    folder, name = posixpath.split(path)
+    run = re.match(r"[0-9]{6}_[0-9]{4}(_MV)?(?=_)", name)
+    return posixpath.join(folder, run[0]) if run else None
+
+
+def _what(name: str) -> str:
+    folder = name.partition("/")[0]
+    if folder == removal.TRASH:
+        return TRASH
+    if folder == quarantine.FOLDER:
+        return QUARANTINE
+    last = posixpath.basename(name)
+    return PART if last.startswith(".") and ".part-" in last else UNKNOWN
+
+
+def _entries(found: Iterable[Mapping], host: str) -> Iterator[Stray]:
+    """All entries of a host."""
+    for document in found:
+        for copy in documents.copies(document):
+            if copy.host == host:
+                name = f"{document.get('name')}{'_MV' if document.get('detector') == 'muon_veto' else ''}"
+                yield Stray("", copy.kind, copy.location.rstrip("/"), run=name, note=copy.status)
+
+
+def _leaving(found: Iterable[Mapping], host: str) -> Iterator[str]:
+    """Paths of what is being removed or copied at a host: nobody else's business."""
+    for document in found:
+        for copy in documents.copies(document):
+            removing = copy.note.get("removing")
+            if copy.host == host and isinstance(removing, Mapping):
+                yield copy.location
+                yield str(removing.get("trash"))
+        for gone in documents.value(document, "caxflow", "gone", type_=list) or []:
+            if isinstance(gone, Mapping) and gone.get("host") == host and gone.get("trash"):
+                yield str(gone["trash"])

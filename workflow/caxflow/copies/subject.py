@@ -1,0 +1,77 @@
+"""A copy that something is to be done to, with what that takes."""
+
+import posixpath
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from caxflow import documents
+from caxflow.config import Settings, Site, reach
+from caxflow.documents import Copy
+from caxflow.errors import CaxflowError
+from caxflow.rundb import Key, RunsDB
+from caxflow.targets import Run
+from caxflow.transfer import Place, Progress
+
+
+@dataclass
+class Subject:
+    """One copy at one site.
+
+    Parameters
+    ----------
+    settings : Settings
+    database : RunsDB
+    site : Site
+    run : Run
+    key : Key
+        Which entry of the run document.
+    work_dir : Path
+        Where receipts are.
+    say : callable
+        Takes lines for whoever reads the log.
+    progress : callable, optional
+        As transfers call it.
+    """
+
+    settings: Settings
+    database: RunsDB
+    site: Site
+    run: Run
+    key: Key
+    work_dir: Path
+    say: Callable[[str], None]
+    progress: Callable[[Progress], None] | None = None
+
+    def __str__(self) -> str:
+        version = f" {self.key.version}" if self.key.version else ""
+        return f"{self.run}: its {self.key.kind} copy{version} at {self.site.name}"
+
+    @property
+    def place(self) -> Place:
+        """How the site is reached."""
+        return reach.place(self.settings, self.site)
+
+    @property
+    def root(self) -> str:
+        """The site's folder for that kind of data."""
+        if self.key.kind not in self.site.roots:
+            raise CaxflowError(
+                f"site {self.site.name} has no folder for {self.key.kind} data",
+                f"name roots.{self.key.kind} in its site file",
+            )
+        return self.site.roots[self.key.kind]
+
+    def find(self, document: Mapping) -> Copy | None:
+        """The copy's entry in a document; one that points outside the site's root is an error."""
+        copy = documents.find(document, self.key.kind, self.key.host, self.key.version)
+        if copy and not documents.inside(copy.location, self.root):
+            raise CaxflowError(
+                f"{self} is said to be in {copy.location!r}, outside {self.root}",
+                f"mend the document's location, or roots.{self.key.kind} of site {self.site.name}",
+            )
+        return copy
+
+    def aside(self, folder: str, location: str, token: str) -> str:
+        """Where the copy is put inside a hidden folder of the root; the token makes the name new."""
+        return posixpath.join(self.root, folder, f"{posixpath.basename(location.rstrip('/'))}.{token}")

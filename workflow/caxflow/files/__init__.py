@@ -1,0 +1,1 @@
+"""Files and their bytes: digests, listings, manifests, permissions."""

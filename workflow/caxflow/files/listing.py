@@ -1,0 +1,189 @@
+"""The files of a dataset as they lie on a disk: names, sizes, times.
+
+This module also runs at the far end of a transfer, so it needs only Python 3.8 and the standard library.
+Paths are relative, with ``/``; bytes in a name that are not UTF-8 are kept as surrogate escapes.
+"""
+
+# ruff: noqa: PTH116, PTH118 (this also runs under Python 3.8, and paths are bytes)
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections import namedtuple
+
+from caxflow.errors import CaxflowError
+from caxflow.files import digests
+
+
+def to_bytes(path: str) -> bytes:
+    """A path as the file system knows it."""
+    return os.fspath(path).encode("utf-8", "surrogateescape")
+
+
+def to_text(path: bytes) -> str:
+    """The inverse of `to_bytes`."""
+    return path.decode("utf-8", "surrogateescape")
+
+
+def safe_path(path: str) -> str:
+    """Return `path` if it stays below any directory it is joined to.
+
+    Raises
+    ------
+    CaxflowError
+        If it is empty, absolute, has a NUL, an empty component, ``.`` or ``..``, or a component or a
+        whole longer than Linux allows (255 and 4095 bytes).
+    """
+    parts = path.split("/") if isinstance(path, str) else [".."]
+    try:
+        sizes = [len(to_bytes(part)) for part in parts]
+    except UnicodeEncodeError:
+        parts = [".."]
+    strange = any(part in ("", ".", "..") or "\0" in part for part in parts)
+    if strange or max(sizes) > 255 or sum(sizes) + len(sizes) > 4096:
+        raise CaxflowError(
+            f"file name {path!r:.200} may not be used", "names must be relative and stay inside the dataset"
+        )
+    return path
+
+
+def printable(path: str) -> str:
+    """`path` for a message: quoted where it has spaces, control characters or bytes that are not UTF-8."""
+    return path if path.isprintable() and " " not in path and path else repr(path)
+
+
+def legible(text: str, most: int = 1000) -> str:
+    """What another machine said, without control characters and not endless."""
+    return "".join(c if c.isprintable() else "?" for c in text[:most])
+
+
+FileStat = namedtuple("FileStat", "path size mtime_ns ctime_ns inode")
+FileStat.__doc__ = "A regular file as it was listed: what must not change while it is read."
+
+
+class Listing(namedtuple("Listing", "root single files directories")):
+    """What is below a directory, or a single file.
+
+    Parameters
+    ----------
+    root : str
+        The directory that the paths are relative to (of a single file: the one that holds it).
+    single : bool
+        Whether a single file was asked for.
+    files : tuple of FileStat
+        Sorted by the bytes of their paths.
+    directories : tuple of str
+        Sub-directories, parents first, empty ones included.
+    """
+
+    __slots__ = ()
+
+    @property
+    def size(self) -> int:
+        """Sum of the files' sizes in bytes."""
+        return sum(file.size for file in self.files)
+
+
+_KINDS = (
+    (stat.S_ISLNK, "a symbolic link"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISBLK, "a block device"),
+    (stat.S_ISCHR, "a character device"),
+)
+
+
+def scan(path: str) -> Listing:
+    """List a dataset: regular files and directories only.
+
+    Raises
+    ------
+    CaxflowError
+        If there is nothing at `path`, it cannot be read, or it holds a symbolic link, a device, a socket
+        or a named pipe (followed or opened, these could lead anywhere). A link at `path` itself is followed.
+    """
+    path = os.fspath(path)
+    root = to_bytes(path)
+    try:
+        status = os.stat(root)
+        if stat.S_ISREG(status.st_mode):
+            folder, name = os.path.split(root)
+            return Listing(to_text(folder) or ".", True, (_file(name, status),), ())
+        files, directories = [], []
+        _descend(root, b"", files, directories)
+    except OSError as error:
+        raise os_error(error, path) from None
+    files.sort(key=lambda file: to_bytes(file.path))
+    return Listing(to_text(root), False, tuple(files), tuple(sorted(directories)))
+
+
+def _file(name: bytes, status) -> FileStat:
+    return FileStat(to_text(name), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
+def _descend(root: bytes, below: bytes, files: list, directories: list) -> None:
+    folders = []
+    with os.scandir(os.path.join(root, below)) as found:
+        for entry in found:
+            name = below + b"/" + entry.name if below else entry.name
+            status = entry.stat(follow_symlinks=False)
+            if stat.S_ISREG(status.st_mode):
+                files.append(_file(name, status))
+            elif stat.S_ISDIR(status.st_mode):
+                folders.append(name)
+            else:
+                kind = next((text for test, text in _KINDS if test(status.st_mode)), "no regular file")
+                raise CaxflowError(
+                    f"{printable(to_text(os.path.join(root, name)))} is {kind}",
+                    "a dataset holds only regular files and directories: remove or replace it",
+                )
+    for name in folders:
+        directories.append(to_text(name))
+        _descend(root, name, files, directories)
+
+
+def os_error(error: OSError, path: str = "") -> CaxflowError:
+    """An error of the operating system about a file, in words, with what to do."""
+    name = error.filename if error.filename is not None else path
+    name = printable(to_text(name) if isinstance(name, bytes) else str(name))
+    mend = {
+        "ENOENT": "check that it exists and that its file system is mounted",
+        "EACCES": "give the account that copies the right to use it",
+        "EPERM": "give the account that copies the right to use it",
+        "ENOSPC": "free space there, then start again: what has arrived is kept",
+        "EDQUOT": "free space or raise the quota there, then start again: what has arrived is kept",
+        "EROFS": "the file system is mounted read-only: ask the site's manager",
+        "EIO": "the disk fails: ask the site's manager",
+        "ESTALE": "the network file system lost it: ask the site's manager",
+    }
+    return CaxflowError(
+        f"{name}: {os.strerror(error.errno) if error.errno else error}",
+        mend.get(errno.errorcode.get(error.errno or 0, ""), "mend this at the site, then start again"),
+    )
+
+
+def hash_listed(root: bytes, file: FileStat, algorithms, drop_cache=False, progress=None) -> dict:
+    """Digests of a file of a listing; an error if it is no longer the one that was listed."""
+    try:
+        fd = os.open(os.path.join(root, to_bytes(file.path)), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            if drop_cache:
+                digests.drop_cache(fd)
+            found, _ = digests.hash_fd(fd, algorithms, 0, file.size, progress)
+            unchanged(file, os.fstat(fd))
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise os_error(error, os.path.join(root, to_bytes(file.path))) from None
+    return found
+
+
+def unchanged(file: FileStat, status) -> None:
+    """Raise a CaxflowError unless an open file is still as it was listed."""
+    if tuple(file[1:]) != (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino):
+        raise CaxflowError(
+            f"file {printable(file.path)} changed while it was read",
+            "wait until nothing writes to the dataset any more, then start again",
+        )

@@ -1,0 +1,235 @@
+"""Tells people what a human must do: by a webhook in Slack's format and by e-mail, grouped and seldom.
+
+What was told is kept in the work directory, so that the same is told once, and again only after a day or
+when it comes back. Addresses of webhooks and passwords are secrets: they come from the environment.
+"""
+
+import datetime
+import json
+import os
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from caxflow import receipts, words
+from caxflow.config import Mail, Notify, Settings
+from caxflow.errors import CaxflowError
+from caxflow.planning import plan
+from caxflow.workdir import journal
+
+STATE = ".caxflow/notified.json"
+WEBHOOK, USER, PASSWORD = "CAXFLOW_WEBHOOK", "CAXFLOW_MAIL_USER", "CAXFLOW_MAIL_PASSWORD"
+AWAY = datetime.timedelta(hours=1)  # a shorter absence mends itself
+MOST_RUNS = 8  # named in one line of a message
+MOST_LINES = 20
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """Something a human must do: alarms of one `group` make one line, `what` they are about is listed."""
+
+    group: str
+    what: str
+
+    @property
+    def key(self) -> str:
+        """What makes it the same alarm as before."""
+        return f"{self.group}: {self.what}"
+
+
+def alarms(settings: Settings, work_dir: Path, problems: list[str]) -> Iterator[Alarm]:
+    """What needs a human: targets that failed too often, and what the last call could not understand.
+
+    Parameters
+    ----------
+    problems : list of str
+        What the last sync could not tell.
+    """
+    for target in journal.failures(work_dir):
+        try:
+            failure = journal.failure(work_dir, target) or {}
+        except CaxflowError as error:
+            yield Alarm("records of failures are damaged", str(error))
+            continue
+        if failure.get("attempts", 0) >= settings.attempts:
+            reason = _without_run(str(failure.get("reason")), str(target.run))
+            times = words.count(failure["attempts"], "time")
+            yield Alarm(f"{target.stage} at {target.site} failed {times}: {reason}", str(target.run))
+    try:
+        planned = json.loads((work_dir / plan.FILE).read_text(encoding="utf-8")).get("problems", [])
+    except (OSError, ValueError):
+        planned = []
+    for problem in dict.fromkeys([*problems, *planned]):
+        yield Alarm("to be mended", problem)
+
+
+def tell(
+    settings: Settings,
+    work_dir: Path,
+    *,
+    problems: list[str],
+    away: str,
+    now: datetime.datetime,
+    send: Callable[[Notify, str, str], list[str]] | None = None,
+) -> list[str]:
+    """Tell what is new, if it is time to.
+
+    Parameters
+    ----------
+    problems : list of str
+        What the last sync could not tell.
+    away : str
+        Why the runs database cannot be reached; empty if it can.
+    now : datetime
+        With its zone.
+    send : callable, optional
+        Is given the options, a subject and a text, as `deliver` is.
+
+    Returns
+    -------
+    list of str
+        Ways by which it could not be told, and why.
+
+    Raises
+    ------
+    CaxflowError
+        If it could not be told at all; it is tried again after the next call.
+    """
+    options, path = settings.notify, work_dir / STATE
+    state = _read(path)
+    found = list(alarms(settings, work_dir, problems))
+    since = (state.get("away") or now.isoformat()) if away else None
+    if since and now - datetime.datetime.fromisoformat(since) >= AWAY:
+        found.append(Alarm(f"the runs database is away since {since[:16].replace('T', ' ')} UTC", away))
+    before = {alarm.key: state["told"][alarm.key] for alarm in found if alarm.key in state["told"]}
+    remind = now - datetime.timedelta(hours=options.remind)
+    new = [alarm for alarm in found if alarm.key not in before or _time(before[alarm.key]) <= remind]
+    last = state.get("last")
+    quiet = last and now - _time(last) < datetime.timedelta(minutes=options.every)
+    failed = []
+    if new and not quiet:
+        failed = (send or deliver)(options, *message(settings.here.name, new))
+        before |= {alarm.key: now.isoformat() for alarm in new}
+        last = now.isoformat()
+    after = {"told": before, "last": last, "away": since}
+    if after != state:
+        receipts.write(path, after)
+    return failed
+
+
+def message(site: str, found: list[Alarm]) -> tuple[str, str]:
+    """Subject and text: one line a group, the largest first."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for alarm in found:
+        groups[alarm.group].append(alarm.what)
+    lines = []
+    for group, what in sorted(groups.items(), key=lambda item: -len(item[1])):
+        more = f" and {len(what) - MOST_RUNS:,} more" if len(what) > MOST_RUNS else ""
+        lines.append(f"• {group} ({', '.join(what[:MOST_RUNS])}{more})")
+    if len(lines) > MOST_LINES:
+        lines[MOST_LINES:] = [f"• and {len(lines) - MOST_LINES:,} more: caxflow status --profile {site}"]
+    subject = f"caxflow at {site}: {words.count(len(found), 'thing')} for a human"
+    return subject, "\n".join(lines)
+
+
+def deliver(options: Notify, subject: str, text: str) -> list[str]:
+    """Send a message by every way that is configured; return what went wrong with some of them.
+
+    Raises
+    ------
+    CaxflowError
+        If all of them failed.
+    """
+    failed: list[CaxflowError] = []
+    ways: list[Callable[[], None]] = []
+    if options.webhook:
+        ways.append(lambda: _post(f"*{_slack(subject)}*\n{_slack(text)}"))
+    if options.mail:
+        ways.append(lambda: _mail(options.mail, subject, text))
+    for way in ways:
+        try:
+            way()
+        except CaxflowError as error:
+            failed.append(error)
+    if failed and len(failed) == len(ways):
+        raise failed[0]
+    return [str(error) for error in failed]
+
+
+def _post(text: str) -> None:
+    import urllib.error
+    import urllib.request
+
+    address = os.environ.get(WEBHOOK, "")
+    if not re.match(r"https://|http://(127\.\d+\.\d+\.\d+|localhost)[:/]", address):
+        raise CaxflowError(
+            "the webhook's address is not known", f"export {WEBHOOK}=https://…, as Slack gives it"
+        )
+    content = json.dumps({"text": text}).encode()
+    request = urllib.request.Request(address, content, {"Content-Type": "application/json"})  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=20):  # noqa: S310 - the scheme was checked above
+            pass
+    except urllib.error.HTTPError as error:
+        error.close()
+        # The address is the secret: it must not get into a message.
+        raise CaxflowError(f"the webhook answers {error.code}", f"check {WEBHOOK}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or type(error).__name__
+        raise CaxflowError(f"the webhook does not answer: {reason}", "it is tried again later") from None
+
+
+def _mail(options: Mail, subject: str, text: str) -> None:
+    import smtplib
+    import ssl
+    from email.message import EmailMessage
+
+    mail = EmailMessage()
+    mail["From"], mail["To"], mail["Subject"] = options.sender, ", ".join(options.to), subject
+    mail.set_content(text)
+    port = options.port or {"tls": 465, "starttls": 587, "none": 25}[options.tls]
+    secure = ssl.create_default_context()
+    user, password = os.environ.get(USER), os.environ.get(PASSWORD)
+    try:
+        if options.tls == "tls":
+            server = smtplib.SMTP_SSL(options.server, port, timeout=20, context=secure)
+        else:
+            server = smtplib.SMTP(options.server, port, timeout=20)
+        with server:
+            if options.tls == "starttls":
+                server.starttls(context=secure)
+            if user and password:
+                server.login(user, password)
+            server.send_message(mail)
+    except (OSError, smtplib.SMTPException) as error:
+        raise CaxflowError(
+            f"mail by {options.server}:{port} failed: {type(error).__name__}",
+            "mend notify.mail in config.yaml",
+        ) from None
+
+
+def _slack(text: str) -> str:
+    """Text as Slack wants it: a run comment or a path must not become a link or a call to everybody."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _without_run(reason: str, run: str) -> str:
+    """A reason without the run's name, so that equal ones make one line."""
+    text = " ".join(reason.split())
+    return re.sub(rf"^{re.escape(run)}:? *", "", text).replace(run, "RUN")[:300]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        state = receipts.read(path) if path.exists() else {}
+    except CaxflowError:
+        state = {}
+    told = state.get("told") if isinstance(state, dict) else None
+    return (state if isinstance(state, dict) else {}) | {"told": told if isinstance(told, dict) else {}}
+
+
+def _time(text: str) -> datetime.datetime:
+    return datetime.datetime.fromisoformat(text)

@@ -1,0 +1,225 @@
+"""What a physicist wants to see of a processed run: its spectra, its counts, and where all of it comes from.
+
+One HTML page a run, complete in itself, for ``snakemake --report``; made of the processed file and of the
+receipts beside it.
+"""
+
+import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from caxflow import __version__, words
+from caxflow.conditions.runkind import TPC
+from caxflow.errors import CaxflowError
+from caxflow.monitoring import histogram
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Rows = Sequence[tuple[str, str]]
+
+_CHUNK = "50 MB"
+_BRANCHES = ("event_number", "start_time", "stop_time", "peaks.area", "s1s", "s2s")
+_INTERACTIONS = ("interactions.s1", "interactions.s2", "interactions.drift_time")
+
+_STYLE = """
+:root { color-scheme: light dark;
+  --ink: #1d2733; --soft: #5c6b7a; --line: #dfe5ea; --data: #1f6fb2; --paper: #fff }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6ebf0; --soft: #9aa8b5; --line: #333d47; --data: #64b0ea; --paper: #161b20 }
+}
+body { margin: 1.5rem auto; max-width: 62rem; padding: 0 1rem; color: var(--ink); background: var(--paper);
+  font: 15px/1.45 system-ui, sans-serif }
+h1 { font-size: 1.5rem; margin: 0 } h2 { font-size: 1.1rem; margin: 1.6rem 0 .4rem }
+h3 { font-size: .95rem; margin: 0 0 .2rem } p.about { color: var(--soft); margin: .2rem 0 1rem }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)); gap: 1rem }
+figure { margin: 0 } figcaption { color: var(--soft); font-size: .85rem }
+svg { width: 100%; height: auto; display: block } svg text { font-size: 12px; fill: var(--soft) }
+text.count, text.label { text-anchor: end } text.tick { text-anchor: middle }
+.grid { stroke: var(--line) } line.tick { stroke: var(--soft) }
+.area { fill: var(--data); fill-opacity: .22; stroke: var(--data); stroke-width: 1.4 }
+table { border-collapse: collapse; width: 100% }
+th, td { text-align: left; vertical-align: top; padding: .25rem .6rem .25rem 0;
+  border-top: 1px solid var(--line) }
+th { font-weight: 500; color: var(--soft); width: 13rem } td { overflow-wrap: anywhere }
+.bad { color: #c0392b; font-weight: 600 }
+"""
+
+
+@dataclass
+class Spectra:
+    """What is drawn and counted; every array has one entry an event, NaN where there is no value.
+
+    Parameters
+    ----------
+    area : numpy.ndarray of float64
+        All light of the event in pe.
+    s1, s2 : numpy.ndarray of float64
+        Area in pe of the main interaction's S1 and S2.
+    drift_time : numpy.ndarray of float64
+        In ns.
+    peaks, s1s, s2s : int
+        Numbers in the whole file.
+    seconds : float
+        From the start of the first event to the end of the last.
+    """
+
+    area: "np.ndarray"
+    s1: "np.ndarray"
+    s2: "np.ndarray"
+    drift_time: "np.ndarray"
+    peaks: int
+    s1s: int
+    s2s: int
+    seconds: float
+
+
+def read_spectra(path: str | Path) -> Spectra:
+    """Read what is drawn out of a processed file, of pax or of the embedded processor, some events at a time.
+
+    Raises
+    ------
+    CaxflowError
+        If it cannot be read.
+    """
+    import awkward as ak
+    import numpy as np
+    import uproot
+
+    columns: dict[str, list] = {name: [] for name in ("area", "s1", "s2", "drift_time")}
+    counts = dict.fromkeys(("peaks", "s1s", "s2s"), 0)
+    first, last = np.inf, -np.inf
+    try:
+        with uproot.open(path) as file:
+            for events in file["tree"].iterate([*_BRANCHES, *_INTERACTIONS], step_size=_CHUNK):
+                area = events["peaks.area"]
+                columns["area"].append(np.asarray(ak.sum(area, axis=1), np.float64))
+                for kind in ("s1", "s2"):
+                    columns[kind].append(_first(area[events[f"interactions.{kind}"][:, :1]]))
+                columns["drift_time"].append(_first(events["interactions.drift_time"]))
+                counts["peaks"] += int(ak.count(area))
+                counts["s1s"] += int(ak.count(events["s1s"]))
+                counts["s2s"] += int(ak.count(events["s2s"]))
+                first = min(first, float(ak.min(events["start_time"])))
+                last = max(last, float(ak.max(events["stop_time"])))
+    except Exception as error:  # a damaged file makes uproot stumble over anything
+        raise CaxflowError(
+            f"{path} cannot be drawn ({type(error).__name__}: {error})", "verify it, or process the run again"
+        ) from error
+    joined = {name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in columns.items()}
+    return Spectra(**joined, **counts, seconds=max(0.0, (last - first) / 1e9))
+
+
+def page(spectra: Spectra, made: Mapping, settings: Mapping, receipts: Mapping[str, Mapping | None]) -> str:
+    """The page of a run.
+
+    Parameters
+    ----------
+    made, settings : mapping
+        Its ``processed.done`` and ``settings.json``.
+    receipts : mapping
+        Others by stage, None where they are not there: ``raw.done``, ``minitrees.done``.
+    """
+    run, kind = made["run"], settings["kind"]
+    about = [
+        {"tpc": "physics run", "led": "LED run"}.get(kind, "muon veto"),
+        f"number {settings['number']}",
+        f"began {(settings.get('start') or 'at an unknown time').replace('T', ' ')} UTC",
+        f"processed by {made.get('processor', 'another site')} at {made['site']}",
+    ]
+    sections = [
+        f'<div class="figures">{"".join(_figures(spectra, kind))}</div>',
+        "<h2>Events</h2>" + _table(_events(spectra, settings)),
+        "<h2>Settings</h2>" + _table(list(_settings(settings))),
+        "<h2>Where it comes from</h2>" + _table(list(_provenance(made, receipts))),
+    ]
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f"<title>{escape(run)}</title><style>{_STYLE}</style></head>\n"
+        f'<body><h1>{escape(run)}</h1><p class="about">{escape(", ".join(about))}</p>\n'
+        + "\n".join(sections)
+        + f'\n<p class="about">caxflow {__version__}</p></body></html>\n'
+    )
+
+
+def _first(jagged) -> "np.ndarray":
+    import awkward as ak
+    import numpy as np
+
+    return np.asarray(ak.fill_none(ak.firsts(jagged), np.nan), np.float64)
+
+
+def _figures(spectra: Spectra, kind: str) -> Iterator[str]:
+    if kind == TPC:
+        yield histogram.draw(spectra.s1, title="Main S1", label="area [pe]", log=True)
+        yield histogram.draw(spectra.s2, title="Main S2", label="area [pe]", log=True)
+        yield histogram.draw(spectra.drift_time / 1000, title="Drift time", label="[µs]")
+    yield histogram.draw(spectra.area, title="All light of an event", label="area [pe]", log=True)
+
+
+def _events(spectra: Spectra, settings: Mapping) -> Rows:
+    found, built = len(spectra.area), settings["events_built"]
+    same = f"{found:,}, all that the trigger built"
+    paired = int((spectra.s1 == spectra.s1).sum())
+    rate = found / spectra.seconds if spectra.seconds else 0
+    rows = [
+        ("events", same if found == built else f'<span class="bad">{found:,} of {built:,} built</span>'),
+        ("rate", f"{rate:.3g} a second, over {words.duration(spectra.seconds)}"),
+        ("peaks", f"{spectra.peaks:,}; {spectra.peaks / max(found, 1):.1f} an event"),
+    ]
+    if settings["kind"] == TPC:
+        rows.append(("S1, S2", f"{spectra.s1s:,}, {spectra.s2s:,}"))
+        rows.append(("with an interaction", f"{paired:,} events ({100 * paired / max(found, 1):.1f} %)"))
+    return rows
+
+
+def _settings(settings: Mapping) -> Iterator[tuple[str, str]]:
+    default = settings["processor"].get("DEFAULT", {})
+    yield "configuration", escape(settings["configuration"])
+    for name, unit, factor, label in (
+        ("electron_lifetime_liquid", "µs", 1e-3, "electron lifetime"),
+        ("drift_velocity_liquid", "km/s", 1e4, "drift velocity"),
+    ):
+        if isinstance(default.get(name), int | float):
+            source = settings["sources"].get(f"DEFAULT.{name}", "")
+            yield label, escape(f"{default[name] * factor:.4g} {unit} ({source})")
+    if gains := default.get("gains"):
+        source = settings["sources"].get("DEFAULT.gains", "")
+        yield "gains", escape(f"{sum(gain > 0 for gain in gains)} of {len(gains)} tubes on ({source})")
+    versions = settings["correction_versions"]
+    yield "corrections", escape(", ".join(f"{k} {v}" for k, v in versions.items()) or "none recorded")
+    yield "frozen", escape(settings["frozen"])
+
+
+def _provenance(made: Mapping, receipts: Mapping[str, Mapping | None]) -> Iterator[tuple[str, str]]:
+    if raw := receipts.get("raw.done"):
+        source = f"copied from {raw['source']}, " if raw.get("source") else ""
+        yield "raw copy", f"{escape(raw['location'])}<br>{source}{_bytes(raw)}, {escape(raw['proof'])}"
+    yield "processed file", f"{escape(made['location'])}<br>{_bytes(made)}, {escape(made['proof'])}"
+    by = made["by"]
+    seconds = f" in {words.duration(made['seconds'])}" if made.get("seconds") else ""
+    yield (
+        "made",
+        escape(f"{_time(made['at'])} by {by['user']}@{by['host']}{seconds}, caxflow {made['caxflow']}"),
+    )
+    if trees := receipts.get("minitrees.done"):
+        names = ", ".join(f"{name} ({rows:,} rows)" for name, rows in trees["rows"].items())
+        yield "minitrees", f"{escape(trees['location'])}<br>{escape(names)}"
+
+
+def _bytes(receipt: Mapping) -> str:
+    return escape(f"{words.size(receipt['bytes'])}, {receipt['manifest']['digest']}")
+
+
+def _time(text: str) -> str:
+    return f"{datetime.datetime.fromisoformat(text):%Y-%m-%d %H:%M} UTC"
+
+
+def _table(rows: Rows) -> str:
+    """A table; values are HTML."""
+    return (
+        "<table>" + "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in rows) + "</table>"
+    )

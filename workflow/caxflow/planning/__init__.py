@@ -1,0 +1,1 @@
+"""What is to be done here, and what the runs database is told of it."""

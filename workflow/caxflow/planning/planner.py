@@ -1,0 +1,414 @@
+"""The main process' side of planning: asks the runs database once, freezes what the jobs need to know."""
+
+import contextlib
+import fcntl
+import functools
+import math
+import os
+import re
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from caxflow import receipts, targets, versions
+from caxflow.conditions import slowcontrol
+from caxflow.conditions.corrections import Edition, Voltage, Waiting
+from caxflow.config import Settings
+from caxflow.errors import CaxflowError
+from caxflow.planning import plan, summary, sync
+from caxflow.planning.plan import Facts, Plan
+from caxflow.processing.processors import Processor, Resources, resources
+from caxflow.rundb import RunsDB
+from caxflow.targets import Run
+from caxflow.workdir import journal, outdated
+
+
+class Planner:
+    """Answers what the input functions of the rules ask.
+
+    Parameters
+    ----------
+    settings : Settings
+    main : bool
+        Whether this is the main process; the others read what it froze, and never ask the database.
+    preview : callable
+        Whether this is a preview (``-n``): then nothing is written anywhere.
+    """
+
+    def __init__(self, settings: Settings, main: bool, preview: Callable[[], bool]):
+        self.settings = settings
+        self.main = main
+        self.preview = preview
+        self.work_dir = Path.cwd()
+        self._lock: int | None = None
+        self._corrected: set[str] = set()
+
+    def lock(self) -> None:
+        """Be the only workflow in this work directory; the lock ends with the process, even by ``kill -9``.
+
+        Raises
+        ------
+        CaxflowError
+            If another one is at work.
+        """
+        if self._lock is not None or not self.main:
+            return
+        if self.preview():
+            versions.check_work_dir(self.work_dir)
+            return
+        path = self.work_dir / journal.STATE / "lock"
+        path.parent.mkdir(exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            owner = os.read(handle, 200).decode(errors="replace") or "another host"
+            os.close(handle)
+            raise CaxflowError(
+                f"another workflow is at work in {self.work_dir}: {owner}", "wait for it, or end it first"
+            ) from None
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, "{user}@{host}, process {pid}".format(**receipts.who()).encode(), 0)
+        self._lock = handle
+        versions.upgrade_work_dir(self.work_dir)
+
+    @functools.cached_property
+    def plan(self) -> Plan:
+        """What is known so far."""
+        return Plan(self.settings.here.name) if self.main else Plan.read(self.work_dir)
+
+    @functools.cached_property
+    def database(self) -> RunsDB:
+        """The runs database; opened in the main process only."""
+        database = RunsDB(self.settings.rundb, dry=self.settings.dry or self.preview())
+        versions.upgrade_database(database)
+        return database
+
+    def all(self) -> list[str]:
+        """Targets of everything actionable at this site, by policy; says what it found."""
+        self.lock()
+        self.catch_up()
+        self.plan = look(self.database, self.settings, self.editions)
+        for site, run, stage in map(targets.parse, list(self.plan.targets)):
+            if site == self.settings.here.name and stage == "processed.root":
+                self.correct(str(run))
+        self._void(self.plan.facts.values())
+        wanted = [target for target in self.plan.targets if not self._is_there(target)]
+        if len(wanted) < len(self.plan.targets):
+            self.catch_up()
+        self._freeze()
+        say(*summary.lines(self.plan, wanted, self.settings))
+        return wanted
+
+    def facts(self, run: str) -> Facts:
+        """What is known of a run; the main process asks the database where the plan does not know it."""
+        if run not in self.plan.facts:
+            if not self.main:
+                raise CaxflowError(f"the plan does not know {run}", "start the workflow again")
+            self.lock()
+            document = self.database.get(Run.parse(run))
+            decision = plan.decide(
+                document,
+                self.settings,
+                plan.skip_function(),
+                self.database.now(),
+                editions=self.editions,
+            )
+            self.take_up([decision.facts])
+        return self.plan.facts[run]
+
+    def correct(self, run: str) -> None:
+        """Have the run's corrections written into its document before it is processed; once a call.
+
+        What is decided then rests on what the document says, whatever could not be corrected.
+        """
+        if not self.main or self.preview() or not self.editions or run in self._corrected:
+            return
+        self._corrected.add(run)
+        outcomes = self.database.correct(Run.parse(run), self.editions, self.voltage)
+        document = self.database.get(Run.parse(run))
+        wrong = [str(each) for each in outcomes if isinstance(each, CaxflowError)]
+        told = [f"{each.edition}: {each.reason}" for each in outcomes if isinstance(each, Waiting)] + wrong
+
+        def skip(document: Mapping) -> str | None:
+            reason = plan.skip_function()(document)
+            return f"{reason} ({'; '.join(told)})" if reason and told else reason
+
+        decision = plan.decide(document, self.settings, skip, self.database.now())
+        self.plan.problems += wrong
+        self.plan.replace(decision)
+        self.take_up([decision.facts])
+
+    @functools.cached_property
+    def editions(self) -> list[Edition]:
+        """The configured corrections, as the runs database has them now."""
+        wanted = self.settings.corrections.apply
+        if not wanted or not self.main:
+            return []
+        found, problems = self.database.editions()
+        say(*(str(each) for each in problems))
+        return [each for each in found if each.correction.name in wanted]
+
+    @functools.cached_property
+    def voltage(self) -> Voltage:
+        """Where the cathode voltage comes from."""
+        return slowcontrol.provider(**self.settings.corrections.slow_control)
+
+    def take_up(self, found: Iterable[Facts]) -> None:
+        """Have the plan know these runs."""
+        found = list(found)
+        self._void(found)
+        self.plan.facts |= {facts.run: facts for facts in found}
+        self._freeze()
+
+    def may_register(self, run: str, site: str) -> bool:
+        """Whether there is a raw copy to take note of: a good one, or one at its origin to look at again."""
+        facts = self.facts(run)
+        return site in facts.there["raw"] or site in facts.registrable
+
+    def source(self, kind: str, run: str, site: str) -> str:
+        """The site a copy comes from.
+
+        Raises
+        ------
+        CaxflowError
+            If no site has a good one.
+        """
+        facts = self.facts(run)
+        if site not in facts.source[kind]:
+            found = plan.source(facts, kind, self.settings.site(site), self.settings)
+            if found is None:
+                wrong = "; ".join(f"at {name}: {fault}" for name, fault in facts.faults.items())
+                raise CaxflowError(
+                    f"no site has a good {kind} copy of {run} for {site}" + (f" ({wrong})" if wrong else ""),
+                    f"ask the runs database why: caxflow why {run}",
+                )
+            facts.source[kind][site] = found
+            self._freeze()
+        return facts.source[kind][site]
+
+    def copy_of_processed(self, run: str, site: str) -> list[str]:
+        """Receipt that copying a processed file builds upon: only the own site's is made here."""
+        source = self.source("processed", run, site)
+        return [f"{source}/{run}.processed.done"] if source == self.settings.here.name else []
+
+    def processing(self, run: str, site: str) -> Facts:
+        """Facts of a run that is to be processed here.
+
+        Raises
+        ------
+        CaxflowError
+            If it is not this site's business, or the run cannot be processed.
+        """
+        if site != self.settings.here.name:
+            raise CaxflowError(
+                f"{run} at {site} is processed there", f"type it there: snakemake --profile {site}"
+            )
+        self.facts(run)
+        self.correct(run)
+        facts = self.facts(run)
+        if facts.skip:
+            raise CaxflowError(
+                f"{run} is not processed: {facts.skip}", "mend the run document if that is wrong"
+            )
+        return facts
+
+    def always_new(self, run: str, site: str) -> list[str]:
+        """Input that makes a preview plan again what stands, but is outdated; the real call removes that."""
+        if self.main and self.preview() and self.outdated(self.facts(run), site):
+            return ["/proc/self/status"]  # is never older than a receipt
+        return []
+
+    def minitrees(self, run: str, site: str) -> None:
+        """See to it that the minitrees of a run are this site's business.
+
+        Raises
+        ------
+        CaxflowError
+            If they are not.
+        """
+        if site != self.settings.here.name:
+            raise CaxflowError(
+                f"minitrees of {run} at {site} are made there", f"type it there: snakemake --profile {site}"
+            )
+        self.facts(run)
+
+    def product(self, run: str, site: str) -> str | None:
+        """The processed file of a run, if its receipt and it itself stand and are what is wanted."""
+        done = self.work_dir / targets.path(site, Run.parse(run), "processed.done")
+        if not done.exists():
+            return None
+        if self.main and "processed.done" in self.outdated(self.facts(run), site):
+            return None
+        location = receipts.read(done)["location"]
+        return location if Path(location).exists() else None
+
+    def processed_here(self) -> list[str]:
+        """Runs that were processed here and are selected by name or detector, the newest first, one batch."""
+        selection, site = self.settings.selection, self.settings.here.name
+        found = []
+        for path in sorted((self.work_dir / site).glob("*.processed.done"), reverse=True):
+            run = targets.parse(f"{site}/{path.name}").run
+            named = not selection.runs or str(run) in selection.runs
+            if named and (not selection.detectors or run.detector in selection.detectors):
+                found.append(str(run))
+        return found[: self.settings.batch_size]
+
+    def processor(self, site: str, version: str | None = None) -> Processor:
+        """The processor whose files a site keeps, or the one of a version.
+
+        Raises
+        ------
+        CaxflowError
+            If none has that version.
+        """
+        if version is None:
+            return self.settings.processor(self.settings.site(site))
+        known = {each.pax_version: each for each in self.settings.processors.values()}
+        if version not in known:
+            raise CaxflowError(
+                f"no processor has version {version}", f"processors in config.yaml has {', '.join(known)}"
+            )
+        return known[version]
+
+    def parts(self, run: str, site: str) -> int:
+        """Over how many jobs the processing of a run is scattered; 0 where a single one does it all."""
+        facts = self.facts(run)
+        return self.processor(site).parts(facts.events, facts.events_per_file)
+
+    def reservation(
+        self, run: str, site: str, attempt: int = 1, *, version: str | None = None, part: bool = False
+    ) -> Resources:
+        """Cores, memory and time for processing a run, or one of its parts."""
+        cores = self.settings.site(site).processed.cores
+        events, parts = self.facts(run).events, 0 if version else self.parts(run, site)
+        if parts and part:
+            events = math.ceil(events / parts)
+        elif parts:
+            cores = 1  # to join the parts
+        return resources(self.processor(site, version), events=events, cores=cores, attempt=attempt)
+
+    def catch_up(self) -> None:
+        """Tell the database what an earlier call could not."""
+        if self.main and not self.preview():
+            done = sync.sync(self.database, self.work_dir, pause=self.settings.pause)
+            if done.told or done.problems or done.away:
+                say(str(done), *done.problems)
+
+    def _freeze(self) -> None:
+        if self.main and not self.preview():
+            self.plan.write(self.work_dir)
+
+    def _void(self, found: Iterable[Facts]) -> None:
+        """Take away receipts of copies that have gone or moved since, and of removals of what is back."""
+        if not self.main or self.preview():
+            return
+        for facts in found:
+            run = Run.parse(facts.run)
+            for kind, sites in facts.gone.items():
+                for site, at in sites.items():
+                    sync.void(self.work_dir, site, run, kind, at)
+            for kind, sites in facts.there.items():
+                for site, there in sites.items():
+                    sync.void_moved(self.work_dir, site, run, kind, there)
+            for site in facts.there["raw"]:
+                (self.work_dir / targets.path(site, run, "raw.purged")).unlink(missing_ok=True)
+            for name in (self.settings.here.name, *self.settings.here.push_to):
+                if stages := self.outdated(facts, name):
+                    site = self.settings.site(name)
+                    version = self.settings.processor(site).pax_version
+                    outdated.retire(self.work_dir, site, run, stages, version)
+
+    def outdated(self, facts: Facts, name: str) -> Collection[str]:
+        """Stages of a run at a site that stand, but state what is no longer wanted."""
+        site = self.settings.site(name)
+        if site.processed is None:
+            return ()
+        makes = site is self.settings.here and site.processed.make
+        return outdated.find(
+            self.work_dir,
+            site,
+            Run.parse(facts.run),
+            self.settings.processor(site).pax_version,
+            corrections=facts.corrections if makes else None,
+            anew=makes and facts.anew,
+        )
+
+    def _is_there(self, target: str) -> bool:
+        """Whether the target stands already: then the database was not told, and is told (again)."""
+        if not Path(target).exists():
+            return False
+        parsed = targets.parse(target)
+        if self.preview() and parsed.stage in self.outdated(self.facts(str(parsed.run)), parsed.site):
+            return False
+        if not self.preview() and parsed.stage != "processed.root":
+            journal.announce(self.work_dir, parsed)
+        return True
+
+
+def look(database: RunsDB, settings: Settings, editions: Sequence[Edition] = ()) -> Plan:
+    """Look at every run that is not settled here, and mark those that are now."""
+    here, policy = settings.here.name, plan.policy(settings, editions)
+    found = database.unsettled(settings.selection, here, policy)
+    return plan.make(
+        found,
+        settings,
+        plan.skip_function(),
+        database.now(),
+        settle=lambda settled: database.settle(settled, here, policy),
+        editions=editions,
+    )
+
+
+def say(*lines: str) -> None:
+    """Lines for the user, beside Snakemake's own on standard error."""
+    for line in lines:
+        print(f"caxflow: {line}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def work_dir(settings: Settings) -> str:
+    """The folder where targets live.
+
+    Raises
+    ------
+    CaxflowError
+        If the site has none, or it cannot be made.
+    """
+    site = settings.here
+    if site.work_dir is None:
+        raise CaxflowError(f"site {site.name} has no work_dir", "workflows run where the site file names one")
+    path = Path(site.work_dir)
+    top = Path(*path.parts[:2])
+    if not top.exists():
+        raise CaxflowError(
+            f"work_dir {path} of site {site.name} cannot be made: there is no {top}",
+            "mount its file system, or name another folder in the site file",
+        )
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CaxflowError(
+            f"work_dir {site.work_dir} of site {site.name} cannot be made: {error.strerror}",
+            "make it, or name another one in the site file",
+        ) from error
+    return site.work_dir
+
+
+def use_library(folder: str) -> None:
+    """Have the scripts use the library in `folder`, beside the Snakefile, whichever clone is installed."""
+    known = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), *([known] if known else [])])
+
+
+def one_of(names: Iterable[str]) -> str:
+    """A pattern that matches exactly these names; nothing if there are none."""
+    return "|".join(map(re.escape, sorted(names))) or "(?!)"
+
+
+@contextlib.contextmanager
+def one_line() -> Iterator[None]:
+    """Let an error end the program with one line, where Snakemake would print a traceback."""
+    try:
+        yield
+    except CaxflowError as error:
+        sys.exit(f"caxflow: {error}")

@@ -1,0 +1,1 @@
+"""Processors: how they are called, what they must leave behind."""

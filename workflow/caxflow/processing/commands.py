@@ -1,0 +1,214 @@
+"""Commands of other programs: a template, split before anything is put in, and run without a shell.
+
+A template is a command line such as ``paxer --input {input} --cpus {threads}``. It is split into words as a
+shell would split it, then the placeholders inside each word are filled: a value is always part of one
+argument, whatever characters it has.
+"""
+
+import os
+import shlex
+import shutil
+import signal
+import string
+import subprocess
+import sys
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from caxflow.errors import CaxflowError, Overrun
+from caxflow.processing import leash
+
+# What an outside program has no business to know.
+_SECRETS = ("MONGODB_PASSWORD", "MONGO_PASSWORD", "SC_API_KEY")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Where a program runs; empty values mean: as it is.
+
+    Parameters
+    ----------
+    setup : str
+        A line of shell that prepares the environment (``source /cvmfs/…/setup.sh``). The command's words
+        are handed to it as arguments and never parsed by it.
+    module : str
+        An environment module to load.
+    conda : str
+        Name or path of a conda environment.
+    container : str
+        An apptainer image; it sees the folders the job needs, and no others that apptainer does not add.
+    """
+
+    setup: str = ""
+    module: str = ""
+    conda: str = ""
+    container: str = ""
+
+    @classmethod
+    def read(cls, definition: Mapping, about: str) -> "Environment":
+        """Read it from the keys ``setup``, ``module``, ``conda`` and ``container`` of a definition.
+
+        Raises
+        ------
+        CaxflowError
+            Saying which key of `about` is wrong.
+        """
+        given = {
+            key: definition[key] for key in ("setup", "module", "conda", "container") if definition.get(key)
+        }
+        for key, value in given.items():
+            if not isinstance(value, str) or not value.strip():
+                raise CaxflowError(f"{about}: {key} is {value!r}, not text", f"write {key}: …")
+        if "conda" in given and "container" in given:
+            raise CaxflowError(f"{about}: both conda and container are given", "keep one of them")
+        return cls(**given)
+
+    def wrap(self, words: list[str], directory: Path, folders: Collection[Path] = ()) -> list[str]:
+        """Put what is needed in front of the words of a command.
+
+        Parameters
+        ----------
+        words : list of str
+        directory : path
+            Working directory of the command.
+        folders : collection of path
+            What a container must see besides it.
+        """
+        if self.container:
+            binds = [f"--bind={_bindable(folder)}" for folder in (directory, *folders)]
+            words = ["apptainer", "exec", f"--pwd={directory}", *binds, self.container, *words]
+        if self.conda:
+            by = "-p" if "/" in self.conda else "-n"
+            words = ["conda", "run", "--no-capture-output", by, self.conda, *words]
+        if self.module:
+            # The function `module` exists in login shells only.
+            words = ["bash", "-lc", 'module load "$1" && shift && exec "$@"', "bash", self.module, *words]
+        if self.setup:
+            words = ["bash", "-c", f'{{ {self.setup}\n}} && exec "$@"', "bash", *words]
+        return words
+
+
+@dataclass(frozen=True)
+class Template:
+    """A command line with placeholders, split into words."""
+
+    words: tuple[str, ...]
+
+    @classmethod
+    def read(cls, text: str, known: Collection[str], about: str) -> "Template":
+        """Split a command line and check its placeholders.
+
+        Parameters
+        ----------
+        text : str
+        known : collection of str
+            Names of the placeholders that can be filled.
+        about : str
+            Whose command it is, for messages.
+
+        Raises
+        ------
+        CaxflowError
+            Naming the unknown placeholder, or what cannot be read.
+        """
+        try:
+            words = shlex.split(text)
+            names = [name for word in words for _, name, *_ in _placeholders(word) if name is not None]
+        except ValueError as error:
+            raise CaxflowError(
+                f"{about}: the command cannot be read: {error}", "mend its quotes and braces"
+            ) from None
+        if not words:
+            raise CaxflowError(f"{about}: the command is empty", "write the program and its arguments")
+        for name in names:
+            if name not in known:
+                raise CaxflowError(
+                    f"{about}: unknown placeholder {{{name}}} in its command",
+                    f"known are {', '.join(f'{{{each}}}' for each in sorted(known))}",
+                )
+        return cls(tuple(words))
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Names of the placeholders that occur."""
+        return frozenset(
+            name for word in self.words for _, name, *_ in _placeholders(word) if name is not None
+        )
+
+    def fill(self, values: Mapping[str, object]) -> list[str]:
+        """Return the words with the placeholders filled; each stays one word."""
+        return [
+            "".join(
+                text + ("" if name is None else str(values[name])) for text, name, *_ in _placeholders(word)
+            )
+            for word in self.words
+        ]
+
+
+def run(words: list[str], directory: Path, log: Path) -> None:
+    """Run a command to its end, in `directory`, with all it says appended to `log`.
+
+    Raises
+    ------
+    CaxflowError
+        If it cannot be started or does not exit with 0; with the last line it wrote.
+    """
+    environment = {name: value for name, value in os.environ.items() if name not in _SECRETS}
+    temporary = directory / "tmp"
+    temporary.mkdir(exist_ok=True)
+    environment["TMPDIR"] = str(temporary)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if shutil.which(words[0], path=environment.get("PATH")) is None:
+        raise CaxflowError(
+            f"{words[0]} cannot be started: no such program", "install it, or mend the configured command"
+        )
+    with log.open("ab") as stream:
+        stream.write(f"$ {shlex.join(words)}\n".encode(errors="surrogateescape"))
+        stream.flush()
+        # Whatever ends this process closes the pipe: then the leash ends the program and all it started.
+        leashed = [sys.executable, "-I", leash.__file__, *words]
+        with subprocess.Popen(
+            leashed,
+            cwd=directory,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=stream,
+            stderr=stream,
+        ) as process:
+            try:
+                status = process.wait()
+            except BaseException:
+                process.stdin.close()
+                process.wait()
+                raise
+    if status:
+        how = f"exited with {status}"
+        if status < 0:
+            how = f"was ended by signal {-status} ({signal.strsignal(-status)})"
+        # Nobody but the system kills so, for want of memory.
+        kind = Overrun if status in (-signal.SIGKILL, 128 + signal.SIGKILL) else CaxflowError
+        raise kind(f"{Path(words[0]).name} {how}: {last_line(log)}", f"read {log}")
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that says something, printable and short."""
+    with log.open("rb") as stream:
+        stream.seek(max(0, log.stat().st_size - 4096))
+        lines = stream.read().decode(errors="replace").splitlines()
+    text = next((line.strip() for line in reversed(lines) if line.strip()), "it wrote nothing")
+    return "".join(each if each.isprintable() else " " for each in text)[:200]
+
+
+def _placeholders(word: str) -> list[tuple]:
+    parsed = list(string.Formatter().parse(word))
+    for _, name, specification, conversion in parsed:
+        if name is not None and (specification or conversion or not name.isidentifier()):
+            raise ValueError(f"placeholder {{{name}}} is more than a name")
+    return parsed
+
+
+def _bindable(folder: Path) -> str:
+    if set(str(folder)) & set(":,"):
+        raise CaxflowError(f"{folder} cannot be shown to a container", "its path must be free of ':' and ','")
+    return f"{folder}:{folder}"

@@ -1,0 +1,406 @@
+"""Minitrees: flat trees with one row an event, made from a processed file.
+
+``<dir_minitrees>/pax_<version>/<run>_<Treemaker>.root`` holds a TTree named after its treemaker. ``Basics``
+and ``Fundamentals`` are made here, with hax's names and meanings; the others by hax itself, as a command.
+"""
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from caxflow import __version__
+from caxflow.errors import CaxflowError
+from caxflow.processing import commands, products
+from caxflow.rawdata.detectors import TPC_CHANNELS
+from caxflow.targets import Run
+
+if TYPE_CHECKING:
+    import awkward as ak
+    import numpy as np
+
+PLACEHOLDERS = {
+    "processed": "the processed file",
+    "processed_directory": "its directory",
+    "directory": "where to write <run>_<treemaker>.root",
+    "treemaker": "name of the treemaker",
+    "pax_version": "version of the processed file, as v6.11.2",
+    "tmp": "folder for temporary files",
+    "run": "name of the run, 160315_1432 or 160315_1432_MV",
+    "number": "number of the run",
+}
+
+# Not one row an event, but as many as there are peaks of their kind.
+_MANY_ROWS = ("IsolatedPeaks", "SingleElectrons")
+
+_TREEMAKER = re.compile(r"[A-Z][A-Za-z0-9]{0,63}")
+_PROCESSED_TREE = "tree"
+_METADATA = "metadata"
+_CHUNK = "20 MB"
+_WIDTHS = ("peaks.range_50p_area", "peaks.range_area_decile")
+
+
+@dataclass(frozen=True)
+class Minitree:
+    """A checked minitree; `adopted` tells that it was there before."""
+
+    treemaker: str
+    path: Path
+    size: int
+    rows: int
+    seconds: float
+    adopted: bool = False
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The minitrees that a site makes of each processed file.
+
+    Parameters
+    ----------
+    treemakers : tuple of str
+    template : Template or None
+        The command for those that are not embedded.
+    """
+
+    treemakers: tuple[str, ...]
+    template: commands.Template | None = None
+    environment: commands.Environment = field(default_factory=commands.Environment)
+
+
+def read_recipe(definition: Mapping, about: str) -> Recipe:
+    """Read ``make`` (names of treemakers), ``command`` and its environment.
+
+    Raises
+    ------
+    CaxflowError
+        If a treemaker is neither embedded nor has a command.
+    """
+    recipe = Recipe(
+        tuple(definition["make"]),
+        read_template(definition["command"]) if "command" in definition else None,
+        commands.Environment.read(definition, about),
+    )
+    foreign = sorted(set(recipe.treemakers) - set(EMBEDDED))
+    if foreign and recipe.template is None:
+        raise CaxflowError(
+            f"{about}: treemaker {foreign[0]} is not embedded and there is no command for it",
+            f"embedded are {', '.join(EMBEDDED)}; add a command, usually of hax",
+        )
+    return recipe
+
+
+def minitree_path(dir_minitrees: str | Path, pax_version: str, run: Run, treemaker: str) -> Path:
+    """Where a minitree is, or will be."""
+    if not _TREEMAKER.fullmatch(treemaker):
+        raise CaxflowError(f"{treemaker!r} is not the name of a treemaker", "they look like Basics")
+    return Path(dir_minitrees) / f"pax_{pax_version}" / f"{run}_{treemaker}.root"
+
+
+def make(
+    treemaker: str, processed: str | Path, minitree: str | Path, *, number: int, replace: bool = False
+) -> Minitree:
+    """Make ``Basics`` or ``Fundamentals`` from a processed file, of pax or of the embedded processor.
+
+    Parameters
+    ----------
+    treemaker : str
+        One of `EMBEDDED`.
+    processed, minitree : path
+    number : int
+        Number of the run.
+    replace : bool
+        Put it in the place of one that is there; otherwise a whole one is adopted, any other is an error.
+
+    Raises
+    ------
+    CaxflowError
+        Naming the file and what is wrong.
+    """
+    if treemaker not in EMBEDDED:
+        raise CaxflowError(
+            f"treemaker {treemaker} is not embedded",
+            f"embedded are {', '.join(EMBEDDED)}; configure a command for the others",
+        )
+
+    def write(made: Path) -> None:
+        _write(treemaker, Path(processed), made, number)
+
+    return _publish(treemaker, Path(processed), Path(minitree), write, replace)
+
+
+def make_by_command(
+    treemaker: str,
+    template: commands.Template,
+    environment: commands.Environment,
+    processed: str | Path,
+    minitree: str | Path,
+    *,
+    run: Run,
+    number: int,
+    pax_version: str,
+    workdir: str | Path,
+    log: str | Path,
+    replace: bool = False,
+) -> Minitree:
+    """Let another program, usually hax, make a minitree.
+
+    Parameters
+    ----------
+    template : Template
+        Its command, with `PLACEHOLDERS`; see `read_template`.
+    workdir : path
+        In it the program runs, in a directory of its own, which stays after a failure.
+    log : path
+        What the program says is appended to it.
+
+    Raises
+    ------
+    CaxflowError
+        Saying what is wrong; nothing is published then.
+    """
+    processed, minitree, log = (Path(each).absolute() for each in (processed, minitree, log))
+
+    def write(made: Path) -> None:
+        with products.job_directory(workdir, f"{run}.{treemaker}.", log) as directory:
+            words = template.fill(
+                {
+                    "processed": processed,
+                    "processed_directory": processed.parent,
+                    "directory": made.parent,
+                    "treemaker": treemaker,
+                    "pax_version": pax_version,
+                    "tmp": directory / "tmp",
+                    "run": run,
+                    "number": number,
+                }
+            )
+            folders = (processed.parent, made.parent)
+            commands.run(environment.wrap(words, directory, folders), directory, log)
+            if not made.is_file():
+                last = commands.last_line(log)
+                raise CaxflowError(f"its command wrote no {made.name}: {last}", f"read {log}")
+
+    return _publish(treemaker, processed, minitree, write, replace)
+
+
+def read_template(text: str) -> commands.Template:
+    """Read the configured command for minitrees; unknown placeholders are an error."""
+    return commands.Template.read(text, PLACEHOLDERS, "minitrees")
+
+
+def check(treemaker: str, minitree: Path, events: "np.ndarray") -> int:
+    """Check that a minitree is whole and belongs to its processed file.
+
+    Parameters
+    ----------
+    events : numpy.ndarray of int64, shape (events,)
+        Event numbers in the processed file.
+
+    Returns
+    -------
+    int
+        Number of rows.
+
+    Raises
+    ------
+    CaxflowError
+        If it is cut, a branch cannot be read in full, or its events are not those of the processed file.
+    """
+    import numpy as np
+
+    from caxflow.processing import rootfile
+
+    if treemaker not in _MANY_ROWS:
+        return rootfile.check_root(minitree, event_numbers=events, tree=treemaker)
+    numbers = _event_numbers(minitree, treemaker)
+    if not np.isin(numbers, events).all():
+        raise CaxflowError(f"{minitree} has events that are not in the processed file")
+    return len(numbers)
+
+
+def _publish(
+    treemaker: str, processed: Path, minitree: Path, write: Callable[[Path], None], replace: bool
+) -> Minitree:
+    began = time.monotonic()
+    events = _event_numbers(processed, _PROCESSED_TREE)
+    if minitree.exists() and not replace:
+        try:
+            rows = check(treemaker, minitree, events)
+        except CaxflowError as error:
+            raise CaxflowError(f"{error.what}; it exists already", "move it away to make it anew") from error
+        return Minitree(treemaker, minitree, minitree.stat().st_size, rows, 0.0, adopted=True)
+    with products.workshop(minitree) as workshop:
+        made = workshop / minitree.name
+        try:
+            write(made)
+            rows = check(treemaker, made, events)
+        except CaxflowError as error:
+            about = error.what.replace(str(made), made.name)
+            raise type(error)(f"{minitree.name} was not made: {about}", error.mend) from error
+        size = made.stat().st_size
+        products.publish(made, minitree, replace=replace)
+    return Minitree(treemaker, minitree, size, rows, time.monotonic() - began)
+
+
+def _event_numbers(path: Path, tree: str) -> "np.ndarray":
+    import uproot
+
+    try:
+        with uproot.open(path) as file:
+            return file[tree]["event_number"].array(library="np")
+    except Exception as error:  # a damaged file makes uproot stumble over anything
+        raise CaxflowError(
+            f"{path} has no readable tree {tree!r} ({type(error).__name__})", "check it, or make it again"
+        ) from error
+
+
+def _write(treemaker: str, processed: Path, made: Path, number: int) -> None:
+    import numpy as np
+    import uproot
+
+    from caxflow.processing import rootfile
+
+    version, wanted, compute = EMBEDDED[treemaker]
+    # Without "hax_version", which it is not, hax makes its own when it wants one.
+    metadata = {
+        "version": version,
+        "pax_version": rootfile.read_metadata(processed).get("file_builder_version"),
+        "made_by": f"caxflow {__version__}",
+    }
+    with uproot.open(processed) as source, uproot.recreate(made, compression=uproot.ZLIB(1)) as target:
+        target[_METADATA] = _named(_METADATA, metadata)
+        tree = None
+        for events in _chunks(source[_PROCESSED_TREE], wanted):
+            columns = {
+                "run_number": np.full(len(events), number, np.int64),
+                "event_number": np.asarray(events["event_number"]).astype(np.int64),
+                **compute(events),
+            }
+            if tree is None:
+                tree = target.mktree(treemaker, {name: values.dtype for name, values in columns.items()})
+            tree.extend(columns)
+        if tree is None:
+            raise CaxflowError(f"{processed} has no events", "check or process it again")
+
+
+def _chunks(tree, wanted: Sequence[str]) -> Iterator["ak.Array"]:
+    """Parts of the tree with the wanted branches by their plain names, whatever their place in pax's tree."""
+    names = [name for name in wanted if name in tree]
+    missing = sorted(set(wanted) - set(names) - set(_WIDTHS))
+    if missing:
+        raise CaxflowError(f"{tree.file.file_path} has no branch {missing[0]}", "which processor made it?")
+    yield from tree.iterate(names, step_size=_CHUNK)
+
+
+def _named(name: str, metadata: Mapping):
+    """Make the TNamed with a JSON text in which hax keeps metadata."""
+    import uproot
+
+    named = uproot.models.TNamed.Model_TNamed.empty()
+    named._bases = [uproot.models.TObject.Model_TObject.empty()]
+    named._members.update(fName=name, fTitle=json.dumps(metadata))
+    return named
+
+
+def _fundamentals(events: "ak.Array") -> dict[str, "np.ndarray"]:
+    import numpy as np
+
+    start, stop = (np.asarray(events[name]).astype(np.int64) for name in ("start_time", "stop_time"))
+    return {"event_time": start, "event_duration": stop - start}
+
+
+def _basics(events: "ak.Array") -> dict[str, "np.ndarray"]:
+    """Properties of the main interaction (the first) and of the largest peaks outside it.
+
+    The types of peaks are not read: uproot reads pax's wrongly. S1s and S2s are those that the event lists
+    so; the veto's peaks have their largest hit in a channel above the arrays; what is left of the TPC's and
+    has more than one channel is unknown. pax's ``noise`` counts as unknown.
+    """
+    import awkward as ak
+    import numpy as np
+
+    def main(jagged: "ak.Array", index: "ak.Array") -> "np.ndarray":
+        return _first(jagged[index])
+
+    area, channels = events["peaks.area"], events["peaks.n_contributing_channels"]
+    s1, s2 = (events[f"interactions.{kind}"][:, :1] for kind in ("s1", "s2"))
+    width = _width(events)
+    positions = ak.local_index(area)
+    is_s1, is_s2 = (_among(positions, events[kind]) for kind in ("s1s", "s2s"))
+    is_tpc = events["peaks.largest_hit_channel"] < TPC_CHANNELS
+    other = ~_among(positions, s1) & ~_among(positions, s2)
+
+    def largest(mask: "ak.Array") -> "np.ndarray":
+        values = ak.fill_none(ak.max(area[mask & other], axis=1), 0.0)
+        return np.maximum(np.asarray(values, np.float64), 0.0)
+
+    return {
+        "s1": main(area, s1),
+        "s2": main(area, s2),
+        "s1_area_fraction_top": main(events["peaks.area_fraction_top"], s1),
+        "s2_area_fraction_top": main(events["peaks.area_fraction_top"], s2),
+        "s1_range_50p_area": main(width, s1),
+        "s2_range_50p_area": main(width, s2),
+        "x_pax": _first(events["interactions.x"]),
+        "y_pax": _first(events["interactions.y"]),
+        "z": _first(events["interactions.z"]),
+        "drift_time": _first(events["interactions.drift_time"]),
+        "largest_other_s1": largest(is_s1),
+        "largest_other_s2": largest(is_s2),
+        "largest_veto": largest(~is_tpc & (channels > 1)),
+        "largest_unknown": largest(is_tpc & (channels > 1) & ~is_s1 & ~is_s2),
+        "largest_coincidence": np.zeros(len(events)),
+    }
+
+
+def _width(events: "ak.Array") -> "ak.Array":
+    """Width of the middle half of each peak's area in ns; pax keeps all deciles."""
+    import awkward as ak
+    import numpy as np
+
+    for name in _WIDTHS:
+        if name in events.fields:
+            return events[name][..., 5] if name == "peaks.range_area_decile" else events[name]
+    return ak.full_like(events["peaks.area"], np.nan)
+
+
+def _first(jagged: "ak.Array") -> "np.ndarray":
+    """First entry of each event as float64, NaN where there is none."""
+    import awkward as ak
+    import numpy as np
+
+    return np.asarray(ak.fill_none(ak.firsts(jagged), np.nan), np.float64)
+
+
+def _among(positions: "ak.Array", indices: "ak.Array") -> "ak.Array":
+    """Whether each peak's position is one of the event's `indices`."""
+    import awkward as ak
+
+    return ak.any(positions[:, :, None] == indices[:, None, :], axis=-1)
+
+
+_Treemaker = tuple[str, tuple[str, ...], Callable[["ak.Array"], Mapping[str, "np.ndarray"]]]
+
+# name: (version of hax's definition that it follows, branches, function)
+EMBEDDED: dict[str, _Treemaker] = {
+    "Basics": (
+        "0.3",
+        (
+            "event_number",
+            "s1s",
+            "s2s",
+            *(f"interactions.{name}" for name in ("s1", "s2", "x", "y", "z", "drift_time")),
+            "peaks.area",
+            "peaks.area_fraction_top",
+            "peaks.n_contributing_channels",
+            "peaks.largest_hit_channel",
+            *_WIDTHS,
+        ),
+        _basics,
+    ),
+    "Fundamentals": ("0.1", ("event_number", "start_time", "stop_time"), _fundamentals),
+}

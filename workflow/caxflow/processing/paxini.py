@@ -1,0 +1,99 @@
+"""The frozen settings in the form in which pax reads them: an ini file of overrides.
+
+pax 6.11 (``configuration.py``) reads it with Python's configparser: case-sensitive keys, ``$`` interpolation,
+``#`` begins a comment, every value handed to ``eval``. So only literals are written, and nothing that comes
+from a document can become a section, a key, a comment or code.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from caxflow.errors import CaxflowError
+
+_SECTION = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", re.ASCII)
+_KEY = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+# Input, output and plug-ins of pax are decided by its command line, not by a database.
+_CORE = "pax"
+
+_INPUT_TYPES = {"pickle": "zpickle", "bson": "zbson"}
+
+
+def render(settings: Mapping, extra: Mapping[str, Mapping] | None = None) -> str:
+    """Write the overrides of a run.
+
+    Parameters
+    ----------
+    settings : mapping
+        As `caxflow.conditions.settings.freeze` gives it.
+    extra : mapping, optional
+        Sections of a site's or a processor's own; what the run says goes before them.
+
+    Returns
+    -------
+    str
+        Sections with the run's parameters; its number and name, which pax would otherwise look up in the
+        runs database; and ``correction_versions``, which pax hands on into the metadata of its product.
+
+    Raises
+    ------
+    CaxflowError
+        Naming the run and the key that pax could not read as it is meant.
+    """
+    run = settings["run"]
+    sections: dict[str, dict] = {}
+    for name, parameters in (extra or {}).items():
+        sections.setdefault(name, {}).update(parameters)
+    mine = {name.replace("|", "."): parameters for name, parameters in settings["processor"].items()}
+    if len(mine) < len(settings["processor"]):
+        raise CaxflowError(f"{run}: two sections of processor have the same name once | is .", "join them")
+    for name, parameters in mine.items():
+        sections.setdefault(name, {}).update(parameters)
+    sections.setdefault("DEFAULT", {}).update(run_number=settings["number"], run_name=settings["name"])
+    sections["correction_versions"] = settings["correction_versions"]
+    lines = []
+    for name, parameters in sections.items():
+        if not _SECTION.fullmatch(name) or name == _CORE:
+            raise CaxflowError(f"{run}: processor section {name[:60]!r} is not admitted", "remove it")
+        lines.append(f"[{name}]")
+        lines += [
+            f"{_key(run, name, key)} = {_literal(run, name, key, parameters[key])}" for key in parameters
+        ]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def input_type(raw_directory: Path) -> str:
+    """Name, as pax calls it, of the encoding of a raw dataset's events, seen in its first zip."""
+    from caxflow.rawdata import rawformat
+
+    first = rawformat.zip_names(raw_directory)[0]
+    return _INPUT_TYPES[rawformat.encoding(raw_directory / first)]
+
+
+def _key(run: str, section: str, key: str) -> str:
+    if not _KEY.fullmatch(key):
+        raise CaxflowError(f"{run}: processor.{section} has the key {key[:60]!r}", "mend the run document")
+    return key
+
+
+def _literal(run: str, section: str, key: str, value: object) -> str:
+    if not _is_literal(value):
+        raise CaxflowError(
+            f"{run}: processor.{section}.{key} is no number, text or list", "mend the run document"
+        )
+    # Both signs can only stand inside a text here; pax reads the file in whatever encoding it finds.
+    return ascii(value).replace("#", r"\x23").replace("$", "$$")
+
+
+def _is_literal(value: object) -> bool:
+    if isinstance(value, Mapping):
+        return (
+            type(value) is dict and all(type(key) is str for key in value) and _is_literal([*value.values()])
+        )
+    if isinstance(value, list):
+        return all(map(_is_literal, value))
+    if type(value) is float:
+        return math.isfinite(value)
+    return value is None or type(value) in (bool, int, str)

@@ -1,0 +1,229 @@
+"""Runs a processor: from a verified raw dataset to a checked, published ROOT file.
+
+Nothing a processor says about its own success is believed. Its product is made in a hidden folder beside the
+place where it will be, checked against the events of the raw data, and only then given its name.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from caxflow.errors import CaxflowError
+from caxflow.processing import commands, paxini, processors, products
+from caxflow.processing.processors import Processor
+from caxflow.targets import Run
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class Product:
+    """A checked processed file.
+
+    Parameters
+    ----------
+    path : path
+    size : int
+        Bytes.
+    events : int
+    seconds : float
+        Time it took.
+    adopted : bool
+        Whether it was there before.
+    facts : mapping
+        What the processor tells: counts of the embedded one, the command of another.
+    """
+
+    path: Path
+    size: int
+    events: int
+    seconds: float
+    adopted: bool = False
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Job:
+    processor: Processor
+    raw_directory: Path
+    settings: Mapping
+    threads: int
+    directory: Path
+    log: Path
+    progress: Callable | None
+
+
+def process(
+    processor: Processor,
+    raw_directory: str | Path,
+    product: str | Path,
+    *,
+    settings: Mapping,
+    threads: int,
+    workdir: str | Path,
+    log: str | Path,
+    replace: bool = False,
+    parts: Sequence[str | Path] = (),
+    progress: Callable | None = None,
+) -> Product:
+    """Process a run and publish the checked product.
+
+    Parameters
+    ----------
+    raw_directory : path
+        The verified raw dataset.
+    product : path
+        As `Processor.product_path` gives it. A whole file of the same corrections that is there already is
+        adopted, as after a crash between publishing and its receipt; any other is an error.
+    settings : mapping
+        As `caxflow.conditions.settings.freeze` gives it.
+    threads : int
+        Cores that the job has; the processor's rule tells how many events it processes at a time on them.
+    workdir : path
+        In it the job makes a directory of its own, which stays after a failure, with its log.
+    log : path
+        What the processor says is appended to it.
+    replace : bool
+        Make the product anew and put it in the place of the old one.
+    parts : sequence of path, optional
+        What several jobs have made of the run's zips with the embedded processor, in order; they are joined.
+    progress : callable, optional
+        Handed to the embedded processor.
+
+    Raises
+    ------
+    CaxflowError
+        Saying what is wrong with the raw data, the processor or its product; nothing is published then.
+    """
+    raw_directory, product = Path(raw_directory).absolute(), Path(product).absolute()
+    log = Path(log).absolute()
+    numbers = _event_numbers(raw_directory, settings)
+    if product.exists() and not replace:
+        return _adopt(product, settings, numbers)
+    at_a_time = processors.threads(processor, events=len(numbers), cores=threads)
+    began = time.monotonic()
+    try:
+        with (
+            products.job_directory(workdir, f"{settings['run']}.{processor.name}.", log) as directory,
+            products.workshop(product) as workshop,
+        ):
+            job = _Job(processor, raw_directory, settings, at_a_time, directory, log, progress)
+            made = workshop / product.name
+            facts = _make(job, made, parts)
+            _check(made, numbers)
+            size = made.stat().st_size
+            products.publish(made, product, replace=replace)
+    except CaxflowError as error:
+        raise type(error)(f"{settings['run']}: {processor.name}: {error.what}", error.mend) from error
+    return Product(product, size, len(numbers), time.monotonic() - began, facts=facts)
+
+
+def correction_versions(product: str | Path) -> dict[str, object]:
+    """Versions of the corrections with which a processed file was made, out of its metadata.
+
+    To be compared with the run document by `caxflow.conditions.corrections.stale`.
+
+    Raises
+    ------
+    CaxflowError
+        If the file has no such metadata.
+    """
+    from caxflow.processing import rootfile
+
+    metadata = rootfile.read_metadata(product)
+    versions = metadata.get("correction_versions")
+    if versions is None:  # pax keeps all that it was told in one place
+        configuration = metadata.get("configuration")
+        versions = configuration.get("correction_versions", {}) if isinstance(configuration, dict) else None
+    if not isinstance(versions, dict):
+        raise CaxflowError(f"{product}: its metadata have no configuration", "is it a processed file?")
+    return versions
+
+
+def _event_numbers(raw_directory: Path, settings: Mapping) -> "np.ndarray":
+    from caxflow.rawdata import rawformat
+
+    numbers = rawformat.run_event_numbers(raw_directory)
+    if len(numbers) != settings["events_built"]:
+        raise CaxflowError(
+            f"{settings['run']}: its zips hold {len(numbers)} events, {settings['events_built']} were built",
+            "the raw copy is incomplete: verify it against the origin's manifest",
+        )
+    return numbers
+
+
+def _make(job: _Job, made: Path, parts: Sequence[str | Path]) -> dict:
+    from caxflow import mini
+
+    if parts:
+        return {"events": mini.merge(parts, made), "parts": len(parts)}
+    return _make_embedded(job, made) if job.processor.kind == "mini" else _make_by_command(job, made)
+
+
+def _make_embedded(job: _Job, made: Path) -> dict:
+    from caxflow import mini
+
+    return dict(
+        mini.process_run(
+            job.raw_directory,
+            made,
+            settings=job.settings,
+            run=Run.parse(job.settings["run"]),
+            cores=job.threads,
+            progress=job.progress,
+        )
+    )
+
+
+def _make_by_command(job: _Job, made: Path) -> dict:
+    overrides = job.directory / "overrides.ini"
+    overrides.write_text(paxini.render(job.settings, job.processor.overrides), encoding="ascii")
+    words = job.processor.template.fill(
+        {
+            "input": job.raw_directory,
+            "output": made,
+            "output_stem": made.with_suffix(""),
+            "overrides": overrides,
+            "configuration": job.settings["configuration"],
+            "input_type": paxini.input_type(job.raw_directory),
+            "threads": job.threads,
+            "tmp": job.directory / "tmp",
+            "run": job.settings["run"],
+            "number": job.settings["number"],
+        }
+    )
+    words = job.processor.environment.wrap(words, job.directory, (job.raw_directory, made.parent))
+    commands.run(words, job.directory, job.log)
+    if not made.is_file():
+        last = commands.last_line(job.log)
+        raise CaxflowError(f"exited with 0 but wrote no {made.name}: {last}", f"read {job.log}")
+    return {"command": words}
+
+
+def _check(made: Path, numbers: "np.ndarray") -> None:
+    from caxflow.processing import rootfile
+
+    try:
+        rootfile.check_root(made, events_built=len(numbers), event_numbers=numbers)
+    except CaxflowError as error:
+        # The folder it was made in is gone when this is read.
+        about = error.what.replace(str(made), made.name)
+        raise CaxflowError(f"its product is not whole and was not published: {about}") from error
+
+
+def _adopt(product: Path, settings: Mapping, numbers: "np.ndarray") -> Product:
+    from caxflow.processing import rootfile
+
+    mend = "move it away to make it anew"
+    try:
+        rootfile.check_root(product, events_built=len(numbers), event_numbers=numbers)
+        versions = correction_versions(product)
+    except CaxflowError as error:
+        raise CaxflowError(f"{product} exists already and is not whole: {error.what}", mend) from error
+    wanted = settings["correction_versions"]
+    if versions != wanted:
+        raise CaxflowError(f"{product} exists already, of corrections {versions}, not {wanted}", mend)
+    return Product(product, product.stat().st_size, len(numbers), 0.0, adopted=True)

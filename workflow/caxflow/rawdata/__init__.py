@@ -1,0 +1,1 @@
+"""Raw data as the event builder writes them."""

@@ -1,0 +1,1 @@
+"""From cax to caxflow: its configuration translated, its daemon shadowed."""

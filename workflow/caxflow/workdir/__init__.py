@@ -1,0 +1,1 @@
+"""What the work directory keeps beside receipts."""

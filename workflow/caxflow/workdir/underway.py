@@ -1,0 +1,100 @@
+"""How far local jobs are: small files in the work directory, for whoever shows it.
+
+``.caxflow/underway/<site>.<run>.<stage>.json`` is replaced a few times a second while bytes move and removed
+when the job ends. Nothing relies on it: a file that a killed job left behind is known by its process.
+"""
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from caxflow import receipts
+from caxflow.targets import Target
+from caxflow.workdir import journal
+
+# Set in the environment of jobs whose failures are shown from the journal.
+SHOWN = "CAXFLOW_SHOWN"
+# The last line in the log of a job that was.
+INTERRUPTED = "interrupted; the next call goes on from here"
+INTERVAL = 0.5  # s between two writes of a job
+
+
+@dataclass(frozen=True)
+class State:
+    """A moment of a job.
+
+    Parameters
+    ----------
+    phase : str
+        As in `caxflow.transfer.Progress`.
+    done, total : int
+        Bytes of the phase.
+    rate : float
+        Bytes a second of late.
+    host, pid
+        Which process does it.
+    """
+
+    phase: str
+    done: int
+    total: int
+    rate: float
+    host: str
+    pid: int
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process that said so may still be there; of another host nobody knows."""
+        return self.host != receipts.who()["host"] or Path(f"/proc/{self.pid}").exists()
+
+
+class Teller:
+    """Tells how far one job is; keeps to a few writes a second.
+
+    Parameters
+    ----------
+    work_dir : Path
+    target : Target
+        What the job makes.
+    """
+
+    def __init__(self, work_dir: Path, target: Target):
+        self._file = path(work_dir, target)
+        self._who = receipts.who()
+        self._next = 0.0
+
+    def tell(self, phase: str, done: int, total: int, rate: float) -> None:
+        """Say how far the job is; a disk that cannot take it is no reason to end the job."""
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + INTERVAL
+        state = State(phase, done, total, rate, self._who["host"], self._who["pid"])
+        temporary = self._file.with_name(f".{self._file.name}.{state.pid}")
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(asdict(state)), encoding="utf-8")
+            temporary.replace(self._file)
+        except OSError:
+            return
+
+    def end(self) -> None:
+        """The job is over."""
+        try:
+            self._file.unlink(missing_ok=True)
+        except OSError:
+            return
+
+
+def path(work_dir: Path, target: Target) -> Path:
+    """Where the job that makes `target` tells how far it is."""
+    return work_dir / journal.STATE / "underway" / f"{str(target).replace('/', '.')}.json"
+
+
+def read(work_dir: Path, target: Target) -> State | None:
+    """How far the job that makes `target` is, if it says so and is still there."""
+    try:
+        state = State(**json.loads(path(work_dir, target).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    return state if state.alive else None
