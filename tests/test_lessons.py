@@ -14,8 +14,8 @@ from caxflow.copies import removal, strays
 from caxflow.copies.removal import Removal
 from caxflow.errors import BadCopy, CaxflowError
 from caxflow.files import digests, manifest
+from caxflow.files.rootfile import check_root
 from caxflow.planning import planner
-from caxflow.processing.rootfile import check_root
 from caxflow.rundb import Held, Key, RunsDB, select
 from caxflow.stages import scrub
 from caxflow.targets import Run

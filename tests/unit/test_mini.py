@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 
 from caxflow import simulate
 from caxflow.errors import CaxflowError
+from caxflow.files.rootfile import check_root, read_metadata
 from caxflow.mini import merge, process_run, workers
 from caxflow.mini.analysis import analyse
 from caxflow.mini.classify import TYPES
 from caxflow.mini.hits import find_hits
 from caxflow.mini.parameters import Parameters
 from caxflow.mini.writer import TreeWriter
-from caxflow.processing.rootfile import check_root, read_metadata
 from caxflow.rawdata import rawformat
 from caxflow.rawdata.detectors import ELECTRONS_PER_COUNT, top_positions
 from caxflow.rawdata.rawformat import Event

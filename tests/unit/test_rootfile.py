@@ -3,9 +3,9 @@ import pytest
 import uproot
 
 from caxflow.errors import CaxflowError
+from caxflow.files import rootfile
+from caxflow.files.rootfile import check_root, read_metadata
 from caxflow.mini import process_run
-from caxflow.processing import rootfile
-from caxflow.processing.rootfile import check_root, read_metadata
 from caxflow.simulate import run_document, simulate_run
 from caxflow.targets import Run
 

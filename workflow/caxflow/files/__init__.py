@@ -1,1 +1,1 @@
-"""Files and their bytes: digests, listings, manifests, permissions."""
+"""Files and their bytes: digests, listings, manifests, permissions, what makes a ROOT file whole."""

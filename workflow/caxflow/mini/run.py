@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from caxflow.errors import CaxflowError
+from caxflow.files.rootfile import read_metadata
 from caxflow.mini.analysis import Columns, analyse
 from caxflow.mini.classify import TYPES
 from caxflow.mini.parameters import Parameters
 from caxflow.mini.workers import ordered_map
 from caxflow.mini.writer import TreeWriter, read_columns
-from caxflow.processing.rootfile import read_metadata
 from caxflow.rawdata import rawformat
 from caxflow.targets import Run
 

@@ -212,7 +212,7 @@ def check(treemaker: str, minitree: Path, events: "np.ndarray") -> int:
     """
     import numpy as np
 
-    from caxflow.processing import rootfile
+    from caxflow.files import rootfile
 
     if treemaker not in _MANY_ROWS:
         return rootfile.check_root(minitree, event_numbers=events, tree=treemaker)
@@ -262,7 +262,7 @@ def _write(treemaker: str, processed: Path, made: Path, number: int) -> None:
     import numpy as np
     import uproot
 
-    from caxflow.processing import rootfile
+    from caxflow.files import rootfile
 
     version, wanted, compute = EMBEDDED[treemaker]
     # Without "hax_version", which it is not, hax makes its own when it wants one.

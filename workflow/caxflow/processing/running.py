@@ -131,7 +131,7 @@ def correction_versions(product: str | Path) -> dict[str, object]:
     CaxflowError
         If the file has no such metadata.
     """
-    from caxflow.processing import rootfile
+    from caxflow.files import rootfile
 
     metadata = rootfile.read_metadata(product)
     versions = metadata.get("correction_versions")
@@ -204,7 +204,7 @@ def _make_by_command(job: _Job, made: Path) -> dict:
 
 
 def _check(made: Path, numbers: "np.ndarray") -> None:
-    from caxflow.processing import rootfile
+    from caxflow.files import rootfile
 
     try:
         rootfile.check_root(made, events_built=len(numbers), event_numbers=numbers)
@@ -215,7 +215,7 @@ def _check(made: Path, numbers: "np.ndarray") -> None:
 
 
 def _adopt(product: Path, settings: Mapping, numbers: "np.ndarray") -> Product:
-    from caxflow.processing import rootfile
+    from caxflow.files import rootfile
 
     mend = "move it away to make it anew"
     try:
