@@ -1,0 +1,89 @@
+"""The closed schemas of the configuration's files, and what is wrong with a document in words."""
+
+import difflib
+import functools
+import operator
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import jsonschema
+
+from caxflow.config.yamlfile import read_word, read_yaml
+from caxflow.errors import CaxflowError
+
+SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
+
+_schemas: dict[str, dict] = {}
+
+
+def _validator(kind: str) -> jsonschema.Draft202012Validator:
+    if kind not in _schemas:
+        _schemas[kind] = read_yaml(SCHEMAS / f"{kind}.schema.yaml")
+    return jsonschema.Draft202012Validator(_schemas[kind])
+
+
+def read_words(document: dict) -> None:
+    """Read numbers and truth values where the schema wants them and there is text.
+
+    Snakemake's ``--config`` hands on ``false``, and everything inside brackets, as text.
+    """
+    for error in list(_validator("config").iter_errors(document)):
+        wanted = error.validator == "type" and error.validator_value in ("integer", "number", "boolean")
+        if wanted and isinstance(error.instance, str):
+            *way, last = error.absolute_path
+            at = functools.reduce(operator.getitem, way, document)
+            at[last] = read_word(error.instance)
+
+
+def check(document: Mapping, kind: str, where: object) -> None:
+    """Check a document against the schema `kind`, ``config`` or ``site``; `where` is what an error names."""
+    error = jsonschema.exceptions.best_match(_validator(kind).iter_errors(document))
+    if error is not None:
+        what, mend = _explain(error)
+        raise CaxflowError(f"{where}: {_without_secrets(what)}", mend)
+
+
+def _without_secrets(text: str) -> str:
+    """A message without the user and password of any URI in it."""
+    return re.sub(r"//\S*@", "//", text)
+
+
+def _explain(error: jsonschema.ValidationError) -> tuple[str, str]:
+    """Say in words what a schema refuses, and how to mend it."""
+    key = "".join(
+        f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path
+    ).lstrip(".")
+    prefix = f"{key}." if key else ""
+    if error.validator == "additionalProperties":
+        known = list(error.schema.get("properties", ()))
+        wrong = next(name for name in error.instance if name not in known)
+        near = difflib.get_close_matches(wrong, known, n=1)
+        mend = f"did you mean {near[0]!r}?" if near else f"the keys here are {', '.join(known)}"
+        return f"unknown key '{prefix}{wrong}'", mend
+    if error.validator == "required":
+        missing = next(name for name in error.validator_value if name not in error.instance)
+        return f"key '{prefix}{missing}' is missing", "add it; config/README.md describes every key"
+    if key.startswith("runs"):
+        return _explain_run(key, error.instance)
+    if error.validator == "enum":
+        return (
+            f"{key}: {error.instance!r} is not allowed",
+            f"use one of {', '.join(map(str, error.validator_value))}",
+        )
+    described = error.schema.get("description", "")
+    return f"{key}: {error.message}", f"expected: {described}" if described else "see config/README.md"
+
+
+def _explain_run(key: str, value: object) -> tuple[str, str]:
+    # YAML reads 160315_1432 as the integer 1603151432: underscores may group digits there.
+    if isinstance(value, int) and re.fullmatch(r"\d{9,10}", str(value)):
+        name = f"{value // 10_000:06d}_{value % 10_000:04d}"
+        mend = f"quote it: runs: ['{name}'], or on the command line --config runs=\"['{name}']\""
+        return f"{key}: YAML reads an unquoted run name as the number {value}", mend
+    if not isinstance(value, list) and key == "runs":
+        return f"{key}: {value!r} is not a list", f"write runs: ['{value}'], or --config runs=\"['{value}']\""
+    return (
+        f"{key}: {value!r} is not the name of a run",
+        "names look like '160315_1432' or '160315_1432_MV', quoted",
+    )

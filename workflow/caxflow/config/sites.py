@@ -1,0 +1,127 @@
+"""Site files: one a site, and what they must not say of each other."""
+
+import itertools
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from caxflow import targets
+from caxflow.config.folders import folder
+from caxflow.config.model import Access, Processed, Site
+from caxflow.config.schema import check
+from caxflow.config.yamlfile import read_yaml
+from caxflow.errors import CaxflowError
+from caxflow.files import permissions
+from caxflow.processing.minitrees import read_recipe
+
+
+def check_site(document: Mapping, where: Path) -> None:
+    """Check the content of a site file; `where` is what an error names."""
+    check(document, "site", where)
+
+
+def load_sites(directory: Path) -> dict[str, Site]:
+    """Read all site files of a folder; each is called as its site.
+
+    Raises
+    ------
+    CaxflowError
+        Naming the file, the key and the mend.
+    """
+    if not directory.is_dir():
+        raise CaxflowError(
+            f"{directory} does not exist", "sites_dir in config.yaml names the folder of the site files"
+        )
+    # Names with a dot in front are what editors leave behind.
+    files = [path for path in sorted(directory.glob("*.yaml")) if not path.name.startswith(".")]
+    return {path.stem: _load_site(path) for path in files}
+
+
+def _load_site(path: Path) -> Site:
+    document = read_yaml(path)
+    check_site(document, path)
+    if not re.fullmatch(targets.SITE, path.stem):
+        raise CaxflowError(
+            f"{path}: the file's name is not a site's name", "use lower-case letters, digits, hyphens"
+        )
+    roots = {kind: folder(root, path, f"roots.{kind}") for kind, root in document["roots"].items()}
+    access = dict(document.get("access") or {"method": "local"})
+    if access["method"] != "local" and "host" not in access:
+        raise CaxflowError(
+            f"{path}: key 'access.host' is missing", f"method {access['method']} needs to know where"
+        )
+    if "ssh_config" in access:
+        access["ssh_config"] = folder(access["ssh_config"], path, "access.ssh_config")
+    processed = Processed(**document["processed"]) if "processed" in document else None
+    if processed and "processed" not in roots:
+        raise CaxflowError(f"{path}: key 'roots.processed' is missing", "processed files need a folder")
+    made_of = document.get("minitrees")
+    if made_of and not (processed and "minitrees" in roots):
+        missing = "roots.minitrees" if processed else "processed"
+        raise CaxflowError(f"{path}: key {missing!r} is missing", "minitrees need both")
+    work_dir = document.get("work_dir")
+    return Site(
+        name=path.stem,
+        host=document["host"],
+        roots=roots,
+        access=Access(**access),
+        work_dir=folder(work_dir, path, "work_dir") if work_dir else None,
+        origin=document.get("origin", False),
+        pull_from=tuple(document.get("pull_from", ())),
+        push_to=tuple(document.get("push_to", ())),
+        processed=processed,
+        minitrees=read_recipe(made_of, f"{path}: minitrees") if made_of else None,
+        permissions={
+            kind: permissions.read(keys, f"{path}: permissions.{kind}")
+            for kind, keys in document.get("permissions", {}).items()
+        },
+    )
+
+
+def check_sites(sites: Mapping[str, Site], directory: Path, known_processors: Collection[str]) -> None:
+    """Check what site files say of each other and of processors."""
+    hosts: dict[str, str] = {}
+    for site in sites.values():
+        where, known = directory / f"{site.name}.yaml", ", ".join(sites)
+        for key in ("pull_from", "push_to"):
+            for other in getattr(site, key):
+                if other not in sites:
+                    raise CaxflowError(
+                        f"{where}: {key}: there is no site {other!r}", f"the site files are {known}"
+                    )
+                if other == site.name:
+                    raise CaxflowError(f"{where}: {key}: {other!r} is the site itself", "take it out")
+        owner = hosts.setdefault(site.host, site.name)
+        if owner != site.name:
+            raise CaxflowError(
+                f"{where}: host: {site.host!r} is site {owner} already",
+                "each site needs a name of its own in the runs database",
+            )
+        if site.processed and site.processed.version not in known_processors:
+            raise CaxflowError(
+                f"{where}: processed.version: there is no processor {site.processed.version!r}",
+                f"processors in config.yaml has {', '.join(sorted(known_processors)) or 'none'}",
+            )
+
+
+def check_roots(sites: Mapping[str, Site], here: Site, directory: Path) -> None:
+    """Refuse two sites that are one folder: their copies would be one, and bear witness for each other."""
+    for one, other in itertools.combinations(sites.values(), 2):
+        if not _ways(one, here) & _ways(other, here):
+            continue
+        for kind, root in one.roots.items():
+            for its_kind, its_root in other.roots.items():
+                if f"{root}/".startswith(f"{its_root}/") or f"{its_root}/".startswith(f"{root}/"):
+                    raise CaxflowError(
+                        f"{directory / other.name}.yaml: roots.{its_kind}: {its_root} and roots.{kind} of "
+                        f"site {one.name}, {root}, are reached the same way, and are one folder or one in "
+                        "the other",
+                        "give each site folders of its own, or make them one site",
+                    )
+
+
+def _ways(site: Site, here: Site) -> set[tuple]:
+    """How a site's folders are reached: from outside, and as files that are just opened."""
+    access = site.access
+    found: set[tuple] = {("local",)} if site is here or access.method == "local" else set()
+    return found | ({(access.host, access.port or 22, access.user)} if access.host else set())
