@@ -269,8 +269,13 @@ def test_hits_are_those_found_by_hand(data):
         pulses.append((i, int(rng.integers(0, 5000)), np.clip(np.rint(wave), 0, 16383)))
     event, gains = an_event(pulses), np.full(260, 2e6)
     hits = find_hits([event], gains)
+    # Where a hit and its undershoot cancel exactly, rounding decides whether anything is left.
+    hits = hits.take(hits.area > 1e-3)
     expected = [
-        (pulse.channel, *hit) for pulse in event.pulses() for hit in hits_by_hand(pulse, gains[pulse.channel])
+        (pulse.channel, *hit)
+        for pulse in event.pulses()
+        for hit in hits_by_hand(pulse, gains[pulse.channel])
+        if hit[-1] > 1e-3
     ]
     assert len(hits) == len(expected)
     for i, (channel, left, right, maximum, area) in enumerate(expected):
