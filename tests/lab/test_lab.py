@@ -15,12 +15,11 @@ import pymongo
 import pytest
 from pymongo import WriteConcern
 
-from caxflow.demo import keeper
 from caxflow.demo.database import DatabaseServer
 from caxflow.demo.server import Server
 from caxflow.demo.sshd import SshSites, make_key
 from caxflow.errors import CaxflowError
-from caxflow.processing import leash
+from caxflow.family import descendants
 
 
 @pytest.fixture(params=["openssh", "embedded"])
@@ -254,8 +253,7 @@ def test_a_signal_to_the_keeper_ends_the_server_gently(tmp_path):
     server.stop()
 
 
-@pytest.mark.parametrize("program", [keeper, leash])
-def test_a_process_whose_first_thread_has_ended_is_still_seen_with_its_children(program):
+def test_a_process_whose_first_thread_has_ended_is_still_seen_with_its_children():
     # Linux shows it as a zombie then, as it does a server of several threads that is just ending.
     half = (
         "import ctypes, subprocess, threading, time\n"
@@ -268,9 +266,9 @@ def test_a_process_whose_first_thread_has_ended_is_still_seen_with_its_children(
         child = int(process.stdout.readline())
         try:
             wait_for(lambda: not alive(process.pid))
-            assert {process.pid, child} <= set(program.descendants())
+            assert {process.pid, child} <= set(descendants())
         finally:
             process.kill()
             os.kill(child, signal.SIGKILL)
     wait_for(lambda: not alive(child))
-    assert not {process.pid, child} & set(program.descendants())
+    assert not {process.pid, child} & set(descendants())

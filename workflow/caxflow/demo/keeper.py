@@ -1,6 +1,7 @@
-"""Run one server for as long as its owner lives, then end it and everything it started.
+"""Runs one server for as long as its owner lives, then ends it and everything it started.
 
-A program on its own, standard library only: ``python -I keeper.py COMMAND…``. Its standard input is a pipe
+A program on its own, of the standard library and `caxflow.family`: ``python -I keeper.py COMMAND…``. Its input is
+a pipe
 that only the owner holds. When that closes, because the owner stopped the server or was killed, nothing of
 the server is left. The first line on standard output is the server's process id; what the server writes goes
 to standard error.
@@ -16,29 +17,15 @@ import sys
 import time
 from pathlib import Path
 
-# From linux/prctl.h.
-PR_SET_PDEATHSIG = 1
-PR_SET_CHILD_SUBREAPER = 36
+if __name__ == "__main__":
+    # Run as a file, by an interpreter that takes nothing from the environment.
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from caxflow.family import adopt_orphans, descendants
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 PATIENCE = 5.0  # s between two signals; SecantusDB sometimes misses the first
-
-
-def descendants() -> list[int]:
-    """Process ids of all living descendants; orphans among them too, since this process adopts them."""
-    parents, zombies = {}, set()
-    for directory in Path("/proc").iterdir():
-        if directory.name.isdigit():
-            with contextlib.suppress(OSError):
-                # proc(5): pid (name) state ppid …, threads the 18th from there; the name may hold blanks and
-                # brackets. One whose first thread has ended is a zombie with threads, and still a parent.
-                fields = (directory / "stat").read_bytes().rpartition(b")")[2].split()
-                parents[int(directory.name)] = int(fields[1])
-                if fields[0] == b"Z" and int(fields[17]) < 2:
-                    zombies.add(int(directory.name))
-    family = [os.getpid()]
-    for member in family:
-        family += [pid for pid, parent in parents.items() if parent == member]
-    return [pid for pid in family[1:] if pid not in zombies]
 
 
 def reap(server: int) -> int | None:
@@ -74,7 +61,7 @@ def main(command: list[str]) -> int:
     """Keep `command` running until it ends or the owner goes; its exit status, 0 if it was told to end."""
     owner = os.getppid()
     libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
+    adopt_orphans()
     wake, wakened = os.pipe()
     os.set_blocking(wakened, False)
     signal.set_wakeup_fd(wakened, warn_on_full_buffer=False)

@@ -1,13 +1,13 @@
 """Runs one command for as long as its owner lives, then ends it and everything it started.
 
-A program on its own, standard library only: ``python -I leash.py COMMAND…``. Its standard input is a pipe
+A program on its own, of the standard library and `caxflow.family`: ``python -I leash.py COMMAND…``. Its input is
+a pipe
 whose other end only the owner holds: whatever ends the owner, kill -9 included, closes it. It stays in the
 owner's process group, so that what a batch system does to the job reaches the command as well, and it ends as
 the command did, by the same status or signal.
 """
 
 import contextlib
-import ctypes
 import os
 import resource
 import signal
@@ -17,14 +17,19 @@ import threading
 import time
 from pathlib import Path
 
-_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+if __name__ == "__main__":
+    # Run as a file, by an interpreter that takes nothing from the environment.
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from caxflow.family import adopt_orphans, descendants
+
 _PATIENCE = 10.0  # s from asking to forcing
 
 
 def main(command: list[str]) -> int:
     """Run `command` with empty input; its exit status, minus the signal's number if one ended it."""
     # Orphans of the command become children of this process, where they are found.
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    adopt_orphans()
     try:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     except OSError as error:
@@ -60,24 +65,6 @@ def _end_family() -> None:
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
-
-
-def descendants() -> list[int]:
-    """Living descendants of this process; zombies are no longer living."""
-    parents, zombies = {}, set()
-    for directory in Path("/proc").iterdir():
-        if directory.name.isdigit():
-            with contextlib.suppress(OSError):
-                # proc(5): pid (name) state ppid …, threads the 18th from there; the name may hold blanks and
-                # brackets. One whose first thread has ended is a zombie with threads, and still a parent.
-                fields = (directory / "stat").read_bytes().rpartition(b")")[2].split()
-                parents[int(directory.name)] = int(fields[1])
-                if fields[0] == b"Z" and int(fields[17]) < 2:
-                    zombies.add(int(directory.name))
-    family = [os.getpid()]
-    for member in family:
-        family += [pid for pid, parent in parents.items() if parent == member]
-    return [pid for pid in family[1:] if pid not in zombies]
 
 
 def _end_alike(status: int) -> None:
