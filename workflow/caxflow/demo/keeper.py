@@ -1,10 +1,9 @@
 """Runs one server for as long as its owner lives, then ends it and everything it started.
 
-A program on its own, of the standard library and `caxflow.family`: ``python -I keeper.py COMMAND…``. Its input is
-a pipe
-that only the owner holds. When that closes, because the owner stopped the server or was killed, nothing of
-the server is left. The first line on standard output is the server's process id; what the server writes goes
-to standard error.
+A program on its own, of the standard library and `caxflow.family`: ``python -I keeper.py COMMAND…``. Its
+input is a pipe that only the owner holds. When that closes, because the owner stopped the server or was
+killed, nothing of the server is left. The first line on standard output is the server's process id; what the
+server writes goes to standard error.
 """
 
 import contextlib

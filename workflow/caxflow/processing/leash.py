@@ -1,10 +1,9 @@
 """Runs one command for as long as its owner lives, then ends it and everything it started.
 
-A program on its own, of the standard library and `caxflow.family`: ``python -I leash.py COMMAND…``. Its input is
-a pipe
-whose other end only the owner holds: whatever ends the owner, kill -9 included, closes it. It stays in the
-owner's process group, so that what a batch system does to the job reaches the command as well, and it ends as
-the command did, by the same status or signal.
+A program on its own, of the standard library and `caxflow.family`: ``python -I leash.py COMMAND…``. Its input
+is a pipe whose other end only the owner holds: whatever ends the owner, kill -9 included, closes it. It stays
+in the owner's process group, so that what a batch system does to the job reaches the command as well, and it
+ends as the command did, by the same status or signal.
 """
 
 import contextlib
