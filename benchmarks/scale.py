@@ -12,7 +12,8 @@
 
 ``--curves DIR`` measures 1k, 10k, 100k, or what ``--sizes`` names, beside two peers, and draws them.
 ``--overhead K`` copies K small runs for real, between two folders of this machine, and prints
-``cpu_s_per_job`` and the files Snakemake keeps of them.
+``cpu_s_per_job`` and the files Snakemake keeps of them. ``--backlog K`` registers, copies and verifies as
+many in batches, a call each, after ``--history H`` finished runs, and prints what each call took.
 
 The peers, on the same documents:
 
@@ -35,6 +36,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pymongo
 import yaml
@@ -45,17 +47,26 @@ sys.path.insert(0, str(HOME / "workflow"))
 from caxflow import config  # noqa: E402
 from caxflow.demo.database import DatabaseServer  # noqa: E402
 from caxflow.planning import plan  # noqa: E402
-from caxflow.rundb import RunsDB  # noqa: E402
+from caxflow.rundb import RunsDB, marks  # noqa: E402
 
 TASKS = 14  # that cax 5.2 starts with
 FIRST = datetime.datetime(2015, 1, 1)
+FAR = datetime.datetime(2100, 1, 1)
+LATER = datetime.datetime(2017, 1, 1)  # the runs that are really moved
 RAW, PROCESSED = {"lngs": "/data/lngs/raw", "midway": "/data/midway/raw"}, "/data/midway/processed"
 
 
-def documents(count: int, actionable: int, mark: dict | None = None) -> Iterator[dict]:
-    """Run documents with four entries each; the newest `actionable` have no copy at midway, and no `mark`."""
-    gains = [2.0e6 + 1000 * channel for channel in range(260)]
+def documents(
+    count: int, actionable: int, mark: dict | None = None, *, waiting: int = 0, slim: bool = False
+) -> Iterator[dict]:
+    """Run documents with four entries each; the newest `actionable` have no copy at midway, and no `mark`.
+
+    The oldest `waiting` have no copy anywhere that midway may pull from, and wait for ever. A `slim` document
+    has one gain in place of 260, of which planning looks at one.
+    """
+    gains = [2.0e6 + 1000 * channel for channel in range(1 if slim else 260)]
     for index in range(count):
+        done = waiting <= index < count - actionable
         start = FIRST + datetime.timedelta(minutes=index)
         name = f"{start:%y%m%d_%H%M}"
         end = start + datetime.timedelta(minutes=1)
@@ -79,17 +90,23 @@ def documents(count: int, actionable: int, mark: dict | None = None) -> Iterator
                 "correction_versions": {"AddGains": "5.0"},
             },
             "raw_size_byte": 41_234_567_890,
-            "data": list(entries(name, end, done=index < count - actionable)),
-        } | (mark if mark and index < count - actionable else {})
+            "data": list(entries(name, end, done, known=index >= waiting)),
+        } | (mark if mark and done else {})
 
 
-def entries(name: str, end: datetime.datetime, done: bool) -> Iterator[dict]:
-    """Four entries: of a run that is `done`, those that settle it at midway."""
+def settled(settings: config.Settings) -> dict:
+    """The mark of a document for which nothing remains to be done."""
+    return {"caxflow": {"settled": {"midway": marks.text(plan.policy(settings), marks.SETTLED, FAR)}}}
+
+
+def entries(name: str, end: datetime.datetime, done: bool, known: bool = True) -> Iterator[dict]:
+    """Four entries: of a run that is `done`, those that settle it at midway; `known` at its origin or not."""
     made = {"status": "transferred", "creation_time": end}
     untriggered = {"location": "mongodb://eb0:27017/untriggered", "collection": name}
     yield {"type": "untriggered", "host": "reader", **made, **untriggered}
     raw = {"type": "raw", **made, "checksum": "c" * 128, "manifest": f"xxh128:{'0' * 32}"}
-    yield {**raw, "host": "xe1t-datamanager", "location": f"{RAW['lngs']}/{name}"}
+    origin = "xe1t-datamanager" if known else "xe1t-tape"
+    yield {**raw, "host": origin, "location": f"{RAW['lngs']}/{name}"}
     processed = {"type": "processed", **made, "checksum": "c" * 128, "pax_version": "v1", "size": 10**9}
     if done:
         yield {**raw, "host": "midway-login1", "location": f"{RAW['midway']}/{name}"}
@@ -101,7 +118,9 @@ def entries(name: str, end: datetime.datetime, done: bool) -> Iterator[dict]:
 
 
 @contextlib.contextmanager
-def experiment(count: int, actionable: int, marked: bool) -> Iterator[tuple[Path, config.Settings]]:
+def experiment(
+    count: int, actionable: int, marked: bool, **kind: Any
+) -> Iterator[tuple[Path, config.Settings]]:
     """A profile's folder and its configuration, with the documents in a database of this benchmark's own."""
     with tempfile.TemporaryDirectory(prefix="scale-", dir=os.environ.get("TMPDIR")) as folder:
         home = Path(folder)
@@ -114,9 +133,9 @@ def experiment(count: int, actionable: int, marked: bool) -> Iterator[tuple[Path
             settings = config.load(overrides)
             client = running.enter_context(pymongo.MongoClient(uri))
             running.callback(client.drop_database, name)
-            mark = {"caxflow": {"settled": {"midway": plan.policy(settings)}}} if marked else {}
+            mark = settled(settings) if marked else {}
             check(settings)
-            fill(client[name].runs_new, documents(count, actionable, mark))
+            fill(client[name].runs_new, documents(count, actionable, mark, **kind))
             yield home, settings
 
 
@@ -167,9 +186,9 @@ def fill(runs: pymongo.collection.Collection, made: Iterator[dict]) -> None:
         runs.insert_many(batch, ordered=False)
 
 
-def measure(count: int, actionable: int, first_pass: bool = False) -> dict:
+def measure(count: int, actionable: int, first_pass: bool = False, **kind: Any) -> dict:
     """What one planning costs with `count` documents, and what making the indexes (and marks) cost."""
-    with experiment(count, actionable, marked=not first_pass) as (home, settings):
+    with experiment(count, actionable, marked=not first_pass, **kind) as (home, settings):
         began = time.perf_counter()
         caxflow(home, "rundb", "init")
         init_s = time.perf_counter() - began
@@ -261,8 +280,12 @@ def overhead(runs: int) -> dict:
     }
 
 
-def small_runs(count: int) -> dict:
-    """Register, copy and verify so many runs of two events each, and count what that takes."""
+@contextlib.contextmanager
+def real_runs(count: int, history: int = 0) -> Iterator[tuple[Path, Path]]:
+    """A profile's folder and a work directory for so many runs of two events, in folders of this machine.
+
+    Before them there were `history` runs: their documents are settled, their receipts stand.
+    """
     from caxflow.simulate import run_document, simulate_run
 
     with experiment(0, 0, marked=False) as (home, settings), RunsDB(settings.rundb) as database:
@@ -273,30 +296,66 @@ def small_runs(count: int) -> dict:
             content["roots"] = {"raw": str(home / site.name)}
             path.write_text(yaml.safe_dump(content))
             (home / site.name).mkdir()
+        now = config.load(yaml.safe_load((home / "caxflow.yaml").read_text()))
+        fill(database.runs, documents(history, 0, settled(now)))
+        caxflow(home, "rundb", "init")
+        for index in range(history):
+            name = f"{FIRST + datetime.timedelta(minutes=index):%y%m%d_%H%M}"
+            for stage in ("lngs/{}.raw.done", "midway/{}.raw.done", "midway/{}.checksum"):
+                receipt = home / "work" / stage.format(name)
+                receipt.parent.mkdir(parents=True, exist_ok=True)
+                receipt.touch()
         for index in range(count):
-            name = f"{FIRST + datetime.timedelta(hours=index):%y%m%d_%H%M}"
+            name = f"{LATER + datetime.timedelta(hours=index):%y%m%d_%H%M}"
             raw = home / "lngs" / name
-            same = {"kind": "led", "number": index + 1, "events": 2, "events_per_file": 2}
+            same = {"kind": "led", "number": history + index + 1, "events": 2, "events_per_file": 2}
             simulate_run(raw, name, seed=index, **same)
             locations = {"xe1t-datamanager": str(raw)}
             database.runs.insert_one(run_document(name, locations=locations, **same))
-        before = os.times()
-        began = time.perf_counter()
-        timed(["snakemake", "--profile", str(home), "all"], HOME)
-        after = os.times()
-        work = home / "work"
-        done = [path for site in settings.sites for path in (work / site).iterdir()]
-        if len(done) != 3 * count:
-            sys.exit(f"{len(done)} receipts of {3 * count}: {sorted(path.name for path in done)}")
-        return {
-            "wall_s": time.perf_counter() - began,
-            "cpu_s": after.children_user
-            + after.children_system
-            - before.children_user
-            - before.children_system,
-            "jobs": len(done),
-            "snakemake_files": sum(path.is_file() for path in (work / ".snakemake").rglob("*")),
-        }
+        yield home, home / "work"
+
+
+def small_runs(count: int) -> dict:
+    """Register, copy and verify so many small runs, and count what that takes."""
+    with real_runs(count) as (home, work):
+        wall, cpu, _, _ = timed(["snakemake", "--profile", str(home), "all"], HOME)
+        done = receipts_in(work)
+        if done != 3 * count:
+            sys.exit(f"{done} receipts of {3 * count}")
+        kept = sum(path.is_file() for path in (work / ".snakemake").rglob("*"))
+        return {"wall_s": wall, "cpu_s": cpu, "jobs": done, "snakemake_files": kept}
+
+
+def receipts_in(work: Path) -> int:
+    """Number of receipts in a work directory."""
+    return sum(len(list((work / site).iterdir())) for site in RAW if (work / site).is_dir())
+
+
+def backlog(count: int, batch: int, history: int) -> list[dict]:
+    """Work off so many small runs in batches, each a call of its own; what each of them took."""
+    calls: list[dict] = []
+    with real_runs(count, history) as (home, work):
+        before = receipts_in(work)
+        while (done := (receipts_in(work) - before) // 3) < count:
+            command = ["snakemake", "--profile", str(home), "all", "--config", f"batch_size={batch}"]
+            wall, cpu, peak, printed = timed(command, HOME)
+            runs = (receipts_in(work) - before) // 3 - done
+            if runs != min(batch, count - done):
+                sys.exit(f"{runs} runs of a batch of {batch}:\n{printed[-2000:]}")
+            kept = sum(path.is_file() for path in (work / ".snakemake").rglob("*"))
+            calls.append(
+                {
+                    "call": len(calls) + 1,
+                    "left": count - done - runs,
+                    "wall_s": round(wall, 1),
+                    "wall_s_per_run": round(wall / runs, 2),
+                    "cpu_s_per_run": round(cpu / runs, 2),
+                    "peak_mb": round(peak),
+                    "snakemake_files": kept,
+                }
+            )
+            print(json.dumps(calls[-1]), file=sys.stderr, flush=True)
+    return calls
 
 
 PLAIN = """
@@ -345,16 +404,31 @@ def main() -> int:
     parser.add_argument("--actionable", type=int, default=200, metavar="K")
     parser.add_argument("--json", action="store_true", help="one line of JSON")
     parser.add_argument("--overhead", type=int, metavar="K", help="copy K small runs for real instead")
+    parser.add_argument("--backlog", type=int, metavar="K", help="work off K small runs for real instead")
+    parser.add_argument("--batch", type=int, default=100, metavar="B", help="runs a call of the backlog")
+    parser.add_argument("--history", type=int, default=0, metavar="H", help="finished runs before it")
     parser.add_argument("--first-pass", action="store_true", help="measure the marking of all runs as well")
+    parser.add_argument("--waiting", type=int, default=0, metavar="W", help="runs that wait for ever")
+    parser.add_argument("--slim", action="store_true", help="documents with one gain in place of 260")
     parser.add_argument("--sizes", type=int, nargs="*", default=[1_000, 10_000, 100_000], metavar="N")
     parser.add_argument("--plain-up-to", type=int, default=10_000, metavar="N")
     parser.add_argument("--curves", type=Path, metavar="DIR", help="measure all --sizes, write scale.svg")
     arguments = parser.parse_args()
     if not arguments.curves:
+        if arguments.backlog:
+            calls = backlog(arguments.backlog, arguments.batch, arguments.history)
+            print(json.dumps(calls) if arguments.json else table(calls))
+            return 0
         if arguments.overhead:
             measured = overhead(arguments.overhead)
         else:
-            measured = measure(arguments.documents, arguments.actionable, arguments.first_pass)
+            measured = measure(
+                arguments.documents,
+                arguments.actionable,
+                arguments.first_pass,
+                waiting=arguments.waiting,
+                slim=arguments.slim,
+            )
         print(json.dumps(measured) if arguments.json else table([measured]))
         return 0
     rows = []

@@ -25,6 +25,7 @@ def settings(tmp_path, database, database_uri):
         metrics=str(tmp_path / "caxflow.prom"),
         notify=Notify(webhook=True),
         page=Page(str(tmp_path / "page"), every=10),
+        corrections=SimpleNamespace(apply=()),
     )
 
 
@@ -33,7 +34,7 @@ def written(monkeypatch):
     """Folders for which a page was to be written."""
     folders = []
 
-    def write(found, settings, folder, *_):
+    def write(found, settings, folder, *_, **__):
         list(found)
         folders.append(folder)
         folder.mkdir(exist_ok=True)

@@ -13,6 +13,7 @@ from caxflow import config
 from caxflow.errors import CaxflowError
 from caxflow.planning import plan
 from caxflow.planning.plan import Facts, Plan
+from caxflow.rundb import marks
 from caxflow.simulate.document import run_document
 
 NOW = datetime.datetime(2016, 11, 2, 12)
@@ -269,11 +270,37 @@ def test_settled_runs_are_handed_over_a_thousand_at_a_time(load):
         settle=lambda some: handed.append(list(some)),
     )
     assert [len(some) for some in handed] == [1000, 1000, 500]
-    assert [one for some in handed for one in some] == [
-        {"_id": index, "caxflow": {"revision": 3}} for index in range(2500)
-    ]
+    given = [one for some in handed for one in some]
+    assert [one["_id"] for one in given] == list(range(2500))
+    assert all(one["caxflow"] == {"revision": 3} and one["mark"] == marks.SETTLED for one in given)
     assert made.targets == []
     assert made.facts == {}
+
+
+YOUNG = NOW - datetime.timedelta(days=2)
+OLD = NOW - datetime.timedelta(days=40)
+
+
+@pytest.mark.parametrize(
+    ("found", "start", "mark"),
+    [
+        (DONE, OLD, marks.SETTLED),
+        (DONE, YOUNG, marks.SETTLED),
+        ((entry("lngs"),), OLD, None),  # to be pulled
+        ((entry("tegner"),), OLD, marks.WAITS),  # from where midway may not pull
+        ((entry("tegner"),), YOUNG, None),
+        # Time alone ends these.
+        ((entry("lngs"), entry("midway", "error", {"attempts": 1, "next": LATER})), OLD, None),
+        ((entry("lngs"), entry("midway", "transferring", {"owner": "cax", "lease": LATER})), OLD, None),
+        # A human does.
+        ((entry("lngs"), entry("midway", "error", {"attempts": 99})), OLD, marks.WAITS),
+    ],
+)
+def test_what_is_not_looked_at_for_a_while(load, found, start, mark):
+    handed = []
+    make([document(*found, start=start)], load(kinds=["raw"]), settle=handed.extend)
+    assert [one["mark"] for one in handed] == ([mark] if mark else [])
+    assert all(one["until"] > NOW for one in handed)
 
 
 # Surprises.

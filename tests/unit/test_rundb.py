@@ -18,7 +18,7 @@ from caxflow.config import RunDBAddress, Selection
 from caxflow.demo.database import DatabaseServer
 from caxflow.demo.server import free_port
 from caxflow.errors import CaxflowError
-from caxflow.rundb import Claim, DatabaseAway, Held, Key, RunsDB, public
+from caxflow.rundb import Claim, DatabaseAway, Held, Key, RunsDB, marks, public
 from caxflow.targets import Run
 
 WORKFLOW = Path(documents.__file__).parents[1]
@@ -133,20 +133,33 @@ def test_a_selection_finds_what_it_says(runs, rundb, selection):
     assert found == expected
 
 
+MARKS = {
+    "none": None,
+    "empty": "",
+    "of a policy before this one": "a settled 2116-01-01T00:00:00",
+    "without a time": "m",
+    "settled": marks.text("m", marks.SETTLED, FUTURE),
+    "settled, to be looked at again": marks.text("m", marks.SETTLED, PAST),
+    "waits": marks.text("m", marks.WAITS, FUTURE),
+    "waits, to be looked at again": marks.text("m", marks.WAITS, PAST),
+    "of a policy behind this one": "z settled 2116-01-01T00:00:00",
+}
+
+
 @pytest.mark.parametrize("indexed", [False, True])
-def test_unsettled_is_whatever_is_not_settled_under_this_policy(runs, rundb, indexed):
+def test_looked_at_is_whatever_no_mark_of_this_policy_spares(runs, rundb, indexed):
     if indexed:
         rundb.init()
         rundb.init_site("midway")
-    states = [None, "", "a", "m", "z", "missing", "elsewhere", "nothing"]
-    for number, state in enumerate(states):
-        key = {"missing": {}, "elsewhere": {"settled": {"lngs": "m"}}}.get(
-            state, {"settled": {"midway": state}}
-        )
-        keys = {} if state == "nothing" else {"caxflow": key}
-        runs.insert_one(document(f"161101_160{number}", number=number, **keys))
-    found = [states[one["number"]] for one in rundb.unsettled(Selection(), "midway", "m")]
-    assert sorted(map(str, found)) == sorted(str(state) for state in states if state != "m")
+    for number, mark in enumerate(MARKS.values()):
+        runs.insert_one(document(f"161101_160{number}", number=number, caxflow={"settled": {"midway": mark}}))
+    runs.insert_one(document("161101_1701", number=100, caxflow={"settled": {"lngs": MARKS["settled"]}}))
+    runs.insert_one(document("161101_1702", number=101))
+    found = sorted(one["number"] for one in rundb.unsettled(Selection(), "midway", "m"))
+    spared = [list(MARKS).index(each) for each in ("settled", "waits")]
+    assert found == [*(number for number in range(len(MARKS)) if number not in spared), 100, 101]
+    assert rundb.asleep(Selection(), "midway", "m") == 1
+    assert rundb.asleep(Selection(), "lngs", "m") == 0
 
 
 def test_planning_is_not_given_what_is_long(runs, rundb):
@@ -159,20 +172,67 @@ def test_planning_is_not_given_what_is_long(runs, rundb):
     assert "comments" not in found
 
 
+def marked(seen, kind=marks.SETTLED, until=FUTURE):
+    return [{"_id": one["_id"], "caxflow": one.get("caxflow"), "mark": kind, "until": until} for one in seen]
+
+
 def test_settling_spares_what_changed_meanwhile(runs, rundb):
     for number in range(3):
         runs.insert_one(document(f"161101_160{number}", number=number))
     seen = list(rundb.unsettled(Selection(), "midway", "p"))
     rundb.tell(Run("161101_1601"), KEY, {"status": "error", "location": PLACE})
-    rundb.settle(seen, "midway", "p")
+    rundb.settle(marked(seen), "midway", "p")
     assert [one["number"] for one in rundb.unsettled(Selection(), "midway", "p")] == [1]
     assert len(list(rundb.unsettled(Selection(), "lngs", "p"))) == 3
 
 
-def test_an_error_unsettles_the_run_everywhere(runs, rundb):
-    runs.insert_one(document(data=[entry(status="transferred")], caxflow={"settled": {"lngs": "p"}}))
-    rundb.tell(RUN, KEY, {"status": "error"})
-    assert list(rundb.unsettled(Selection(), "lngs", "p"))
+CHANGES = {
+    "told": lambda rundb: rundb.tell(RUN, KEY, {"size": 3}),
+    "revised": lambda rundb: rundb.revise(RUN, lambda _: ({}, {"$set": {"caxflow.gone": []}})),
+    "claimed": lambda rundb: rundb.claim(RUN, Key("raw", "elsewhere"), PLACE, "midway", 30),
+    "claimed again": lambda rundb: rundb.claim(RUN, KEY, PLACE, "midway", 30),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_we_change_every_site_looks_at_again(runs, rundb, change):
+    runs.insert_one(document(data=[entry(status="error")]))
+    for site, kind in (("lngs", marks.SETTLED), ("tegner", marks.WAITS)):
+        rundb.settle(marked(runs.find(), kind), site, "p")
+        assert not list(rundb.unsettled(Selection(), site, "p"))
+    CHANGES[change](rundb)
+    for site in ("lngs", "tegner"):
+        assert list(rundb.unsettled(Selection(), site, "p"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "age", "shortest", "longest"),
+    [
+        (marks.SETTLED, {"hours": 2}, {"hours": 18}, {"hours": 30}),
+        (marks.SETTLED, {"days": 100}, {"days": 7.5}, {"days": 12.5}),
+        (marks.SETTLED, {"days": 4000}, {"days": 22.5}, {"days": 37.5}),
+        (marks.WAITS, {"days": 8}, {"hours": 18}, {"hours": 30}),
+        (marks.WAITS, {"days": 4000}, {"hours": 18}, {"hours": 30}),
+    ],
+)
+def test_how_long_a_document_is_not_looked_at(kind, age, shortest, longest):
+    now = datetime.datetime(2020, 1, 1)
+    begun = now - datetime.timedelta(**age)
+    looks = [
+        marks.next_look({"name": f"161101_{hour:02}00", "start": begun}, kind, now) - now
+        for hour in range(24)
+    ]
+    assert datetime.timedelta(**shortest) <= min(looks)
+    assert max(looks) <= datetime.timedelta(**longest)
+    # They do not all come at once.
+    assert max(looks) - min(looks) > datetime.timedelta(**longest) / 10
+
+
+def test_a_young_run_that_waits_is_looked_at_each_time():
+    now = datetime.datetime(2020, 1, 1)
+    begun = now - datetime.timedelta(days=6)
+    assert marks.next_look({"name": "191226_0000", "start": begun}, marks.WAITS, now) is None
+    assert marks.next_look({"name": "191226_0000", "start": ["surprise"]}, marks.WAITS, now) > now
 
 
 # Claims.
@@ -402,7 +462,7 @@ def test_in_a_dry_run_nothing_is_written(database_uri, database, runs):
         assert dry.tell(RUN, KEY, {"status": "transferred"})
         dry.fill_in(RUN, "raw_size_byte", 3)
         dry.keep_manifest({"digest": "xxh128:00"})
-        dry.settle(before, "midway", "p")
+        dry.settle(marked(before), "midway", "p")
     assert list(runs.find()) == before
     assert database.list_collection_names() == ["runs_new"]
 
@@ -550,9 +610,10 @@ CALLS = {
     "claim": lambda database: database.claim(RUN, KEY, PLACE, "midway", 30),
     "tell": lambda database: database.tell(RUN, KEY, {"status": "error"}),
     "unsettled": lambda database: list(database.unsettled(Selection(), "midway", "p")),
+    "asleep": lambda database: database.asleep(Selection(), "midway", "p"),
     "manifest": lambda database: database.manifest("xxh128:00"),
     "keep_manifest": lambda database: database.keep_manifest({"digest": "xxh128:00"}),
-    "settle": lambda database: database.settle([{"_id": 1}], "midway", "p"),
+    "settle": lambda database: database.settle(marked([{"_id": 1}]), "midway", "p"),
     "fill_in": lambda database: database.fill_in(RUN, "raw_size_byte", 1),
     "init": lambda database: database.init(),
     "init_site": lambda database: database.init_site("midway"),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from caxflow import page, words
 from caxflow.cli import screen, site
+from caxflow.planning import planner
 from caxflow.rundb import RunsDB
 
 _EPILOG = """\
@@ -42,8 +43,10 @@ def _page(arguments: argparse.Namespace) -> int:
     if folder is None:
         raise site.WrongCallError("where the runs page is to be, is not said", "type caxflow page FOLDER")
     with RunsDB(settings.rundb, dry=True) as database:
-        found = database.everything(page.PROJECTION)
         work_dir = Path(settings.here.work_dir or ".")
-        count = page.write(found, settings, folder.absolute(), work_dir, database.now())
+        editions, _ = planner.applied(database, settings)
+        found = database.everything(page.PROJECTION)
+        now = database.now()
+        count = page.write(found, settings, folder.absolute(), work_dir, now, editions=editions)
     print(f"{words.count(count, 'run')} on {folder / 'index.html'}")
     return 0

@@ -71,6 +71,7 @@ def _notify(settings: Settings, work_dir: Path, done: Synced) -> list[str]:
 
 def _page(settings: Settings, work_dir: Path, _: Synced) -> list[str]:
     from caxflow import page
+    from caxflow.planning import planner
     from caxflow.rundb import RunsDB
 
     folder = Path(settings.page.folder)
@@ -78,5 +79,7 @@ def _page(settings: Settings, work_dir: Path, _: Synced) -> list[str]:
     if index.exists() and time.time() - index.stat().st_mtime < settings.page.every * 60:
         return []
     with RunsDB(settings.rundb, dry=True) as database:
-        page.write(database.everything(page.PROJECTION), settings, folder, work_dir, database.now())
+        editions, _ = planner.applied(database, settings)
+        found = database.everything(page.PROJECTION)
+        page.write(found, settings, folder, work_dir, database.now(), editions=editions)
     return []

@@ -6,13 +6,14 @@ import json
 import re
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any
 
 from caxflow import __version__, documents
+from caxflow.conditions.corrections import Edition
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
 from caxflow.page import overview
@@ -20,7 +21,7 @@ from caxflow.page.details import details, from_work_dir
 from caxflow.page.rows import Codes, row, state_of_run
 from caxflow.page.summary import Summary
 from caxflow.planning import plan
-from caxflow.rundb import PLANNING
+from caxflow.rundb import PLANNING, marks
 
 ASSETS = Path(__file__).with_name("assets")
 SCRIPTS = ("runs.js", "table.js", "run.js", "app.js")
@@ -39,7 +40,13 @@ POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:
 
 
 def write(
-    found: Iterable[Mapping], settings: Settings, folder: Path, work_dir: Path, now: datetime.datetime
+    found: Iterable[Mapping],
+    settings: Settings,
+    folder: Path,
+    work_dir: Path,
+    now: datetime.datetime,
+    *,
+    editions: Sequence[Edition] = (),
 ) -> int:
     """Make the site, or refresh it: files whose content is the same stay as they are.
 
@@ -53,6 +60,8 @@ def write(
         Where the receipts are.
     now : datetime
         The server's time, naive UTC.
+    editions : sequence of Edition
+        The corrections that are configured here.
 
     Returns
     -------
@@ -66,7 +75,7 @@ def write(
     """
     _check_folder(folder)
     try:
-        return _Site(settings, folder, work_dir, now).write(found)
+        return _Site(settings, folder, work_dir, now, editions).write(found)
     except OSError as error:
         raise CaxflowError(
             f"the runs page cannot be written: {error.filename or folder}: {error.strerror}",
@@ -81,13 +90,21 @@ def _check_folder(folder: Path) -> None:
 
 
 class _Site:
-    def __init__(self, settings: Settings, folder: Path, work_dir: Path, now: datetime.datetime):
+    def __init__(
+        self,
+        settings: Settings,
+        folder: Path,
+        work_dir: Path,
+        now: datetime.datetime,
+        editions: Sequence[Edition],
+    ):
         self.settings = settings
         self.folder = folder
         self.work_dir = work_dir
         self.now = now
         self.summary = Summary(settings, now)
-        self.policy = plan.policy(settings)
+        self.editions = editions
+        self.policy = plan.policy(settings, editions)
         self.skip_reason = plan.skip_function()
         self.months: list[dict] = []
         self.problems: list[str] = []
@@ -133,10 +150,12 @@ class _Site:
     def decide(self, document: Mapping) -> tuple[list[str], list[str]]:
         """What is to be done here, and what it waits for; settled runs need no second thought."""
         here = self.settings.here.name
-        if documents.value(document, "caxflow", "settled", here) == self.policy:
+        if marks.is_settled(document, here, self.policy):
             return [], []
         try:
-            decision = plan.decide(document, self.settings, self.skip_reason, self.now)
+            decision = plan.decide(
+                document, self.settings, self.skip_reason, self.now, editions=self.editions
+            )
         except CaxflowError as error:
             self.problems.append(str(error))
             return [], [str(error)]

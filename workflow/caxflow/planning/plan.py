@@ -21,6 +21,7 @@ from caxflow.config import Settings, Site
 from caxflow.copies import evidence, purging
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
+from caxflow.rundb import marks
 from caxflow.targets import Run
 
 FILE = ".caxflow/plan.json"
@@ -91,21 +92,41 @@ class Facts:
 
 @dataclass
 class Decision:
-    """What is to be done for a run: targets to ask for, or what it waits for; neither means settled."""
+    """What is to be done for a run: targets to ask for, or what it waits for; neither means settled.
+
+    `passing`: it waits for a time, or for what somebody is about.
+    """
 
     facts: Facts
     targets: list[str] = field(default_factory=list)
     waits: list[str] = field(default_factory=list)
+    passing: bool = False
 
     @property
     def settled(self) -> bool:
         """Nothing remains to be done under the present policy."""
         return not self.targets and not self.waits
 
+    def mark(self, document: Mapping, now: datetime.datetime) -> dict | None:
+        """What to keep of the document so that it is not looked at for a while; None for each time."""
+        if self.targets or self.passing:
+            return None
+        kind = marks.WAITS if self.waits else marks.SETTLED
+        until = marks.next_look(document, kind, now)
+        return until and {
+            "_id": document["_id"],
+            "caxflow": document.get("caxflow"),
+            "mark": kind,
+            "until": until,
+        }
+
 
 @dataclass
 class Plan:
-    """All decisions of one call; `main` is the process that made it, `more` the number of runs left out."""
+    """All decisions of one call; `main` is the process that made it.
+
+    `more` is the number of runs left out, `asleep` of those that wait and were not looked at this time.
+    """
 
     here: str
     facts: dict[str, Facts] = field(default_factory=dict)
@@ -113,6 +134,7 @@ class Plan:
     waiting: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     more: int = 0
+    asleep: int = 0
     main: dict = field(default_factory=receipts.who)
 
     def replace(self, decision: Decision) -> None:
@@ -135,7 +157,7 @@ class Plan:
             "counts": {
                 "actionable": len(self.facts),
                 "left": self.more,
-                "waiting": len(self.waiting),
+                "waiting": len(self.waiting) + self.asleep,
                 "problems": len(self.problems),
             },
             "problems": self.problems[:50],
@@ -205,12 +227,12 @@ def make(
     now : datetime
         The server's time, naive UTC.
     settle : callable
-        Is given documents for which nothing remains to be done here (``_id`` and ``caxflow`` only), as they
-        are found, a thousand at a time.
+        Is given what `RunsDB.settle` takes of documents that need not be looked at for a while, as they are
+        found, a thousand at a time.
     editions : sequence of Edition
         Corrections that are written into the documents of the plan before its runs are processed.
     """
-    plan, settled = Plan(settings.here.name), []
+    plan, marked = Plan(settings.here.name), []
     newest = _Newest(settings.batch_size)
     unseen = set(settings.selection.runs)
     for document in found:
@@ -223,16 +245,16 @@ def make(
         except CaxflowError as error:
             plan.problems.append(str(error))
             continue
-        if decision.settled:
-            settled.append({"_id": document["_id"], "caxflow": document.get("caxflow")})
-            if len(settled) == 1000:
-                settle(settled)
-                settled = []
+        if mark := decision.mark(document, now):
+            marked.append(mark)
+            if len(marked) == 1000:
+                settle(marked)
+                marked = []
         if decision.waits:
             plan.waiting[str(run)] = "; ".join(decision.waits)
         if decision.targets:
             newest.add(run, document["_id"], decision)
-    settle(settled)
+    settle(marked)
     for decision in newest.decisions():
         plan.facts[decision.facts.run] = decision.facts
         plan.targets += decision.targets
@@ -560,6 +582,7 @@ class _State:
                 )
                 return False
             if later and later > self.now:
+                self.decision.passing = True
                 self.decision.waits.append(f"{where} is tried again at {later:%Y-%m-%d %H:%M} UTC")
                 return False
             return True
@@ -567,6 +590,7 @@ class _State:
         ours = copy.note.get("owner") == self.settings.here.name
         held = (lease is None or lease > self.now) and not documents.stalled(copy, self.now)
         if copy.status == documents.TRANSFERRING and not ours and held:
+            self.decision.passing = True
             self.decision.waits.append(
                 f"{where} is being made by {copy.note.get('owner', 'another program')}"
             )

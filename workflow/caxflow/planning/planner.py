@@ -20,7 +20,7 @@ from caxflow.planning.plan import Facts, Plan
 from caxflow.processing.processors import Processor, Resources, resources
 from caxflow.rundb import RunsDB
 from caxflow.targets import Run
-from caxflow.workdir import journal, outdated
+from caxflow.workdir import journal, outdated, underway
 
 
 class Planner:
@@ -71,6 +71,7 @@ class Planner:
         os.pwrite(handle, "{user}@{host}, process {pid}".format(**receipts.who()).encode(), 0)
         self._lock = handle
         versions.upgrade_work_dir(self.work_dir)
+        underway.sweep(self.work_dir)
 
     @functools.cached_property
     def plan(self) -> Plan:
@@ -142,12 +143,11 @@ class Planner:
     @functools.cached_property
     def editions(self) -> list[Edition]:
         """The configured corrections, as the runs database has them now."""
-        wanted = self.settings.corrections.apply
-        if not wanted or not self.main:
+        if not self.main:
             return []
-        found, problems = self.database.editions()
+        found, problems = applied(self.database, self.settings)
         say(*(str(each) for each in problems))
-        return [each for each in found if each.correction.name in wanted]
+        return found
 
     @functools.cached_property
     def voltage(self) -> Voltage:
@@ -346,18 +346,38 @@ class Planner:
         return True
 
 
-def look(database: RunsDB, settings: Settings, editions: Sequence[Edition] = ()) -> Plan:
-    """Look at every run that is not settled here, and mark those that are now."""
+def look(database: RunsDB, settings: Settings, editions: Sequence[Edition] | None = None) -> Plan:
+    """Look at every run that may have something to do here, and mark those that have not.
+
+    Parameters
+    ----------
+    editions : sequence of Edition, optional
+        The configured corrections; asked for where they are not given.
+    """
+    if editions is None:
+        editions, _ = applied(database, settings)
     here, policy = settings.here.name, plan.policy(settings, editions)
     found = database.unsettled(settings.selection, here, policy)
-    return plan.make(
+    asleep = database.asleep(settings.selection, here, policy)
+    made = plan.make(
         found,
         settings,
         plan.skip_function(),
         database.now(),
-        settle=lambda settled: database.settle(settled, here, policy),
+        settle=lambda marked: database.settle(marked, here, policy),
         editions=editions,
     )
+    made.asleep = asleep
+    return made
+
+
+def applied(database: RunsDB, settings: Settings) -> tuple[list[Edition], list[CaxflowError]]:
+    """The corrections that are configured here, as the database has them now; and what is wrong with some."""
+    wanted = settings.corrections.apply
+    if not wanted:
+        return [], []
+    found, problems = database.editions()
+    return [each for each in found if each.correction.name in wanted], problems
 
 
 def say(*lines: str) -> None:

@@ -8,6 +8,7 @@ from caxflow.config import Settings
 from caxflow.planning.plan import Facts, Plan
 from caxflow.targets import Target
 
+MOST = 5  # lines of a kind
 _ORDER = ("process", "register", "pull", "push", "relay", "verify", "make")
 
 
@@ -22,8 +23,10 @@ def lines(made: Plan, wanted: list[str], settings: Settings) -> Iterator[str]:
     if made.more:
         left = words.count(made.more, "older run")
         yield f"{left} left for the next calls (batch_size {settings.batch_size})"
-    yield from _first([f"{run} waits: {why}" for run, why in made.waiting.items()], "wait")
-    yield from _first(made.problems, "have problems")
+    yield from _waiting(made)
+    yield from made.problems[:MOST]
+    if len(made.problems) > MOST:
+        yield f"{len(made.problems) - MOST:,} more run documents have problems: caxflow page lists them"
 
 
 def _work(made: Plan, wanted: list[str], here: str) -> Iterator[str]:
@@ -59,7 +62,23 @@ def _verb(facts: Facts, target: Target, here: str) -> tuple[str, str, str]:
     return ("push", kind, f" to {site}") if origin == here else ("relay", kind, f" from {origin} to {site}")
 
 
-def _first(texts: list[str], verb: str, most: int = 5) -> Iterator[str]:
-    yield from texts[:most]
-    if len(texts) > most:
-        yield f"{len(texts) - most:,} more runs {verb}: caxflow status tells which"
+def _waiting(made: Plan) -> Iterator[str]:
+    """What runs wait for, a line a reason: ``3 runs wait (161101_1600, …): no site has a copy``."""
+    runs: dict[str, list[str]] = defaultdict(list)
+    for run, why in made.waiting.items():
+        runs[why.replace(run, "RUN")].append(run)
+    reasons = sorted(runs, key=lambda why: -len(runs[why]))
+    for why in reasons[:MOST]:
+        named = sorted(runs[why], reverse=True)
+        if len(named) == 1:
+            yield f"{named[0]} waits: {why.replace('RUN', named[0])}"
+        else:
+            newest = ", ".join(named[:2] + ["…"] * (len(named) > 2))
+            yield f"{words.count(len(named), 'run')} wait ({newest}): {why}"
+    if len(reasons) > MOST:
+        left = sum(len(runs[why]) for why in reasons[MOST:])
+        yield f"{words.count(left, 'more run')} for other reasons: caxflow page lists them"
+    if made.asleep:
+        verb = "waits" if made.asleep == 1 else "wait"
+        asleep = f"{words.count(made.asleep, 'older run')} {verb} as before"
+        yield f"{asleep}, each looked at once a day: caxflow page lists them"

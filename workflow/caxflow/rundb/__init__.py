@@ -24,13 +24,14 @@ from caxflow import documents, receipts
 from caxflow.conditions import corrections
 from caxflow.config import RunDBAddress, Selection
 from caxflow.errors import CaxflowError
+from caxflow.rundb import marks
+from caxflow.rundb.marks import MARK
 from caxflow.targets import Run
 
 MANIFESTS = "caxflow_manifests"
 SCHEMA = "caxflow_schema"
 AUDIT = "caxflow_audit"
 HEALTH = "caxflow_health"
-MARK = "caxflow.settled"
 REMOVING = "caxflow.removing"
 _ALL = Selection()
 
@@ -188,7 +189,7 @@ class RunsDB:
     def init_site(self, site: str) -> str:
         """Make the index by which `site` finds what it has not settled."""
         with self._answers():
-            return self.runs.create_index([(f"{MARK}.{site}", 1)], name=_settled_index(site))
+            return self.runs.create_index([(marks.key(site), 1)], name=_settled_index(site))
 
     def missing_indexes(self, *sites: str) -> list[str]:
         """Names of the indexes that `init`, and `init_site` of these sites, would make."""
@@ -236,20 +237,22 @@ class RunsDB:
         return document
 
     def unsettled(self, selection: Selection, site: str, policy: str) -> Iterator[dict]:
-        """Documents that `site` has not settled under `policy`, as far as `selection` admits them.
-
-        A document carries ``caxflow.settled.<site> = <policy>`` once nothing remains to be done. "Not equal"
-        is asked as three ranges of that key, since not every server answers ``$ne`` from the index.
-        """
-        key = f"{MARK}.{site}"
+        """Documents that `site` is to look at, by their marks, as far as `selection` admits them."""
         conditions = select(selection)
-        ranges: Iterable[dict] = ({key: None}, {key: {"$lt": policy}}, {key: {"$gt": policy}})
+        ranges: Iterable[dict] = marks.due(site, policy, self.now())
         if selection.runs:
             # A few names: their own index is the better one.
             ranges = ({},)
         for part in ranges:
             with self._answers():
                 yield from self.runs.find(part | conditions, PLANNING, batch_size=1000)
+
+    def asleep(self, selection: Selection, site: str, policy: str) -> int:
+        """How many runs wait at `site` and are not looked at now; none where runs are named."""
+        if selection.runs:
+            return 0
+        with self._answers():
+            return self.runs.count_documents(marks.asleep(site, policy, self.now()))
 
     def everything(self, projection: Mapping[str, Any]) -> Iterator[dict]:
         """All documents, by name, the newest first."""
@@ -272,7 +275,13 @@ class RunsDB:
                 yield found["_id"]
 
     def settle(self, seen: Sequence[Mapping], site: str, policy: str) -> None:
-        """Mark documents as settled, unless they changed since they were `seen`."""
+        """Mark documents, unless they changed since they were `seen`.
+
+        Parameters
+        ----------
+        seen : sequence of mapping
+            Of each document ``_id`` and ``caxflow``, with the kind of ``mark`` and ``until`` when it holds.
+        """
         if self.dry or not seen:
             return
         updates = [
@@ -281,7 +290,7 @@ class RunsDB:
                     "_id": document["_id"],
                     "caxflow.revision": documents.value(document, "caxflow", "revision"),
                 },
-                {"$set": {f"{MARK}.{site}": policy}},
+                {"$set": {marks.key(site): marks.text(policy, document["mark"], document["until"])}},
             )
             for document in seen
         ]
@@ -340,10 +349,9 @@ class RunsDB:
             caxflow=note,
         )
         this = {"name": run.name, "detector": run.detector}
-        touch = {"$inc": {"caxflow.revision": 1}}
         with self._answers():
             nobody = this | {"data": {"$not": {"$elemMatch": key.match()}}}
-            if self.runs.update_one(nobody, {"$push": {"data": entry}} | touch).modified_count:
+            if self.runs.update_one(nobody, _touching({"$push": {"data": entry}})).modified_count:
                 return claim
             copy = documents.find(self.get(run), key.kind, key.host, key.version)
             # The note is set whole: not every server makes the missing parts of a positional path.
@@ -355,7 +363,7 @@ class RunsDB:
             }
             for free in _free(note, now, copy):
                 again = this | {"data": {"$elemMatch": key.match(**free)}}
-                if self.runs.update_one(again, {"$set": changes} | touch).modified_count:
+                if self.runs.update_one(again, _touching({"$set": changes})).modified_count:
                     return claim
         raise _held(run, key, copy)
 
@@ -387,7 +395,8 @@ class RunsDB:
                     return False
                 revision = documents.value(document, "caxflow", "revision")
                 this = {"name": run.name, "detector": run.detector, "caxflow.revision": revision}
-                if self.runs.update_one(*_telling(this, key, copy, changes, only or {})).matched_count:
+                found, update = _telling(this, key, copy, changes, only or {})
+                if self.runs.update_one(found, _touching(update)).matched_count:
                     return True
                 if only and any(copy.note.get(name) != value for name, value in only.items()):
                     return False
@@ -440,9 +449,8 @@ class RunsDB:
                 return False
             revision = documents.value(document, "caxflow", "revision")
             this = {"name": run.name, "detector": run.detector, "caxflow.revision": revision}
-            update = wanted[1] | {"$inc": {"caxflow.revision": 1}}
             with self._answers():
-                if self.runs.update_one(this | wanted[0], update).matched_count:
+                if self.runs.update_one(this | wanted[0], _touching(wanted[1])).matched_count:
                     return True
         raise DatabaseAway(f"{run}: its document changes faster than it can be told", "try again")
 
@@ -633,18 +641,20 @@ def _telling(this: dict, key: Key, copy: documents.Copy | None, changes: Mapping
             note.pop(tail, None)
         else:
             note[tail] = value
-    update: dict[str, Any] = {"$inc": {"caxflow.revision": 1}}
-    if changes.get("status") == documents.ERROR:
-        # What was settled may have relied on this copy.
-        update["$unset"] = {MARK: ""}
     if copy is None:
         nobody = this | {"data": {"$not": {"$elemMatch": key.match()}}}
-        return nobody, update | {"$push": {"data": key.match(**plain, caxflow=note)}}
+        return nobody, {"$push": {"data": key.match(**plain, caxflow=note)}}
     plain["caxflow"] = note
     there = this | {
         "data": {"$elemMatch": key.match(**{f"caxflow.{name}": value for name, value in only.items()})}
     }
-    return there, update | {"$set": {f"data.$.{name}": value for name, value in plain.items()}}
+    return there, {"$set": {f"data.$.{name}": value for name, value in plain.items()}}
+
+
+def _touching(update: Mapping[str, Any]) -> dict[str, Any]:
+    """An update with what every change of ours brings: a new revision, and the marks of all sites gone."""
+    gone = {MARK: "", **update.get("$unset", {})}
+    return {**update, "$inc": {"caxflow.revision": 1}, "$unset": gone}
 
 
 def _identity(copy: documents.Copy) -> tuple:
