@@ -14,6 +14,8 @@ import yaml
 from experiment import ROOT, Experiment
 
 PROGRAMS = ("munged", "munge", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol")
+# What it takes beside them to keep accounts.
+ACCOUNTING_PROGRAMS = ("mariadbd", "mariadb", "mariadb-install-db", "slurmdbd", "sacct", "sacctmgr")
 
 # Memory is looked at once a second and an overrun ends the job: there are no control groups in a container.
 CONFIGURATION = """\
@@ -46,12 +48,38 @@ SlurmdLogFile={folder}/slurmd.log
 ReturnToService=2
 KillWait=2
 BatchStartTimeout=10
-AccountingStorageType=accounting_storage/none
+{accounting}
 JobCompType=jobcomp/filetxt
 JobCompLoc={folder}/jobs.txt
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={slurmd} CPUs=8 RealMemory=8000 State=UNKNOWN
-PartitionName=main Nodes=n1 Default=YES MaxTime=1-0 DefMemPerCPU=200 State=UP
+PartitionName=xenon1t Nodes=n1 Default=YES MaxTime=1-0 DefMemPerCPU=200 State=UP
 """
+NO_ACCOUNTING = "AccountingStorageType=accounting_storage/none"
+# Jobs of unknown accounts are refused, as at sites that bill their groups.
+ACCOUNTING = """\
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=localhost
+AccountingStoragePort={port}
+AccountingStoragePass={folder}/munge/socket
+AccountingStorageEnforce=associations
+"""
+SLURMDBD = """\
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge/socket
+DbdHost=localhost
+DbdAddr=127.0.0.1
+DbdPort={port}
+SlurmUser=root
+LogFile={folder}/slurmdbd.log
+PidFile={folder}/slurmdbd.pid
+StorageType=accounting_storage/mysql
+StorageHost=127.0.0.1
+StoragePort={mariadb}
+StorageUser=slurm
+StoragePass=slurm
+StorageLoc=slurm_acct_db
+"""
+ACCOUNT = "pi-lgrandi"  # as midway's profile has it
 
 
 # In the jobs of Slurm, whoever opens a connection to a runs database leaves a note and gets none.
@@ -73,22 +101,30 @@ class Slurm:
     ----------
     folder : Path
         For everything that it keeps.
+    accounting : bool
+        Whether it keeps accounts, in a MariaDB of its own, and takes jobs of `ACCOUNT` only.
     """
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, accounting: bool = False):
+        self.folder, self.accounting = folder, accounting
         for name in ("state", "spool", "munge", "bin"):
             (folder / name).mkdir(parents=True)
         self.conf = folder / "slurm.conf"
-        ctld, slurmd = _free_ports(2)
+        ctld, slurmd, self._mariadb, accounts = _free_ports(4)
+        keeps = ACCOUNTING.format(folder=folder, port=accounts) if accounting else NO_ACCOUNTING
         self.conf.write_text(
-            CONFIGURATION.format(folder=folder, host=socket.gethostname(), ctld=ctld, slurmd=slurmd)
+            CONFIGURATION.format(
+                folder=folder, host=socket.gethostname(), ctld=ctld, slurmd=slurmd, accounting=keeps
+            )
         )
+        conf = folder / "slurmdbd.conf"
+        conf.touch(0o600)
+        conf.write_text(SLURMDBD.format(folder=folder, port=accounts, mariadb=self._mariadb))
         # slurmd refuses to start where nothing is mounted on /sys/fs/cgroup, though no such plugin is used.
         (folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
         self.path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}{os.pathsep}/usr/sbin{os.pathsep}/sbin"
         self.environment = {"PATH": self.path, "SLURM_CONF": str(self.conf)}
-        self._processes: list[subprocess.Popen] = []
+        self._processes: dict[str, subprocess.Popen] = {}
 
     def __enter__(self) -> "Slurm":
         try:
@@ -103,9 +139,7 @@ class Slurm:
 
     def run(self, *words: str) -> str:
         """What one of its commands answers."""
-        done = subprocess.run(
-            words, check=False, env=os.environ | self.environment, capture_output=True, text=True
-        )
+        done = self._ask(*words)
         assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
         return done.stdout
 
@@ -117,25 +151,33 @@ class Slurm:
             for row in said.splitlines()
         ]
 
+    def accounts(self) -> dict[str, str]:
+        """State of each job as the accounts have it, by id."""
+        said = self.run("sacct", "--allocations", "--noheader", "--parsable2", "--format=JobIDRaw,State")
+        return dict(row.split("|") for row in said.splitlines())
+
+    def forget(self) -> None:
+        """Have the controller know no job any more; then only the accounts do."""
+        self._end("slurmctld")
+        self._daemon("slurmctld", "-D", "-c", "-f", str(self.conf))
+        _until(self._is_idle, "slurm")
+
     def stop(self) -> None:
         """End all jobs and every process that was started here."""
-        if len(self._processes) == 3 and self._processes[1].poll() is None:
-            subprocess.run(
-                ["scancel", "--user=root"],
-                check=False,
-                env=os.environ | self.environment,
-                capture_output=True,
-                timeout=20,
-            )
+        if "slurmd" in self._processes and self._processes["slurmctld"].poll() is None:
+            self._ask("scancel", "--user=root")
             time.sleep(0.5)
-        for process in reversed(self._processes):
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        self._processes = []
+        for name in reversed(list(self._processes)):
+            self._end(name)
+
+    def _end(self, name: str) -> None:
+        process = self._processes.pop(name)
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
     def _start(self) -> None:
         key, socket_path = self.folder / "munge.key", self.folder / "munge" / "socket"
@@ -157,9 +199,34 @@ class Slurm:
         shim = self.folder / "bin" / "srun"
         shim.write_text(f'#!/bin/sh\nSLURM_CONF={self.conf} exec /usr/bin/srun "$@"\n')
         shim.chmod(0o755)
+        if self.accounting:
+            self._open_accounts()
         self._daemon("slurmctld", "-D", "-f", str(self.conf))
         self._daemon("slurmd", "-D", "-N", "n1", "-f", str(self.conf))
         _until(self._is_idle, "slurm")
+
+    def _open_accounts(self) -> None:
+        data, door = self.folder / "mariadb", self.folder / "mariadb.sock"
+        options = ["--no-defaults", f"--datadir={data}"]
+        self.run(
+            "mariadb-install-db",
+            *(*options, "--user=root", "--skip-test-db", "--auth-root-authentication-method=socket"),
+        )
+        listens = (f"--socket={door}", "--bind-address=127.0.0.1", f"--port={self._mariadb}")
+        modest = ("--innodb-buffer-pool-size=64M", "--innodb-flush-log-at-trx-commit=0")
+        patient = ("--innodb-lock-wait-timeout=900", f"--pid-file={self.folder}/mariadb.pid")
+        self._daemon("mariadbd", *options, "--user=root", *listens, *modest, *patient)
+        tell = ("mariadb", "--no-defaults", f"--socket={door}", "--execute")
+        _until(lambda: self._ask(*tell, "select 1").returncode == 0, "MariaDB")
+        self.run(
+            *tell,
+            "create database slurm_acct_db; create user slurm@'127.0.0.1' identified by 'slurm';"
+            "grant all on slurm_acct_db.* to slurm@'127.0.0.1'",
+        )
+        self._daemon("slurmdbd", "-D")
+        _until(lambda: self._ask("sacctmgr", "--noheader", "list", "cluster").returncode == 0, "slurmdbd")
+        for words in (("cluster", "caxflow"), ("account", ACCOUNT), ("user", "root", f"account={ACCOUNT}")):
+            self.run("sacctmgr", "--immediate", "add", *words)
 
     def _daemon(self, *words: str) -> None:
         log = (self.folder / f"{words[0]}.out").open("wb")
@@ -167,17 +234,15 @@ class Slurm:
             process = subprocess.Popen(
                 words, env=os.environ | self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
-        self._processes.append(process)
+        self._processes[words[0]] = process
+
+    def _ask(self, *words: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            words, check=False, env=os.environ | self.environment, capture_output=True, text=True, timeout=60
+        )
 
     def _is_idle(self) -> bool:
-        done = subprocess.run(
-            ["sinfo", "--noheader", "--format=%T"],
-            check=False,
-            env=os.environ | self.environment,
-            capture_output=True,
-            text=True,
-        )
-        return done.stdout.strip() == "idle"
+        return self._ask("sinfo", "--noheader", "--format=%T").stdout.strip() == "idle"
 
 
 class OnSlurm(Experiment):
@@ -185,15 +250,15 @@ class OnSlurm(Experiment):
 
     slurm: Slurm
     generic: ClassVar[dict[str, str]] = {}  # what the profile says instead of the plugin for Slurm
-    limits: tuple[str, ...] = ()  # resources of rules, as --set-resources has them
 
     def profile(self, **changes) -> Path:
         """Midway's profile, for this Slurm and this configuration."""
         profile = yaml.safe_load((ROOT / "profiles/midway/config.yaml").read_text())
         for key in ("configfile", "config"):
             profile.pop(key)
-        profile["default-resources"].pop("slurm_account")
-        profile["default-resources"]["slurm_partition"] = "main"
+        if not self.slurm.accounting:
+            profile["default-resources"].pop("slurm_account")
+        profile["default-resources"]["slurm_partition"] = "xenon1t"
         profile |= {"slurm-init-seconds-before-status-checks": 2, "latency-wait": 10} | changes
         if self.generic:
             profile = {key: value for key, value in profile.items() if not key.startswith("slurm-")}
@@ -203,7 +268,6 @@ class OnSlurm(Experiment):
     def command(self, *words: str, site: str = "midway", **config) -> list[str]:
         super().command(site=site, **config)  # writes the configuration
         options = ["--profile", str(self.profile()), "--configfile", str(self.folder / f"{site}.config.yaml")]
-        options += ["--set-resources", *self.limits] if self.limits else []
         return [sys.executable, "-m", "snakemake", *options, "--", *words]
 
     def environment(self, **more: str) -> dict[str, str]:

@@ -21,9 +21,9 @@ def main():
         sys.exit("the electron lifetime is negative")
     if mood == "cancelled" or (mood == "slow" and tried == 0):
         time.sleep(600)
-    if mood == "hungry":
-        eaten = os.urandom(1 << 20) * 700
-        time.sleep(4)
+    if mood == "hungry" and tried == 0:
+        eaten = os.urandom(1 << 20) * 900
+        time.sleep(600)
         del eaten
     sys.exit(subprocess.run([sys.executable, *paxer], check=False).returncode)
 

@@ -1,18 +1,23 @@
 """Processing on a real Slurm, by the profile of a site: what becomes of jobs that end badly."""
 
+import contextlib
 import json
 import re
 import subprocess
 import sys
 import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pymongo
 import pytest
 
+from caxflow.demo.sshd import SshSites
 from caxflow.targets import Run, Target
 from caxflow.workdir import journal
 from experiment import ROOT, Experiment, entry
-from slurm import PROGRAMS, OnSlurm, Slurm
+from slurm import ACCOUNTING_PROGRAMS, PROGRAMS, OnSlurm, Slurm
 
 PAXER = (
     "--input {input} --output {output_stem} --config {configuration} --config_path {overrides}"
@@ -21,25 +26,36 @@ PAXER = (
 
 
 @pytest.fixture(scope="module")
-def slurm(tmp_path_factory, require):
-    for program in PROGRAMS:
+def slurms(tmp_path_factory, require):
+    """Two of them: one without accounts, and one that keeps them."""
+    for program in (*PROGRAMS, *ACCOUNTING_PROGRAMS):
         require(program)
-    with Slurm(tmp_path_factory.mktemp("slurm")) as running:
-        yield running
+    folder = tmp_path_factory.mktemp("slurm")
+    with Slurm(folder / "plain") as plain, Slurm(folder / "accounted", accounting=True) as accounted:
+        yield plain, accounted
 
 
 @pytest.fixture
-def experiment(tmp_path, sites, slurm, database, database_uri):
-    made = OnSlurm(tmp_path, sites, database_uri, database.name)
-    made.slurm = slurm
-    made.limits = ("process_raw:runtime=1",)
-    made.site("midway", pull_from=["lngs"], processed={"version": "pax_v6.11.2", "cores": 1})
-    return made
+def experiments(tmp_path, slurms, require, database_uri):
+    """One experiment on each Slurm."""
+    require("sshd")
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(_experiment(tmp_path / s.folder.name, s, database_uri)) for s in slurms]
 
 
-@pytest.fixture
-def runs(database):
-    return database["runs_new"]
+@contextlib.contextmanager
+def _experiment(folder: Path, slurm: Slurm, uri: str):
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    with (
+        SshSites(folder / "sites", ["lngs", "midway", "tegner"], embedded=False) as sites,
+        pymongo.MongoClient(uri) as client,
+    ):
+        made = OnSlurm(folder, sites, uri, name)
+        made.slurm, made.runs, made.moods = slurm, client[name]["runs_new"], folder / "moods"
+        made.site("midway", pull_from=["lngs"], processed={"version": "pax_v6.11.2", "cores": 1})
+        made.moods.mkdir()
+        yield made
+        client.drop_database(name)
 
 
 def processors(folder: Path) -> dict:
@@ -49,61 +65,101 @@ def processors(folder: Path) -> dict:
     return {"pax_v6.11.2": definition}
 
 
-def test_jobs_that_end_badly_end_as_their_owner_wants(experiment, runs, slurm):
-    moods = experiment.folder / "moods"
-    moods.mkdir()
-    names = {"good": "160315_1432", "failing": "160315_1433", "cancelled": "160315_1434"}
-    names |= {"slow": "160315_1435", "hungry": "160315_1436"}
-    for mood, name in names.items():
-        experiment.add_run(runs, name)
-        (moods / name).write_text(mood)
-    process = experiment.start("all", processors=processors(moods))
-    _cancel_when_running(slurm, names["cancelled"], moods / f"{names['cancelled']}.tries", process)
-    said, _ = process.communicate(timeout=400)
+NAMES = {"good": "160315_1432", "failing": "160315_1433", "cancelled": "160315_1434"}
+NAMES |= {"slow": "160315_1435", "hungry": "160315_1436"}
+
+
+def test_jobs_that_end_badly_end_as_their_owner_wants(experiments):
+    for experiment in experiments:
+        for mood, name in NAMES.items():
+            experiment.add_run(experiment.runs, name)
+            (experiment.moods / name).write_text(mood)
+    # Beside each other: most of it is waiting.
+    with ThreadPoolExecutor(len(experiments)) as pool:
+        said = list(pool.map(_work_off, experiments))
+    for experiment, words in zip(experiments, said, strict=True):
+        _as_wanted(experiment, words)
+    _as_the_accounts_say(experiments[1].slurm)
+
+
+def _work_off(experiment: OnSlurm) -> str:
+    """Call for everything, and do to its jobs what their owner or their limits would."""
+    process = experiment.start("all", processors=processors(experiment.moods))
+    slurm = experiment.slurm
+    slurm.run("scancel", _running(experiment, "cancelled", process))
+    # No limit is shorter than a minute.
+    slurm.run("scontrol", "update", f"JobId={_running(experiment, 'slow', process)}", "EndTime=now")
+    said, _ = process.communicate(timeout=900)
     assert process.returncode == 1, said
     assert "Traceback" not in said, said
+    return said
 
-    reasons = {mood: _failure(experiment, name) for mood, name in names.items()}
-    tries = {mood: int((moods / f"{name}.tries").read_text()) for mood, name in names.items()}
+
+def _running(experiment: OnSlurm, mood: str, process: subprocess.Popen) -> str:
+    """Id of the job for a run once it is at work."""
+    begun, deadline = experiment.moods / f"{NAMES[mood]}.tries", time.monotonic() + 600
+    while not begun.exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.2)
+    if not begun.exists():
+        process.kill()
+        pytest.fail(f"no job for {NAMES[mood]}: {process.communicate()[0]}")
+    (job,) = [job for job in experiment.slurm.jobs() if NAMES[mood] in job["about"]]
+    return job["id"]
+
+
+def _as_wanted(experiment: OnSlurm, said: str) -> None:
+    runs, slurm = experiment.runs, experiment.slurm
+    reasons = {mood: _failure(experiment, name) for mood, name in NAMES.items()}
+    tries = {mood: int((experiment.moods / f"{name}.tries").read_text()) for mood, name in NAMES.items()}
     # What more memory or time mends is tried again, with more of it; nothing else is.
     assert tries == {"good": 1, "failing": 1, "cancelled": 1, "slow": 2, "hungry": 2}, said
     for mood in ("good", "slow", "hungry"):
         assert reasons[mood] is None
-        assert entry(runs, "processed", "midway", names[mood])["status"] == "transferred"
-        assert experiment.work(f"midway/{names[mood]}.processed.root").resolve().is_file()
+        assert entry(runs, "processed", "midway", NAMES[mood])["status"] == "transferred"
+        assert experiment.work(f"midway/{NAMES[mood]}.processed.root").resolve().is_file()
     for mood, word in (("failing", "the electron lifetime is negative"), ("cancelled", "it was cancelled")):
-        reason, log = reasons[mood]["reason"], experiment.work(f"logs/midway/{names[mood]}.process_raw.log")
+        reason, log = reasons[mood]["reason"], experiment.work(f"logs/midway/{NAMES[mood]}.process_raw.log")
         assert word in reason
         assert word in said
         assert word in log.read_text()
         assert reasons[mood]["attempts"] == 1
-        told = entry(runs, "processed", "midway", names[mood])
+        told = entry(runs, "processed", "midway", NAMES[mood])
         assert (told["status"], told["caxflow"]["error"]) == ("error", reason)
-        assert not experiment.work(f"midway/{names[mood]}.processed.done").exists()
+        assert not experiment.work(f"midway/{NAMES[mood]}.processed.done").exists()
     for mood, word in (("slow", "it ran out of time"), ("hungry", "it ran out of memory")):
-        (line,) = [line for line in said.splitlines() if "FAILED" in line and names[mood] in line]
+        (line,) = [line for line in said.splitlines() if "FAILED" in line and NAMES[mood] in line]
         assert word in line
     # More memory the second time.
-    asked = [job["memory"] for job in slurm.jobs() if names["hungry"] in job["about"]]
+    asked = [job["memory"] for job in slurm.jobs() if NAMES["hungry"] in job["about"]]
     assert sorted(asked) == ["1600M", "800M"]
     # Only whole files stand under their names, and nothing beside them.
     folder = experiment.sites["midway"].root / "processed" / "pax_v6.11.2"
-    whole = sorted(f"{names[mood]}.root" for mood in ("good", "slow", "hungry"))
+    whole = sorted(f"{NAMES[mood]}.root" for mood in ("good", "slow", "hungry"))
     assert sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")) == whole
     # Copies stayed with Snakemake, processing went to Slurm, which asked no database.
     assert {re.sub("_wildcards.*", "", job["about"]) for job in slurm.jobs()} == {"rule_process_raw"}
     assert not (experiment.folder / "asked").exists()
 
 
-def _cancel_when_running(slurm: Slurm, name: str, begun: Path, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 180
-    while not begun.exists() and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.2)
-    if not begun.exists():
-        process.kill()
-        pytest.fail(f"no job for {name}: {process.communicate()[0]}")
-    (job,) = [job for job in slurm.jobs() if name in job["about"]]
-    slurm.run("scancel", job["id"])
+def _as_the_accounts_say(slurm: Slurm) -> None:
+    """How the jobs ended is in the accounts, and read there once the controller has forgotten them."""
+    mood_of = {
+        job["id"]: mood for job in slurm.jobs() for mood, name in NAMES.items() if name in job["about"]
+    }
+    states: dict[str, list[str]] = {}
+    for job, state in slurm.accounts().items():
+        states.setdefault(mood_of[job], []).append(state)
+    assert states["good"] == ["COMPLETED"]
+    assert set(states["failing"]) == {"FAILED"}
+    assert states["cancelled"][0] == "CANCELLED by 0"
+    assert states["slow"] == ["TIMEOUT", "COMPLETED"]
+    # Where there are control groups it is called OUT_OF_MEMORY.
+    assert states["hungry"] == ["FAILED", "COMPLETED"]
+    slurm.forget()
+    assert slurm.jobs() == []
+    for job, state in slurm.accounts().items():
+        ask = [sys.executable, "-m", "caxflow.batch.batchsystem", "slurm", "status", job]
+        assert slurm.run(*ask).strip() == ("success" if state == "COMPLETED" else "failed"), (job, state)
 
 
 def _failure(experiment: Experiment, name: str) -> dict | None:
@@ -111,9 +167,9 @@ def _failure(experiment: Experiment, name: str) -> dict | None:
     return json.loads(json.dumps(failed))
 
 
-def test_the_same_through_scripts_for_batch_systems_without_a_plugin(experiment, runs, slurm):
-    moods = experiment.folder / "moods"
-    moods.mkdir()
+def test_the_same_through_scripts_for_batch_systems_without_a_plugin(experiments):
+    experiment = experiments[0]
+    runs, moods = experiment.runs, experiment.moods
     names = {"good": "160315_1442", "failing": "160315_1443"}
     for mood, name in names.items():
         experiment.add_run(runs, name)
@@ -123,7 +179,6 @@ def test_the_same_through_scripts_for_batch_systems_without_a_plugin(experiment,
         for verb in ("submit", "status", "cancel")
     }
     experiment.generic = {"executor": "cluster-generic"} | calls
-    experiment.limits = ()
     code, said = experiment.snakemake("all", processors=processors(moods))
     assert code == 1, said
     assert entry(runs, "processed", "midway", names["good"])["status"] == "transferred", said
