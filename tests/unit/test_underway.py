@@ -36,6 +36,12 @@ def test_what_a_killed_job_left_is_not_believed(tmp_path):
     assert subprocess.run([sys.executable, "-c", script], env=environment, check=False).returncode == -9
     assert underway.path(tmp_path, TARGET).exists()
     assert underway.read(tmp_path, TARGET) is None
+    # Nor does it stay until another process has that number.
+    living = Target("tegner", *TARGET[1:])
+    underway.Teller(tmp_path, living).tell("moving", 1, 2, 3.0)
+    underway.path(tmp_path, TARGET).with_name(".lngs.160315_1432.raw.done.json.4711").touch()
+    underway.sweep(tmp_path)
+    assert list((tmp_path / ".caxflow/underway").iterdir()) == [underway.path(tmp_path, living)]
 
 
 def test_damage_is_nothing(tmp_path):

@@ -23,7 +23,8 @@ _FILES = 20  # named in the database
 def condemn(subject: Subject, location: str, differences: Sequence[str]) -> BadCopy:
     """Tell that a copy is suspect, then move it aside if it is not the only one; the error to raise.
 
-    The database is told first: for a moment the copy may still be where it was, but nobody takes it any more.
+    The audit comes first, then the entry, then the data: for a moment a copy may still be where it was, but
+    nobody takes it any more.
 
     Parameters
     ----------
@@ -42,6 +43,8 @@ def condemn(subject: Subject, location: str, differences: Sequence[str]) -> BadC
         elsewhere = good_elsewhere(document, subject)
         moved[:] = [subject.aside(FOLDER, location, token)] if elsewhere else []
         suspect.update(at=database.now(), quarantine=moved[0] if moved else None)
+        facts = {"site": subject.site.name, "suspect": suspect}
+        audit.record(database, "suspect", subject.run, key, grounds=what, ident=token, **facts)
         return _telling(document, subject, suspect, what)
 
     try:
@@ -52,8 +55,6 @@ def condemn(subject: Subject, location: str, differences: Sequence[str]) -> BadC
     if not told:
         # It stays what the failure of the job makes of it; the next verification finds the same.
         return BadCopy(what, f"it stays in {location} until the runs database knows")
-    facts = {"site": subject.site.name, "suspect": suspect}
-    audit.record(database, "suspect", subject.run, key, grounds=what, ident=token, **facts)
     journal.forget(subject.work_dir, subject.site.name, subject.run, key.kind, key.version)
     if not moved:
         what = f"THE ONLY COPY IS DAMAGED: {what}"

@@ -108,7 +108,7 @@ def _tell_receipt(database: RunsDB, work_dir: Path, target: Target) -> bool:
             "remove it; the fact is proven again",
         ) from error
     database.keep_manifest(receipt["manifest"])
-    void_since = []
+    void_since, stands = [], []
 
     def change(document: Mapping) -> tuple[dict, dict] | None:
         gone = documents.gone(document, key.kind, key.host, key.version)
@@ -117,6 +117,7 @@ def _tell_receipt(database: RunsDB, work_dir: Path, target: Target) -> bool:
             return None
         copy = documents.find(document, key.kind, key.host, key.version)
         unsaid = _unsaid(copy, changes | proven, born)
+        stands[:] = [copy] if not unsaid and not {"suspect", "removing"} & set(copy.note) else []
         return telling(key, copy, unsaid) if unsaid else None
 
     told = database.revise(run, change)
@@ -124,7 +125,8 @@ def _tell_receipt(database: RunsDB, work_dir: Path, target: Target) -> bool:
         # The copy that it speaks of was removed, or found bad, since then.
         journal.forget(work_dir, site, run, key.kind, key.version)
         return False
-    if told:
+    # What a crash kept from the audit is recorded now; the same record twice is one.
+    if told or (stands and (proven or "source" in receipt)):
         action = "verified" if proven else "copied" if "source" in receipt else "registered"
         grounds = "its bytes were read again from disk" if proven else str(receipt.get("proof"))
         facts = {"site": site, "source": receipt.get("source"), "manifest": changes["manifest"]}

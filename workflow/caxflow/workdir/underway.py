@@ -93,8 +93,21 @@ def path(work_dir: Path, target: Target) -> Path:
 
 def read(work_dir: Path, target: Target) -> State | None:
     """How far the job that makes `target` is, if it says so and is still there."""
+    return _read(path(work_dir, target))
+
+
+def sweep(work_dir: Path) -> None:
+    """Remove what killed jobs left; in time another process may have the number of theirs."""
+    folder = work_dir / journal.STATE / "underway"
+    for file in folder.iterdir() if folder.is_dir() else ():
+        # Without a file that was not renamed yet, a job that lives just tells it a moment later.
+        if file.suffix != ".json" or _read(file) is None:
+            file.unlink(missing_ok=True)
+
+
+def _read(file: Path) -> State | None:
     try:
-        state = State(**json.loads(path(work_dir, target).read_text(encoding="utf-8")))
+        state = State(**json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
     return state if state.alive else None

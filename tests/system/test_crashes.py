@@ -1,0 +1,211 @@
+"""kill -9 before every single step that lasts: nothing is lost, nothing lies, and the next call completes it.
+
+A call is run once to learn its steps (`mortal`), then again and again from the same state, and killed at
+each; `invariants` looks at what is left, and at what the next call makes of it. `make soak` takes every step
+of every scene; `make test` passes over those that only prepare the next one, as making a folder does.
+"""
+
+import datetime
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+import invariants
+import mortal
+from caxflow.simulate import run_document, simulate_run
+from copies import SITES, Copies
+
+RUN = "160315_1432"
+FUTURE = datetime.datetime(2099, 1, 1)
+PURGE = {"after_days": 1, "copies": 2, "processed": False}
+# What prepares a step, or tells those who watch.
+MINOR = re.compile(
+    r"os\.(chmod|utime|truncate|mkdir)|createIndexes|/underway/|open \S+\.\w{8}$|\.raw\.purged -1$"
+)
+
+
+class Scene:
+    """Three sites, a run at one of them, and calls in processes that may be killed."""
+
+    def __init__(self, folder: Path, uri: str, database):
+        self.folder, self.database = folder, database
+        self.copies = Copies(folder / "scene", uri, database.name)
+        self.work = [self.copies.work(site) for site in SITES]
+        self.raw = [self.copies.path(site).parent for site in SITES]
+        shape = {"kind": "tpc", "number": 1432, "events": 4, "events_per_file": 2}
+        simulate_run(self.copies.path("lngs"), RUN, seed=1, **shape)
+        self.truth = {RUN: invariants.sums(self.copies.path("lngs"))}
+        places = {SITES["lngs"]: str(self.copies.path("lngs"))}
+        database["runs_new"].insert_one(run_document(RUN, locations=places, **shape))
+        self.zygote = mortal.Zygote(folder / "scene", "onecall")
+        self.configure()
+
+    def configure(self, push_to=("tegner",), **keys):
+        """Write what the sites' files and midway's profile say."""
+        file = self.copies.folder / "config/sites/midway.yaml"
+        file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"push_to": list(push_to)}))
+        self.profile = self.copies.profile(**keys)
+        self.overrides = yaml.safe_load(Path(self.profile, "caxflow.yaml").read_text())
+
+    def call(self, *words: str, die_at: int | None = None) -> dict:
+        """A target for the workflow, or ``caxflow`` and its words."""
+        if words[0] == "caxflow":
+            return self.zygote.call("command", [*words[1:], "--profile", self.profile], die_at=die_at)
+        return self.zygote.call("perform", words[0], self.overrides, die_at=die_at)
+
+    def do(self, *words: str) -> None:
+        """A call that must succeed."""
+        done = self.call(*words)
+        assert done["status"] == 0, done["said"]
+
+    def save(self) -> None:
+        """Keep the state of sites and database, for `restore`."""
+        names = self.database.list_collection_names()
+        self._saved = {name: list(self.database[name].find()) for name in names}
+        shutil.rmtree(self.folder / "saved", ignore_errors=True)
+        for number, folder in enumerate(self.raw + self.work):
+            shutil.copytree(folder, self.folder / "saved" / str(number), symlinks=True)
+
+    def restore(self) -> None:
+        for name in self.database.list_collection_names():
+            self.database[name].delete_many({})
+            if self._saved.get(name):
+                self.database[name].insert_many(self._saved[name])
+        for number, folder in enumerate(self.raw + self.work):
+            shutil.rmtree(folder)
+            shutil.copytree(self.folder / "saved" / str(number), folder, symlinks=True)
+
+    def check(self, copies: int, *, done: bool = False, rot: bool = False) -> None:
+        """See that all holds, with so many good copies at least; of rot that nobody knows, only that."""
+        sites = {
+            name: invariants.Site(host, {"raw": root}, (work,))
+            for (name, host), root, work in zip(SITES.items(), self.raw, self.work, strict=True)
+        }
+        seen = invariants.Invariants(self.database, sites, self.truth)
+        if rot:
+            assert list(seen.lost(copies)) == []
+        else:
+            seen.check(copies=copies, done=done)
+
+    def close(self) -> None:
+        self.zygote.close()
+        self.copies.__exit__()
+
+
+@pytest.fixture
+def scene(tmp_path, database, database_uri):
+    scene = Scene(tmp_path, database_uri, database)
+    yield scene
+    scene.close()
+
+
+def copying(scene):
+    """Nothing is copied yet."""
+
+
+def pulling(scene):
+    """Nothing is copied yet, and midway keeps its copy to itself."""
+    scene.configure(push_to=())
+
+
+def purging(scene):
+    """There are three good copies, and midway's may go."""
+    scene.do("all")
+    scene.configure(purge=PURGE)
+
+
+def syncing(scene):
+    """The database went away after the claims: it knows no more than these, and all else is to be told."""
+    runs = scene.database["runs_new"]
+    born = runs.find_one()
+    scene.do("all")
+    for name in ("caxflow_manifests", "caxflow_audit"):
+        scene.database[name].delete_many({})
+    claimed = [each for each in runs.find_one()["data"] if each["host"] != SITES["lngs"]]
+    for entry in claimed:
+        del entry["manifest"], entry["size"]
+        entry |= {"status": "transferring", "checksum": None}
+        entry["caxflow"] = {"owner": "midway", "token": "0", "by": {"host": "elsewhere"}, "lease": FUTURE}
+    runs.replace_one({"_id": born["_id"]}, born | {"data": born["data"] + claimed})
+    work = scene.copies.work("midway")
+    receipts = [*work.glob("*/*.raw.done"), *work.glob("*/*.checksum")]
+    assert len(receipts) == 5
+    for path in receipts:
+        (work / ".caxflow/pending" / f"{path.parent.name}.{path.name}").touch()
+
+
+def rotting(scene):
+    """There are three good copies, then a bit flips in midway's."""
+    scene.do("all")
+    scene.configure(scrub={"every_days": 0})
+    file = max(scene.copies.path("midway").iterdir(), key=lambda path: path.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def mending(scene):
+    """A scrub found it, and has set the bad copy aside."""
+    rotting(scene)
+    assert "has the right size but other contents" in scene.call("scrub")["said"]
+
+
+def moving(scene):
+    """There are three good copies, and midway's is to be in another place."""
+    scene.do("all")
+
+
+MOVE = ("caxflow", "mv", RUN, "--to", "{midway}/160315_1432.moved")
+# What is prepared, what is done and killed, what is done after that, and how many good copies there are at
+# least before and after that.
+SCENES = {
+    "register, pull and verify": (pulling, ["all"], ["all"], 1, 2),
+    "purge": (purging, ["purge"], ["purge"], 2, 2),
+    "sync": (syncing, ["all"], ["all"], 1, 3),
+    "scrub": (rotting, ["scrub"], ["scrub", "all"], 2, 3),
+    "copy anew what was bad": (mending, ["all"], ["all"], 2, 3),
+    "move": (moving, [MOVE], [MOVE], 2, 3),
+    "push": (copying, ["all"], ["all"], 1, 3),
+}
+OFTEN = list(SCENES)[:4]
+
+
+def killed_at_each_step(scene, name, minor):
+    prepare, action, completion, before, after = SCENES[name]
+    places = {"midway": scene.copies.path("midway").parent}
+    (action,), completion = (
+        [(each,) if isinstance(each, str) else tuple(w.format(**places) for w in each) for each in calls]
+        for calls in (action, completion)
+    )
+    prepare(scene)
+    scene.save()
+    steps = scene.call(*action)["steps"]
+    assert len(steps) > 10
+    chosen = [number for number, step in enumerate(steps, 1) if minor or not MINOR.search(step)]
+    died = 0
+    for number in chosen:
+        scene.restore()
+        died += scene.call(*action, die_at=number)["status"] == -9
+        try:
+            scene.check(before, rot=prepare is rotting)
+            ended = [scene.call(*each) for each in completion]
+            assert ended[-1]["status"] == 0, ended[-1]["said"]
+            scene.check(after, done=True)
+        except AssertionError as error:
+            raise AssertionError(f"killed before step {number}, {steps[number - 1]}: {error}") from None
+    # The order of what several threads do is not always the same.
+    assert died >= len(chosen) - 5
+
+
+@pytest.mark.parametrize("name", OFTEN)
+def test_killed_at_each_step_that_counts(scene, name):
+    killed_at_each_step(scene, name, minor=False)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", SCENES)
+def test_killed_at_each_step(scene, name):
+    killed_at_each_step(scene, name, minor=True)
