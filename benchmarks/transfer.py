@@ -21,13 +21,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
 
 SHAPES = {"run": (100, 10_000_000), "file": (1, 2_000_000_000), "small": (2000, 64_000)}
+PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 GCM = "aes128-gcm@openssh.com"
 
 
@@ -38,10 +39,12 @@ class Scene:
         self.config, self.source, self.push = str(sites.ssh_config), base / "source", push
         self.site, self.connections = sites["far"], connections
         self.identity, self.known_hosts = str(sites.identity), str(sites.known_hosts)
-        self.target = base / "copy"
+        self.base, self.copies = base, 0
+        self.target = base / "copy0"
         self.prefix: list[str] = []
         self.netns = ""
         self.cpu = 0.0
+        self.used = connections or 2  # connections of our last copy
 
     def go_far(self, link, far) -> None:
         """Reach the server over an emulated link from now on."""
@@ -81,27 +84,51 @@ class Scene:
         for process in started:
             self.wait(process)
 
-    def forked(self, work) -> None:
+    def forked(self, work) -> str:
         """Run a Python function in a child process: imports are done, as inside a workflow's job."""
+        answer, out = os.pipe()
         child = os.fork()
         if not child:
             try:
                 if self.netns:
                     enter(self.netns)
-                work()
+                os.write(out, str(work()).encode())
                 os._exit(0)
             except BaseException as error:
                 print(f"{error!r}", file=sys.stderr, flush=True)
                 os._exit(1)
+        os.close(out)
+        with os.fdopen(answer) as said:
+            result = said.read()
         _, status, usage = os.wait4(child, 0)
         self.cpu += usage.ru_utime + usage.ru_stime
         if status:
             raise RuntimeError("the child failed")
+        return result
 
     def server_cpu(self) -> float:
-        """CPU seconds of the server's ended sessions and all they ran."""
-        fields = Path(f"/proc/{self.site.server.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
+        """CPU seconds of the server's ended sessions and of all they ran."""
+        server = _stat(self.site.server.pid)
+        # What outlives its session, as helpers do for a moment, ends as a child of the server's keeper.
+        ended = [server, _stat(int(server[1]))] if not self.netns else [server]
+        return sum(int(each[13]) + int(each[14]) for each in ended) / os.sysconf("SC_CLK_TCK")
+
+    def reap(self) -> None:
+        """Take note of the CPU time of those that became our own children."""
+        with suppress(ChildProcessError):
+            while (ended := os.wait4(-1, os.WNOHANG))[0]:
+                self.cpu += ended[2].ru_utime + ended[2].ru_stime
+
+    def make_room(self, keep: bool) -> None:
+        """Have a new target.
+
+        The copies of small files stay until the end: for minutes, ext4 looks for other places than those of
+        files just deleted, which takes more time than to make new ones, and differs from peer to peer.
+        """
+        if not keep:
+            shutil.rmtree(self.target, ignore_errors=True)
+        self.copies += 1
+        self.target = self.base / f"copy{self.copies}"
 
     @property
     def far_path(self) -> Path:
@@ -124,10 +151,12 @@ class Scene:
         far = Place(
             "far", "stream", host="far", ssh_config=self.config, client=client, connections=self.connections
         )
-        if self.push:
-            self.forked(lambda: copy(here, str(self.source), far, str(self.target)))
-        else:
-            self.forked(lambda: copy(far, str(self.source), here, str(self.target)))
+        ends = (
+            (here, str(self.source), far, str(self.target))
+            if self.push
+            else (far, str(self.source), here, str(self.target))
+        )
+        self.used = int(self.forked(lambda: copy(*ends).connections))
 
     def caxflow_paramiko(self) -> None:
         self.caxflow("paramiko")
@@ -261,7 +290,12 @@ class Scene:
             self.wait(process)
 
     def ssh_limit_all(self) -> None:
-        self.ssh_limit(self.connections or 2)
+        self.ssh_limit(self.used)
+
+
+def _stat(pid: int) -> list[str]:
+    """Fields of proc_pid_stat(5) from the third on: 1 is the parent, 13 and 14 its children's CPU time."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 def enter(netns: str) -> None:
@@ -306,7 +340,7 @@ def make(source: Path, shape: str, scale: float) -> int:
 
 def measure(scene: Scene, peer: str, size: int) -> tuple[float, float]:
     """Rate in MB/s and CPU s/GB of one run of one peer."""
-    shutil.rmtree(scene.target, ignore_errors=True)
+    scene.make_room(keep=size / len(list(scene.source.iterdir())) < 1_000_000)
     os.sync()
     scene.cpu, before = 0.0, scene.server_cpu()
     begin = time.monotonic()
@@ -315,6 +349,7 @@ def measure(scene: Scene, peer: str, size: int) -> tuple[float, float]:
     if "limit" not in peer:
         check(scene.source, scene.target)
     time.sleep(0.3)  # the server's sessions end
+    scene.reap()
     return size / seconds / 1e6, (scene.cpu + scene.server_cpu() - before) / size * 1e9
 
 
@@ -399,6 +434,7 @@ def main() -> None:
 
     peers = arguments.peers.split(",") if arguments.peers else [peer for peer in PEERS if usable(peer)]
     peers = list(dict.fromkeys(["caxflow", *peers]))
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)  # to know the CPU time of all
     with tempfile.TemporaryDirectory(dir=arguments.directory, prefix="benchmark-") as directory:
         base = Path(directory)
         if arguments.files:

@@ -14,6 +14,7 @@ _MODULES = (
     "files.listing",
     "files.manifest",
     "files.permissions",
+    "transfer.durable",
     "transfer.folder",
     "transfer.helper",
     "transfer.part",

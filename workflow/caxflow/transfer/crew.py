@@ -24,9 +24,8 @@ class Crew:
     def call(self, size: int) -> None:
         """Have so many movers, less the first, log in, unless they do already."""
         with self._changed:
-            wanted = [
-                number for number in range(1, min(size, self._size or size)) if number not in self._states
-            ]
+            most = size if self._size is None else min(size, self._size)
+            wanted = [number for number in range(1, most) if number not in self._states]
             self._states |= dict.fromkeys(wanted, "connecting")
         for number in wanted:
             self._start(number)
@@ -41,6 +40,7 @@ class Crew:
         with self._changed:
             self._changed.notify_all()
             self._changed.wait_for(self._done)
+            self._size = 0  # who comes later finds nothing to do, and perhaps nothing to write to any more
 
     def _done(self) -> bool:
         states = [state for number, state in self._states.items() if number < self._size]
@@ -59,8 +59,7 @@ class Crew:
     def _run(self, number: int) -> None:
         try:
             ends = self._job.further() if number else (self._job.source, self._job.destination)
-            if ends and self._wanted(number):
-                self._enter(number, "working")
+            if ends and self._admitted(number):
                 movers.choose(self._job)(self._job, *ends)
                 self.worked += 1
         except BaseException as error:
@@ -68,10 +67,14 @@ class Crew:
         finally:
             self._enter(number, "ended")
 
-    def _wanted(self, number: int) -> bool:
+    def _admitted(self, number: int) -> bool:
+        """Wait until it is known how many are wanted; whether this one is, who then works."""
         with self._changed:
             self._changed.wait_for(lambda: self._size is not None or self._job.stopped.is_set())
-            return self._size is not None and number < self._size and not self._job.stopped.is_set()
+            if self._job.stopped.is_set() or number >= self._size:
+                return False
+            self._states[number] = "working"
+            return True
 
     def wake(self) -> None:
         """Look again whether the job was stopped."""

@@ -8,7 +8,7 @@ from caxflow.files.listing import FileStat, os_error, printable, unchanged
 from caxflow.transfer.ends import at
 from caxflow.transfer.folder import Folder
 from caxflow.transfer.movers import Reading, Writing
-from caxflow.transfer.protocol import DATA, FILE, HEADER, NAME, SEAL, LostError
+from caxflow.transfer.protocol import DATA, FILE, HEADER, NAME, SEAL, LostError, pack_name
 from caxflow.transfer.sftp import SftpEnd
 
 _FRAME = 1 << 20
@@ -203,7 +203,7 @@ class _HelperDestination:
 
     def put(self, piece, chunks) -> None:
         out = self._writing.connection.stream
-        name = self._job.names[piece.index].encode("utf-8", "surrogateescape")
+        name = pack_name(self._job.names[piece.index], piece.file.mtime_ns)
         out.write(memoryview(HEADER.pack(NAME, piece.index, piece.file.size, len(name)) + name))
         offset = 0
         for chunk in chunks:

@@ -11,7 +11,7 @@ import time
 
 from caxflow.errors import CaxflowError
 from caxflow.files import digests
-from caxflow.files.listing import FileStat, os_error, to_text
+from caxflow.files.listing import FileStat, os_error
 from caxflow.transfer import protocol
 from caxflow.transfer.folder import Folder
 from caxflow.transfer.pieces import Receiver, Sender
@@ -33,9 +33,7 @@ class Helper:
         """Handle frames until the stream ends; the first error is reported and ends the helper."""
         stream = self._stream
         handlers = {
-            protocol.NAME: lambda index, size, length: self._receiver.announce(
-                index, to_text(stream.name(length)), size
-            ),
+            protocol.NAME: self._name,
             protocol.FILE: self._file,
             protocol.DATA: self._data,
             protocol.SEAL: self._seal,
@@ -51,6 +49,10 @@ class Helper:
                     f"a frame of unknown kind {kind!r} came", "run the same version of caxflow"
                 )
             handlers[kind](index, offset, length)
+
+    def _name(self, index: int, size: int, length: int) -> None:
+        path, mtime_ns = self._stream.name(length)
+        self._receiver.announce(index, path, size, mtime_ns)
 
     def _data(self, index: int, offset: int, length: int) -> None:
         self._receiver.data(index, offset, length)

@@ -5,12 +5,22 @@ from collections import deque
 
 from caxflow.errors import CaxflowError
 from caxflow.files import digests
-from caxflow.files.listing import to_bytes
 from caxflow.transfer.ends import at
 from caxflow.transfer.folder import Folder
 from caxflow.transfer.local import copy_piece
 from caxflow.transfer.pieces import Receiver, Sender, altered
-from caxflow.transfer.protocol import BUFFER, DATA, FILE, HEADER, JSON, NAME, SEAL, SMALL, LostError
+from caxflow.transfer.protocol import (
+    BUFFER,
+    DATA,
+    FILE,
+    HEADER,
+    JSON,
+    NAME,
+    SEAL,
+    SMALL,
+    LostError,
+    pack_name,
+)
 
 # What is asked for ahead of what has arrived: more than a connection carries in a round trip.
 AHEAD_BYTES = 8 << 20
@@ -60,7 +70,7 @@ def push(job, _source, destination) -> None:
                 else:
                     if piece.index not in known:
                         known.add(piece.index)
-                        sender.announce(piece.index, name, piece.file.size)
+                        sender.announce(piece.index, name, piece.file)
                     found = sender.piece(piece.index, piece.file, piece.offset, piece.length)
                 job.piece_done(piece, found)
             sender.flush()
@@ -218,7 +228,11 @@ def pull(job, source, _destination) -> None:
     reading = None
     try:
         reading = Reading(
-            job, source, lambda piece: receiver.announce(piece.index, job.names[piece.index], piece.file.size)
+            job,
+            source,
+            lambda piece: receiver.announce(
+                piece.index, job.names[piece.index], piece.file.size, piece.file.mtime_ns
+            ),
         )
         receiver = Receiver(folder, reading.stream, job.wanted(), sealed)
         for kind, piece, offset, length in reading.frames():
@@ -271,7 +285,7 @@ class _Passing:
 
     def announce(self, piece) -> None:
         """Tell the receiver about the file of a piece that will come."""
-        name = to_bytes(self._job.names[piece.index])
+        name = pack_name(self._job.names[piece.index], piece.file.mtime_ns)
         self._out.write(memoryview(HEADER.pack(NAME, piece.index, piece.file.size, len(name)) + name))
 
     def take(self, stream, kind: bytes, piece, offset: int, length: int) -> dict[str, str] | None:

@@ -21,6 +21,7 @@ import time
 
 from caxflow.errors import CaxflowError
 from caxflow.files.listing import os_error, printable, scan, to_bytes, to_text
+from caxflow.transfer.durable import sync_files
 from caxflow.transfer.folder import Folder
 
 SUFFIX = b".part-caxflow"
@@ -51,6 +52,7 @@ class Part:
         self._lock_path = os.path.join(self.container, b"lock")
         self._token = token.encode("ascii")
         self._lock = -1
+        self._left = set()  # paths of files that an earlier attempt left
 
     def _flock(self, how: int) -> bool:
         try:
@@ -173,9 +175,10 @@ class Part:
                 folder.make(directory)
         finally:
             folder.close()
+        self._left = {path for path, _ in left}
         return left
 
-    def publish(self, files, directories, single: bool) -> None:
+    def publish(self, files, directories, single: bool, alive=lambda: None) -> None:
         """Check names and sizes, set times, bring files and directories to the disk, rename.
 
         Parameters
@@ -186,22 +189,27 @@ class Part:
             Sub-directories, parents first.
         single : bool
             Whether the copy is the one file and not the directory.
+        alive : callable, optional
+            Called now and then.
         """
         if not self.held():
             raise CaxflowError(
                 f"{printable(to_text(self.destination))} was taken over by another transfer", "start again"
             )
-        there = {(file.path, file.size) for file in scan(to_text(self.data)).files}
-        if there != {(path, size) for path, size, _ in files}:
+        there = {file.path: file for file in scan(to_text(self.data)).files}
+        if {(file.path, file.size) for file in there.values()} != {(path, size) for path, size, _ in files}:
             raise CaxflowError(
                 f"files in {printable(to_text(self.container))} changed meanwhile", "let nothing write there"
             )
+        # Those who wrote files have synced them; what an earlier attempt left may be in the page cache only.
+        unsure = {
+            path: mtime_ns
+            for path, _, mtime_ns in files
+            if path in self._left or there[path].mtime_ns != mtime_ns
+        }
+        sync_files(to_text(self.data), unsure, alive)
         folder = Folder(to_text(self.data))
         try:
-            for path, _, mtime_ns in files:
-                folder.set_mtime(path, mtime_ns)
-                # Files that an earlier attempt left may be in the page cache only.
-                folder.sync_file(path)
             for directory in reversed(("", *directories)):
                 folder.sync_directory(directory)
         finally:

@@ -9,14 +9,12 @@ Runs at the far end too: Python 3.8, standard library only.
 from __future__ import annotations
 
 import os
-import queue
-import threading
 
 from caxflow.errors import CaxflowError
 from caxflow.files import digests
-from caxflow.files.listing import os_error, printable, safe_path, to_bytes, to_text, unchanged
-from caxflow.transfer.folder import Folder
-from caxflow.transfer.protocol import BUFFER, DATA, FILE, HEADER, NAME, SEAL, SMALL
+from caxflow.files.listing import os_error, printable, safe_path, unchanged
+from caxflow.transfer.durable import Syncer
+from caxflow.transfer.protocol import BUFFER, DATA, FILE, HEADER, NAME, SEAL, SMALL, pack_name
 
 LONGEST_DIGEST = 64
 
@@ -57,10 +55,10 @@ class Sender:
         self._buffer[self._used : self._used + len(frame)] = frame
         self._used += len(frame)
 
-    def announce(self, index: int, path: str, size: int) -> None:
-        """Tell the receiver the name and size of a file."""
-        name = to_bytes(path)
-        self._put(HEADER.pack(NAME, index, size, len(name)) + name)
+    def announce(self, index: int, path: str, file) -> None:
+        """Tell the receiver the name, size and time of a file."""
+        name = pack_name(path, file.mtime_ns)
+        self._put(HEADER.pack(NAME, index, file.size, len(name)) + name)
 
     def piece(self, index: int, file, offset: int, length: int) -> dict:
         """Send ``file[offset:offset + length]``.
@@ -92,7 +90,7 @@ class Sender:
 
         Returns and raises as `piece` does.
         """
-        head = to_bytes(name)
+        head = pack_name(name, file.mtime_ns) if name else b""
         hashers = [digests.hasher(each) for each in self._algorithms]
         begin = HEADER.size + len(head)
         if self._used + begin + file.size + LONGEST_DIGEST > BUFFER:
@@ -173,20 +171,22 @@ class Receiver:
         self._files = {}
         self._index, self._start, self._position = None, 0, 0
         self._hashers, self._fd = [], -1
-        self._syncer = _Syncer(folder.root)
+        self._syncer = Syncer(folder.root)
 
-    def announce(self, index: int, path: str, size: int) -> None:
+    def announce(self, index: int, path: str, size: int, mtime_ns: int) -> None:
         """Accept data of a file from now on."""
-        self._files[index] = (safe_path(path), size)
+        self._files[index] = (safe_path(path), size, mtime_ns)
 
     def file(self, index: int, name_size: int, size: int) -> None:
         """Consume the body of a FILE frame."""
         if name_size:
-            self.announce(index, to_text(self._stream.name(name_size)), size)
-        if self._index is not None or self._files.get(index, ("", -1))[1] != size or size > SMALL:
+            path, mtime_ns = self._stream.name(name_size)
+            self.announce(index, path, size, mtime_ns)
+        path, announced, mtime_ns = self._files.get(index, ("", -1, 0))
+        if self._index is not None or announced != size or size > SMALL:
             raise CaxflowError("a file came that was not announced", _STRANGE)
         body = self._stream.view(size + self._digest_size)
-        data, path = body[:size], self._files[index][0]
+        data = body[:size]
         hashers = [digests.hasher(name) for name in self._algorithms]
         for each in hashers:
             each.update(data)
@@ -203,14 +203,14 @@ class Receiver:
                 raise
         except OSError as error:
             raise os_error(error, self._folder.root + "/" + path) from None
-        self._syncer.put(fd, path, True, size)
+        self._syncer.put(fd, path, mtime_ns, True, size)
         found = {name: each.hexdigest() for name, each in zip(self._algorithms, hashers)}
         self._sealed(index, 0, size, found)
 
     def _begin(self, index: int, offset: int) -> None:
         if index not in self._files:
             raise CaxflowError(f"data came for file number {index}, which was not announced", _STRANGE)
-        path, size = self._files[index]
+        path, size, _ = self._files[index]
         self._fd = self._folder.open(path, os.O_WRONLY | os.O_CREAT)
         self._index, self._start, self._position = index, offset, offset
         self._hashers = [digests.hasher(name) for name in self._algorithms]
@@ -222,7 +222,7 @@ class Receiver:
         try:
             if self._index is None:
                 self._begin(index, offset)
-            path, size = self._files[self._index]
+            path, size, _ = self._files[self._index]
             if index != self._index or offset != self._position or offset + length > size:
                 raise CaxflowError(f"data of {printable(path)} came that were not announced", _STRANGE)
             while length:
@@ -242,13 +242,13 @@ class Receiver:
         theirs = self._stream.body(self._digest_size)
         if self._index is None:  # a piece without bytes: an empty file
             self.data(index, offset, 0)
-        path, size = self._files[self._index]
+        path, size, mtime_ns = self._files[self._index]
         if (index, offset, offset + length) != (self._index, self._start, self._position):
             raise CaxflowError(f"a piece of {printable(path)} came that was not announced", _STRANGE)
         if self._hashers[0].digest() != theirs:
             raise altered(path)
-        self._syncer.put(self._fd, path, length == size, size)
         whole = length == size
+        self._syncer.put(self._fd, path, mtime_ns, whole, length)
         found = zip(self._algorithms if whole else self._algorithms[:1], self._hashers)
         self._index, self._fd = None, -1
         self._sealed(index, offset, length, {name: each.hexdigest() for name, each in found})
@@ -276,102 +276,3 @@ def altered(path: str) -> CaxflowError:
 
 
 _STRANGE = "the other end does not behave: run the same version of caxflow, and ask the site's manager"
-
-
-class _Syncer:
-    """Brings files to the disk without stopping the stream.
-
-    An fsync waits for a commit of the file system's journal, whatever the file's size. So while data come,
-    files are only begun to be written out; at the end all are synced, by a few threads that share commits.
-    """
-
-    def __init__(self, root: str):
-        self._root = root
-        self._paths = set()
-        self._queue = queue.Queue(16)
-        self._error = None
-        self._thread = None
-
-    def put(self, fd: int, path: str, whole: bool, size: int) -> None:
-        """Take over an open file of which a piece, or the whole, was written."""
-        if self._error:
-            raise self._error
-        self._paths.add(path)
-        if whole and size <= BUFFER:
-            _write_out(fd, whole)  # faster than to wake a thread
-            return
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, daemon=True)
-            self._thread.start()
-        self._queue.put((fd, path, whole))
-
-    def _run(self) -> None:
-        while True:
-            job = self._queue.get()
-            if job is None:
-                return
-            fd, path, whole = job
-            try:
-                _write_out(fd, whole)
-            except OSError as error:
-                self._error = os_error(error, self._root + "/" + path)
-
-    def finish(self, alive) -> None:
-        """Sync all files that were taken over."""
-        self._stop()
-        paths = iter(sorted(self._paths))
-        lock = threading.Lock()
-
-        def sync():
-            folder = Folder(self._root)
-            try:
-                while self._error is None:
-                    with lock:
-                        path = next(paths, None)
-                    if path is None:
-                        return
-                    self._sync(folder, path)
-                    alive()
-            except Exception as error:
-                self._error = self._error or error
-            finally:
-                folder.close()
-
-        threads = [threading.Thread(target=sync) for _ in range(min(4, len(self._paths)))]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        if self._error:
-            raise self._error
-
-    @staticmethod
-    def _sync(folder, path: str) -> None:
-        try:
-            fd = folder.open(path, os.O_RDONLY)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-        except OSError as error:
-            raise os_error(error, folder.root + "/" + path) from None
-
-    def _stop(self) -> None:
-        if self._thread:
-            self._queue.put(None)
-            self._thread.join()
-            self._thread = None
-
-    def abandon(self) -> None:
-        self._error = self._error or CaxflowError("given up")
-        self._stop()
-
-
-def _write_out(fd: int, whole: bool) -> None:
-    try:
-        if not whole:
-            os.fdatasync(fd)
-        elif hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)  # Linux begins to write out dirty pages
-    finally:
-        os.close(fd)

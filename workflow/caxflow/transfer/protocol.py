@@ -6,8 +6,8 @@ A frame is a header (kind, index of a file, offset, length) and, for some kinds,
 kind  index, offset, length  body
 ====  =====================  ======================================================================
 J     0, 0, bytes of body    JSON: a request, a result, an error, progress
-N     file, its size, bytes  the relative path: announces a file to the end that writes
-F     file, of name, bytes   a whole small file: its name unless that is known, data, digest
+N     file, its size, bytes  time of modification and path: announces a file to the end that writes
+F     file, of name, bytes   a whole small file: time and path unless these are known, data, digest
 D     file, offset, bytes    data of the piece that is under way, in order
 S     file, offset, bytes    digest of the piece (offset and bytes are those of the whole piece)
 A     0, pieces, bytes       none: so many more were written and their digests agreed
@@ -25,8 +25,11 @@ import struct
 import threading
 import time
 
+from caxflow.files.listing import to_bytes, to_text
+
 MAGIC = b"\0caxflow-helper-1\n"  # ends whatever a login shell may print before the helper speaks
 HEADER = struct.Struct(">cIQQ")
+_TIME = struct.Struct(">q")  # ns since 1970
 JSON, NAME, FILE, DATA, SEAL, ACK = b"J", b"N", b"F", b"D", b"S", b"A"
 BUFFER = 1 << 20
 SMALL = 1 << 18  # bytes of a file that goes as one frame
@@ -153,11 +156,12 @@ class Stream:
             size -= len(part)
         return b"".join(parts)
 
-    def name(self, length: int) -> bytes:
-        """The body of a NAME frame."""
-        if length > LARGEST_NAME:
+    def name(self, length: int) -> tuple:
+        """The body of a NAME frame: path and time of modification (ns)."""
+        if not _TIME.size <= length <= _TIME.size + LARGEST_NAME:
             raise LostError("a name longer than any file system takes", self)
-        return self.body(length)
+        body = self.body(length)
+        return to_text(body[_TIME.size :]), _TIME.unpack_from(body)[0]
 
     def json(self, length: int):
         """The body of a JSON frame."""
@@ -182,6 +186,11 @@ class Stream:
     def send(self, message) -> None:
         """Write one JSON frame."""
         self.write(memoryview(frame_json(message)))
+
+
+def pack_name(path: str, mtime_ns: int) -> bytes:
+    """The body of a NAME frame, which `Stream.name` reads."""
+    return _TIME.pack(mtime_ns) + to_bytes(path)
 
 
 def frame_json(message) -> bytes:

@@ -187,7 +187,7 @@ class Session:
 
     def publish(self, files, directories, single: bool) -> None:
         """Publish the copy that was begun; see `caxflow.transfer.part.Part.publish`."""
-        self.part.publish(files, directories, single)
+        self.part.publish(files, directories, single, alive=lambda: self.report(0))
         self.part = None
 
     def let_go(self) -> None:
