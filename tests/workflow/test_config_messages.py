@@ -57,6 +57,15 @@ def database_away(clone):
     return [], ["127.0.0.1:1", "does not answer", "Connection refused", "rundb.uri"]
 
 
+def missing_configfile(_clone):
+    return ["--configfile", "missing.yaml"], ["missing.yaml", "no such file", "--configfile"]
+
+
+def broken_configfile(clone):
+    (clone.folder / "broken.yaml").write_text("runs: []\nselect: [a\n")
+    return ["--configfile", "empty.yaml", "broken.yaml"], ["broken.yaml line 3", "not valid YAML"]
+
+
 CASES = [
     wrong_key,
     unknown_site,
@@ -69,6 +78,8 @@ CASES = [
     password_in_the_file,
     site_lost,
     database_away,
+    missing_configfile,
+    broken_configfile,
 ]
 
 
@@ -84,3 +95,13 @@ def test_one_line(clone, case):
     # Snakemake names the profile on a line of its own; nothing else is said.
     assert len(said.text.splitlines()) <= 2, said.text
     assert not clone.work().exists() or case is database_away
+
+
+def test_a_word_that_no_rule_makes(clone):
+    said = clone.snakemake("-n", "midway/160315_1432.procesed.root")
+    assert said.refused() == (
+        "caxflow: no rule makes 'midway/160315_1432.procesed.root' "
+        "-> did you mean midway/160315_1432.processed.root?"
+    )
+    # Previews are answers, on standard output; this is none.
+    assert said.out == ""

@@ -1,7 +1,7 @@
 """Input functions: what a job needs, as the plan of the main process says."""
 
 from caxflow.batch import lastwords
-from caxflow.planning import plan, upkeep
+from caxflow.planning import plan, requests, upkeep
 
 
 def only_a_look():
@@ -14,6 +14,7 @@ UPKEEP = upkeep.Upkeep(PLANNER)
 
 if workflow.is_main_process:
     logger.addFilter(lastwords.LastWords(SETTINGS, PLANNER.work_dir))
+    logger.addFilter(requests.InOurWords(SETTINGS, lambda: [rule.name for rule in workflow.rules]))
 
 # For want of memory or time; a job on a batch system is a call of its own, which has nothing to try again.
 TRY_AGAIN = 2 if workflow.is_main_process else 0

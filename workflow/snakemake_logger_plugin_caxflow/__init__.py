@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import sys
+from pathlib import Path
 
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
@@ -41,6 +42,12 @@ NOISE = (
     r"$",
 )
 _NOISE = re.compile("|".join(NOISE))
+# What Snakemake says of a --configfile, which it reads before anything of this workflow.
+_UNREADABLE = re.compile(
+    r"Traceback .*\n\w+Error: \[Errno \d+\] (?P<why>[^:\n]+): '(?P<file>[^\n]+)'\s*$", re.DOTALL
+)
+MEND = "mend --configfile, or configfile in the profile"
+_NO_YAML = "WorkflowError:\nConfig file is not valid"
 JOBS = (LogEvent.JOB_INFO, LogEvent.JOB_FINISHED, LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR)
 
 
@@ -123,10 +130,38 @@ class LogHandler(LogHandlerBase):
         text = record.getMessage().strip("\n")
         if text.startswith("Complete log(s): "):
             self.log = text.removeprefix("Complete log(s): ")
-        if not self.common_settings.verbose and _NOISE.match(text.strip()):
-            return
+        if not self.common_settings.verbose:
+            if _NOISE.match(text.strip()):
+                return
+            text = _in_a_line(text)
         if self.display:
             self.display.message(text, bad=record.levelno >= logging.WARNING)
         else:
-            self.stream.write(f"{text}\n")
-            self.stream.flush()
+            # What goes wrong before there are jobs is no answer.
+            stream = sys.stderr if record.levelno >= logging.ERROR else self.stream
+            stream.write(f"{text}\n")
+            stream.flush()
+
+
+def _in_a_line(text: str) -> str:
+    """What is wrong with a --configfile, in one line; anything else as it is."""
+    found = _UNREADABLE.match(text)
+    if found and "load_configfile" in text:
+        return f"caxflow: {found['file']}: {found['why'].lower()} -> {MEND}"
+    if text.startswith(_NO_YAML):
+        return f"caxflow: {_broken_yaml(sys.argv) or f'a file of configuration is not valid YAML -> {MEND}'}"
+    return text
+
+
+def _broken_yaml(words: list[str]) -> str:
+    """The error in the first file on the command line that is no YAML; where in it, and what."""
+    from caxflow.config import read_yaml
+    from caxflow.errors import CaxflowError
+
+    for word in words[1:]:
+        if Path(word).is_file():
+            try:
+                read_yaml(Path(word))
+            except CaxflowError as error:
+                return str(error)
+    return ""
