@@ -111,12 +111,14 @@ class Experiment:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         return os.environ | {"PATH": path, "XDG_CONFIG_HOME": str(self.folder / "xdg")} | more
 
-    def start(self, *words: str, site: str = "midway", **config) -> subprocess.Popen:
-        """Start snakemake; its output goes to one stream."""
+    def start(self, *words: str, site: str = "midway", python_path: str = "", **config) -> subprocess.Popen:
+        """Start snakemake; its output goes to one stream, and it finds modules in `python_path` first."""
+        known = os.environ.get("PYTHONPATH")
+        paths = os.pathsep.join(path for path in (python_path, known) if path)
         return subprocess.Popen(
             self.command(*words, site=site, **config),
             cwd=ROOT,
-            env=self.environment(),
+            env=self.environment(**({"PYTHONPATH": paths} if paths else {})),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -233,7 +233,7 @@ class Invariants:
         made: dict[tuple, int] = {}
         for record in self.database["caxflow_audit"].find():
             key = (record["run"], record["kind"], record["host"], record["pax_version"])
-            made[key] = made.get(key, 0) + (record["action"] == "copied")
+            made[key] = made.get(key, 0) + (record["action"] == "copied" and record["sent"] > 0)
             made[key] -= record["action"] in ("removed", "suspect")
         for key, number in made.items():
             if number > 1:

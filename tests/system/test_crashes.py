@@ -15,6 +15,7 @@ import yaml
 
 import invariants
 import mortal
+import wires
 from caxflow.simulate import run_document, simulate_run
 from copies import SITES, Copies
 
@@ -40,6 +41,7 @@ class Scene:
         self.truth = {RUN: invariants.sums(self.copies.path("lngs"))}
         places = {SITES["lngs"]: str(self.copies.path("lngs"))}
         database["runs_new"].insert_one(run_document(RUN, locations=places, **shape))
+        self.rundb: dict = {}
         self.zygote = mortal.Zygote(folder / "scene", "onecall")
         self.configure()
 
@@ -47,7 +49,7 @@ class Scene:
         """Write what the sites' files and midway's profile say."""
         file = self.copies.folder / "config/sites/midway.yaml"
         file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"push_to": list(push_to)}))
-        self.profile = self.copies.profile(**keys)
+        self.profile = self.copies.profile(**({"rundb": self.rundb} if self.rundb else {}), **keys)
         self.overrides = yaml.safe_load(Path(self.profile, "caxflow.yaml").read_text())
 
     def call(self, *words: str, die_at: int | None = None) -> dict:
@@ -170,10 +172,12 @@ SCENES = {
     "move": (moving, [MOVE], [MOVE], 2, 3),
     "push": (copying, ["all"], ["all"], 1, 3),
 }
+ROTTEN = ["scrub"]
 OFTEN = list(SCENES)[:4]
 
 
-def killed_at_each_step(scene, name, minor):
+def prepared(scene, name):
+    """What is done in a scene that is ready for it, what completes that, and numbers of good copies."""
     prepare, action, completion, before, after = SCENES[name]
     places = {"midway": scene.copies.path("midway").parent}
     (action,), completion = (
@@ -182,6 +186,11 @@ def killed_at_each_step(scene, name, minor):
     )
     prepare(scene)
     scene.save()
+    return action, completion, before, after
+
+
+def killed_at_each_step(scene, name, minor):
+    action, completion, before, after = prepared(scene, name)
     steps = scene.call(*action)["steps"]
     assert len(steps) > 10
     chosen = [number for number, step in enumerate(steps, 1) if minor or not MINOR.search(step)]
@@ -190,7 +199,7 @@ def killed_at_each_step(scene, name, minor):
         scene.restore()
         died += scene.call(*action, die_at=number)["status"] == -9
         try:
-            scene.check(before, rot=prepare is rotting)
+            scene.check(before, rot=name in ROTTEN)
             ended = [scene.call(*each) for each in completion]
             assert ended[-1]["status"] == 0, ended[-1]["said"]
             scene.check(after, done=True)
@@ -209,3 +218,73 @@ def test_killed_at_each_step_that_counts(scene, name):
 @pytest.mark.parametrize("name", SCENES)
 def test_killed_at_each_step(scene, name):
     killed_at_each_step(scene, name, minor=True)
+
+
+def weather(scene, name, number, fate):
+    """A call during which the database fails at the command of that number; what became of it."""
+    scene.wire.reset()
+    scene.wire.fate = lambda at, _: fate(at, number)
+    done = scene.call(*name)
+    scene.wire.reset()
+    return done
+
+
+# What becomes of a command: it is lost, its answer is lost, or all are lost from then on.
+FATES = {
+    "command": lambda at, number: "command" if at == number else None,
+    "answer": lambda at, number: "reply" if at == number else None,
+    "everything": lambda at, number: "command" if at >= number else None,
+}
+
+
+def broken_at_each_command(scene, name, fate, every):
+    action, completion, before, after = prepared(scene, name)
+    scene.wire.reset()
+    scene.do(*action)
+    commands = list(scene.wire.commands)
+    assert len(commands) > 10
+    for number in range(1, len(commands) + 1, every):
+        scene.restore()
+        done = weather(scene, action, number, FATES[fate])
+        try:
+            if fate != "everything":
+                # The driver asks again, and the server does nothing twice: nobody notices.
+                assert done["status"] == 0, done["said"]
+            elif done["status"]:
+                lines = done["said"].splitlines()
+                assert all(re.match(r"caxflow: .* -> ", line) for line in lines), lines
+                assert any("runs database" in line for line in lines), lines
+            scene.check(before)
+            for each in completion:
+                scene.do(*each)
+            scene.check(after, done=True)
+        except AssertionError as error:
+            raise AssertionError(f"{fate} lost at {number}, {commands[number - 1]}: {error}") from None
+
+
+@pytest.fixture
+def behind_wire(scene, database_uri):
+    with wires.Wire(database_uri) as wire:
+        scene.wire = wire
+        scene.rundb = {"uri": wire.uri, "database": scene.database.name, "timeout": 2}
+        scene.configure()
+        yield scene
+
+
+@pytest.mark.parametrize("name", ["register, pull and verify", "purge"])
+@pytest.mark.parametrize("fate", FATES)
+def test_the_database_fails_at_some_commands(behind_wire, name, fate):
+    broken_at_each_command(behind_wire, name, fate, every=5 if fate == "everything" else 11)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", [name for name in SCENES if name not in ROTTEN])
+@pytest.mark.parametrize("fate", FATES)
+def test_the_database_fails_at_each_command(behind_wire, name, fate):
+    broken_at_each_command(behind_wire, name, fate, every=1)
+
+
+def test_a_slow_database_makes_things_slow_and_no_worse(behind_wire):
+    behind_wire.wire.delay = 0.1
+    behind_wire.do("all")
+    behind_wire.check(3, done=True)

@@ -359,7 +359,7 @@ TAKEN = {
     "cax at work": (entry(), "another program"),
     "cax at work since lately": (entry(creation_time=FUTURE), "another program"),
     "cax verifying": (entry(status="verifying"), "another program"),
-    "another site verifying": (entry(status="verifying", note={"owner": "tegner"}), "tegner"),
+    "another site verifying": (entry(status="verifying", note={"owner": "tegner"}), "is verified by tegner"),
     "a dead process elsewhere": (
         entry(
             note={"owner": "midway", "token": "t", "lease": FUTURE, "by": {"host": "else", "pid": 2**22 + 1}}

@@ -129,7 +129,9 @@ def _tell_receipt(database: RunsDB, work_dir: Path, target: Target) -> bool:
     if told or (stands and (proven or "source" in receipt)):
         action = "verified" if proven else "copied" if "source" in receipt else "registered"
         grounds = "its bytes were read again from disk" if proven else str(receipt.get("proof"))
-        facts = {"site": site, "source": receipt.get("source"), "manifest": changes["manifest"]}
+        facts = {"site": site, "manifest": changes["manifest"]}
+        # A copy that was found there, by an attempt after a crash or by another work directory, sent nothing.
+        facts |= {name: receipt.get(name) for name in ("source", "sent")}
         ident = f"{target}@{(_naive(read_at) if proven else born['creation_time']).isoformat()}"
         audit.record(database, action, run, key, grounds=grounds, ident=ident, **facts)
     if key.kind == "raw" and receipt["bytes"]:

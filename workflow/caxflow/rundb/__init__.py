@@ -671,6 +671,8 @@ def _held(run: Run, key: Key, copy: documents.Copy | None) -> Held:
         return Held(f"{where} is there already", "run again: the plan takes it as it is")
     by = documents.value(copy.note, "by", type_=Mapping) or {}
     who = f"{copy.note.get('owner', 'another program')} ({by.get('user', '?')}@{by.get('host', '?')})"
+    if copy.status == documents.VERIFYING:
+        return Held(f"{where} is there, and is verified by {who}", "run again: the plan waits for that")
     until = copy.note.get("lease")
     mend = (
         f"its claim ends at {until:%Y-%m-%d %H:%M} UTC unless renewed"
