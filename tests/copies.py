@@ -36,7 +36,7 @@ class Copies:
             document = {"host": host, "origin": site == "lngs"}
             document["roots"] = {
                 kind: str(folder / site / kind)
-                for kind in ("raw", "processed")
+                for kind in ("raw", "processed", "minitrees")
                 if kind == "raw" or site != "lngs"
             }
             document["work_dir"] = str(self.work(site))
@@ -130,8 +130,49 @@ class Copies:
             "caxflow": note,
         }
 
+    def keep_processed(self, version: str = "mini_v1", site: str = "midway") -> str:
+        """Have a site keep processed files; the version that documents carry."""
+        path = self.folder / f"config/sites/{site}.yaml"
+        path.write_text(path.read_text() + f"processed: {{version: {version}}}\n")
+        settings = self.settings()
+        return settings.processor(settings.sites[site]).pax_version
+
+    def add_made(self, kind: str, version: str, run: str = "160315_1432", **keys) -> list[Path]:
+        """Make a processed file, or minitrees, of a version at midway, and tell the document; the files."""
+        folder = self.folder / "midway" / kind / f"pax_{version}"
+        folder.mkdir(parents=True, exist_ok=True)
+        names = [f"{run}.root"] if kind == "processed" else [f"{run}_Basics.root", f"{run}_Extended.root"]
+        files = [folder / name for name in names]
+        for file in files:
+            file.write_text(f"{version} {file.name}")
+        taken = [manifest.take(str(file)) for file in files]
+        together = manifest.Manifest(taken[0].algorithm, tuple(each.entries[0] for each in taken))
+        self.database.keep_manifest(together.to_json())
+        entry = {"type": kind, "host": SITES["midway"], "status": "transferred", "pax_version": version}
+        entry["location"] = str(files[0] if kind == "processed" else folder)
+        entry |= {"manifest": together.digest, "checksum": together.digest, "size": together.size}
+        entry |= {"creation_time": now(), "caxflow": {"owner": "midway", "verified": now()}} | keys
+        name = Run.parse(run)
+        self.database.runs.update_one(
+            {"name": name.name, "detector": name.detector},
+            {"$push": {"data": entry}, "$inc": {"caxflow.revision": 1}},
+        )
+        return files
+
+    def made(self, kind: str, run: str = "160315_1432") -> dict[str, dict]:
+        """Entries of what was made at midway, by version."""
+        data = self.database.get(Run.parse(run))["data"]
+        return {each["pax_version"]: each for each in data if each["type"] == kind}
+
     def subject(
-        self, site: str = "midway", run: str = "160315_1432", here: str = "midway", **overrides
+        self,
+        site: str = "midway",
+        run: str = "160315_1432",
+        here: str = "midway",
+        *,
+        kind: str = "raw",
+        version: str | None = None,
+        **overrides,
     ) -> Subject:
         """A copy that something is to be done to; what is said is kept in ``said``."""
         settings = self.settings(here, **overrides)
@@ -141,7 +182,7 @@ class Copies:
             database=self.connect(settings),
             site=settings.sites[site],
             run=Run.parse(run),
-            key=Key("raw", SITES[site]),
+            key=Key(kind, SITES[site], version),
             work_dir=self.work(here),
             say=self.said.append,
         )
@@ -149,7 +190,7 @@ class Copies:
     def row(self, site: str, run: str = "160315_1432") -> dict | None:
         """The entry of a site's copy."""
         data = self.database.get(Run.parse(run))["data"]
-        found = [each for each in data if each["host"] == SITES[site]]
+        found = [each for each in data if (each["type"], each["host"]) == ("raw", SITES[site])]
         assert len(found) <= 1, found
         return found[0] if found else None
 
@@ -190,7 +231,7 @@ class Copies:
         for document in self.database.runs.find():
             run = str(Run(document["name"], document["detector"]))
             for site, host in SITES.items():
-                rows = [each for each in document["data"] if each["host"] == host]
+                rows = [each for each in document["data"] if (each["type"], each["host"]) == ("raw", host)]
                 assert len(rows) <= 1
                 if rows and rows[0]["status"] == "transferred":
                     assert self.whole(site, run), f"{site} promises {run}, which is not there"

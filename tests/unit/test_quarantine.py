@@ -7,7 +7,7 @@ import pytest
 from caxflow.copies import evidence, quarantine
 from caxflow.errors import BadCopy, CaxflowError
 from caxflow.planning import plan
-from caxflow.planning.upkeep import Reading
+from caxflow.planning.readings import Reading
 from caxflow.stages import scrub
 from caxflow.targets import Run
 from copies import SITES, Copies, now

@@ -11,9 +11,10 @@ import pytest
 
 from caxflow import documents
 from caxflow.config.retention import Demand
-from caxflow.copies import removal
+from caxflow.copies import parts, proof, removal
 from caxflow.copies.removal import Removal
 from caxflow.errors import CaxflowError
+from caxflow.files.manifest import Manifest
 from caxflow.rundb import DatabaseAway
 from caxflow.targets import Run
 from copies import SITES, Copies
@@ -41,6 +42,14 @@ def refused(copies, *patterns, **how):
     assert copies.whole("midway")
     assert copies.database.runs.find_one() == before
     return str(caught.value)
+
+
+def where(begun):
+    """What the copy consists of."""
+    subject = begun.subject
+    copy = subject.find(subject.database.get(RUN))
+    expected = Manifest.from_json(subject.database.manifest(copy.manifest))
+    return parts.of(subject.key, RUN, copy.location, expected)
 
 
 def actions(copies):
@@ -128,7 +137,7 @@ def test_a_copy_that_is_as_rotten_as_this_one_does_not_count(copies):
 
 def test_a_witness_that_goes_while_it_is_read_does_not_come_back(copies, monkeypatch):
     copies.add(verified_days_ago=10)
-    real = removal.proof.read_again
+    real = proof.read_again
 
     def slow(place, location, *rest):
         found = real(place, location, *rest)
@@ -138,7 +147,7 @@ def test_a_witness_that_goes_while_it_is_read_does_not_come_back(copies, monkeyp
             )
         return found
 
-    monkeypatch.setattr(removal.proof, "read_again", slow)
+    monkeypatch.setattr(proof, "read_again", slow)
     with pytest.raises(CaxflowError, match="1 found"):
         removal_of(copies).perform()
     assert copies.row("tegner") is None
@@ -205,7 +214,7 @@ def test_two_sites_that_count_each_other_do_not_both_remove(copies):
     )
     document = copies.database.get(RUN)
     for each in (one, other):
-        each.gather(each.subject.find(document))
+        each.hearing.hear(each.subject.find(document))
     one.intend()
     with pytest.raises(CaxflowError, match="what is known of its copies changed"):
         other.intend()
@@ -244,12 +253,13 @@ def test_nothing_is_removed_while_the_database_is_away(copies):
     assert copies.whole("midway")
 
 
-STEPS = ["gather", "intend", "move", "forget_entry", "empty_trash"]
+STEPS = ["hear", "intend", "move", "forget_entry", "empty_trash"]
 
 CRASH = """
 import os, signal, sys
 from pathlib import Path
 from caxflow import config
+from caxflow.copies.hearing import Hearing
 from caxflow.copies.removal import Removal
 from caxflow.config.retention import Demand
 from caxflow.rundb import Key, RunsDB
@@ -257,7 +267,8 @@ from caxflow.copies.subject import Subject
 from caxflow.targets import Run
 
 folder, step, when = sys.argv[1:]
-own = getattr(Removal, step)
+its = Hearing if step == "hear" else Removal
+own = getattr(its, step)
 
 def dies(self, *arguments, **named):
     if when == "before":
@@ -265,7 +276,7 @@ def dies(self, *arguments, **named):
     own(self, *arguments, **named)
     os.kill(os.getpid(), signal.SIGKILL)
 
-setattr(Removal, step, dies)
+setattr(its, step, dies)
 settings = config.load({"site": "midway"}, Path(folder) / "config")
 subject = Subject(settings, RunsDB(settings.rundb), settings.here, Run("160315_1432"),
                   Key("raw", settings.here.host), Path(folder) / "work/midway", print)
@@ -295,7 +306,7 @@ def test_killed_at_a_step_the_next_attempt_completes(copies, step, when):
     assert (
         row is None
         or row["status"] == "transferring"
-        or step == "gather"
+        or step == "hear"
         or (step, when) == ("intend", "before")
     )
     facts = removal_of(copies).perform()
@@ -334,11 +345,11 @@ def test_while_it_is_removed_the_copy_is_no_source_and_cannot_be_claimed(copies)
 def test_somebody_elses_claim_ends_a_removal_that_took_too_long(copies):
     copies.add()
     slow = removal_of(copies)
-    slow.gather(slow.subject.find(copies.database.get(RUN)))
+    slow.hearing.hear(slow.subject.find(copies.database.get(RUN)))
     trash = slow.intend()
     copies.note("midway", token="another")
     with pytest.raises(CaxflowError, match="taken over by somebody else"):
-        slow.move(str(copies.path("midway")), trash)
+        slow.move(where(slow), trash)
     assert copies.whole("midway")
 
 

@@ -1,12 +1,13 @@
 """What nobody knows is found, named and only then removed; copies are removed and moved by name."""
 
 import json
+import shutil
 
 import pytest
 import yaml
 
 from caxflow import cli, receipts
-from caxflow.copies import moving, quarantine, removal, strays
+from caxflow.copies import moving, parts, quarantine, removal, strays
 from caxflow.errors import CaxflowError
 from caxflow.planning import plan, planner
 from caxflow.targets import Run
@@ -110,10 +111,11 @@ def test_entries_that_point_at_nothing_or_elsewhere_are_found(copies):
 def test_what_is_being_removed_is_not_astray(copies):
     subject = copies.subject()
     begun = removal.Removal(subject, removal.Demand(), "a test")
-    begun.gather(subject.find(copies.database.get(RUN)))
+    begun.hearing.hear(subject.find(copies.database.get(RUN)))
     trash = begun.intend()
     assert find(copies) == {}
-    begun.move(str(copies.path("midway")), trash)
+    whole = [parts.Part("", str(copies.path("midway")), None)]
+    parts.rename(whole, subject.place, root=subject.root, aside=trash)
     assert find(copies) == {}
 
 
@@ -193,6 +195,103 @@ def test_rm_looks_at_all_names_first(copies, caxflow):
     assert copies.whole("midway")
 
 
+def test_rm_drops_an_entry_that_points_at_nothing(copies, caxflow):
+    shutil.rmtree(copies.path("midway"))
+    code, _, err = caxflow("rm", str(RUN), "--because", "lost")
+    assert code == 1
+    assert "mount its file system; if it is mounted and empty, mkdir" in err
+    (copies.folder / "midway/raw/.caxflow-trash").mkdir()
+    before = copies.database.get(RUN)
+    code, out, _ = caxflow("rm", "-n", str(RUN))
+    assert (code, copies.database.get(RUN)) == (0, before)
+    assert out.startswith("would remove the entry at midway: there is nothing at ")
+    copies.note("tegner", suspect={"files": ["a"]})
+    code, _, err = caxflow("rm", str(RUN), "--because", "lost")
+    assert code == 1
+    assert "2 other copies" in err
+    assert "it is suspect" in err
+    assert copies.row("midway")["status"] == "transferred"
+    code, out, err = caxflow("rm", str(RUN), "--because", "lost", "--copies", "1")
+    assert (code, err) == (0, "")
+    assert "was not there; its entry is removed" in out
+    assert copies.row("midway") is None
+    record = copies.database.audit(RUN)[-1]
+    assert record["action"] == "removed"
+    assert record["entry"]["host"] == SITES["midway"]
+    assert record["grounds"].startswith("lost; there was nothing at ")
+    assert [each["site"] for each in record["evidence"]] == ["lngs"]
+    code, out, _ = caxflow("rm", str(RUN), "--because", "lost")
+    assert code == 0
+    assert "is gone already" in out
+
+
+def test_rm_drops_the_entry_of_what_was_found_bad_and_set_aside(copies, caxflow):
+    copies.spoil("midway")
+    quarantine.condemn(copies.subject(), str(copies.path("midway")), ["a.zip has other contents"])
+    code, _, err = caxflow("rm", str(RUN), "--because", "damaged")
+    assert (code, err) == (0, "")
+    assert copies.row("midway") is None
+    assert len(list((copies.folder / "midway/raw/.caxflow-quarantine").iterdir())) == 1
+
+
+def test_rm_of_what_is_bad_and_there_says_so(copies, caxflow):
+    copies.note("midway", suspect={"files": ["a"]})
+    copies.set("midway", status="error")
+    for words in (["-n"], ["--because", "damaged"]):
+        code, _, err = caxflow("rm", str(RUN), *words)
+        assert code == 1
+        assert "is not removed: it is suspect" in err
+    assert copies.whole("midway")
+
+
+def test_an_entry_stays_where_the_site_cannot_be_looked_at(copies, caxflow):
+    shutil.rmtree(copies.folder / "midway/raw")
+    for words in (["-n"], ["--because", "lost"]):
+        code, _, err = caxflow("rm", str(RUN), *words)
+        assert code == 1
+        assert "No such file" in err
+    path = copies.folder / "config/sites/tegner.yaml"
+    access = "access: {method: stream, host: 127.0.0.1, port: 1, timeout: 5}\n"
+    path.write_text(path.read_text() + access)
+    shutil.rmtree(copies.path("tegner"))
+    code, _, err = caxflow("rm", str(RUN), "--at", "tegner", "--because", "lost", "--copies", "1")
+    assert code == 1, err
+    assert "tegner" in err
+    assert copies.row("tegner")["status"] == "transferred"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda copies: make(copies.path("midway") / "notes.txt"), "are not those of its manifest"),
+        (lambda copies: copies.set("midway", manifest=None), "has no manifest"),
+        (lambda copies: copies.set("midway", status="transferring"), "it is said to be transferring"),
+        (lambda copies: (copies.path("tegner") / "b.zip").unlink(), "are not those of its manifest"),
+        (lambda copies: copies.note("tegner", suspect={"files": ["a"]}), "it is suspect"),
+        (lambda copies: copies.path("lngs").rename(copies.folder / "away"), "there is nothing at"),
+    ],
+    ids=["a file more", "no manifest", "being made", "witness cut", "witness suspect", "witness gone"],
+)
+def test_a_preview_finds_what_the_removal_would_find(copies, caxflow, spoil, why):
+    spoil(copies)
+    said = []
+    for words in (["-n"], ["--because", "disk full"]):
+        code, _, err = caxflow("rm", str(RUN), *words)
+        assert code == 1
+        said.append(err)
+    assert why in said[0]
+    assert said[0] == said[1]
+    assert copies.path("midway").exists()
+
+
+def test_without_the_database_rm_and_mv_say_what_that_means(copies, caxflow):
+    away = ["--config", "rundb={uri: 'mongodb://127.0.0.1:1', timeout: 0.2}"]
+    code, _, err = caxflow("rm", str(RUN), "--because", "x", *away)
+    assert (code, "does not answer" in err, "nothing is removed without it" in err) == (1, True, True)
+    code, _, err = caxflow("mv", str(RUN), *away)
+    assert (code, "does not answer" in err, "nothing is moved without it" in err) == (1, True, True)
+
+
 def test_rm_at_another_site(copies, caxflow):
     code, _, _ = caxflow("rm", str(RUN), "--at", "tegner", "--because", "disk full")
     assert code == 0
@@ -259,32 +358,68 @@ def test_a_root_that_changed(copies):
 
 
 def test_a_superseded_version_goes_when_its_successor_is_good(copies, caxflow):
-    from caxflow.files import manifest
-
-    path = copies.folder / "config/sites/midway.yaml"
-    path.write_text(path.read_text() + "processed: {version: mini_v1}\n")
-    settings = copies.settings()
-    version, data = settings.processor(settings.here).pax_version, copies.database.get(RUN)["data"]
-    for each in (version, "v0.0.0"):
-        file = copies.folder / "midway/processed" / f"pax_{each}" / f"{RUN}.root"
-        make(file, each)
-        taken = manifest.take(str(file))
-        copies.database.keep_manifest(taken.to_json())
-        entry = {"type": "processed", "host": SITES["midway"], "status": "transferred", "location": str(file)}
-        entry |= {"pax_version": each, "manifest": taken.digest, "checksum": taken.digest, "caxflow": {}}
-        data.append(entry)
-    copies.database.runs.update_one({"name": RUN.name}, {"$set": {"data": data}})
+    version = copies.keep_processed()
+    (kept,) = copies.add_made("processed", version, caxflow={})
+    (old,) = copies.add_made("processed", "v0.0.0")
     words = ("rm", str(RUN), "--kind", "processed", "--because", "superseded")
     code, _, err = caxflow(*words, "--version", version)
     assert code == 1
     assert "no other site has one" in err
+    code, out, err = caxflow(*words, "--version", "v0.0.0", "-n")
+    assert (code, err) == (0, "")
+    assert "midway, if it is good: it would be read again first (it was never read again from disk)" in out
+    assert old.exists()
     code, _, err = caxflow(*words, "--version", "v0.0.0")
     assert (code, err) == (0, "")
-    assert not (copies.folder / f"midway/processed/pax_v0.0.0/{RUN}.root").exists()
-    assert (copies.folder / f"midway/processed/pax_{version}/{RUN}.root").read_text() == version
-    left = [each for each in copies.database.get(RUN)["data"] if each["type"] == "processed"]
-    assert [each["pax_version"] for each in left] == [version]
-    assert "verified" in left[0]["caxflow"]  # it was read again first
+    assert not old.exists()
+    assert kept.exists()
+    assert list(copies.made("processed")) == [version]
+    assert "verified" in copies.made("processed")[version]["caxflow"]  # it was read again first
+
+
+def test_minitrees_go_if_the_file_they_are_made_of_is_good(copies, caxflow):
+    version = copies.keep_processed()
+    other = copies.folder / f"midway/minitrees/pax_{version}/160316_0000_Basics.root"
+    make(other)
+    files = copies.add_made("minitrees", version)
+    words = ("rm", str(RUN), "--kind", "minitrees", "--because", "wrong cuts")
+    code, _, err = caxflow(*words)
+    assert code == 1
+    assert f"there is no processed file of {version} at midway" in err
+    (processed,) = copies.add_made("processed", version)
+    code, out, _ = caxflow(*words, "-n")
+    assert (code, out.splitlines()[0]) == (0, f"would remove {other.parent}/{RUN}_*.root at midway, 62 B")
+    assert all(file.exists() for file in files)
+    code, _, err = caxflow(*words)
+    assert (code, err) == (0, "")
+    assert not any(file.exists() for file in files)
+    assert other.exists()
+    assert processed.exists()
+    assert copies.made("minitrees") == {}
+    assert list((copies.folder / "midway/minitrees/.caxflow-trash").iterdir()) == []
+    # They are not made again unless somebody asks for them.
+    path = copies.folder / "config/sites/midway.yaml"
+    path.write_text(path.read_text() + "minitrees: {make: [Basics]}\n")
+    settings = copies.settings(kinds=["minitrees"])
+    document, now = copies.database.get(RUN), copies.database.now()
+    assert plan.decide(document, settings, lambda _: None, now).settled
+    copies.database.runs.update_one({}, {"$unset": {"caxflow.gone": ""}})
+    decision = plan.decide(copies.database.get(RUN), settings, lambda _: None, now)
+    assert decision.targets == [f"midway/{RUN}.minitrees.done"]
+
+
+def test_minitrees_of_a_document_that_names_other_files_do_not_go(copies, caxflow):
+    version = copies.keep_processed()
+    copies.add_made("processed", version)
+    files = copies.add_made("minitrees", version)
+    digest = copies.made("processed")[version]["manifest"]
+    data = copies.database.get(RUN)["data"]
+    data[-1]["manifest"] = digest
+    copies.database.runs.update_one({}, {"$set": {"data": data}})
+    code, _, err = caxflow("rm", str(RUN), "--kind", "minitrees", "--because", "x")
+    assert code == 1
+    assert "160315_1432.root', which is none of that run" in err
+    assert all(file.exists() for file in files)
 
 
 def test_a_copy_that_another_site_moved_is_not_looked_for_where_it_was(copies, monkeypatch):

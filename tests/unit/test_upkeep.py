@@ -13,7 +13,8 @@ from caxflow.config.retention import Demand
 from caxflow.copies import evidence, purging
 from caxflow.copies.removal import Removal
 from caxflow.errors import CaxflowError
-from caxflow.planning import plan, upkeep
+from caxflow.planning import plan, removals, upkeep
+from caxflow.planning import readings as readings_of
 from caxflow.rundb import REMOVING
 from caxflow.targets import Run
 from copies import SITES, Copies, now
@@ -29,11 +30,11 @@ def copies(tmp_path, database, database_uri):
 
 def plan_purge(world, /, **purge):
     settings = world.settings(purge=PURGE | purge)
-    return upkeep.select_removals(world.database.runs.find(), settings, now()), settings
+    return removals.select(world.database.runs.find(), settings, now()), settings
 
 
 def chosen(made):
-    return [facts.run for facts in made.facts]
+    return [str(each.run) for each in made.planned]
 
 
 def test_the_oldest_go_first_up_to_the_ceiling(copies):
@@ -42,8 +43,8 @@ def test_the_oldest_go_first_up_to_the_ceiling(copies):
     size = copies.row("lngs", "160315_0000")["size"]
     made, settings = plan_purge(copies, at_most={"runs": 2})
     assert chosen(made) == ["160315_0000", "160316_0000"]
-    assert (made.bytes, made.later) == (2 * size, 1)
-    assert any("1 more raw copy may go" in line for line in upkeep.summary(made, settings))
+    assert (made.bytes, made.later["raw"]) == (2 * size, 1)
+    assert any("1 more raw copy may go" in line for line in removals.summary(made, settings))
     made, _ = plan_purge(copies, at_most={"bytes": size})
     assert chosen(made) == ["160315_0000"]
 
@@ -52,8 +53,8 @@ def test_each_is_said_with_its_size_and_its_evidence(copies):
     copies.add(verified_days_ago=1)
     copies.note("tegner", verified=now() - datetime.timedelta(days=5))
     made, settings = plan_purge(copies)
-    (line,) = [line for line in upkeep.summary(made, settings) if line.startswith("remove ")]
-    assert line not in upkeep.summary(made, settings, listed=False)
+    (line,) = [line for line in removals.summary(made, settings) if line.startswith("remove ")]
+    assert line not in removals.summary(made, settings, listed=False)
     assert line.startswith("remove 160315_1432 from midway, 11.0 kB; good copies: lngs (read again ")
     assert "tegner (is read first: it was last read" in line
 
@@ -70,9 +71,9 @@ def test_what_stays_and_why(copies, purge, why):
     copies.add()
     made, settings = plan_purge(copies, **purge)
     assert chosen(made) == ([] if why else ["160315_1432"])
-    assert list(made.stay) == ([why] if why else [])
+    assert list(made.stay) == ([("raw", why)] if why else [])
     if why:
-        assert f"1 raw copy here stays (160315_1432): {why}" in upkeep.summary(made, settings)
+        assert f"1 raw copy here stays (160315_1432): {why}" in removals.summary(made, settings)
 
 
 def test_runs_that_must_be_processed_first_stay(copies):
@@ -80,7 +81,7 @@ def test_runs_that_must_be_processed_first_stay(copies):
     path = copies.folder / "config/sites/midway.yaml"
     path.write_text(path.read_text() + "processed: {version: mini_v1}\n")
     made, settings = plan_purge(copies, processed=True)
-    assert list(made.stay) == ["it is not processed at midway"]
+    assert list(made.stay) == [("raw", "it is not processed at midway")]
     version = settings.processor(settings.here).pax_version
     entry = {"type": "processed", "host": SITES["midway"], "status": "transferred"}
     entry |= {"location": settings.processed_path(settings.here, Run("160315_1432"))}
@@ -103,10 +104,10 @@ def test_a_removal_that_was_begun_is_gone_on_with_whatever_the_policy(copies):
     copies.add()
     subject = copies.subject()
     begun = Removal(subject, Demand(), "a test")
-    begun.gather(subject.find(copies.database.get(Run("160315_1432"))))
+    begun.hearing.hear(subject.find(copies.database.get(Run("160315_1432"))))
     begun.intend()
     made, _ = plan_purge(copies, after_days=10_000)
-    assert [facts.removal for facts in made.facts] == ["go on removing 160315_1432 from midway"]
+    assert [each.words for each in made.planned] == ["go on removing 160315_1432 from midway"]
     document = copies.database.get(Run("160315_1432"))
     decision = plan.decide(document, copies.settings(), lambda _: None, now())
     assert decision.targets == ["midway/160315_1432.raw.purged"]
@@ -152,8 +153,8 @@ def test_evidence_of_clocks_that_run_ahead_does_not_count_for_ever(copies):
 
 def readings(copies, **scrub):
     settings = copies.settings(scrub=scrub)
-    found = upkeep.readings(copies.database.runs.find(), settings)
-    return upkeep.select_readings(found, settings, now())
+    found = readings_of.readings(copies.database.runs.find(), settings)
+    return readings_of.select_readings(found, settings, now())
 
 
 def test_a_scrub_takes_the_longest_unread_first_within_its_budget(copies):
@@ -178,22 +179,25 @@ def test_a_scrub_passes_over_what_is_not_good(copies):
     assert readings(copies) == ([], None, 0)
 
 
-def planned(copies, **overrides):
+def planned(copies, preview=False, purge=PURGE, **overrides):
     """What a purge plans, and what a scrub would read."""
-    settings = copies.settings(purge=PURGE, scrub={"every_days": 0}, **overrides)
+    settings = copies.settings(purge=purge, scrub={"every_days": 0}, **overrides)
     planner = SimpleNamespace(
         settings=settings,
         database=copies.database,
         work_dir=copies.work(),
         lock=lambda: None,
         catch_up=lambda: None,
-        preview=lambda: False,
+        preview=lambda: preview,
         take_up=lambda facts: None,
+        plan=plan.Plan("midway"),
     )
     wanted = upkeep.Upkeep(planner)
     targets = wanted.purge()
+    if preview:
+        return targets, []
     wanted.scrub()
-    readings = json.loads((copies.work() / upkeep.SCRUB).read_text())
+    readings = json.loads((copies.work() / readings_of.FILE).read_text())
     return targets, [each["run"] for each in readings]
 
 
@@ -206,7 +210,7 @@ def test_named_runs_bound_a_purge_and_a_scrub(copies):
     assert len(planned(copies)[0]) == 3
     subject = copies.subject(run="160316_0000")
     begun = Removal(subject, Demand(), "a test")
-    begun.gather(subject.find(copies.database.get(subject.run)))
+    begun.hearing.hear(subject.find(copies.database.get(subject.run)))
     begun.intend()
     assert planned(copies, runs=["160315_1432_MV"])[0] == ["midway/160315_1432_MV.raw.purged"]
     assert planned(copies)[0][0] == "midway/160316_0000.raw.purged"
@@ -272,3 +276,132 @@ def test_evidence_is_what_a_plain_reading_of_the_rule_says(states, wanted):
     found = evidence.witnesses(document, subject, settings, Demand(wanted), clock)
     assert sum(each.counts for each in found) == expected
     assert evidence.enough(found, Demand(wanted)) == (expected >= wanted)
+
+
+OLD = {"superseded_after_days": 2}
+
+
+@pytest.fixture
+def versions(copies):
+    """A run whose processed file of the version that midway keeps is three days old; that version."""
+    copies.add()
+    path = copies.folder / "config/config.yaml"
+    path.write_text(path.read_text().replace("kind: mini", "kind: mini\n    pax_version: v6.9"))
+    version = copies.keep_processed()
+    created = now() - datetime.timedelta(days=3)
+    copies.add_made("processed", version, creation_time=created)
+    return version
+
+
+def select_old(copies, **purge):
+    settings = copies.settings(purge=OLD | purge, kinds=["raw", "processed"])
+    return removals.select(copies.database.runs.find(), settings, now()), settings
+
+
+def test_processed_files_of_older_versions_go_after_a_while(copies, versions):
+    assert versions == "v6.9"
+    for version in ("v6.8.0", "v6.9.0", "v6.10.0", "v7", "n/a"):
+        copies.add_made("processed", version)
+    made, settings = select_old(copies)
+    assert [(each.stage, each.key.version) for each in made.planned] == [("pax_v6.8.0.purged", "v6.8.0")]
+    (line,) = [line for line in removals.summary(made, settings) if line.startswith("remove ")]
+    assert line.startswith(
+        "remove processed 160315_1432 of v6.8.0 from midway, 23 B; its successor v6.9: midway"
+    )
+    assert "1 processed file to remove at midway, 23 B" in removals.summary(made, settings)
+    made, settings = select_old(copies, superseded_after_days=4)
+    assert made.planned == []
+    said = list(removals.summary(made, settings))
+    assert "1 processed file here stays (160315_1432): its successor of v6.9 is younger than 4 days" in said
+    settings = copies.settings(purge={"after_days": 10_000})
+    made = removals.select(copies.database.runs.find(), settings, now())
+    assert [kind for kind, _ in made.stay] == ["raw"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        ({"status": "error"}, "its successor of v6.9 is not there"),
+        ({"caxflow": {"suspect": {"files": ["a"]}}}, "its successor of v6.9 is not there"),
+        ({"creation_time": None}, "when its successor of v6.9 was made, is not known"),
+        ({"manifest": None}, "1 other copy read again within 3 days wanted, 0 found"),
+        (
+            {"location": "/elsewhere/pax_v6.9/160315_1432.root"},
+            "1 other copy read again within 3 days wanted",
+        ),
+    ],
+    ids=["error", "suspect", "no time", "no manifest", "outside"],
+)
+def test_an_old_version_stays_without_a_good_successor(copies, versions, keys, why):
+    copies.add_made("processed", "v6.8.0")
+    data = copies.database.runs.find_one()["data"]
+    next(each for each in data if each.get("pax_version") == "v6.9").update(keys)
+    copies.database.runs.update_one({}, {"$set": {"data": data}})
+    made, _ = select_old(copies)
+    assert made.planned == []
+    assert [reason.startswith(why) for _, reason in made.stay if _ == "processed"] or why in str(
+        made.problems
+    )
+
+
+def test_the_ceiling_counts_processed_files(copies, versions):
+    copies.add_made("processed", "v6.7")
+    copies.add_made("processed", "v6.8")
+    both = {"after_days": 30, "processed": False}
+    assert len(select_old(copies, **both)[0].planned) == 3
+    made, settings = select_old(copies, **both, at_most={"bytes": 50})
+    assert [each.stage for each in made.planned] == ["pax_v6.7.purged", "pax_v6.8.purged"]
+    assert made.later == {"raw": 1}
+    assert "1 more raw copy may go, by the next calls (at_most: 100 copies, 50 B)" in list(
+        removals.summary(made, settings)
+    )
+    made, _ = select_old(copies, **both, at_most={"bytes": 30, "runs": 2})
+    assert [each.stage for each in made.planned] == ["pax_v6.7.purged"]
+
+
+def test_a_removal_of_an_old_version_that_was_begun_is_completed_by_all_too(copies, versions):
+    copies.add_made("processed", "v6.8.0")
+    subject = copies.subject(kind="processed", version="v6.8.0")
+    begun = Removal(subject, Demand(copies=1), "a test")
+    begun.hearing.hear(subject.find(copies.database.get(subject.run)))
+    begun.intend()
+    decided = decide(copies, kinds=["raw", "processed"]).targets
+    assert f"midway/pax_v6.8.0/{subject.run}.purged" in decided
+    made, _ = select_old(copies, superseded_after_days=10_000)
+    assert [each.words for each in made.planned] == [
+        "go on removing processed 160315_1432 of v6.8.0 from midway"
+    ]
+
+
+def test_a_purge_asks_for_documents_with_old_versions_whatever_their_age(copies, versions):
+    copies.add_made("processed", "v6.8.0")
+    copies.database.runs.update_one({}, {"$set": {"start": now(), "end": now()}})
+    assert planned(copies, purge=OLD | {"after_days": 30})[0] == ["midway/pax_v6.8.0/160315_1432.purged"]
+    assert planned(copies, purge=OLD)[0] == ["midway/pax_v6.8.0/160315_1432.purged"]
+    assert planned(copies, purge={"after_days": 30})[0] == []
+
+
+def test_a_scrub_reads_processed_files_of_all_versions(copies, versions):
+    copies.add_made("processed", "v6.8.0")
+    settings = copies.settings(scrub={"every_days": 0}, kinds=["raw", "processed", "minitrees"])
+    found = {
+        (each.kind, each.version) for each in readings_of.readings(copies.database.runs.find(), settings)
+    }
+    assert found == {("raw", None), ("processed", "v6.9"), ("processed", "v6.8.0")}
+
+
+def test_a_preview_of_a_purge_looks_at_what_lies_there(copies, capsys):
+    copies.add()
+    copies.add("160316_0000")
+    copies.add("160317_0000", verified_days_ago=10)
+    (copies.path("midway", "160315_1432") / "notes.txt").write_text("the only notes")
+    assert planned(copies, preview=True)[0] == [
+        "midway/160316_0000.raw.purged",
+        "midway/160317_0000.raw.purged",
+    ]
+    said = capsys.readouterr().err
+    assert "160315_1432: its raw copy at midway is not removed: files at " in said
+    (copies.path("tegner", "160316_0000") / "a.zip").unlink()
+    (copies.path("tegner", "160317_0000") / "a.zip").unlink()
+    assert planned(copies, preview=True)[0] == []
+    assert "160316_0000: its raw copy at midway is not removed: 2 other copies" in capsys.readouterr().err

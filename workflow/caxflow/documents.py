@@ -43,7 +43,8 @@ class Copy:
     note : mapping
         The entry's ``caxflow`` key: ``owner``, ``token``, ``lease`` of a claim; ``error``, ``attempts``,
         ``next`` of a failure; ``verified``, when the bytes were last read; ``suspect``, that they are not
-        the origin's; ``removing``, that the copy is on its way out.
+        the origin's; ``removing``, that the copy is on its way out; ``moving``, that it is on its way to
+        another path; ``left``, the path where it was before and may still lie.
     """
 
     kind: str
@@ -164,10 +165,20 @@ def gone(document: Mapping, kind: str, host: str, version: str | None = None) ->
     listed = value(document, "caxflow", "gone", type_=list) or []
     for each in reversed(listed):
         if isinstance(each, Mapping) and (each.get("type"), each.get("host")) == (kind, host):
-            if kind == "processed" and each.get("pax_version") != version:
+            if kind in VERSIONED and each.get("pax_version") != version:
                 continue
             return each
     return None
+
+
+def leaving(document: Mapping, host: str) -> Iterator[tuple[str, str | None]]:
+    """Kind and version of each copy at a host whose removal was begun and is not completed."""
+    for copy in copies(document):
+        if copy.host == host and "removing" in copy.note:
+            yield copy.kind, copy.version if copy.kind in VERSIONED else None
+    for each in value(document, "caxflow", "gone", type_=list) or []:
+        if isinstance(each, Mapping) and each.get("host") == host and each.get("trash"):
+            yield str(each.get("type")), _text(each.get("pax_version"))
 
 
 def with_gone(

@@ -33,7 +33,7 @@ STAGES = (
 )
 
 # What is stated of each version of the processing.
-VERSION_STAGES = ("settings.json", "root", "done")
+VERSION_STAGES = ("settings.json", "root", "done", "purged")
 
 _SITE = re.compile(SITE)
 _RUN = re.compile(r"(?P<name>[0-9]{6}_[0-9]{4})(?P<suffix>_MV)?")

@@ -152,13 +152,15 @@ def everything_to_remove(wildcards):
 @planner.one_line()
 def nothing_against_removal(wildcards):
     """No file; a copy whose removal the evidence does not allow ends the workflow with the reason."""
-    UPKEEP.removal(wildcards.run, wildcards.site)
+    removal_in_words(wildcards)
     return []
 
 
 @planner.one_line()
 def removal_in_words(wildcards):
-    return UPKEEP.removal(wildcards.run, wildcards.site)
+    version = wildcards.get("version")
+    stage = f"pax_{version}.purged" if version else "raw.purged"
+    return UPKEEP.removal(wildcards.run, wildcards.site, stage)
 
 
 @planner.one_line()

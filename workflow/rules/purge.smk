@@ -19,7 +19,28 @@ rule purge_raw:
         "../scripts/purge_raw.py"
 
 
+rule purge_version:
+    """Remove a processed file of another version than the site keeps, if that one's was read again lately.
+
+    Uses wildcards site, run, version.
+    """
+    input:
+        nothing_against_removal,
+    output:
+        "{site}/pax_{version}/{run}.purged",
+    log:
+        "logs/{site}/{run}.pax_{version}.purge_version.log",
+    conda:
+        "../envs/caxflow.yaml"
+    params:
+        what=removal_in_words,
+    message:
+        "{params.what}"
+    script:
+        "../scripts/purge_version.py"
+
+
 rule purge:
-    """Remove the raw copies at this site that the policy has no use for any more."""
+    """Remove the copies at this site that the policy has no use for any more."""
     input:
         everything_to_remove,

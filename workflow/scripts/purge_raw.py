@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 job.run(
-    purge.purge_raw,
+    purge.purge,
     "raw.purged",
     overrides=snakemake.config,
     **snakemake.wildcards,

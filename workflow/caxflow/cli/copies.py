@@ -15,7 +15,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the runs, ``--kind``, ``--at``, ``--dry-run`` and what every command has."""
     parser.add_argument("runs", metavar="RUN", nargs="+", help="160315_1432, or 160315_1432_MV")
     parser.add_argument(
-        "--kind", choices=["raw", "processed"], default="raw", help="which kind of data (default: raw)"
+        "--kind",
+        choices=["raw", "processed", "minitrees"],
+        default="raw",
+        help="which kind of data (default: raw)",
     )
     parser.add_argument("--at", metavar="SITE", help="whose copy; by default the one here")
     parser.add_argument(

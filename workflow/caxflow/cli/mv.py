@@ -19,6 +19,7 @@ examples:
   caxflow mv --profile midway 160315_1432 --from /project/old/raw
   caxflow mv --profile midway 160315_1432 --to /project/xenon1t/raw/sr0/160315_1432
 """
+_WITHOUT = "nothing is moved without it"
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -41,7 +42,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.to and len(arguments.runs) > 1:
         raise site.WrongCallError("--to names one path for several runs", "move them one by one")
     failed = 0
-    with RunsDB(settings.rundb, dry=settings.dry or arguments.dry_run) as database:
+    with RunsDB(settings.rundb, dry=settings.dry or arguments.dry_run, without=_WITHOUT) as database:
         for subject in copies.subjects(arguments, settings, database):
             try:
                 new = (arguments.to or _wanted(subject)).rstrip("/")

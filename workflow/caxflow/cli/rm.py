@@ -7,7 +7,9 @@ import sys
 from caxflow import documents, words
 from caxflow.cli import copies, screen, site
 from caxflow.config import retention
-from caxflow.copies import evidence, removal
+from caxflow.config.retention import Demand
+from caxflow.copies import removal
+from caxflow.copies.hearing import Hearing
 from caxflow.copies.removal import Removal
 from caxflow.copies.subject import Subject
 from caxflow.errors import CaxflowError
@@ -17,7 +19,11 @@ from caxflow.targets import Target
 
 _EPILOG = """\
 A copy goes only if enough others are good: read again from disk lately, equal to it, and there. Others whose
-evidence is stale are read again first. Nothing lets the last good copy go.
+evidence is stale are read again first. Nothing lets the last good copy go. An entry that points at nothing
+goes on the same evidence, once the site has been looked at. Minitrees go if the processed file that they can
+be made of again is good. What was removed is not made or fetched again unless it is asked for by its name.
+
+-n looks at all places, and at all that is said; what reading other copies again would find, it cannot know.
 
 exit code: 0 all went; 1 something stays, or would; 2 the command line or the configuration is wrong
 
@@ -26,7 +32,9 @@ examples:
   caxflow rm --profile midway 160315_1432 --because "disk full"
   caxflow rm --profile midway 160315_1432 --kind processed --copies 1 --because "tegner keeps it"
   caxflow rm --profile midway 160315_1432 --kind processed --version v6.8.0 --because "superseded"
+  caxflow rm --profile midway 160315_1432 --kind minitrees --because "wrong cuts"
 """
+_WITHOUT = "nothing is removed without it"
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -49,8 +57,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--version",
         metavar="V",
-        help="a processed file of this version; the file of the version that the site "
-        "keeps, there, is then the one that must be good",
+        help="a processed file, or minitrees, of this version; where it is not the version that the site "
+        "keeps, the processed file of that, there, is the one that must be good",
     )
     parser.set_defaults(run=_run)
 
@@ -61,15 +69,10 @@ def _run(arguments: argparse.Namespace) -> int:
         raise site.WrongCallError("the grounds are missing", 'add --because "why it goes"')
     if arguments.copies is not None and arguments.copies < 1:
         raise site.WrongCallError(f"--copies {arguments.copies}: one other copy is the least", "ask for 1")
-    if arguments.version and arguments.kind != "processed":
+    if arguments.version and arguments.kind not in documents.VERSIONED:
         raise site.WrongCallError("--version is of processed files", "add --kind processed")
-    demand = retention.demand(settings.purge)
-    if arguments.version:
-        demand = dataclasses.replace(demand, copies=1)
-    if arguments.copies is not None:
-        demand = dataclasses.replace(demand, copies=arguments.copies)
     stays = 0
-    with RunsDB(settings.rundb, dry=settings.dry or arguments.dry_run) as database:
+    with RunsDB(settings.rundb, dry=settings.dry or arguments.dry_run, without=_WITHOUT) as database:
         subjects = list(copies.subjects(arguments, settings, database))
         for subject in subjects:
             database.get(subject.run)  # a name that nobody knows removes nothing of the others
@@ -77,14 +80,20 @@ def _run(arguments: argparse.Namespace) -> int:
             try:
                 if _is_gone(subject):
                     continue
-                if arguments.dry_run:
-                    _preview(Removal(subject, demand, "", superseded=bool(arguments.version)))
-                else:
-                    _remove(Removal(subject, demand, arguments.because, superseded=bool(arguments.version)))
+                planned = Removal(subject, _demand(subject, arguments.copies), arguments.because or "")
+                (_preview if arguments.dry_run else _remove)(planned)
             except CaxflowError as error:
                 print(f"caxflow: {error}", file=sys.stderr)
                 stays += 1
     return 1 if stays else 0
+
+
+def _demand(subject: Subject, copies: int | None) -> Demand:
+    """What must be known of the others: what the command line says, or a purge would demand."""
+    demand = retention.demand(subject.settings.purge)
+    if copies is None and Hearing(subject, demand).own_manifests:
+        copies = 1
+    return demand if copies is None else dataclasses.replace(demand, copies=copies)
 
 
 def _is_gone(subject: Subject) -> bool:
@@ -94,7 +103,7 @@ def _is_gone(subject: Subject) -> bool:
     """
     document = subject.database.get(subject.run)
     copy, key = subject.find(document), subject.key
-    if copy is not None and copy.status == documents.VERIFYING:
+    if copy is not None and copy.status == documents.VERIFYING and key.kind in STAGES:
         target = Target(subject.site.name, subject.run, STAGES[key.kind])
         raise CaxflowError(
             f"{subject} was not verified yet",
@@ -109,19 +118,18 @@ def _is_gone(subject: Subject) -> bool:
 
 
 def _preview(planned: Removal) -> None:
-    subject, demand = planned.subject, planned.demand
-    document = subject.database.get(subject.run)
-    copy = subject.find(document)
-    if copy is None:
-        raise CaxflowError(f"{subject} is not in the runs database", "there is nothing to remove")
-    found = planned.judge()
-    if sum(each.counts or each.renewable for each in found) < demand.copies:
-        raise CaxflowError(
-            f"{subject} stays: {evidence.wanting(found, demand)}", "copy or verify it elsewhere first"
-        )
-    print(f"would remove {copy.location} at {subject.site.name}, {words.size(copy.size)}")
-    for each in found:
-        print(f"  {each}" + (" (would be read again first)" if each.renewable else ""))
+    verdict, subject = planned.preview(), planned.subject
+    if verdict.missing:
+        print(f"would remove the entry at {subject.site.name}: there is nothing at {verdict.location}")
+    elif verdict.begun:
+        print(f"would go on removing {_lying(subject, verdict.location)} at {subject.site.name}")
+    else:
+        what = _lying(subject, verdict.location)
+        print(f"would remove {what} at {subject.site.name}, {words.size(verdict.size)}")
+    for each in verdict.sure:
+        print(f"  {each}")
+    for each in verdict.hoped:
+        print(f"  {each.site}, if it is good: it would be read again first ({each.against})")
 
 
 def _remove(planned: Removal) -> None:
@@ -129,4 +137,9 @@ def _remove(planned: Removal) -> None:
     removal.conclude(subject.database, subject.run, subject.key, facts["token"])
     others = ", ".join(each["site"] for each in facts["evidence"])
     # That it is removed was said.
-    print(f"  {facts['location']}, {words.size(facts['bytes'])}; good copies: {others}")
+    print(f"  {_lying(subject, facts['location'])}, {words.size(facts['bytes'])}; good copies: {others}")
+
+
+def _lying(subject: Subject, location: str) -> str:
+    """Where a copy is, in words: minitrees share their folder with others."""
+    return f"{location}/{subject.run}_*.root" if subject.key.kind == "minitrees" else location

@@ -23,20 +23,26 @@ class Demand:
 
 @dataclass(frozen=True)
 class Purge:
-    """Which raw copies here are removed to make room.
+    """Which copies here are removed to make room.
 
     Parameters
     ----------
-    after : timedelta
-        Age of the run, from its start.
+    after : timedelta or None
+        Age of the run, from its start, at which its raw copy goes; None: it stays.
+    superseded : timedelta or None
+        How long ago the processed file of the version that the site keeps was made, when those of older
+        versions go; None: they stay.
     demand : Demand
+        What must be known of other raw copies; its time also holds for the processed file that stays.
     processed : bool
-        Whether the run must have been processed here first, where this site makes processed files.
+        Whether the run must have been processed here before its raw copy goes, where this site makes
+        processed files.
     runs, bytes : int
         The most that one call removes.
     """
 
-    after: datetime.timedelta
+    after: datetime.timedelta | None = None
+    superseded: datetime.timedelta | None = None
     demand: Demand = field(default_factory=Demand)
     processed: bool = True
     runs: int = 100
@@ -59,9 +65,10 @@ def demand(purge: Purge | None) -> Demand:
 
 def read_purge(keys: Mapping) -> Purge:
     """Read the mapping ``purge`` of the configuration."""
-    most, own = keys.get("at_most", {}), Purge(datetime.timedelta())
+    most, own = keys.get("at_most", {}), Purge()
     return Purge(
-        after=datetime.timedelta(days=keys["after_days"]),
+        after=_days(keys, "after_days"),
+        superseded=_days(keys, "superseded_after_days"),
         demand=Demand(
             copies=keys.get("copies", own.demand.copies),
             within=datetime.timedelta(
@@ -82,3 +89,7 @@ def read_scrub(keys: Mapping) -> Scrub:
         bytes=int(most.get("bytes", own.bytes)),
         time=datetime.timedelta(minutes=most["minutes"]) if "minutes" in most else own.time,
     )
+
+
+def _days(keys: Mapping, key: str) -> datetime.timedelta | None:
+    return datetime.timedelta(days=keys[key]) if key in keys else None

@@ -61,8 +61,8 @@ class Witness:
 
 
 def key_of(kind: str, site: Site, settings: Settings) -> Key | None:
-    """The entry of a site's copy, of processed files of the version it keeps; None if it keeps none."""
-    if kind != "processed":
+    """The entry of a site's copy; of what has versions, that of the one it keeps; None if it keeps none."""
+    if kind not in documents.VERSIONED:
         return Key(kind, site.host)
     return Key(kind, site.host, settings.processor(site).pax_version) if site.processed else None
 
@@ -125,13 +125,41 @@ def successors(
     key = key_of("processed", site, settings)
     if key is None or subject.version == key.version:
         return []
-    copy = documents.find(document, key.kind, site.host, key.version)
-    if copy is None:
-        return []
-    against, renewable = _against(copy, copy, site, now, demand.within)
-    if not copy.manifest:
-        against, renewable = "it has no manifest", False
-    return [Witness(site.name, copy, documents.time_of(copy.note.get("verified")), against, renewable)]
+    return _stand_ins(document, [key], site, demand, now)[:1]
+
+
+def makers(
+    document: Mapping,
+    subject: Copy,
+    site: Site,
+    settings: Settings,
+    demand: Demand,
+    *,
+    now: datetime.datetime,
+) -> list[Witness]:
+    """The processed file that lets minitrees go, since they can be made of it again.
+
+    It is that of their version, or of the version that the site keeps, whichever is the better witness.
+    """
+    kept = key_of("processed", site, settings)
+    keys = [Key("processed", site.host, subject.version), *([kept] if kept else [])]
+    return _stand_ins(document, list(dict.fromkeys(keys)), site, demand, now)[:1]
+
+
+def _stand_ins(
+    document: Mapping, keys: Iterable[Key], site: Site, demand: Demand, now: datetime.datetime
+) -> list[Witness]:
+    """Copies at the site itself that need to be good by their own manifests, the best first."""
+    found = []
+    for key in keys:
+        copy = documents.find(document, key.kind, key.host, key.version)
+        if copy is not None:
+            against, renewable = _against(copy, copy, site, now, demand.within)
+            if not copy.manifest:
+                against, renewable = "it has no manifest", False
+            verified = documents.time_of(copy.note.get("verified"))
+            found.append(Witness(site.name, copy, verified, against, renewable))
+    return sorted(found, key=lambda each: (not each.counts, not each.renewable))
 
 
 def enough(found: Iterable[Witness], demand: Demand) -> bool:
@@ -139,11 +167,11 @@ def enough(found: Iterable[Witness], demand: Demand) -> bool:
     return sum(each.counts for each in found) >= max(demand.copies, 1)
 
 
-def wanting(found: Iterable[Witness], demand: Demand) -> str:
-    """Why the witnesses are not enough, in words."""
+def wanting(found: Iterable[Witness], demand: Demand, nobody: str = "no other site has one") -> str:
+    """Why the witnesses are not enough, in words; `nobody` are those of whom there is none."""
     found = list(found)
     count = sum(each.counts for each in found)
-    seen = "; ".join(map(str, found)) or "no other site has one"
+    seen = "; ".join(map(str, found)) or nobody
     need = words.count(max(demand.copies, 1), "other copy")
     days = demand.within / datetime.timedelta(days=1)
     return f"{need} read again within {days:g} days wanted, {count} found ({seen})"

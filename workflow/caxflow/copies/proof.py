@@ -6,7 +6,9 @@ from caxflow import transfer
 from caxflow.errors import CaxflowError
 from caxflow.files import digests
 from caxflow.files.manifest import Manifest
-from caxflow.transfer import Place, Progress
+from caxflow.transfer import Look, Place, Progress
+
+Glance = Callable[[Place, str], Look]
 
 
 def read_again(
@@ -62,18 +64,54 @@ def agrees_with_cax(
     return digests.cax_reduce(entry.digest for entry in found.entries) == checksum.lower()
 
 
-def same_files(place: Place, location: str, expected: Manifest, *, renamed: bool = False) -> str:
+def glance(place: Place, path: str) -> Look:
+    """Look what is at a path."""
+    return transfer.look(place, [path])[0]
+
+
+class Album:
+    """What was seen ahead, in one visit a site; what was not is looked at when it is asked for."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[Place, str], Look | CaxflowError] = {}
+
+    def see(self, place: Place, paths: Iterable[str]) -> None:
+        """Look at paths; that a site cannot be reached is kept for who asks."""
+        paths = list(dict.fromkeys(paths))
+        try:
+            looks: list[Look | CaxflowError] = list(transfer.look(place, paths))
+        except CaxflowError as error:
+            looks = [error] * len(paths)
+        self._seen |= {(place, path): look for path, look in zip(paths, looks, strict=True)}
+
+    def __call__(self, place: Place, path: str) -> Look:
+        """What was seen at a path."""
+        if (place, path) not in self._seen:
+            self.see(place, [path])
+        found = self._seen[place, path]
+        if isinstance(found, CaxflowError):
+            raise found
+        return found
+
+
+def same_files(
+    place: Place, location: str, expected: Manifest, *, renamed: bool = False, look: Glance = glance
+) -> str:
     """Look whether a copy is still there with its files and their sizes; why not, or an empty text.
 
     Parameters
     ----------
     renamed : bool
         Whether the copy waits under another name: that of a single file then tells nothing.
+    look : callable
+        How it is looked at.
     """
-    kind = transfer.exists(place, location)
-    if kind not in ("directory", "file"):
-        return f"there is {'nothing' if kind is None else 'something else'} at {location}"
-    if _sizes(place, location, expected, renamed) != {entry.path: entry.size for entry in expected.entries}:
+    found = look(place, location)
+    if found.kind not in ("directory", "file"):
+        return f"there is {'nothing' if found.kind is None else 'something else'} at {location}"
+    if found.error:
+        return found.error
+    if _sizes(found, expected, renamed) != {entry.path: entry.size for entry in expected.entries}:
         return f"files at {location} are not those of its manifest"
     return ""
 
@@ -81,16 +119,17 @@ def same_files(place: Place, location: str, expected: Manifest, *, renamed: bool
 def foreign_files(place: Place, location: str, expected: Manifest) -> list[str]:
     """Files of a renamed copy that its manifest does not know; others of it may be gone already."""
     known = {entry.path: entry.size for entry in expected.entries}
-    there = _sizes(place, location, expected, renamed=True)
-    return [path for path, size in there.items() if known.get(path) != size]
+    found = glance(place, location)
+    if found.error:
+        return [found.error]
+    return [path for path, size in _sizes(found, expected, True).items() if known.get(path) != size]
 
 
-def _sizes(place: Place, location: str, expected: Manifest, renamed: bool) -> dict[str, int]:
+def _sizes(found: Look, expected: Manifest, renamed: bool) -> dict[str, int]:
     """Sizes of a copy's files by their paths; a single file that was renamed has its own name again."""
-    files = transfer.inventory(place, location).files
-    if renamed and len(expected) == 1 and transfer.exists(place, location) == "file":
-        return dict(zip([expected.entries[0].path], files.values(), strict=True))
-    return files
+    if renamed and len(expected) == 1 and found.kind == "file":
+        return dict(zip([expected.entries[0].path], found.files.values(), strict=True))
+    return found.files
 
 
 def summary(differences: list[str], most: int = 5) -> str:

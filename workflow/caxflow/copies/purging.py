@@ -1,9 +1,10 @@
-"""Which raw copies the policy removes to make room: pure functions of a run document."""
+"""Which copies the policy removes to make room: pure functions of a run document."""
 
 import datetime
+import re
 from collections.abc import Mapping
 
-from caxflow import documents
+from caxflow import documents, targets
 from caxflow.config import Settings, Site
 from caxflow.copies import evidence
 from caxflow.documents import Copy
@@ -12,7 +13,7 @@ from caxflow.documents import Copy
 def not_due(document: Mapping, site: Site, settings: Settings, now: datetime.datetime) -> str:
     """Why a run's raw copy at a site stays, whatever is known of other copies; empty if it may go."""
     purge = settings.purge
-    if purge is None:
+    if purge is None or purge.after is None:
         return "the policy removes nothing"
     start = documents.time_of(document.get("start"))
     if start is None:
@@ -21,6 +22,36 @@ def not_due(document: Mapping, site: Site, settings: Settings, now: datetime.dat
         return f"it is younger than {purge.after / datetime.timedelta(days=1):g} days"
     if purge.processed and site.processed and not is_processed(document, site, settings):
         return f"it is not processed at {site.name}"
+    return ""
+
+
+def is_superseded(copy: Copy, site: Site, settings: Settings) -> bool:
+    """Whether a processed file is of an older version than the one that the site keeps.
+
+    One of a newer version was asked for by its name, and programs that take the newest take that.
+    """
+    if copy.kind != "processed" or copy.host != site.host or site.processed is None:
+        return False
+    theirs, kept = _numbers(copy.version), _numbers(settings.processor(site).pax_version)
+    return theirs is not None and kept is not None and theirs < kept
+
+
+def not_superseded_for_long(
+    document: Mapping, copy: Copy, site: Site, settings: Settings, now: datetime.datetime
+) -> str:
+    """Why a processed file of an older version stays, whatever reading finds; empty if it may go."""
+    purge = settings.purge
+    if purge is None or purge.superseded is None:
+        return "the policy removes no processed files"
+    version = settings.processor(site).pax_version
+    kept = documents.find(document, "processed", site.host, version)
+    if kept is None or not evidence.good(kept):
+        return f"its successor of {version} is not there"
+    if kept.created is None:
+        return f"when its successor of {version} was made, is not known"
+    if now - kept.created < purge.superseded:
+        days = purge.superseded / datetime.timedelta(days=1)
+        return f"its successor of {version} is younger than {days:g} days"
     return ""
 
 
@@ -41,3 +72,10 @@ def would_go(document: Mapping, site: Site, settings: Settings, now: datetime.da
     here = Copy("raw", site.host, documents.TRANSFERRED, site.roots["raw"], manifest=right.manifest)
     found = evidence.witnesses(document, here, settings, settings.purge.demand, now)
     return sum(each.counts or each.renewable for each in found) >= settings.purge.demand.copies
+
+
+def _numbers(version: str | None) -> tuple[int, ...] | None:
+    """A version as numbers, without zeros at its end; None if it is none of ours."""
+    if version is None or not re.fullmatch(targets.VERSION, version):
+        return None
+    return tuple(map(int, re.sub(r"(\.0)+$", "", version[1:]).split(".")))

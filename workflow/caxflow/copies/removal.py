@@ -3,21 +3,22 @@
 The steps: evidence is gathered, and renewed where it is stale; the intent is written into the entry, which
 stops being a source; the copy is renamed into the site's trash; the entry goes, the document and the audit
 keep that it was there; the trash is emptied. Until the entry has gone the copy can be put back, and is, if
-the evidence no longer suffices.
+the evidence no longer suffices. An entry that points at nothing goes in one step, on the same evidence.
 """
 
 import dataclasses
 import datetime
-import os
 import posixpath
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from caxflow import documents, receipts, transfer
 from caxflow.config.retention import Demand
-from caxflow.copies import evidence, proof, quarantine
+from caxflow.copies import evidence, parts, proof
 from caxflow.copies.evidence import Witness
+from caxflow.copies.hearing import Hearing
+from caxflow.copies.parts import Part
 from caxflow.copies.subject import Subject
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
@@ -27,7 +28,33 @@ from caxflow.targets import Run
 from caxflow.workdir import journal
 
 TRASH = ".caxflow-trash"
-_NOT_CAX = "it does not have the sha512 that cax recorded"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a removal would do, as far as that can be known without reading or writing.
+
+    Parameters
+    ----------
+    location : str
+    size : int or None
+        Bytes.
+    sure : list of Witness
+        Those that count.
+    hoped : list of Witness
+        Those that are read again first: nobody knows before what that finds.
+    missing : bool
+        Whether the entry points at nothing.
+    begun : bool
+        Whether a removal that was begun goes on.
+    """
+
+    location: str
+    size: int | None
+    sure: list[Witness] = field(default_factory=list)
+    hoped: list[Witness] = field(default_factory=list)
+    missing: bool = False
+    begun: bool = False
 
 
 @dataclass
@@ -41,17 +68,18 @@ class Removal:
         What must be known of the other copies.
     grounds : str
         Why it is removed, for the audit.
-    superseded : bool
-        Whether the copy is a processed file of another version than its site keeps: then the file of that
-        version, there, is the one witness.
+    look : callable
+        How places are looked at, as `caxflow.copies.proof.glance`.
     """
 
     subject: Subject
     demand: Demand
     grounds: str
-    superseded: bool = False
-    witnesses: list[Witness] = field(default_factory=list)
+    look: proof.Glance = proof.glance
     claim: Claim | None = None
+
+    def __post_init__(self):
+        self.hearing = Hearing(self.subject, self.demand, self.look)
 
     def perform(self) -> dict:
         """Remove the copy; what a receipt says about it.
@@ -71,23 +99,66 @@ class Removal:
         copy = subject.find(document)
         if copy is None:
             return self._finish(self._gone(document))
-        intended = documents.value(copy.note, "removing", type_=Mapping)
-        if intended:
-            self._take_over(copy)
-            self.grounds = str(intended.get("grounds", self.grounds))
-            location = copy.location
-            trash = self._in_trash(intended.get("trash"), copy.note.get("token"))
+        if "removing" in copy.note:
+            self._go_on(copy)
+        elif self.is_missing(document, copy):
+            self.drop(document, copy)
         else:
             self.check_itself(document, copy)
-            self.gather(copy)
-            location, trash = copy.location, self.intend()
-        try:
-            self.move(location, trash, renew=bool(intended))
-        except CaxflowError:
-            self.put_back(location, trash)
-            raise
-        self.forget_entry(trash)
+            self.hearing.hear(copy)
+            self._carry_out(copy, self.intend(), renew=False)
         return self._finish(self._gone(subject.database.get(subject.run)))
+
+    def preview(self) -> Verdict:
+        """Look at everything that `perform` would look at, and touch nothing.
+
+        Raises
+        ------
+        CaxflowError
+            If the copy would stay, whatever reading witnesses again finds.
+        """
+        subject = self.subject
+        document = subject.database.get(subject.run)
+        copy = subject.find(document)
+        if copy is None:
+            gone = self._gone(document)
+            return Verdict(str(gone.get("trash")), None, begun=True)
+        if "removing" in copy.note:
+            self._may_take_over(copy)
+            self.hearing.hear(copy, read=False)
+            return Verdict(copy.location, copy.size, self.hearing.sure, self.hearing.hoped, begun=True)
+        missing = self.is_missing(document, copy)
+        if missing:
+            copy = self._as_it_was(document, copy)
+        else:
+            self.check_itself(document, copy)
+        self.hearing.hear(copy, read=False)
+        return Verdict(copy.location, copy.size, self.hearing.sure, self.hearing.hoped, missing=missing)
+
+    def is_missing(self, document: Mapping, copy: Copy) -> bool:
+        """Whether the entry points at nothing, at a site that can be looked at.
+
+        Raises
+        ------
+        CaxflowError
+            If the site cannot be reached, or its folder looks like one whose file system is not mounted;
+            if there is something, and it is not a good copy.
+        """
+        subject = self.subject
+        where = self._parts(copy.location, self._known_manifest(copy))
+        settled = copy.status in (documents.TRANSFERRED, documents.ERROR) and "moving" not in copy.note
+        there = not settled or any(self.look(subject.place, each.path).kind for each in where)
+        if there and not evidence.good(copy):
+            state = "suspect" if "suspect" in copy.note else f"said to be {copy.status}"
+            raise CaxflowError(
+                f"{subject} is not removed: it is {state}", f"ask why: caxflow why {subject.run}"
+            )
+        if not there and not transfer.names(subject.place, subject.root):
+            raise CaxflowError(
+                f"{subject}: there is nothing at {copy.location}, and nothing else in {subject.root} either",
+                f"mount its file system; if it is mounted and empty, mkdir {subject.root}/{TRASH}",
+            )
+        return not there
 
     def check_itself(self, document: Mapping, copy: Copy) -> None:
         """See that what the entry points at is this copy, all of it and nothing else.
@@ -98,48 +169,48 @@ class Removal:
             If removing what is there would remove something else.
         """
         subject = self.subject
-        name = f"{subject.run}.root" if copy.kind == "processed" else str(subject.run)
-        if posixpath.basename(copy.location.rstrip("/")) != name:
+        if name := parts.misnamed(subject.key, subject.run, copy.location):
             raise CaxflowError(
                 f"{subject} is not removed: it is said to be in {copy.location}, which is not called {name}",
                 "mend the document's location",
             )
-        if other := next(documents.sharing(document, copy), ""):
-            raise CaxflowError(
-                f"{subject} is not removed: another entry of {copy.host} is in {other}, its own place",
-                "mend the document's locations",
-            )
-        self._compare_with_manifest(copy, copy.location)
-
-    def gather(self, copy: Copy) -> None:
-        """Find enough witnesses; read those again that would count but for their age.
-
-        Raises
-        ------
-        CaxflowError
-            If there are not enough.
-        """
-        subject, against, read = self.subject, {}, set()
-        expected = self._manifest(copy)
-        while True:
-            self.witnesses = [_with(each, against.get(each.site)) for each in self.judge()]
-            sure = [each for each in self.witnesses if each.counts and each.site in against]
-            if evidence.enough(sure, self.demand):
-                self.witnesses = sure
-                return
-            new = [each for each in self.witnesses if each.counts and each.site not in against]
-            stale = [each for each in self.witnesses if each.renewable and each.site not in read]
-            if new:
-                against[new[0].site] = self._look(new[0], expected, against)
-            elif stale:
-                read.add(stale[0].site)
-                if wrong := self._read_again(stale[0], expected):
-                    against[stale[0].site] = wrong
-            else:
-                wanting = evidence.wanting(self.witnesses, self.demand)
+        where = self._parts(copy.location, Manifest.from_json(self.hearing.manifest(copy)))
+        for each in where:
+            own = dataclasses.replace(copy, location=each.path)
+            if other := next(documents.sharing(document, own), ""):
                 raise CaxflowError(
-                    f"{subject} is not removed: {wanting}", "copy or verify it elsewhere first"
+                    f"{subject} is not removed: another entry of {copy.host} is in {other}, its own place",
+                    "mend the document's locations",
                 )
+        self._compare_with_manifest(where)
+
+    def drop(self, document: Mapping, copy: Copy) -> None:
+        """Take the entry of a copy that is not there out of the document, if enough others are good."""
+        subject, key, token = self.subject, self.subject.key, secrets.token_hex(8)
+        self.hearing.hear(self._as_it_was(document, copy))
+        self._hold(token)
+        self.grounds = f"{self.grounds}; there was nothing at {copy.location}"
+        now, this = subject.database.now(), {"location": copy.location, "status": copy.status}
+
+        def change(document: Mapping) -> tuple[dict, dict] | None:
+            found = subject.find(document)
+            seen = found and (found.status, found.location, found.note)
+            if seen != (copy.status, copy.location, copy.note):
+                return None
+            if not self.hearing.still(document, self._as_it_was(document, copy), now):
+                return None
+            entry = next(each for each in document["data"] if _is(each, key, **this))
+            self._record("removed", entry=entry)
+            gone = documents.with_gone(
+                document, key.kind, key.host, key.version, at=now, why="removed", token=token
+            )
+            held = {"data": {"$elemMatch": key.match(**this)}}
+            update = {"$pull": {"data": key.match(**this)}, "$set": {"caxflow.gone": gone}}
+            return held, update | {"$unset": {MARK: ""}}
+
+        if not subject.database.revise(subject.run, change):
+            raise CaxflowError(f"{subject} is not removed: what is known of its copies changed", "try again")
+        subject.say(f"{subject} was not there; its entry is removed")
 
     def intend(self) -> str:
         """Write down that the copy goes, unless the evidence has changed; where it will wait in the trash.
@@ -153,7 +224,7 @@ class Removal:
 
         def change(document: Mapping) -> tuple[dict, dict] | None:
             copy = subject.find(document)
-            if not evidence.good(copy) or not self._still_enough(document, now):
+            if not evidence.good(copy) or not self.hearing.still(document, copy, now):
                 return None
             paths[:] = [subject.aside(TRASH, copy.location, token)]
             note = dict(copy.note) | {
@@ -177,7 +248,7 @@ class Removal:
         self._record("removing", trash=paths[0])
         return paths[0]
 
-    def move(self, location: str, trash: str, *, renew: bool = False) -> None:
+    def move(self, where: list[Part], trash: str, *, renew: bool = False) -> None:
         """Rename the copy into the trash, if the evidence still holds, and see that the others are there."""
         subject = self.subject
         document = subject.database.get(subject.run)
@@ -185,27 +256,26 @@ class Removal:
         if copy is None or copy.note.get("token") != self.claim.token:
             raise Held(f"{subject} was taken over by somebody else", "nothing was removed")
         if renew:
-            self.gather(copy)
-        elif not self._still_enough(document, subject.database.now()):
+            self.hearing.hear(copy)
+        elif not self.hearing.still(document, copy, subject.database.now()):
             raise CaxflowError(f"{subject} is not removed: what is known of the others changed", "try again")
-        if transfer.exists(subject.place, trash) is None and transfer.exists(subject.place, location):
-            transfer.rename(subject.place, location, trash, root=subject.root)
+        self.hearing.manifest(copy)  # what nobody can tell from other things does not go
+        parts.rename(where, subject.place, root=subject.root, aside=trash)
         if transfer.exists(subject.place, trash):
-            self._compare_with_manifest(copy, trash, renamed=True)
+            self._compare_with_manifest(where, trash)
         # Two sites may see one file system under two names: then the witness has just gone as well.
-        for witness in self.witnesses:
-            if not transfer.exists(self._at(witness).place, witness.copy.location):
+        for witness in self.hearing.sure:
+            if not transfer.exists(self.hearing.at(witness).place, witness.copy.location):
                 raise CaxflowError(
                     f"{subject} is not removed: the copy at {witness.site} went with it, it is the same one",
                     "keep one of the two sites' files",
                 )
 
-    def put_back(self, location: str, trash: str) -> None:
+    def put_back(self, where: list[Part], trash: str) -> None:
         """Undo what was begun: the copy goes back to its place, then its entry is what it was."""
         subject = self.subject
-        if transfer.exists(subject.place, trash) and not transfer.exists(subject.place, location):
-            transfer.rename(subject.place, trash, location, root=subject.root)
-        if not transfer.exists(subject.place, location):
+        parts.rename(where, subject.place, root=subject.root, aside=trash, back=True)
+        if not all(transfer.exists(subject.place, each.path) for each in where):
             return
         ours = {"data": {"$elemMatch": subject.key.match(**{"caxflow.token": self.claim.token})}}
 
@@ -229,7 +299,7 @@ class Removal:
         pull = {"data": key.match(**{"caxflow.token": token})}
 
         def change(document: Mapping) -> tuple[dict, dict]:
-            entry = next((each for each in document["data"] if _is(each, key, token)), None)
+            entry = next((each for each in document["data"] if _is(each, key, token=token)), None)
             if entry is None:
                 raise Held(f"{subject} was taken over by somebody else", "nothing more was removed")
             # First the audit: it must have the entry before the document has it no more.
@@ -283,40 +353,45 @@ class Removal:
             raise CaxflowError(f"{self.subject} is not in the runs database", "there is nothing to remove")
         return gone
 
-    def judge(self) -> list[Witness]:
-        """The witnesses, as the database has them now."""
-        subject = self.subject
-        document = subject.database.get(subject.run)
-        return self._witnesses(document, subject.database.now())
+    def _go_on(self, copy: Copy) -> None:
+        """Go on with a removal that was begun."""
+        intended = documents.value(copy.note, "removing", type_=Mapping) or {}
+        self._take_over(copy)
+        self.grounds = str(intended.get("grounds", self.grounds))
+        trash = self._in_trash(intended.get("trash"), copy.note.get("token"))
+        self._carry_out(copy, trash, renew=True)
 
-    def _witnesses(self, document: Mapping, now: datetime.datetime) -> list[Witness]:
-        copy = self.subject.find(document)
-        settings = self.subject.settings
-        if copy and self.superseded:
-            return evidence.successors(document, copy, self.subject.site, settings, self.demand, now=now)
-        return evidence.witnesses(document, copy, settings, self.demand, now) if copy else []
+    def _carry_out(self, copy: Copy, trash: str, *, renew: bool) -> None:
+        where = self._parts(copy.location, self._known_manifest(copy))
+        try:
+            self.move(where, trash, renew=renew)
+        except CaxflowError:
+            self.put_back(where, trash)
+            raise
+        self.forget_entry(trash)
 
-    def _still_enough(self, document: Mapping, now: datetime.datetime) -> bool:
-        """Whether those that were found to count still do."""
-        sure = {each.site for each in self.witnesses}
-        found = self._witnesses(document, now)
-        return evidence.enough([each for each in found if each.site in sure], self.demand)
+    def _parts(self, location: str, manifest: Manifest | None) -> list[Part]:
+        return parts.of(self.subject.key, self.subject.run, location, manifest)
 
-    def _manifest(self, copy: Copy) -> Mapping:
-        """What the copy and its witnesses must hold."""
-        expected = self.subject.database.manifest(copy.manifest) if copy.manifest else None
-        if expected is None:
+    def _known_manifest(self, copy: Copy) -> Manifest | None:
+        stated = self.subject.database.manifest(copy.manifest) if copy.manifest else None
+        return Manifest.from_json(stated) if stated else None
+
+    def _as_it_was(self, document: Mapping, copy: Copy) -> Copy:
+        """A copy that is not there, as the others must have it: by the manifest of those that are good."""
+        right = evidence.master(document, "raw", self.subject.settings) if copy.kind == "raw" else None
+        known = right.manifest if right else copy.manifest
+        if known is None and not self.hearing.own_manifests:
             raise CaxflowError(
-                f"{self.subject} has no manifest that others can be compared with",
-                f"have it read first: snakemake scrub, at {self.subject.site.name}",
+                f"{self.subject} is not removed: nothing is known of what it held",
+                "scrub the other copies first",
             )
-        return expected
+        return dataclasses.replace(copy, manifest=known)
 
-    def _compare_with_manifest(self, copy: Copy, path: str, *, renamed: bool = False) -> None:
-        """What lies at `path` must be the files of the copy's manifest, all of them and no other."""
+    def _compare_with_manifest(self, where: list[Part], at: str | None = None) -> None:
+        """What lies there must be the files of the copy's manifest, all of them and no other."""
         subject = self.subject
-        manifest = Manifest.from_json(self._manifest(copy))
-        if wrong := proof.same_files(subject.place, path, manifest, renamed=renamed):
+        if wrong := parts.wrong(where, subject.place, at=at, look=self.look):
             raise CaxflowError(f"{subject} is not removed: {wrong}", "look at what is there: caxflow strays")
 
     def _in_trash(self, trash: object, token: object) -> str:
@@ -336,81 +411,16 @@ class Removal:
             "nothing is deleted there; mend the document",
         )
 
-    def _look(self, witness: Witness, expected: Mapping, looked: Collection[str]) -> str:
-        """Why a witness does not count after all: its files must be where they are said to be."""
-        manifest = Manifest.from_json(self._its_manifest(witness, expected))
-        for other in self.witnesses:
-            if other.counts and other.site in looked and self._lies_at(other) == self._lies_at(witness):
-                return f"it is the very files of {other.site}"
-        try:
-            return proof.same_files(self._at(witness).place, witness.copy.location, manifest)
-        except CaxflowError as error:
-            return error.what
-
-    def _lies_at(self, witness: Witness) -> tuple:
-        """Which files a witness is, however many sites call them theirs."""
-        place, location = self._at(witness).place, posixpath.normpath(witness.copy.location)
-        return place.host, place.port or 22, location if place.remote else os.path.realpath(location)
-
-    def _its_manifest(self, witness: Witness, expected: Mapping) -> Mapping:
-        """What a witness must hold: the same as the copy, but for a successor, which has its own manifest."""
-        return self._manifest(witness.copy) if self.superseded else expected
-
-    def _read_again(self, witness: Witness, expected: Mapping) -> str:
-        """Renew stale evidence: read that copy where it is; what is against it after that.
-
-        It is condemned only by what is stated of itself: of two that differ, this copy may be the bad one.
-        """
-        other, expected = self._at(witness), self._its_manifest(witness, expected)
-        copy, now = witness.copy, other.database.now()
-        other.say(f"reading {copy.location} at {witness.site} again")
-        try:
-            _, wrong = proof.read_again(other.place, copy.location, [expected], other.progress)
-            cax = "" if copy.manifest == expected["digest"] else self._ask_cax(other, copy)
-        except Held:
-            raise
-        except CaxflowError as error:
-            other.say(str(error))
-            return error.what
-        if wrong and copy.manifest == expected["digest"]:
-            quarantine.condemn(other, copy.location, wrong)
-            return ""  # the database says it now
-        if wrong:
-            return f"it differs from this copy: find out which is right{cax and f' ({cax})'}"
-        if cax == _NOT_CAX:
-            return cax
-        told = {"manifest": expected["digest"], "caxflow.verified": now}
-        told_it = other.database.confirm(other.run, other.key, copy, told)
-        return "" if told_it else "it was changed while it was read"
-
-    def _ask_cax(self, other: Subject, copy: Copy) -> str:
-        """What the checksum that cax recorded of a copy says of it; empty if there is none."""
-        if not proof.is_cax_checksum(copy.checksum):
-            return ""
-        agrees = proof.agrees_with_cax(other.place, copy.location, copy.checksum, other.progress)
-        return "it has the sha512 that cax recorded" if agrees else _NOT_CAX
-
-    def _at(self, witness: Witness) -> Subject:
-        """The witness as something that is worked upon."""
-        subject = self.subject
-        return Subject(
-            settings=subject.settings,
-            database=subject.database,
-            site=subject.settings.site(witness.site),
-            run=subject.run,
-            key=Key(subject.key.kind, witness.copy.host, witness.copy.version),
-            work_dir=subject.work_dir,
-            say=subject.say,
-            progress=subject.progress,
-        )
+    def _may_take_over(self, copy: Copy) -> None:
+        owner, lease = copy.note.get("owner"), documents.time_of(copy.note.get("lease"))
+        now = self.subject.database.now()
+        if owner != self.subject.settings.here.name and (lease is None or lease > now):
+            raise Held(f"{self.subject} is being removed by {owner}", "let it finish there")
 
     def _take_over(self, copy: Copy) -> None:
-        """Go on with a removal that this site began."""
-        subject, token = self.subject, copy.note.get("token")
-        owner, lease = copy.note.get("owner"), documents.time_of(copy.note.get("lease"))
-        now = subject.database.now()
-        if owner != subject.settings.here.name and (lease is None or lease > now):
-            raise Held(f"{subject} is being removed by {owner}", "let it finish there")
+        """Take over a removal that this site began, or that nobody goes on with."""
+        self._may_take_over(copy)
+        subject, token, now = self.subject, copy.note.get("token"), self.subject.database.now()
         until = now + datetime.timedelta(minutes=subject.settings.lease)
         changes = {"caxflow.lease": until, "caxflow.by": receipts.who()}
         if not subject.database.tell(subject.run, subject.key, changes, {"token": token}):
@@ -432,7 +442,7 @@ class Removal:
 
     def _record(self, action: str, **facts: object) -> None:
         subject = self.subject
-        seen = [each.to_json() for each in self.witnesses]
+        seen = [each.to_json() for each in self.hearing.sure]
         facts = facts | {"site": subject.site.name, "evidence": seen}
         ident = self.claim.token
         audit.record(
@@ -440,16 +450,13 @@ class Removal:
         )
 
 
-def _is(entry: object, key: Key, token: str) -> bool:
-    """Whether an entry of ``data`` is the one that a token holds."""
-    if not isinstance(entry, Mapping) or (entry.get("type"), entry.get("host")) != (key.kind, key.host):
+def _is(entry: object, key: Key, token: str | None = None, **keys: object) -> bool:
+    """Whether an entry of ``data`` is the one of that key, held by the token, with these values."""
+    if not isinstance(entry, Mapping):
         return False
-    return documents.value(entry, "caxflow", "token") == token
-
-
-def _with(witness: Witness, against: str | None) -> Witness:
-    """The witness with what was found against it, if anything."""
-    return dataclasses.replace(witness, against=against, renewable=False) if against else witness
+    if any(entry.get(name) != word for name, word in key.match(**keys).items()):
+        return False
+    return token is None or documents.value(entry, "caxflow", "token") == token
 
 
 def conclude(database: RunsDB, run: Run, key: Key, token: str) -> bool:

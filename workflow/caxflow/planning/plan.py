@@ -62,8 +62,8 @@ class Facts:
     gone : dict
         By kind, by site: ISO time until when receipts about a copy do not hold any more, for it was removed
         or found bad then.
-    removal : str or None
-        What would be removed here, on which evidence.
+    removals : dict
+        By stage: what would be removed here, on which evidence.
     events_per_file : int
         Events in each of its zips but the last.
     corrections : dict
@@ -84,7 +84,7 @@ class Facts:
     coming: dict[str, list[str]] = field(default_factory=lambda: {"raw": [], "processed": []})
     skip: str | None = None
     gone: dict[str, dict[str, str]] = field(default_factory=lambda: {"raw": {}, "processed": {}})
-    removal: str | None = None
+    removals: dict[str, str] = field(default_factory=dict)
     events_per_file: int = 1000
     corrections: dict[str, str | int | float] = field(default_factory=dict)
     anew: bool = False
@@ -322,6 +322,7 @@ def decide(
     if settings.here.processed and settings.here.processed.make:
         facts.skip = skip_reason(corrections.promised(document, editions) if editions else document)
         facts.corrections = corrections.expected(document, editions)
+    state.complete_removals()
     if "raw" in settings.kinds:
         state.register()
         state.copy("raw", settings.here)
@@ -454,7 +455,8 @@ class _State:
         suspect = copy is not None and "suspect" in copy.note
         if site is self.settings.here and not site.pull_from and not suspect:
             return
-        if not self.may_retry(copy) if copy else kind == "raw" and self.unwanted(site):
+        unwanted = self.unwanted(site) if kind == "raw" else self.removed(kind, site)
+        if not self.may_retry(copy) if copy else unwanted:
             return
         origin = source(self.facts, kind, site, self.settings)
         if origin is None:
@@ -492,19 +494,28 @@ class _State:
                 f"its {kind} copy at {site.name} is being moved: caxflow mv completes it"
             )
             return True
-        if copy and "removing" in copy.note:
-            ours = copy.note.get("owner") == self.settings.here.name
-        else:
-            key = evidence.key_of(kind, site, self.settings)
-            gone = documents.gone(self.document, kind, site.host, key.version) if key else None
-            if copy or not gone or not gone.get("trash"):
-                return False
-            ours = site is self.settings.here
-        if ours and kind == "raw":
+        key = evidence.key_of(kind, site, self.settings)
+        if key is None or (kind, key.version) not in documents.leaving(self.document, site.host):
+            return False
+        here, owner = self.settings.here, copy.note.get("owner") if copy else None
+        if site is here and kind != "minitrees" and owner in (None, here.name):
+            return True  # `complete_removals` asks for it
+        if kind == "raw" and owner == here.name:
             self.want(site, "raw.purged")
         else:
             self.decision.waits.append(f"its {kind} copy at {site.name} is being removed")
         return True
+
+    def complete_removals(self) -> None:
+        """Complete the removals that this site began here; a claim of another one is its own."""
+        here = self.settings.here
+        for kind, version in documents.leaving(self.document, here.host):
+            copy = documents.find(self.document, kind, here.host, version)
+            if copy and copy.note.get("owner") != here.name:
+                continue
+            stage = "raw.purged" if kind == "raw" else f"pax_{version}.purged"
+            if kind in ("raw", "processed") and targets.is_stage(stage):
+                self.want(here, stage)
 
     def unwanted(self, site: Site) -> bool:
         """Whether a raw copy is not to be fetched: it was removed on purpose, or would be at once."""
@@ -512,16 +523,23 @@ class _State:
         needed = maker and "processed" in self.settings.kinds and not self.facts.skip
         if needed and not purging.is_processed(self.document, site, self.settings):
             return False
-        gone = documents.gone(self.document, "raw", site.host)
-        if gone and gone.get("why") == "removed":
+        if self.removed("raw", site):
             return True
         here = site is self.settings.here
         return here and purging.would_go(self.document, site, self.settings, self.now)
+
+    def removed(self, kind: str, site: Site) -> bool:
+        """Whether the copy that a site would have was removed on purpose."""
+        key = evidence.key_of(kind, site, self.settings)
+        gone = documents.gone(self.document, kind, site.host, key.version) if key else None
+        return bool(gone and gone.get("why") == "removed")
 
     def process(self) -> None:
         """Make the processed file of the version this site keeps."""
         here = self.settings.here
         copy = _copy(self.document, "processed", here, self.settings)
+        if self.leaves("processed", here, copy) or (copy is None and self.removed("processed", here)):
+            return
         if copy and copy.status == documents.TRANSFERRED and not self.outdated(copy):
             return
         standing = (documents.VERIFYING, documents.TRANSFERRED)
@@ -564,6 +582,8 @@ class _State:
             return
         version = self.settings.processor(here).pax_version
         copy = documents.find(self.document, "minitrees", here.host, version)
+        if self.leaves("minitrees", here, copy) or (copy is None and self.removed("minitrees", here)):
+            return
         if copy and copy.status == documents.TRANSFERRED and not self.facts.anew:
             made = documents.value(copy.note, "treemakers", type_=list) or []
             if set(here.minitrees.treemakers) <= {name for name in made if isinstance(name, str)}:

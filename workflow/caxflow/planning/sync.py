@@ -88,7 +88,7 @@ def _tell(database: RunsDB, work_dir: Path, target: Target, pause: float) -> boo
 def _tell_receipt(database: RunsDB, work_dir: Path, target: Target) -> bool:
     site, run, stage = target
     path = work_dir / str(target)
-    if stage == "raw.purged":
+    if stage.endswith(".purged"):
         return _tell_removal(database, run, path)
     if stage in ("checksum", "processed.checksum"):
         # The manifest itself: what it is a manifest of stands in the receipt beside it.

@@ -109,10 +109,13 @@ class RunsDB:
         From the configuration; the password comes from ``MONGODB_PASSWORD`` or ``MONGO_PASSWORD``.
     dry : bool
         Read, never write.
+    without : str
+        What becomes of things while it does not answer, for messages; who only reads has nothing in hand.
     """
 
     address: RunDBAddress
     dry: bool = False
+    without: str = "work in hand goes on and the next sync catches up"
     _ahead: datetime.timedelta | None = field(default=None, repr=False)
 
     def __post_init__(self):
@@ -529,8 +532,7 @@ class RunsDB:
             raise CaxflowError(f"{where}: {error}", "mend rundb.uri in config.yaml") from error
         except pymongo.errors.PyMongoError as error:
             cause = str(error).split(",")[0].split("(configured")[0].strip()
-            # One who only reads has no work in hand.
-            going = "" if self.dry else "; work in hand goes on and the next sync catches up"
+            going = "" if self.dry else f"; {self.without}"
             mend = f"start it, or mend rundb.uri{going}"
             raise DatabaseAway(f"{where} does not answer: {cause}", mend) from error
 

@@ -1,18 +1,18 @@
-"""Removing the raw copy of a run, on evidence that others are good."""
+"""Removing a copy of a run, on evidence that others are good, or that its successor is."""
 
 from caxflow import receipts
-from caxflow.config import retention
 from caxflow.copies.removal import Removal
-from caxflow.rundb import Key
+from caxflow.planning import removals
 from caxflow.stages.job import Job
 
 
-def purge_raw(job: Job) -> None:
-    """Remove the raw copy; the receipt says on what evidence."""
-    key = Key("raw", job.site.host)
-    purge = job.settings.purge
-    grounds = f"policy: {purge}" if purge else f"asked for by name: {job.target}"
-    facts = Removal(job.subject(key), retention.demand(purge), grounds).perform()
-    entry = {"kind": key.kind, "host": key.host, "version": None, "token": facts["token"]}
+def purge(job: Job) -> None:
+    """Remove the copy that the job's stage names; the receipt says on what evidence."""
+    key = removals.key_of_stage(job.stage, job.site.host)
+    policy = job.settings.purge
+    grounds = f"policy: {policy}" if policy else f"asked for by name: {job.target}"
+    job.database.without = "nothing is removed without it"
+    facts = Removal(job.subject(key), removals.demand(key, job.settings), grounds).perform()
+    entry = {"kind": key.kind, "host": key.host, "version": key.version, "token": facts["token"]}
     job.say(f"{job.run} is gone from {job.site.name}; evidence: {facts['evidence']}")
     job.state(receipts.statement(job.target, entry=entry, **facts))

@@ -13,8 +13,9 @@ from caxflow.copies.subject import Subject
 from caxflow.documents import Copy
 from caxflow.errors import BadCopy, CaxflowError
 from caxflow.files.manifest import Manifest
-from caxflow.planning import upkeep
+from caxflow.planning import readings
 from caxflow.planning.plan import Plan
+from caxflow.planning.readings import Reading
 from caxflow.rundb import DatabaseAway, Key, RunsDB
 from caxflow.stages.job import end_with
 from caxflow.targets import Run, Target
@@ -40,9 +41,9 @@ def run(overrides: Mapping[str, Any], log: str) -> None:
         try:
             settings = config.load(overrides)
             end_with(Plan.read(Path.cwd()).main)
-            todo = json.loads((Path.cwd() / upkeep.SCRUB).read_text(encoding="utf-8"))
+            todo = json.loads((Path.cwd() / readings.FILE).read_text(encoding="utf-8"))
             with RunsDB(settings.rundb, dry=settings.dry) as database:
-                bad = scrub([upkeep.Reading(**each) for each in todo], settings, database, say)
+                bad = scrub([Reading(**each) for each in todo], settings, database, say)
         except CaxflowError as error:
             say(str(error))
             sys.exit(f"caxflow: {error}")
@@ -52,7 +53,7 @@ def run(overrides: Mapping[str, Any], log: str) -> None:
         sys.exit("\n".join(f"caxflow: {line}" for line in bad))
 
 
-def scrub(todo: list[upkeep.Reading], settings: config.Settings, database: RunsDB, say) -> list[str]:
+def scrub(todo: list[Reading], settings: config.Settings, database: RunsDB, say) -> list[str]:
     """Read copies again; what is wrong, a line each.
 
     Raises

@@ -15,7 +15,7 @@ from caxflow.conditions.settings import DO_NOT_PROCESS
 from caxflow.config import Settings
 from caxflow.documents import ERROR, STALLED, TRANSFERRED, TRANSFERRING, VERIFYING, Copy
 from caxflow.errors import CaxflowError
-from caxflow.planning import plan, upkeep
+from caxflow.planning import plan, removals
 
 MASTERS = {"raw": ("xe1t-datamanager", "tsm-server"), "processed": ("login", "midway-login1")}
 NEEDED = ("gains", "drift_velocity_liquid", "electron_lifetime_liquid")
@@ -126,7 +126,7 @@ def our_actions(
         elif stage == "checksum":
             actions.append(Action("verify", kind))
     if settings.purge:
-        removal, against = upkeep.describe(document, settings, now, by_policy=True)
+        removal, against = removals.describe(document, settings, now, by_policy=True)
         if removal:
             actions.append(Action("remove", "raw"))
         elif against:

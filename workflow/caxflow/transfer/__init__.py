@@ -7,9 +7,10 @@ modification kept; permissions follow the umask of the account that writes. Symb
 and named pipes in a dataset are refused.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from caxflow.errors import CaxflowError
 from caxflow.files.census import Item
 from caxflow.files.manifest import Manifest
 from caxflow.files.permissions import Wanted
@@ -20,6 +21,7 @@ __all__ = [
     "Copied",
     "Inventory",
     "Item",
+    "Look",
     "Place",
     "Progress",
     "census",
@@ -27,11 +29,15 @@ __all__ = [
     "exists",
     "free_space",
     "inventory",
+    "look",
+    "names",
     "permissions",
+    "prune",
     "remove_leftovers",
     "remove_tree",
     "rename",
     "take_manifest",
+    "try_rename",
 ]
 
 
@@ -134,6 +140,28 @@ def inventory(place: Place, path: str) -> Inventory:
     return Inventory(**_visit(place, "inventory", path=path))
 
 
+@dataclass(frozen=True)
+class Look:
+    """What is at a path: its `kind` (see `exists`), of a dataset its files' sizes in bytes by path.
+
+    `error` says why it is no dataset that could be listed; empty if it is one, or nothing is there.
+    """
+
+    kind: str | None
+    files: dict[str, int]
+    error: str = ""
+
+
+def look(place: Place, paths: Sequence[str]) -> list[Look]:
+    """Look what is at each path, in one visit; nothing is opened."""
+    return [Look(**each) for each in _visit(place, "look", paths=list(paths))]
+
+
+def names(place: Place, folder: str) -> list[str]:
+    """Names of what is right in a folder."""
+    return _visit(place, "names", folder=folder)
+
+
 def census(place: Place, root: str, depth: int = 1) -> list[Item]:
     """List what is below a root, with sizes and ages; see `caxflow.files.census.census`."""
     return [Item(*item) for item in _visit(place, "census", root=root, depth=depth)]
@@ -180,7 +208,20 @@ def remove_leftovers(place: Place, parent: str, older_than: float, name: str | N
 
 def rename(place: Place, old: str, new: str, *, root: str) -> None:
     """Rename a copy within `root`; nothing may be at the new path."""
-    _visit(place, "rename", old=old, new=new, root=root)
+    if not try_rename(place, old, new, root=root, new_root=root):
+        raise CaxflowError(
+            f"{place.site}: {old} and {new} are on different file systems", "keep a root on one file system"
+        )
+
+
+def try_rename(place: Place, old: str, new: str, *, root: str, new_root: str) -> bool:
+    """Rename a copy from below `root` to below `new_root`; False where that is another file system."""
+    return _visit(place, "rename", old=old, new=new, root=root, new_root=new_root)
+
+
+def prune(place: Place, path: str, *, root: str) -> None:
+    """Remove a folder strictly below `root`, and those above it, as far as they are empty."""
+    _visit(place, "prune", path=path, root=root)
 
 
 def remove_tree(place: Place, path: str, *, root: str) -> None:

@@ -4,7 +4,7 @@ The same class works here and, called by name through `helper`, at the far end: 
 library only; arguments and results are plain values.
 """
 
-# ruff: noqa: B905, PTH102, PTH103, PTH104, PTH108, PTH118, PTH119, PTH120, PTH123 (this also runs under Python 3.8, and paths are bytes)
+# ruff: noqa: B905, PTH102, PTH103, PTH104, PTH106, PTH108, PTH118, PTH119, PTH120, PTH123, PTH208 (this also runs under Python 3.8, and paths are bytes)
 
 from __future__ import annotations
 
@@ -214,6 +214,28 @@ class Session:
                 self.report(0)
         return {"files": {file.path: file.size for file in listing.files}, "zip_members": counts}
 
+    def look(self, paths) -> list:
+        """What is at each path: its kind, sizes of a dataset's files, and what is wrong with it, if any."""
+        return [self._look(path) for path in paths]
+
+    def _look(self, path: str) -> dict:
+        files, error = {}, ""
+        self.report(0)
+        kind = self.kind(path)
+        if kind in ("file", "directory"):
+            try:
+                files = {file.path: file.size for file in scan(path).files}
+            except CaxflowError as wrong:
+                error = wrong.what
+        return {"kind": kind, "files": files, "error": error}
+
+    def names(self, folder: str) -> list:
+        """Names of what is right in a folder."""
+        try:
+            return sorted(to_text(name) for name in os.listdir(to_bytes(folder)))
+        except OSError as error:
+            raise os_error(error, folder) from None
+
     def census(self, root: str, depth: int) -> list:
         """What is below a root; see `caxflow.files.census.census`."""
         from caxflow.files.census import census
@@ -226,13 +248,41 @@ class Session:
 
         return deviations(path, wanted, apply)
 
-    def rename(self, old: str, new: str, root: str) -> None:
-        """Rename a copy; both paths must be below `root`, and nothing may be at the new one."""
-        old, new = beneath(old, root), beneath(new, root)
+    def rename(self, old: str, new: str, root: str, new_root: str) -> bool:
+        """Rename a copy from below `root` to below `new_root`, where nothing may be at the new path.
+
+        Returns
+        -------
+        bool
+            False if the two are on different file systems, and nothing was done.
+        """
+        old, new = beneath(old, root), beneath(new, new_root)
         if os.path.lexists(new):
             raise CaxflowError(f"{printable(to_text(new))} exists", "choose another name")
+        made = missing_above(new)
         os.makedirs(os.path.dirname(new), exist_ok=True)
-        os.rename(old, new)
+        try:
+            os.rename(old, new)
+        except OSError as error:
+            for folder in made:
+                self.prune(to_text(folder), new_root)
+            if error.errno == errno.EXDEV:
+                return False
+            raise
+        return True
+
+    def prune(self, path: str, root: str) -> None:
+        """Remove the folder `path`, and those above it strictly below `root`, as far as they are empty."""
+        folder = beneath(path, root)
+        top = os.path.realpath(to_bytes(root))
+        while folder != top:
+            try:
+                os.rmdir(folder)
+            except FileNotFoundError:
+                pass
+            except OSError:
+                return  # something is in it
+            folder = os.path.dirname(folder)
 
     def remove_tree(self, path: str, root: str) -> None:
         """Remove a file or directory below `root`, never following a symbolic link; may be gone already."""
@@ -257,6 +307,16 @@ def beneath(path: str, root: str) -> bytes:
             f"{printable(to_text(path))} is not below {printable(to_text(root))}", "name one that is"
         )
     return real
+
+
+def missing_above(path: bytes) -> list:
+    """Folders above a path that do not exist, the deepest first."""
+    missing = []
+    folder = os.path.dirname(path)
+    while not os.path.lexists(folder):
+        missing.append(folder)
+        folder = os.path.dirname(folder)
+    return missing
 
 
 class Throttle:
@@ -291,9 +351,12 @@ OPERATIONS = frozenset(
         "let_go",
         "leftovers",
         "inventory",
+        "look",
+        "names",
         "census",
         "permissions",
         "rename",
+        "prune",
         "remove_tree",
     )
 )

@@ -173,6 +173,22 @@ class SftpEnd:
                 self._report(0)
         return {"files": {file[0]: file[1] for file in listing["files"]}, "zip_members": counts}
 
+    def _do_look(self, paths) -> list:
+        return [self._look(path) for path in paths]
+
+    def _look(self, path: str) -> dict:
+        files, error = {}, ""
+        kind = self._do_kind(path)
+        if kind in ("file", "directory"):
+            try:
+                files = {file[0]: file[1] for file in self._do_scan(path)["files"]}
+            except CaxflowError as wrong:
+                error = wrong.what
+        return {"kind": kind, "files": files, "error": error}
+
+    def _do_names(self, folder: str) -> list[str]:
+        return sorted(self.sftp.listdir(folder))
+
     # Reading
 
     def chunks(self, path: str, file: FileStat):
@@ -274,14 +290,24 @@ class SftpEnd:
         listing = self._do_scan(path)
         return max([self.sftp.lstat(path).st_mtime, *(file[2] / 1e9 for file in listing["files"])])
 
-    def _do_rename(self, old: str, new: str, root: str) -> None:
-        old, new = self._beneath(old, root), self._beneath(new, root)
+    def _do_rename(self, old: str, new: str, root: str, new_root: str) -> bool:
+        old, new = self._beneath(old, root), self._beneath(new, new_root)
         if self._do_kind(new):
             raise CaxflowError(f"{self.place.site}: {printable(new)} exists", "choose another name")
         parent = new.rpartition("/")[0]
         if self._do_kind(parent) is None:
             self.sftp.mkdir(parent)
-        self.sftp.rename(old, new)
+        self.sftp.rename(old, new)  # SFTP has no word for another file system: a failure like others
+        return True
+
+    def _do_prune(self, path: str, root: str) -> None:
+        folder, top = self._beneath(path, root), self.sftp.normalize(root).rstrip("/")
+        while folder != top:
+            with suppress(FileNotFoundError):
+                if self.sftp.listdir(folder):
+                    return
+                self.sftp.rmdir(folder)
+            folder = folder.rpartition("/")[0]
 
     def _do_remove_tree(self, path: str, root: str) -> None:
         self._remove(self._beneath(path, root))

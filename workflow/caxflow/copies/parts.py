@@ -1,0 +1,88 @@
+"""What a copy consists of on disk: a folder or a file; of minitrees, files of a folder that runs share."""
+
+import posixpath
+import re
+from dataclasses import dataclass
+
+from caxflow import transfer
+from caxflow.copies import proof
+from caxflow.errors import CaxflowError
+from caxflow.files.manifest import Manifest
+from caxflow.rundb import Key
+from caxflow.targets import Run
+from caxflow.transfer import Place
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a copy: its path, and its name where the copy lies elsewhere; empty where it is all of it.
+
+    `manifest` says of which files it consists; None where that is not known.
+    """
+
+    name: str
+    path: str
+    manifest: Manifest | None
+
+    def at(self, place: str) -> str:
+        """Where this part is when the copy is at `place`."""
+        return posixpath.join(place, self.name) if self.name else place
+
+
+def of(key: Key, run: Run, location: str, manifest: Manifest | None) -> list[Part]:
+    """The parts of a copy at `location`.
+
+    Raises
+    ------
+    CaxflowError
+        If the manifest of minitrees is not known, or names files that are not of that run.
+    """
+    if key.kind != "minitrees":
+        return [Part("", location.rstrip("/"), manifest)]
+    if manifest is None:
+        raise CaxflowError(f"{run}: which files its minitrees are, is not known", "have them made anew")
+    for entry in manifest.entries:
+        if not re.fullmatch(rf"{run}_[A-Z][A-Za-z0-9]*\.root", entry.path):
+            raise CaxflowError(
+                f"{run}: its minitrees are said to have {entry.path!r}, which is none of that run",
+                "mend the document",
+            )
+    return [
+        Part(entry.path, posixpath.join(location, entry.path), Manifest(manifest.algorithm, (entry,)))
+        for entry in manifest.entries
+    ]
+
+
+def misnamed(key: Key, run: Run, location: str) -> str:
+    """What a copy of that kind must be called and is not; empty if it has its name."""
+    name = {"raw": str(run), "processed": f"{run}.root"}.get(key.kind, "")
+    return "" if posixpath.basename(location.rstrip("/")) == name or not name else name
+
+
+def wrong(
+    parts: list[Part], place: Place, *, at: str | None = None, look: proof.Glance = proof.glance
+) -> str:
+    """Why what lies there is not those parts, all of them and nothing else; empty if it is.
+
+    Parameters
+    ----------
+    at : str, optional
+        Where the copy lies under another name; by default where it belongs.
+    look : callable
+        As `caxflow.copies.proof.glance`.
+    """
+    for part in parts:
+        path = part.path if at is None else part.at(at)
+        if found := proof.same_files(place, path, part.manifest, renamed=at is not None, look=look):
+            return found
+    return ""
+
+
+def rename(parts: list[Part], place: Place, *, root: str, aside: str, back: bool = False) -> None:
+    """Rename all parts to where they are aside, or back; those that were renamed already stay."""
+    for part in parts:
+        old, new = (part.at(aside), part.path) if back else (part.path, part.at(aside))
+        if transfer.exists(place, new) is None and transfer.exists(place, old):
+            transfer.rename(place, old, new, root=root)
+    if back and parts[0].name:
+        transfer.prune(place, aside, root=posixpath.dirname(aside))

@@ -1,0 +1,91 @@
+"""Which copies here a scrub reads again: those that were not read for longest, within its budget."""
+
+import contextlib
+import datetime
+import heapq
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from caxflow import documents, words
+from caxflow.config import Settings
+from caxflow.copies import evidence
+from caxflow.documents import Copy
+from caxflow.errors import CaxflowError
+
+FILE = ".caxflow/scrub.json"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A copy that is to be read again; the one that was not read for longest comes first."""
+
+    verified: str
+    run: str
+    kind: str
+    version: str | None
+    size: int | None
+
+    def __str__(self) -> str:
+        when = (
+            f"last read {self.verified[:16].replace('T', ' ')} UTC" if self.verified else "never read again"
+        )
+        return f"{self.kind} {self.run}, {words.size(self.size)}, {when}"
+
+
+def readings(found: Iterable[Mapping], settings: Settings) -> Iterator[Reading]:
+    """All copies here whose bytes can be judged; of processed files, those of all versions."""
+    here = settings.here
+    kinds = {"raw", "processed"} & set(settings.kinds) & set(here.roots)
+    for document in found:
+        with contextlib.suppress(CaxflowError):
+            run = documents.run_of(document)
+            for copy in documents.copies(document):
+                if copy.host != here.host or copy.kind not in kinds or not evidence.good(copy):
+                    continue
+                version = copy.version if copy.kind == "processed" else None
+                documents.find(document, copy.kind, copy.host, version)  # of two, nobody knows which is meant
+                if copy.kind == "raw" or version:
+                    verified = documents.time_of(copy.note.get("verified"))
+                    when = verified.isoformat() if verified else ""
+                    yield Reading(when, str(run), copy.kind, version, size_of(document, copy))
+
+
+def select_readings(
+    found: Iterable[Reading], settings: Settings, now: datetime.datetime, most: int = 10_000
+) -> tuple[list[Reading], Reading | None, int]:
+    """Choose the copies that were not read for longest, within the budget of bytes.
+
+    Returns
+    -------
+    list of Reading
+    Reading or None
+        The copy that was not read for longest, due or not.
+    int
+        How many are due in all.
+    """
+    limit = (now - settings.scrub.every).isoformat()
+    oldest: Reading | None = None
+    count, due = 0, []
+    for each in found:
+        oldest = each if oldest is None else min(oldest, each, key=_order)
+        if each.verified < limit:
+            count += 1
+            due.append(each)
+    todo, size = [], 0
+    for each in heapq.nsmallest(most, due, key=_order):
+        if todo and size + (each.size or 0) > settings.scrub.bytes:
+            break
+        todo.append(each)
+        size += each.size or 0
+    return todo, oldest, count
+
+
+def size_of(document: Mapping, copy: Copy) -> int | None:
+    """Bytes of a copy, if its document knows."""
+    if copy.size is None and copy.kind == "raw":
+        return documents.value(document, "raw_size_byte", type_=int, check=lambda size: size > 0)
+    return copy.size
+
+
+def _order(each: Reading) -> tuple[str, str, str]:
+    return each.verified, each.run, each.kind
