@@ -59,7 +59,7 @@ def test_a_line_a_job_and_a_sum(shown, work_dir):
     display.start(0, "all", None, [])
     display.finish(0)
     display.sum_up()
-    assert said()[:2] == ["done   pull it from lngs [1 of 2]", "done   verify it [2 of 2]"]
+    assert said()[:2] == ["done   pull it from lngs [1/2]", "done   verify it [2/2]"]
     assert re.fullmatch(r"2 of 2 jobs done for 1 run, 2\.0 MB moved \(.*/s\), \d+ s", said()[2])
     assert len(said()) == 3
 
@@ -71,7 +71,7 @@ def test_only_what_was_sent_has_moved(shown, work_dir, sent, moved):
     display.start(1, "copy_raw", "pull it from lngs", [DONE])
     display.finish(1)
     display.sum_up()
-    assert re.fullmatch(rf"1 of 2 jobs done for 1 run{moved}, \d+ s", said()[-1])
+    assert re.fullmatch(rf"1 of 2 jobs done for 1 run{moved}, \d+ s; 1 job not run: .*", said()[-1])
 
 
 def test_a_job_that_makes_no_target_fails_for_what_its_log_ends_with(shown, work_dir):
@@ -96,7 +96,7 @@ def test_the_reason_is_the_job_s_own(shown, work_dir):
     display.sum_up("/the/whole.log")
     assert said()[0] == "FAILED pull it from lngs: lngs: disk on fire -> call the brigade"
     assert said()[1].startswith("0 of 2 jobs done")
-    assert "1 failed: `caxflow why RUN` tells more" in said()[1]
+    assert "; 1 failed, so 1 other was not run: `caxflow why 160315_1432` tells more" in said()[1]
     assert said()[2] == "all that Snakemake said: /the/whole.log"
 
 
@@ -120,7 +120,9 @@ def test_an_interrupted_job_says_so(shown, work_dir):
     (work_dir / "it.log").write_text(f"1 GB of 2 GB\n2016-03-15 12:00:00 {underway.INTERRUPTED}\n")
     display.start(1, "copy_raw", "pull it", [DONE])
     display.fail(1, "copy_raw", [DONE], None, "it.log")
-    assert said() == ["FAILED pull it: interrupted; the next call goes on from here"]
+    display.sum_up()
+    assert said()[0] == "halted pull it: interrupted; the next call goes on from here"
+    assert said()[1].endswith("; 2 jobs not run: the next call goes on from here")
 
 
 def test_a_retry_that_succeeds_is_no_failure(shown):
@@ -137,7 +139,7 @@ def test_nothing_that_a_document_says_is_markup(shown):
     display, said = shown
     display.start(1, "copy_raw", "pull [bold]it[/bold] :smile:", [])
     display.finish(1)
-    assert said() == ["done   pull [bold]it[/bold] :smile: [1 of 2]"]
+    assert said() == ["done   pull [bold]it[/bold] :smile: [1/2]"]
 
 
 def test_bytes_rate_and_time_left_on_a_terminal(work_dir, monkeypatch):
@@ -159,6 +161,23 @@ def test_bytes_rate_and_time_left_on_a_terminal(work_dir, monkeypatch):
     # The cursor is back, and the last line is the sum.
     assert stream.getvalue().count("\x1b[?25h") == stream.getvalue().count("\x1b[?25l") == 1
     assert plain(stream.getvalue()).splitlines()[-1].startswith("1 of 1 job done for 1 run, 2.0 MB moved")
+
+
+@pytest.mark.parametrize("moving", [False, True])
+def test_a_job_s_words_have_the_room_that_is_left(work_dir, monkeypatch, moving):
+    monkeypatch.setenv("COLUMNS", "80")
+    display = Display(io.StringIO(), live=True, colour=False)
+    text = "verify the processed file of 160315_1432_MV at tegner"
+    display.start(1, "verify_processed", text, [DONE])
+    if moving:
+        Teller(work_dir, COPY).tell("moving", 500_000, 2_000_000, 100_000.0)
+    paper = io.StringIO()
+    Console(file=paper, width=80).print(display._at_work())
+    display.close()
+    job, _ = paper.getvalue().splitlines()
+    assert len(job.rstrip()) <= 80
+    assert (text in job) != moving
+    assert ("s left" in job) == moving
 
 
 class Settings:
@@ -207,7 +226,7 @@ def test_the_plugin_shows_jobs_and_keeps_the_noise_back(capsys, work_dir):
     handler.emit(record(msg="something new", level=logging.WARNING))
     handler.close()
     said = [re.sub(r"^\d\d:\d\d:\d\d ", "", line) for line in capsys.readouterr().err.splitlines()]
-    assert said[:3] == ["done   pull it [1 of 2]", "FAILED pull it: no space -> free some", "something new"]
+    assert said[:3] == ["done   pull it [1/2]", "FAILED pull it: no space -> free some", "something new"]
     assert said[3].startswith("1 of 2 jobs done for 1 run")
     assert len(said) == 4
 

@@ -27,6 +27,7 @@ from caxflow.workdir.underway import State
 
 TOGETHER = ("all", "purge", "report")  # rules that make nothing themselves
 MOST = 8  # jobs at work that are shown one by one
+BAR = 12  # characters
 
 
 @dataclass
@@ -70,6 +71,7 @@ class Display:
         self.console = Console(file=stream, no_color=not colour, highlight=False, soft_wrap=not live)
         self.work: dict[int, Work] = {}
         self.failed: dict[int, str] = {}
+        self.worst = ""  # the run that failed first
         self.done = self.total = 0
         self.runs: set[str] = set()
         self.moved, self.to_move = 0, None
@@ -125,9 +127,7 @@ class Display:
             # What was there already, of a copy that went on or was adopted, need not move.
             self.to_move = self.to_move and max(0, self.to_move - work.size + sent)
         took = f", {words.duration(work.seconds)}" if work.seconds >= 1 else ""
-        self._line(
-            "done", "green", f"{work.text}{took}", f"{self.done} of {self.total}" if self.total else ""
-        )
+        self._line("done", "green", f"{work.text}{took}", f"{self.done}/{self.total}" if self.total else "")
 
     def fail(self, job: int, rule: str, made: Sequence[str], said: str | None, log: str) -> None:
         """A job failed; its reason stands in the journal, unless it was killed: `said` is what is known."""
@@ -135,12 +135,17 @@ class Display:
         reason = next(filter(None, (self._reason(work, target) for target in work.made)), None)
         if reason is None and _was_interrupted(log):
             reason = underway.INTERRUPTED
-        elif reason is None:
+        if reason == underway.INTERRUPTED:
+            # Nobody's fault: it counts as one that was not run.
+            self._line("halted", "yellow", f"{work.text}: {reason}")
+            return
+        if reason is None:
             reason = " ".join(
                 (said or _last_words(work, log) or "it was ended before it could say why").split()
             )
             reason += f" -> see {log}" if log else ""
         self.failed[job] = reason
+        self.worst = self.worst or next((str(target.run) for target in work.made), "")
         self._line("FAILED", "red", f"{work.text}: {reason}")
 
     def message(self, text: str, bad: bool = False) -> None:
@@ -171,8 +176,14 @@ class Display:
         )
         runs = f" for {words.count(len(self.runs), 'run')}" if self.runs else ""
         line = f"{self.done} of {words.count(self.total, 'job')} done{runs}{moved}, {words.duration(seconds)}"
+        left = self.total - self.done - len(self.failed)
         if self.failed:
-            line += f"; {len(self.failed)} failed: `caxflow why RUN` tells more"
+            rest = (
+                f", so {words.count(left, 'other')} {'was' if left == 1 else 'were'} not run" if left else ""
+            )
+            line += f"; {len(self.failed)} failed{rest}: `caxflow why {self.worst or 'RUN'}` tells more"
+        elif left:
+            line += f"; {words.count(left, 'job')} not run: the next call goes on from here"
         self.console.print(Text(line, style="bold red" if self.failed else "bold"))
         if self.failed and log:
             self.console.print(f"all that Snakemake said: {log}")
@@ -204,12 +215,16 @@ class Display:
         # Jobs come and go in another thread than the one that draws.
         jobs = list(self.work.values())
         states = [(work, _state(work)) for work in jobs]
+        rows = [(work.text, *_progress(work, state)) for work, state in states[:MOST]]
+        beside = sum(max(map(_width, column)) + 1 for column in list(zip(*rows, strict=True))[1:])
         table = Table.grid(padding=(0, 1), expand=False)
-        table.add_column(no_wrap=True, overflow="ellipsis", max_width=max(20, self.console.width - 50))
+        table.add_column(
+            no_wrap=True, overflow="ellipsis", max_width=max(20, self.console.width - beside - 1)
+        )
         for column in range(4):
             table.add_column(no_wrap=True, justify="right" if column else "left")
-        for work, state in states[:MOST]:
-            table.add_row(work.text, *_progress(work, state))
+        for row in rows:
+            table.add_row(*row)
         rest = [Text(f"and {len(jobs) - MOST} more")] if len(jobs) > MOST else []
         return Group(
             table, *rest, Text(self._summary(states), style="bold", overflow="ellipsis", no_wrap=True)
@@ -292,11 +307,15 @@ def _moved(state: State) -> int:
     return {"moving": state.done, "publishing": state.total}.get(state.phase, 0)
 
 
+def _width(cell: str | ProgressBar) -> int:
+    return len(cell) if isinstance(cell, str) else BAR
+
+
 def _progress(work: Work, state: State | None) -> tuple:
     """Cells of a job at work: a bar, bytes, rate, time."""
     if state is None or not state.total:
         return ("", "", "", words.duration(work.seconds))
-    bar = ProgressBar(total=state.total, completed=state.done, width=12)
+    bar = ProgressBar(total=state.total, completed=state.done, width=BAR)
     left = (state.total - state.done) / state.rate if state.rate > 0 else None
     return (
         bar,
