@@ -321,7 +321,7 @@ def test_mv_moves_data_entry_and_receipts(copies, caxflow):
     assert copies.whole("midway")
 
 
-@pytest.mark.parametrize("step", ["rename", "record"])
+@pytest.mark.parametrize("step", ["try_rename", "record"])
 def test_mv_that_was_interrupted_is_completed(copies, monkeypatch, step):
     class Crash(BaseException):
         pass
@@ -330,15 +330,15 @@ def test_mv_that_was_interrupted_is_completed(copies, monkeypatch, step):
         raise Crash
 
     new = str(copies.folder / "midway/raw/moved")
-    where = moving.transfer if step == "rename" else moving.audit
+    where = moving.transfer if step == "try_rename" else moving.audit
     with monkeypatch.context() as patched:
         patched.setattr(where, step, crash)
         with pytest.raises(Crash):
-            moving.move(copies.subject(), new)
+            moving.Move(copies.subject(), new).perform()
     assert copies.row("midway")["status"] == "transferring"
     with pytest.raises(CaxflowError):
         copies.database.claim(RUN, copies.subject().key, "/x", "midway", 30)
-    assert moving.move(copies.subject(), new) == str(copies.path("midway"))
+    assert moving.Move(copies.subject(), new).perform() == str(copies.path("midway"))
     assert copies.row("midway")["location"] == new
     assert copies.row("midway")["status"] == "transferred"
     assert "moving" not in copies.row("midway")["caxflow"]
@@ -351,8 +351,8 @@ def test_a_root_that_changed(copies):
     copies.set("midway", location=str(old / str(RUN)))
     new = str(copies.path("midway"))
     with pytest.raises(CaxflowError, match=r"outside .* name its root: --from FOLDER"):
-        moving.move(copies.subject(), new)
-    moving.move(copies.subject(), new, str(old))
+        moving.Move(copies.subject(), new).perform()
+    moving.Move(copies.subject(), new, str(old)).perform()
     assert copies.whole("midway")
     copies.check()
 
@@ -437,5 +437,7 @@ def test_a_copy_that_another_site_moved_is_not_looked_for_where_it_was(copies, m
 
     before = standing()
     assert len(before) == 6
-    moving.move(copies.subject("lngs", here="lngs"), str(copies.path("lngs").parent / "2016" / str(RUN)))
+    moving.Move(
+        copies.subject("lngs", here="lngs"), str(copies.path("lngs").parent / "2016" / str(RUN))
+    ).perform()
     assert before - standing() == {f"lngs/{RUN}.raw.done", f"lngs/{RUN}.checksum"}

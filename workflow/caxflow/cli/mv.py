@@ -3,21 +3,25 @@
 import argparse
 import sys
 
+from caxflow import documents
 from caxflow.cli import copies, screen, site
-from caxflow.copies import moving
+from caxflow.copies.moving import Move
 from caxflow.copies.subject import Subject
 from caxflow.errors import CaxflowError
 from caxflow.rundb import RunsDB
 
 _EPILOG = """\
 Without --to, a copy goes to where the site's file wants it; after a root has changed, --from names the old
-one. Both paths must be on one file system. Interrupted, the same command completes it.
+one. To another file system a copy is copied, read again there from the disk, and only then removed where it
+was. Interrupted, the same command completes it. Minitrees move together; their path is the folder that holds
+them.
 
 exit code: 0 all is where it is to be; 1 something is not; 2 the command line or the configuration is wrong
 
 examples:
   caxflow mv --profile midway 160315_1432 --from /project/old/raw
   caxflow mv --profile midway 160315_1432 --to /project/xenon1t/raw/sr0/160315_1432
+  caxflow mv --profile midway 160315_1432 --kind minitrees --from /project/old/minitrees
 """
 _WITHOUT = "nothing is moved without it"
 
@@ -34,6 +38,11 @@ def add(commands: argparse._SubParsersAction) -> None:
     copies.add_options(parser)
     parser.add_argument("--to", metavar="PATH", help="the new path; only for one run")
     parser.add_argument("--from", dest="old_root", metavar="FOLDER", help="the root where the copies are now")
+    parser.add_argument(
+        "--version",
+        metavar="V",
+        help="of a processed file or minitrees, instead of the one that the site keeps",
+    )
     parser.set_defaults(run=_run)
 
 
@@ -41,12 +50,14 @@ def _run(arguments: argparse.Namespace) -> int:
     settings = site.settings(arguments)
     if arguments.to and len(arguments.runs) > 1:
         raise site.WrongCallError("--to names one path for several runs", "move them one by one")
+    if arguments.version and arguments.kind not in documents.VERSIONED:
+        raise site.WrongCallError("--version is of processed files", "add --kind processed")
     failed = 0
     with RunsDB(settings.rundb, dry=settings.dry or arguments.dry_run, without=_WITHOUT) as database:
         for subject in copies.subjects(arguments, settings, database):
             try:
                 new = (arguments.to or _wanted(subject)).rstrip("/")
-                old = moving.move(subject, new, arguments.old_root)
+                old = Move(subject, new, arguments.old_root).perform()
                 verb = "would move" if database.dry else "moved"
                 print(f"{old} is where it is to be" if old == new else f"{verb} {old} to {new}")
             except CaxflowError as error:
@@ -56,6 +67,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _wanted(subject: Subject) -> str:
-    if subject.key.kind == "raw":
+    """Where the site's file wants a copy."""
+    kind, version = subject.key.kind, subject.key.version
+    if kind == "raw":
         return subject.site.raw_path(subject.run)
-    return subject.settings.processed_path(subject.site, subject.run)
+    folder = f"{subject.root}/pax_{version}"
+    return f"{folder}/{subject.run}.root" if kind == "processed" else folder

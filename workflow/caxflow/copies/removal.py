@@ -188,7 +188,7 @@ class Removal:
         """Take the entry of a copy that is not there out of the document, if enough others are good."""
         subject, key, token = self.subject, self.subject.key, secrets.token_hex(8)
         self.hearing.hear(self._as_it_was(document, copy))
-        self._hold(token)
+        self.claim = self.subject.hold(token)
         self.grounds = f"{self.grounds}; there was nothing at {copy.location}"
         now, this = subject.database.now(), {"location": copy.location, "status": copy.status}
 
@@ -244,7 +244,7 @@ class Removal:
 
         if not subject.database.revise(subject.run, change):
             raise CaxflowError(f"{subject} is not removed: what is known of its copies changed", "try again")
-        self._hold(token)
+        self.claim = self.subject.hold(token)
         self._record("removing", trash=paths[0])
         return paths[0]
 
@@ -425,20 +425,8 @@ class Removal:
         changes = {"caxflow.lease": until, "caxflow.by": receipts.who()}
         if not subject.database.tell(subject.run, subject.key, changes, {"token": token}):
             raise Held(f"{subject} was taken over by somebody else", "nothing was removed")
-        self._hold(token)
+        self.claim = self.subject.hold(token)
         subject.say(f"{subject}: a removal that was begun goes on")
-
-    def _hold(self, token: str) -> None:
-        subject = self.subject
-        self.claim = Claim(subject.database, subject.run, subject.key, token, subject.settings.lease)
-        report = subject.progress
-
-        def progress(state: transfer.Progress) -> None:
-            self.claim.renew()
-            if report:
-                report(state)
-
-        subject.progress = progress
 
     def _record(self, action: str, **facts: object) -> None:
         subject = self.subject

@@ -9,7 +9,7 @@ from caxflow import documents
 from caxflow.config import Settings, Site, reach
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
-from caxflow.rundb import Key, RunsDB
+from caxflow.rundb import Claim, Key, RunsDB
 from caxflow.targets import Run
 from caxflow.transfer import Place, Progress
 
@@ -71,6 +71,18 @@ class Subject:
                 f"mend the document's location, or roots.{self.key.kind} of site {self.site.name}",
             )
         return copy
+
+    def hold(self, token: str) -> Claim:
+        """Hold the copy by a token: the lease is renewed with the progress of what is done to it."""
+        claim, report = Claim(self.database, self.run, self.key, token, self.settings.lease), self.progress
+
+        def progress(state: Progress) -> None:
+            claim.renew()
+            if report:
+                report(state)
+
+        self.progress = progress
+        return claim
 
     def aside(self, folder: str, location: str, token: str) -> str:
         """Where the copy is put inside a hidden folder of the root; the token makes the name new."""

@@ -621,7 +621,7 @@ def _free(note: Mapping, now: datetime.datetime, copy: documents.Copy | None) ->
     if copy and documents.stalled(copy, now):
         begun = {"$lt": now - documents.STALLED}
         yield {"status": documents.TRANSFERRING, "caxflow.lease": None, "creation_time": begun}
-    if copy and copy.status == documents.TRANSFERRING and _is_dead(copy.note):
+    if copy and copy.status == documents.TRANSFERRING and is_dead(copy.note):
         # Our own process of before a crash; its token makes sure that only one takes it over.
         yield {"caxflow.token": copy.note.get("token")}
 
@@ -685,7 +685,7 @@ def _held(run: Run, key: Key, copy: documents.Copy | None) -> Held:
     return Held(f"{where} is being {what} by {who}", mend)
 
 
-def _is_dead(note: Mapping) -> bool:
+def is_dead(note: Mapping) -> bool:
     """Whether the process that holds a claim ran on this machine and is gone."""
     pid = documents.value(note, "by", "pid", type_=int)
     if pid is None or documents.value(note, "by", "host") != receipts.who()["host"]:

@@ -1,0 +1,248 @@
+"""Copies move to another path, on one file system or to another; whatever crashes when, nothing is lost."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from caxflow import cli
+from caxflow.copies import evidence, moving, proof
+from caxflow.copies.moving import Move
+from caxflow.errors import CaxflowError
+from caxflow.targets import Run
+from copies import FILES, Copies
+
+RUN = Run("160315_1432")
+
+
+@pytest.fixture
+def copies(tmp_path, database, database_uri):
+    with Copies(tmp_path, database_uri, database.name) as copies:
+        copies.add()
+        yield copies
+
+
+@pytest.fixture
+def volume(copies):
+    """A folder on another file system."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        assert Path(folder).stat().st_dev != copies.folder.stat().st_dev
+        yield Path(folder)
+
+
+@pytest.fixture
+def caxflow(copies, capsys):
+    """The command; the exit code and what it printed."""
+
+    def call(command, *words, **overrides):
+        code = cli.main([command, "--profile", copies.profile(**overrides), *map(str, words)])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture
+def moved_away(copies, volume):
+    """The copy at midway lies on the other file system, where the root was before; its path."""
+    old = volume / "raw" / "sr0" / str(RUN)
+    old.parent.mkdir(parents=True)
+    shutil.move(copies.path("midway"), old)
+    copies.set("midway", location=str(old))
+    return old
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def actions(copies):
+    return [record["action"] for record in copies.database.audit(RUN)]
+
+
+def moved(copies, old, volume):
+    """The copy is where the site's file wants it, the entry says so, and nothing is left behind."""
+    row = copies.row("midway")
+    assert (row["status"], row["location"]) == ("transferred", str(copies.path("midway")))
+    assert not {"moving", "left", "token", "lease", "since"} & set(row["caxflow"])
+    assert copies.whole("midway")
+    assert not old.exists()
+    assert list((volume / "raw").iterdir()) == []
+    assert [path.name for path in copies.path("midway").parent.iterdir()] == [str(RUN)]
+    copies.check()
+
+
+def test_to_another_file_system(copies, volume, moved_away, caxflow, monkeypatch):
+    words = ("mv", RUN, "--from", volume / "raw")
+    before = copies.database.get(RUN)
+    code, out, _ = caxflow(*words, "-n")
+    assert (code, out) == (0, f"would move {moved_away} to {copies.path('midway')}\n")
+    assert copies.database.get(RUN) == before
+    assert contents(moved_away) == FILES
+    read = []
+    real = proof.read_again
+
+    def seen(place, location, *rest):
+        # It is proven before the old one goes.
+        assert contents(moved_away) == FILES
+        read.append(location)
+        return real(place, location, *rest)
+
+    monkeypatch.setattr(proof, "read_again", seen)
+    code, out, err = caxflow(*words)
+    assert (code, err) == (0, "")
+    assert out.endswith(f"moved {moved_away} to {copies.path('midway')}\n")
+    assert read == [str(copies.path("midway"))]
+    moved(copies, moved_away, volume)
+    assert actions(copies) == ["moved"]
+    assert copies.row("midway")["caxflow"]["verified"] == before["data"][1]["caxflow"]["verified"]
+
+
+def test_without_a_manifest_it_is_compared_with_what_was_read(copies, volume, moved_away):
+    copies.set("midway", manifest=None, checksum=None)
+    Move(copies.subject(), str(copies.path("midway")), str(volume / "raw")).perform()
+    moved(copies, moved_away, volume)
+    assert copies.row("midway")["manifest"] is None  # nothing more is known of it than before
+
+
+def test_what_is_not_what_it_must_be_does_not_move(copies, volume, moved_away):
+    file = moved_away / "a.zip"
+    file.write_bytes(b"other" * 1000)
+    with pytest.raises(CaxflowError, match=r"a\.zip"):
+        Move(copies.subject(), str(copies.path("midway")), str(volume / "raw")).perform()
+    row = copies.row("midway")
+    assert (row["status"], row["location"]) == ("transferred", str(moved_away))
+    assert not {"moving", "token", "lease"} & set(row["caxflow"])
+    assert file.exists()
+    assert not copies.path("midway").exists()
+
+
+def test_what_reads_differently_is_not_kept(copies, volume, moved_away, monkeypatch):
+    monkeypatch.setattr(proof, "read_again", lambda *_: (None, ["a.zip has other contents"]))
+    with pytest.raises(CaxflowError, match=r"reads differently: a\.zip has other contents -> it was removed"):
+        Move(copies.subject(), str(copies.path("midway")), str(volume / "raw")).perform()
+    assert copies.row("midway")["location"] == str(moved_away)
+    assert copies.row("midway")["status"] == "transferred"
+    assert contents(moved_away) == FILES
+    assert not copies.path("midway").exists()
+
+
+def test_what_came_to_the_old_path_meanwhile_is_not_removed(copies, volume, moved_away, caxflow, monkeypatch):
+    real = moving.Move.clear
+
+    def clear(self, copy):
+        (moved_away / "notes.txt").write_text("the only notes of the shift")
+        real(self, copy)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(moving.Move, "clear", clear)
+        code, _, err = caxflow("mv", RUN, "--from", volume / "raw")
+    assert code == 1
+    assert "its manifest does not know notes.txt" in err
+    assert copies.whole("midway")
+    assert evidence.good(copies.subject().find(copies.database.get(RUN)))
+    assert (moved_away / "notes.txt").exists()
+    (moved_away / "notes.txt").unlink()
+    code, out, _ = caxflow("mv", RUN)
+    assert (code, out) == (0, f"{copies.path('midway')} is where it is to be\n")
+    moved(copies, moved_away, volume)
+
+
+STEPS = ["intend", "transport", "copy", "tell", "clear"]
+CRASH = """
+import os, signal, sys
+from pathlib import Path
+from caxflow import config
+from caxflow.copies.moving import Move
+from caxflow.copies.subject import Subject
+from caxflow.rundb import Key, RunsDB
+from caxflow.targets import Run
+
+folder, volume, step, when = sys.argv[1:]
+own = getattr(Move, step)
+
+def dies(self, *arguments, **named):
+    if when == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    own(self, *arguments, **named)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+setattr(Move, step, dies)
+settings = config.load({"site": "midway"}, Path(folder) / "config")
+run = Run("160315_1432")
+subject = Subject(settings, RunsDB(settings.rundb), settings.here, run,
+                  Key("raw", settings.here.host), Path(folder) / "work/midway", print)
+Move(subject, settings.here.raw_path(run), f"{volume}/raw").perform()
+"""
+
+
+def killed(copies, volume, step, when):
+    """A process that moves the copy is killed there."""
+    done = subprocess.run(
+        [sys.executable, "-c", CRASH, copies.folder, volume, step, when],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_at_a_step_the_same_command_completes(copies, volume, moved_away, caxflow, step, when):
+    killed(copies, volume, step, when)
+    row = copies.row("midway")
+    if row["status"] == "transferred":
+        assert contents(Path(row["location"])) == FILES
+    assert FILES in (contents(moved_away), contents(copies.path("midway")))
+    code, _, err = caxflow("mv", RUN, "--from", volume / "raw")
+    assert (code, err) == (0, "")
+    moved(copies, moved_away, volume)
+    assert set(actions(copies)) == {"moved"}
+
+
+def test_two_do_not_move_the_same_copy(copies, volume, moved_away, caxflow):
+    subject = copies.subject()
+    begun = Move(subject, str(copies.path("midway")), str(volume / "raw"), old=str(moved_away))
+    begun.claim = subject.hold(begun.intend())
+    copies.note("midway", by={"host": "elsewhere", "user": "somebody", "pid": 1})
+    code, _, err = caxflow("mv", RUN, "--from", volume / "raw")
+    assert code == 1
+    assert "is being moved by somebody@elsewhere -> let it finish; its claim ends at" in err
+    copies.note("midway", token="another")
+    with pytest.raises(CaxflowError, match="was taken over by somebody else"):
+        begun.tell(copied=False)
+    assert contents(moved_away) == FILES
+
+
+def test_minitrees_and_processed_files_move_and_leave_no_empty_folder(copies, caxflow, volume):
+    version = copies.keep_processed()
+    copies.add_made("processed", version)
+    minitrees = copies.add_made("minitrees", version)
+    roots = {kind: copies.folder / "midway" / kind for kind in ("processed", "minitrees")}
+    for number, old in enumerate((copies.folder / "old", volume)):
+        # The roots change, and the data follow.
+        site = copies.folder / "config/sites/midway.yaml"
+        text = site.read_text()
+        for kind, root in roots.items():
+            new = old / f"{kind}{number}"
+            new.mkdir(parents=True)
+            text = text.replace(f"{kind}: {root}\n", f"{kind}: {new}\n")
+            site.write_text(text)
+            code, _, err = caxflow("mv", RUN, "--kind", kind, "--from", root)
+            assert (code, err) == (0, "")
+            assert not (root / f"pax_{version}").exists()
+            roots[kind] = new
+        folder = roots["minitrees"] / f"pax_{version}"
+        assert {path.name for path in folder.iterdir()} == {file.name for file in minitrees}
+        assert copies.made("minitrees")[version]["location"] == str(folder)
+        assert (
+            copies.made("processed")[version]["location"] == f"{roots['processed']}/pax_{version}/{RUN}.root"
+        )
+        assert copies.made("minitrees")[version]["status"] == "transferred"
