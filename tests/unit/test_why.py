@@ -43,7 +43,7 @@ def test_somebody_else_is_making_it(tmp_path, ask):
     found = ask(document(tmp_path, raw(tmp_path, "midway"), entry), kinds=["raw"])
     assert found.verdict == why.WAITS
     assert found.claims == [
-        "its raw copy at tegner-login-1 is being made by tegner (joe@login, process 7), "
+        "its raw copy at tegner is being made by tegner (joe@login, process 7), "
         "claimed until 2016-03-16 12:05 UTC"
     ]
 
@@ -80,17 +80,23 @@ def test_a_claim_of_a_process_that_is_gone_says_so(tmp_path, ask):
 def test_it_failed_and_is_tried_again_later(tmp_path, ask):
     note = {"error": "disk full", "attempts": 2, "next": LATER}
     found = ask(document(tmp_path, raw(tmp_path, "midway", "error", caxflow=note)), kinds=["raw"])
-    assert found.troubles == [
-        why.Trouble("its raw copy at midway-login1", "disk full", attempts=2, next=LATER)
-    ]
+    assert found.troubles == [why.Trouble("its raw copy at midway", "disk full", attempts=2, next=LATER)]
     assert any("tried again at 2016-03-16 12:05" in line for line in found.waits)
 
 
 def test_it_failed_too_often(tmp_path, ask):
     note = {"error": "disk full", "attempts": 5, "next": LATER}
     found = ask(document(tmp_path, raw(tmp_path, "midway", "error", caxflow=note)), kinds=["raw"])
-    assert found.troubles[0].next is None
-    assert any("failed 5 times" in line for line in found.waits)
+    assert found.verdict == why.WAITS
+    (trouble,) = found.troubles
+    assert (trouble.attempts, trouble.next) == (5, None)
+
+
+def test_what_only_the_journal_knows_has_its_pause_as_all_keeps_it(tmp_path, ask):
+    fail(tmp_path / "work/midway", "lngs", "raw.done", "lngs: no route -> check the network")
+    found = ask(document(tmp_path), kinds=["raw"])
+    assert (found.verdict, found.todo, found.waits) == (why.WAITS, [], [])
+    assert found.troubles[0].next == found.troubles[0].at + datetime.timedelta(minutes=10)
 
 
 def test_nothing_remains(tmp_path, ask):

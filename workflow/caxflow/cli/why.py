@@ -11,6 +11,7 @@ from caxflow.cli import screen, site
 from caxflow.config import Settings
 from caxflow.monitoring import status, why
 from caxflow.monitoring.why import Answer, Trouble
+from caxflow.planning import planner
 from caxflow.rundb import DatabaseAway, RunsDB
 from caxflow.targets import Run
 from caxflow.workdir import underway
@@ -69,14 +70,15 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _ask(run: Run, settings: Settings) -> Answer:
-    folder, document, away, audit = site.work_dir(settings), None, "", []
+    folder, document, away, audit, editions = site.work_dir(settings), None, "", [], []
     now = receipts.now().replace(tzinfo=None)
     try:
         with RunsDB(settings.rundb, dry=True) as database:
             document, now, audit = database.find(run), database.now(), database.audit(run)
+            editions, _ = planner.applied(database, settings)
     except DatabaseAway as error:
         away = str(error)
-    return why.answer(run, document, settings, folder, now=now, away=away, audit=audit)
+    return why.answer(run, document, settings, folder, now=now, away=away, audit=audit, editions=editions)
 
 
 def _lines(found: Answer, profile: str) -> Iterator[Text]:

@@ -1,15 +1,16 @@
 """Why a run is where it is: what it waits for, what went wrong, and what happens next, seen from one site."""
 
 import datetime
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from caxflow import documents, targets
+from caxflow.conditions.corrections import Edition
 from caxflow.config import Selection, Settings
 from caxflow.errors import CaxflowError
 from caxflow.monitoring import status
-from caxflow.planning import plan
+from caxflow.planning import pauses, plan
 from caxflow.targets import Run, Target
 from caxflow.workdir import journal, underway
 
@@ -102,6 +103,7 @@ def answer(
     now: datetime.datetime,
     away: str = "",
     audit: Iterable[Mapping] = (),
+    editions: Sequence[Edition] = (),
 ) -> Answer:
     """Say why a run is where it is.
 
@@ -115,12 +117,15 @@ def answer(
         The server's time, naive UTC.
     audit : iterable of mapping
         What the audit has about the run.
+    editions : sequence of Edition
+        The corrections that are configured here.
     """
     found = Answer(str(run), settings.here.name, away=away)
     if work_dir is not None:
         _look_here(found, run, settings, work_dir)
     if document is not None:
-        _look_there(found, document, settings, work_dir, now)
+        _look_there(found, document, settings, now)
+        _look_ahead(found, document, settings, work_dir, now=now, editions=editions)
         found.removed = list(_removed(document, settings, audit))
     if found.underway:
         found.verdict = BUSY
@@ -137,19 +142,13 @@ def excluded(document: Mapping, selection: Selection) -> str | None:
     return next(_excluding(document, selection), None)
 
 
-def next_attempt(failed: datetime.datetime, attempts: int, pause: float) -> datetime.datetime:
-    """When the next attempt is due after `attempts` failures; `pause` in minutes, doubled each time."""
-    return failed + datetime.timedelta(minutes=min(pause * 2 ** max(0, attempts - 1), 24 * 60))
-
-
 def _look_here(found: Answer, run: Run, settings: Settings, work_dir: Path) -> None:
     """What receipts and journal know."""
     found.receipts = status.stated(work_dir, run, settings.sites)
     found.untold = [str(target) for target in journal.pending(work_dir) if target.run == run]
     for failure in status.failures(work_dir, run, settings.sites):
-        at = _time(failure.get("at"))
+        at, again = _time(failure.get("at")), pauses.next_attempt(failure, settings)
         attempts = int(failure.get("attempts", 1))
-        again = next_attempt(at, attempts, settings.pause) if at and attempts < settings.attempts else None
         where = targets.path(failure["site"], run, failure["stage"])
         log = _log(work_dir, failure["site"], run)
         found.troubles.append(Trouble(where, str(failure.get("reason")), attempts, at, again, log))
@@ -161,12 +160,11 @@ def _look_here(found: Answer, run: Run, settings: Settings, work_dir: Path) -> N
                 found.underway[str(target)] = asdict(state)
 
 
-def _look_there(
-    found: Answer, document: Mapping, settings: Settings, work_dir: Path | None, now: datetime.datetime
-) -> None:
-    """What the document says, and what planning would make of it."""
+def _look_there(found: Answer, document: Mapping, settings: Settings, now: datetime.datetime) -> None:
+    """What the document says of copies that are not simply there."""
+    names = {site.host: site.name for site in settings.sites.values()}
     for copy in documents.copies(document):
-        where = f"its {copy.kind} copy at {copy.host}"
+        where = f"its {copy.kind} copy at {names.get(copy.host, copy.host)}"
         if copy.status == documents.TRANSFERRING:
             found.claims.append(f"{where} is {status.remark(copy)}")
         if copy.status == documents.ERROR or "suspect" in copy.note:
@@ -174,16 +172,31 @@ def _look_there(
             again = documents.time_of(copy.note.get("next")) if attempts < settings.attempts else None
             if not any(trouble.reason == status.remark(copy) for trouble in found.troubles):
                 found.troubles.append(Trouble(where, status.remark(copy), attempts, next=again))
+
+
+def _look_ahead(
+    found: Answer,
+    document: Mapping,
+    settings: Settings,
+    work_dir: Path | None,
+    *,
+    now: datetime.datetime,
+    editions: Sequence[Edition],
+) -> None:
+    """What planning makes of the run."""
     reason = excluded(document, settings.selection)
     if reason:
         found.verdict, found.waits = EXCLUDED, [reason]
         return
     try:
-        decision = plan.decide(document, settings, plan.skip_function(), now)
+        decision = plan.decide(document, settings, plan.skip_function(), now, editions=editions)
     except CaxflowError as error:
         found.verdict, found.waits = PROBLEM, [str(error)]
         return
-    found.waits = decision.waits
+    if work_dir is not None:
+        pauses.Pauses(work_dir, settings, now)(decision)
+    told = tuple(f"{trouble.where} failed " for trouble in found.troubles)
+    found.waits = [text for text in decision.waits if not text.startswith(told)]
     found.todo = [
         target for target in decision.targets if work_dir is None or not (work_dir / target).exists()
     ]

@@ -1,0 +1,121 @@
+"""What failed here and is not tried again yet, as far as run documents do not say so.
+
+A copy or product that failed says in its document when it is tried again. That taking note of a copy, reading
+it again or freezing settings failed, for a site that could not be reached say, only the journal of the work
+directory knows; the same pauses hold for it: doubled each time, and after the last attempt it waits for a
+human, who types its target.
+"""
+
+import datetime
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from caxflow import targets, words
+from caxflow.config import Settings
+from caxflow.errors import CaxflowError
+from caxflow.planning.plan import Decision, Facts
+from caxflow.targets import Target
+from caxflow.workdir import journal
+
+
+@dataclass(frozen=True)
+class Pause:
+    """A target that failed; it is tried again after `until` (naive UTC), or not at all."""
+
+    target: Target
+    attempts: int
+    reason: str
+    until: datetime.datetime | None
+
+    def __str__(self) -> str:
+        times = words.count(self.attempts, "time")
+        if self.until is None:
+            return f"{self.target} failed {times}, the last time: {self.reason}"
+        return f"{self.target} failed {times}, and is tried again at {self.until:%Y-%m-%d %H:%M} UTC"
+
+
+class Pauses:
+    """The pauses of a work directory; calling it takes the targets out of a decision that have one.
+
+    Parameters
+    ----------
+    work_dir : Path
+    settings : Settings
+    now : datetime
+        Naive UTC.
+    """
+
+    def __init__(self, work_dir: Path, settings: Settings, now: datetime.datetime):
+        self.settings = settings
+        self._of: dict[str, dict[Target, Pause]] = defaultdict(dict)
+        for target in journal.failures(work_dir):
+            pause = _pause(work_dir, target, settings)
+            if pause and (pause.until is None or pause.until > now):
+                self._of[str(target.run)][target] = pause
+
+    def __call__(self, decision: Decision) -> None:
+        """What a pause takes out of a decision is waited for."""
+        pauses = self._of.get(decision.facts.run)
+        for text in list(decision.targets) if pauses else ():
+            needed = needs(targets.parse(text), decision.facts, self.settings)
+            held = next((pauses[target] for target in needed if target in pauses), None)
+            if held:
+                decision.targets.remove(text)
+                decision.passing = True
+                if str(held) not in decision.waits:
+                    decision.waits.append(str(held))
+
+
+def next_attempt(failure: dict, settings: Settings) -> datetime.datetime | None:
+    """When what failed is tried again, naive UTC; None: when a human asks for it."""
+    try:
+        at, attempts = datetime.datetime.fromisoformat(str(failure.get("at"))), int(failure["attempts"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    if attempts >= settings.attempts:
+        return None
+    wait = datetime.timedelta(minutes=min(settings.pause * 2 ** max(0, attempts - 1), 24 * 60))
+    return (at.astimezone(datetime.UTC).replace(tzinfo=None) if at.tzinfo else at) + wait
+
+
+def needs(target: Target, facts: Facts, settings: Settings) -> Iterator[Target]:
+    """A target and all that its jobs build upon, as the rules have it."""
+    yield target
+    for site, stage in _inputs(target, facts, settings):
+        yield from needs(Target(site, target.run, stage), facts, settings)
+
+
+# What a target builds upon at its own site.
+_BELOW = {
+    "checksum": ("raw.done",),
+    "processed.root": ("processed.done",),
+    "processed.checksum": ("processed.done",),
+    "minitrees.done": ("processed.checksum",),
+}
+
+
+def _inputs(target: Target, facts: Facts, settings: Settings) -> Iterator[tuple[str, str]]:
+    """Site and stage of what one target builds upon."""
+    site, _, stage = target
+    for below in _BELOW.get(stage, ()):
+        yield site, below
+    if stage == "raw.done" and (origin := facts.source["raw"].get(site)):
+        yield origin, stage
+    if stage == "processed.done" and settings.site(site).processed.make:
+        yield from ((site, "settings.json"), (site, "checksum"))
+    elif stage == "processed.done" and facts.source["processed"].get(site) == settings.here.name:
+        yield settings.here.name, stage
+
+
+def _pause(work_dir: Path, target: Target, settings: Settings) -> Pause | None:
+    """The pause of a failure that its document does not know of."""
+    try:
+        failure = journal.failure(work_dir, target)
+    except CaxflowError:
+        return None  # a damaged record holds nothing up
+    if not failure or failure.get("entry"):
+        return None
+    reason = " ".join(str(failure.get("reason")).split())
+    return Pause(target, int(failure.get("attempts", 1)), reason, next_attempt(failure, settings))
