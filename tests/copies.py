@@ -56,11 +56,14 @@ class Copies:
         """A profile, as ``--profile`` takes it."""
         folder = self.folder / "profiles" / site
         folder.mkdir(parents=True, exist_ok=True)
-        main = yaml.safe_load((self.folder / "config/config.yaml").read_text())
-        content = main | {"site": site, "sites_dir": str(self.folder / "config/sites")} | overrides
-        (folder / "caxflow.yaml").write_text(yaml.safe_dump(content))
+        (folder / "caxflow.yaml").write_text(yaml.safe_dump(self.overrides(site, **overrides)))
         (folder / "config.yaml").write_text(yaml.safe_dump({"configfile": "caxflow.yaml"}))
         return str(folder)
+
+    def overrides(self, site: str = "midway", **more) -> dict:
+        """What a profile says over ``config.yaml``."""
+        main = yaml.safe_load((self.folder / "config/config.yaml").read_text())
+        return main | {"site": site, "sites_dir": str(self.folder / "config/sites")} | more
 
     def connect(self, settings: config.Settings) -> RunsDB:
         """The runs database; closed with this."""

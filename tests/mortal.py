@@ -127,7 +127,10 @@ class Zygote:
         )
 
     def call(self, function: str, *arguments, die_at: int | None = None) -> dict:
-        """Call it; ``status`` of the process (negative: the signal), ``said`` and the ``steps`` it took."""
+        """Call it; its ``status``, what it ``said`` at its end and before that (``out``), and its ``steps``.
+
+        The status is negative after a signal, 1 after an exit with a message, 2 after an exception.
+        """
         order = {"function": function, "arguments": arguments, "die_at": die_at}
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
@@ -153,17 +156,17 @@ def _serve(folder: str, names: list[str]) -> None:
         with open(reading, encoding="utf-8") as stream:  # noqa: PTH123 - a descriptor
             said = stream.read()
         _, status = os.waitpid(child, 0)
-        answer = json.loads(said) if said else {"said": "", "steps": []}
+        answer = json.loads(said) if said else {"said": "", "out": "", "steps": []}
         print(json.dumps(answer | {"status": os.waitstatus_to_exitcode(status)}), flush=True)
 
 
 def _perform(module, order: dict, folder: str, answer: int) -> None:
     """Call the function, tell what became of it, and end."""
-    status, said = 3, ""
+    status, said, out = 3, "", os.memfd_create("out")
     counting = Countdown(folder, order["die_at"])
     with contextlib.suppress(BaseException):
-        # What is printed belongs to nobody, and must not get into the answers.
-        os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+        os.dup2(out, 1)
+        os.dup2(out, 2)
         listen(counting)
         listen_to_database(counting)
         counting.tear()
@@ -174,8 +177,10 @@ def _perform(module, order: dict, folder: str, answer: int) -> None:
             status, said = 1, str(error)
         except BaseException:
             status, said = 2, traceback.format_exc()
-        steps = list(counting.steps)
-        os.write(answer, json.dumps({"said": said, "steps": steps}).encode())
+        sys.stdout.flush()
+        sys.stderr.flush()
+        steps, out = list(counting.steps), os.pread(out, 1 << 20, 0).decode()
+        os.write(answer, json.dumps({"said": said, "out": out, "steps": steps}).encode())
     os._exit(status)
 
 

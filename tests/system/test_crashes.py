@@ -49,8 +49,8 @@ class Scene:
         """Write what the sites' files and midway's profile say."""
         file = self.copies.folder / "config/sites/midway.yaml"
         file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"push_to": list(push_to)}))
-        self.profile = self.copies.profile(**({"rundb": self.rundb} if self.rundb else {}), **keys)
-        self.overrides = yaml.safe_load(Path(self.profile, "caxflow.yaml").read_text())
+        keys |= {"rundb": self.rundb} if self.rundb else {}
+        self.profile, self.overrides = self.copies.profile(**keys), self.copies.overrides(**keys)
 
     def call(self, *words: str, die_at: int | None = None) -> dict:
         """A target for the workflow, or ``caxflow`` and its words."""

@@ -61,6 +61,7 @@ def test_odd_entries(tmp_path, entry, word):
         ({"name": "../../etc"}, "'../../etc'"),
         ({"detector": None}, "detector None"),
         ({"data": {"type": "raw"}}, "no list of entries"),
+        ({"caxflow": [1]}, "its key caxflow is no mapping"),
     ],
 )
 def test_odd_documents(tmp_path, change, word):

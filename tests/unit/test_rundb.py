@@ -7,8 +7,10 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import bson
 import pymongo
 import pytest
+from bson.datetime_ms import DatetimeMS
 from hypothesis import HealthCheck, given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
@@ -591,6 +593,15 @@ def test_two_documents_for_a_run_stand_in_the_way_of_the_index(runs, rundb):
         rundb.init()
     assert "\n" not in str(caught.value)
     assert "161101_1600" in str(caught.value)
+
+
+def test_what_python_cannot_decode_spoils_no_query(rundb):
+    """A date beyond the calendar, text that is none: MongoDB keeps them, the embedded server takes neither."""
+    sent = bson.encode({"start": DatetimeMS(1 << 56), "user": "x?"}).replace(b"x?", b"x\xff")
+    found = bson.decode(sent, rundb.runs.codec_options)
+    assert documents.time_of(found["start"]) is None
+    assert found["user"] == "x\N{REPLACEMENT CHARACTER}"
+    assert bson.encode({"start": found["start"]}) == bson.encode({"start": DatetimeMS(1 << 56)})
 
 
 def test_time_is_the_servers(rundb, monkeypatch):

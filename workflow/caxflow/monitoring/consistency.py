@@ -68,6 +68,8 @@ def surprises(document: Mapping, settings: Settings, now: datetime.datetime) -> 
     if not isinstance(entries, list):
         yield f"{run}: data is no list of entries -> mend the document"
         return
+    if not isinstance(document.get("caxflow", {}), Mapping):
+        yield f"{run}: its key caxflow is no mapping, so nothing is planned -> remove that key"
     good = list(documents.copies(document))
     if len(good) < len(entries):
         odd = f"{len(entries) - len(good)} of {len(entries)} entries"

@@ -34,6 +34,9 @@ AUDIT = "caxflow_audit"
 HEALTH = "caxflow_health"
 REMOVING = "caxflow.removing"
 _ALL = Selection()
+# What a server says of an update that a document does not take: a value or a type that is in the way, a path
+# through what is no document, a document that becomes too large or that a validator refuses.
+_ODD = (2, 14, 28, 121, 10334, 17419)
 
 # What planning looks at: not the 260 gains, nor the catalogue's long lists of rules.
 PLANNING = {
@@ -129,6 +132,9 @@ class RunsDB:
                 socketTimeoutMS=max(milliseconds, 60_000),
                 appname="caxflow",
                 connect=False,
+                # A date beyond the calendar, or text that is none, spoils one document and not the query.
+                datetime_conversion="DATETIME_AUTO",
+                unicode_decode_error_handler="replace",
             )
             self._database = self._client.get_database(
                 self.address.database,
@@ -298,7 +304,15 @@ class RunsDB:
             for document in seen
         ]
         with self._answers():
-            self.runs.bulk_write(updates, ordered=False)
+            try:
+                self.runs.bulk_write(updates, ordered=False)
+            except pymongo.errors.BulkWriteError as error:
+                # One that cannot be marked is looked at each time.
+                found = error.details or {}
+                if found.get("writeConcernErrors") or any(
+                    each.get("code") not in _ODD for each in found.get("writeErrors", ())
+                ):
+                    raise
 
     def manifest(self, digest: str) -> dict | None:
         """The manifest with that digest, as `caxflow.files.manifest` writes it, if the database has it."""
@@ -352,7 +366,7 @@ class RunsDB:
             caxflow=note,
         )
         this = {"name": run.name, "detector": run.detector}
-        with self._answers():
+        with self._answers(run):
             nobody = this | {"data": {"$not": {"$elemMatch": key.match()}}}
             if self.runs.update_one(nobody, _touching({"$push": {"data": entry}})).modified_count:
                 return claim
@@ -390,7 +404,7 @@ class RunsDB:
         """
         if self.dry:
             return True
-        with self._answers():
+        with self._answers(run):
             for _ in range(10):
                 document = self.get(run)
                 copy = documents.find(document, key.kind, key.host, key.version)
@@ -452,7 +466,7 @@ class RunsDB:
                 return False
             revision = documents.value(document, "caxflow", "revision")
             this = {"name": run.name, "detector": run.detector, "caxflow.revision": revision}
-            with self._answers():
+            with self._answers(run):
                 if self.runs.update_one(this | wanted[0], _touching(wanted[1])).matched_count:
                     return True
         raise DatabaseAway(f"{run}: its document changes faster than it can be told", "try again")
@@ -466,7 +480,7 @@ class RunsDB:
         self, run: Run, editions: Iterable[corrections.Edition], voltage: corrections.Voltage
     ) -> list[corrections.Update | corrections.Waiting | CaxflowError]:
         """Write a run's corrections into its document; what was written, waits or failed."""
-        with self._answers():
+        with self._answers(run):
             return list(corrections.correct(self.runs, self.get(run), editions, voltage, dry=self.dry))
 
     def append_audit(self, record: Mapping[str, Any]) -> None:
@@ -508,24 +522,27 @@ class RunsDB:
     def fill_in(self, run: Run, key: str, value: Any) -> None:
         """Set a key of the document that is missing or null."""
         if not self.dry:
-            with self._answers():
+            with self._answers(run):
                 self.runs.update_one(
                     {"name": run.name, "detector": run.detector, key: None}, {"$set": {key: value}}
                 )
 
     @contextlib.contextmanager
-    def _answers(self) -> Iterator[None]:
-        """Turn what pymongo raises into one line, without the password."""
+    def _answers(self, run: Run | None = None) -> Iterator[None]:
+        """Turn what pymongo raises into one line, without the password; `run` is the one that is changed."""
         where = f"runs database {public(self.address.uri)}"
         try:
             yield
         except pymongo.errors.OperationFailure as error:
+            if run and error.code in _ODD:
+                raise CaxflowError(
+                    f"{run}: its document does not take what is to be told: {_said(error)}",
+                    "mend the document",
+                ) from error
             if error.code in (13, 18):
                 mend = "set MONGODB_PASSWORD, and check the user's roles"
-                raise DatabaseAway(
-                    f"{where} refuses us: {error.details and error.details.get('errmsg')}", mend
-                ) from error
-            raise DatabaseAway(f"{where} failed: {error.details and error.details.get('errmsg')}") from error
+                raise DatabaseAway(f"{where} refuses us: {_said(error)}", mend) from error
+            raise DatabaseAway(f"{where} failed: {_said(error)}") from error
         except (pymongo.errors.ConfigurationError, ValueError) as error:
             if _names_user(self.address.uri) and not _password():
                 raise CaxflowError(f"{where}: there is no password", "set MONGODB_PASSWORD") from error
@@ -691,6 +708,11 @@ def is_dead(note: Mapping) -> bool:
     if pid is None or documents.value(note, "by", "host") != receipts.who()["host"]:
         return False
     return not Path(f"/proc/{pid}").exists()
+
+
+def _said(error: pymongo.errors.OperationFailure) -> str:
+    """What the server said, in one line."""
+    return " ".join(str((error.details or {}).get("errmsg") or error).split())
 
 
 def _names_user(uri: str) -> bool:
