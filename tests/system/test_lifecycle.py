@@ -1,5 +1,6 @@
 """A copy's later life through the real commands: removed on evidence, read again, mended."""
 
+import datetime
 import json
 import os
 import signal
@@ -60,6 +61,10 @@ def everywhere(experiment, runs):
 
 def test_a_purge_removes_what_is_good_elsewhere(everywhere, runs, database):
     known = contents(everywhere.raw("lngs"))
+    proven = json.loads(everywhere.work(f".caxflow/proofs/midway.{RUN}.checksum.json").read_text())
+    assert proven["clock"] == "server"
+    read = datetime.datetime.fromisoformat(proven["read"])
+    assert entry(runs, "raw", "midway")["caxflow"]["verified"] == read
     before = [snapshot(everywhere.folder), snapshot(everywhere.sites.directory), runs.find_one()]
     said = preview(everywhere, "purge", kinds=KINDS, purge=PURGE)
     assert "1 raw copy to remove at midway" in said

@@ -12,7 +12,7 @@ from caxflow.config import Settings
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.targets import Run, Target
-from caxflow.workdir import journal, underway
+from caxflow.workdir import journal, proofs, underway
 
 PROVEN, COPIED, SUSPECT = "proven", "copied", "suspect"
 
@@ -318,8 +318,7 @@ def _read_at(work_dir: Path, site: str, run: Run, kind: str) -> datetime.datetim
     proof = work_dir / targets.path(site, run, _PROOFS[kind])
     if not proof.exists():
         return None
-    read = datetime.datetime.fromtimestamp(proof.stat().st_mtime, datetime.UTC)
-    return read.replace(tzinfo=None, microsecond=0)
+    return proofs.read_at(work_dir, Target(site, run, _PROOFS[kind])).replace(microsecond=0)
 
 
 def _names(settings: Settings) -> dict[str, str]:

@@ -10,7 +10,8 @@ from caxflow.config import Settings
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.page.rows import state_of_copy, tags_of
-from caxflow.targets import Run
+from caxflow.targets import Run, Target
+from caxflow.workdir import proofs
 
 MOST_FILES = 400  # of a manifest
 LONGEST = 2000  # characters of a comment
@@ -50,7 +51,7 @@ def from_work_dir(work_dir: Path, run: Run, sites: list[str]) -> dict[str, Any]:
         for stage in ("checksum", "processed.checksum"):
             path = work_dir / targets.path(site, run, stage)
             if path.exists():
-                at = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
+                at = proofs.read_at(work_dir, Target(site, run, stage)).replace(tzinfo=datetime.UTC)
                 proof = "read again from disk, equal to the origin's manifest"
                 stated.append(
                     {"stage": stage, "site": site, "at": at.isoformat(timespec="seconds"), "proof": proof}

@@ -12,7 +12,7 @@ from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.rundb import DatabaseAway, Key, RunsDB, audit, telling
 from caxflow.targets import Run, Target
-from caxflow.workdir import journal
+from caxflow.workdir import journal, proofs
 
 _WRITING = 600  # seconds in which an announced receipt may still be written
 
@@ -92,7 +92,7 @@ def _tell_receipt(database: RunsDB, work_dir: Path, target: Target) -> bool:
         return _tell_removal(database, run, path)
     if stage in ("checksum", "processed.checksum"):
         # The manifest itself: what it is a manifest of stands in the receipt beside it.
-        read_at = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
+        read_at = proofs.read_at(work_dir, target).replace(tzinfo=datetime.UTC)
         proven = {"status": documents.TRANSFERRED, "caxflow.verified": _naive(read_at)}
         path = work_dir / targets.path(site, run, "raw.done" if stage == "checksum" else "processed.done")
     else:

@@ -1,12 +1,15 @@
 """Raw data: taking note of a copy, copying it, proving it."""
 
+import datetime
+
 from caxflow import documents, transfer
 from caxflow.copies import proof, quarantine
 from caxflow.errors import BadCopy, CaxflowError
 from caxflow.files.manifest import Manifest
 from caxflow.rawdata.completeness import judge_raw
-from caxflow.rundb import Key
+from caxflow.rundb import DatabaseAway, Key
 from caxflow.stages.job import Job
+from caxflow.workdir import proofs
 
 
 def register_raw(job: Job) -> None:
@@ -86,6 +89,7 @@ def verify(job: Job, stage: str) -> None:
     stated = job.receipt(job.site, stage)
     expected = Manifest.from_json(stated["manifest"])
     job.entry = {name: stated["entry"][name] for name in ("kind", "host", "version", "location")}
+    begun, clock = _time(job)
     found, wrong = proof.read_again(
         job.place(job.site),
         stated["location"],
@@ -96,7 +100,17 @@ def verify(job: Job, stage: str) -> None:
         key = Key(job.entry["kind"], job.entry["host"], job.entry["version"])
         raise quarantine.condemn(job.subject(key), stated["location"], wrong)
     job.say(f"{stated['location']}: {len(found)} files read again from disk, as at the origin")
-    job.state(expected.to_sums())
+    sums = expected.to_sums()
+    proofs.state(job.work_dir, job.target, sums, begun, clock)
+    job.state(sums)
+
+
+def _time(job: Job) -> tuple[datetime.datetime, str]:
+    """The time, naive UTC, and whose it is: the database's, since sites' clocks may be off, if it answers."""
+    try:
+        return job.database.now(), "server"
+    except DatabaseAway:
+        return datetime.datetime.now(datetime.UTC).replace(tzinfo=None), "host"
 
 
 def _check_complete(job: Job, location: str) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from caxflow import receipts, targets
 from caxflow.errors import CaxflowError
 from caxflow.targets import Run, Target
+from caxflow.workdir import proofs
 
 STATE = ".caxflow"
 
@@ -115,6 +116,7 @@ def forget(work_dir: Path, site: str, run: Run, kind: str, version: str | None =
     for stage in stages:
         target = Target(site, run, stage)
         (work_dir / str(target)).unlink(missing_ok=True)
+        proofs.forget(work_dir, target)
         settle(work_dir, target)
 
 
