@@ -2,6 +2,8 @@
 
 import datetime
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -179,6 +181,100 @@ def test_corrections_are_written_before_processing_and_newer_ones_make_a_file_st
     assert total[1] == pytest.approx(total[0] / 2, rel=0.01)
     code, said = experiment.snakemake("all", corrections=known | {"reprocess": True})
     assert "nothing to do at midway" in said
+
+
+def test_what_is_made_anew_reaches_the_sites_that_keep_copies(experiment, runs, database):
+    experiment.add_run(runs)
+    _gains(database, "6.0", 2e6)
+    newest = {"corrections": {"apply": ["AddGains"], "reprocess": True}}
+    _keep(experiment, "mini_v1", push_to=["tegner"])
+    kept = experiment.sites["tegner"].root / "processed" / "pax_v0.0.1" / f"{RUN}.root"
+    code, said = experiment.snakemake("all", **newest)
+    assert code == 0, said
+    first = entry(runs, "processed", "tegner")
+    assert first["caxflow"]["correction_versions"]["AddGains"] == "6.0"
+
+    _gains(database, "7.0", 4e6)
+    assert f"push processed {RUN} to tegner" in preview(experiment, "all", **newest)
+    code, said = experiment.snakemake("all", **newest)
+    assert code == 0, said
+    _is_the_same_as_at_midway(experiment, runs, kept, "7.0")
+    assert entry(runs, "processed", "tegner")["manifest"] != first["manifest"]
+
+    # A site that fetches for itself finds it, too.
+    _gains(database, "8.0", 8e6)
+    _keep(experiment, "mini_v1")
+    for site in ("midway", "tegner"):
+        code, said = experiment.snakemake("all", site=site, **newest)
+        assert code == 0, said
+    _is_the_same_as_at_midway(experiment, runs, kept, "8.0")
+    code, said = experiment.snakemake("all", site="tegner", **newest)
+    assert "nothing to do at tegner" in said
+    assert database["caxflow_audit"].count_documents({"action": "replaced"}) == 2
+
+
+def _is_the_same_as_at_midway(experiment, runs, kept, version):
+    here, there = (entry(runs, "processed", site) for site in ("midway", "tegner"))
+    for each in (here, there):
+        assert each["status"] == "transferred"
+        assert each["caxflow"]["correction_versions"]["AddGains"] == version
+        assert each["caxflow"]["verified"]
+    assert there["manifest"] == here["manifest"] == there["checksum"]
+    assert kept.read_bytes() == Path(here["location"]).read_bytes()
+    # The old one went through the trash, and nothing else lies about.
+    root = experiment.sites["tegner"].root / "processed"
+    assert [path for path in root.rglob("*") if path.is_file()] == [kept]
+
+
+PAXER = (
+    " --input {input} --output {output_stem} --config {configuration} --config_path {overrides}"
+    " --input_type {input_type} --ignore_rundb"
+)
+
+
+def test_a_file_that_could_not_be_made_anew_stays_good_and_the_failure_counts(experiment, runs, database):
+    experiment.add_run(runs)
+    _gains(database, "6.0", 2e6)
+    mood = experiment.folder / "moods" / RUN
+    mood.parent.mkdir()
+    mood.write_text("good")
+    program = [sys.executable, ROOT / "tests/lab/misbehave.py", mood.parent, "{run}"]
+    words = " ".join(map(str, [*program, ROOT / "tests/standin_paxer.py"])) + PAXER
+    config = {
+        "processors": {"pax_v6.11.2": {"kind": "command", "command": words, "conda": ""}},
+        "corrections": {"apply": ["AddGains"], "reprocess": True},
+        "pause": 60,
+    }
+    experiment.site("midway", pull_from=["lngs"], processed={"version": "pax_v6.11.2", "cores": 1})
+    code, said = experiment.snakemake("all", **config)
+    assert code == 0, said
+    good = entry(runs, "processed", "midway")
+    mood.write_text("failing")
+    _gains(database, "7.0", 4e6)
+    code, said = experiment.snakemake("all", **config)
+    assert code == 1, said
+    told = entry(runs, "processed", "midway")
+    same = ("status", "manifest", "location", "checksum")
+    assert [told[name] for name in same] == [good[name] for name in same]
+    assert told["caxflow"]["attempts"] == 1
+    assert "the electron lifetime is negative" in told["caxflow"]["error"]
+    # It waits out its pause, and says so.
+    tries = mood.with_name(f"{RUN}.tries")
+    assert tries.read_text() == "2"
+    code, said = experiment.snakemake("all", **config)
+    assert code == 0, said
+    assert "making processed data at midway anew is tried again at" in said
+    assert tries.read_text() == "2"
+    assert Path(told["location"]).is_file()
+    mood.write_text("good")
+    runs.update_one(
+        {"data.type": "processed"}, {"$unset": {"data.$.caxflow.next": 1}, "$inc": {"caxflow.revision": 1}}
+    )
+    code, said = experiment.snakemake("all", **config)
+    assert code == 0, said
+    note = entry(runs, "processed", "midway")["caxflow"]
+    assert note["correction_versions"]["AddGains"] == "7.0"
+    assert not {"error", "attempts", "next"} & set(note)
 
 
 def test_minitrees_hold_each_event_and_are_told(experiment, runs):

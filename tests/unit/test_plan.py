@@ -10,6 +10,7 @@ from hypothesis import settings as effort
 from hypothesis import strategies as st
 
 from caxflow import config
+from caxflow.conditions import corrections
 from caxflow.errors import CaxflowError
 from caxflow.planning import plan
 from caxflow.planning.plan import Facts, Plan
@@ -222,7 +223,7 @@ def test_what_the_state_of_a_copy_means(load, case):
     made, tried, reason = STATES[case]
     decision = decide(document(entry("lngs"), made), load(kinds=["raw"]))
     assert (f"midway/{RUN}.checksum" in decision.targets) == tried
-    assert tried == (not any("midway-login1" in why for why in decision.waits))
+    assert tried == (not any("at midway" in why for why in decision.waits))
     assert reason in " ".join(decision.waits)
 
 
@@ -477,3 +478,125 @@ def test_facts_begin_empty_and_apart():
     one.there["raw"]["lngs"] = {}
     assert other.source == {"raw": {}, "processed": {}}
     assert other.there == {"raw": {}, "processed": {}}
+
+
+OLD, NEW = ({"AddGains": version} for version in ("6.0", "7.0"))
+
+
+def made_anew(with_=NEW, tegner="transferred", **note):
+    """Midway's processed file was made anew since tegner got its copy."""
+    here = entry("midway", manifest="xxh128:11", note={"correction_versions": with_}, **PRODUCT)
+    there = entry("tegner", tegner, note={"correction_versions": OLD} | note, **PRODUCT)
+    found = document(*DONE[:3], here, there)
+    found["processor"]["correction_versions"] = dict(with_)
+    return found
+
+
+@pytest.mark.parametrize("site", ["midway", "tegner"])
+def test_a_kept_copy_of_what_was_made_anew_is_replaced(load, site):
+    decision = decide(made_anew(), load(site))
+    assert decision.targets == wanted("tegner/processed.checksum")
+    assert decision.facts.renew == {"tegner": "xxh128:00"}
+    assert decision.facts.source["processed"] == {"tegner": "midway"}
+    assert "tegner" not in decision.facts.there["processed"]
+    # The same corrections make the same file, whatever its bytes: nothing is moved for that.
+    assert decide(made_anew(with_=OLD), load(site)).settled
+
+
+def test_a_copy_that_could_not_be_replaced_waits_like_any_other(load):
+    failed = made_anew(tegner="error", attempts=2, error="no space", next=LATER)
+    decision = decide(failed, load())
+    assert decision.targets == []
+    assert decision.waits == ["its processed copy at tegner is tried again at 2016-11-02 13:00 UTC"]
+    assert decide(failed, load(lease=30)).passing
+    again = decide(made_anew(tegner="error", attempts=2, error="no space", next=EARLIER), load())
+    killed = decide(made_anew(tegner="transferring", owner="midway", lease=LATER), load())
+    for each in (again, killed):
+        assert each.targets == wanted("tegner/processed.checksum")
+        assert each.facts.renew == {"tegner": "xxh128:00"}
+    # One that is read again just now is left alone meanwhile.
+    assert decide(made_anew(tegner="verifying", owner="tegner"), load()).passing is False
+    assert decide(made_anew(tegner="verifying", owner="tegner"), load()).targets == []
+
+
+def with_newer_corrections(**note):
+    processed = entry("midway", note={"correction_versions": OLD} | note, **PRODUCT)
+    found = document(*DONE[:3], processed, DONE[4])
+    found["processor"]["correction_versions"] = dict(NEW)
+    return found
+
+
+def test_what_could_not_be_made_anew_waits_out_its_pause_and_stays_a_source(load):
+    reprocess = load(corrections={"apply": [], "reprocess": True})
+    assert decide(with_newer_corrections(), reprocess).facts.anew
+    decision = decide(with_newer_corrections(attempts=1, error="no memory", next=LATER), reprocess)
+    assert decision.targets == []
+    assert decision.waits == [
+        "making processed data at midway anew is tried again at 2016-11-02 13:00 UTC, "
+        "the last time: no memory"
+    ]
+    assert not decision.facts.anew
+    assert "midway" in decision.facts.there["processed"]
+    given_up = decide(with_newer_corrections(attempts=5, error="no memory"), reprocess)
+    assert given_up.waits == ["making processed data at midway anew failed 5 times, the last time: no memory"]
+
+
+def test_a_run_that_is_not_processed_any_more_keeps_its_file(load):
+    reprocess = load(corrections={"apply": [], "reprocess": True})
+    tagged = with_newer_corrections() | {"tags": [{"name": "donotprocess"}]}
+    decision = decide(tagged, reprocess)
+    assert decision.targets == []
+    assert not decision.facts.anew
+
+
+class Late:
+    """Slow control that knows the voltage of some runs; it remembers for which it was asked."""
+
+    def __init__(self, *known):
+        self.known, self.asked = known, []
+
+    def __call__(self, name, number, start, end):
+        self.asked.append(name)
+        return 12.0 if name in self.known else None
+
+
+def test_a_run_that_waits_for_slow_control_takes_no_place_of_the_batch(load):
+    correction = next(each for each in corrections.CORRECTIONS if each.name == "AddDriftVelocity")
+    editions = [corrections.read_edition(correction, {"version": "1.1", "function": "1.4 + 0.001*v"})]
+    names = [f"16110{day}_1600" for day in range(1, 7)]
+    found = [document(entry("midway", location=f"/midway/raw/{name}"), name=name) for name in names]
+    for each in found:
+        del each["processor"]["DEFAULT"]["drift_velocity_liquid"]
+    voltage = Late(*names[:4])
+    only = load(kinds=["processed"], batch_size=2)
+    made = make(
+        found,
+        only,
+        editions=editions,
+        waiting=lambda each: corrections.waiting(each, editions, voltage),
+    )
+    # The two newest wait, the next two are taken instead.
+    assert sorted(made.facts) == names[2:4]
+    assert made.more == 2
+    assert sorted(made.waiting) == names[4:]
+    reason = made.waiting[names[5]]
+    assert "waiting for the corrections of drift_velocity_liquid" in reason
+    assert "AddDriftVelocity 1.1: waiting for slow control" in reason
+    # Nothing of the document will change when the voltage comes: it is looked at each time.
+    assert plan.decide(
+        found[5],
+        only,
+        plan.skip_function(),
+        NOW,
+        editions=editions,
+        lacks=corrections.waiting(found[5], editions, voltage),
+    ).passing
+    # Newest first, slow control is asked for those only that have a place.
+    voltage.asked.clear()
+    make(
+        found[::-1],
+        only,
+        editions=editions,
+        waiting=lambda each: corrections.waiting(each, editions, voltage),
+    )
+    assert voltage.asked == [*names[:1:-1]]

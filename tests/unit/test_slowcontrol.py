@@ -198,3 +198,20 @@ def test_the_configured_provider_is_chosen(tmp_path):
     ):
         with pytest.raises(CaxflowError, match=message):
             slowcontrol.provider(**wrong)
+
+
+def test_each_run_is_asked_for_once_and_a_service_that_is_away_not_again():
+    asked = []
+
+    def service(name, number, start, end):
+        asked.append(name)
+        if name == "away":
+            raise slowcontrol.Away("slow control: https://sc: no answer in time")
+
+    known = slowcontrol.Remembered(service)
+    for _ in range(2):
+        assert known("160315_1432", 1, START, END) is None
+    for name in ("away", "160315_1433"):
+        with pytest.raises(CaxflowError, match="no answer in time"):
+            known(name, 2, START, END)
+    assert asked == ["160315_1432", "away"]

@@ -85,6 +85,9 @@ class Waiting:
     edition: Edition
     reason: str
 
+    def __str__(self) -> str:
+        return f"{self.edition}: {self.reason}"
+
 
 def read_edition(correction: Correction, document: Mapping) -> Edition:
     """Read a document of the correction's collection.
@@ -242,6 +245,21 @@ def correct(
             outcome = error
         if outcome is not None:
             yield outcome
+
+
+def waiting(document: Mapping, editions: Iterable[Edition], voltage: Voltage) -> list[Waiting]:
+    """What of a run's corrections cannot be made now; without the values of those that wait for nothing."""
+    found = []
+    for edition in editions:
+        if edition.correction.name in ("AddGains", "AddElectronLifetime"):
+            continue
+        try:
+            outcome = propose(edition, document, voltage)
+        except CaxflowError as error:
+            outcome = Waiting(edition, str(error))
+        if isinstance(outcome, Waiting):
+            found.append(outcome)
+    return found
 
 
 def expected(document: Mapping, editions: Iterable[Edition]) -> dict[str, Version]:

@@ -158,9 +158,7 @@ class Service:
             # Neither the error nor its text is handed on: the full address holds the key.
             reason = getattr(error, "reason", error)
             cause = "no answer in time" if isinstance(reason, socket.timeout) else type(reason).__name__
-            raise CaxflowError(
-                f"slow control: {self.url}: {cause}", "check the address and the network"
-            ) from None
+            raise Away(f"slow control: {self.url}: {cause}", "check the address and the network") from None
         if len(content) > _LARGEST_ANSWER:
             raise CaxflowError(f"slow control: {self.url} sends more than {_LARGEST_ANSWER} bytes")
         return content
@@ -175,6 +173,39 @@ class Service:
             raise CaxflowError(f"{about} does not answer with a list", "check the address and the variable")
         # The service mixes remarks with the samples.
         return [_kilovolts(entry.get("value"), about) for entry in entries if isinstance(entry, Mapping)]
+
+
+class Away(CaxflowError):
+    """The service does not answer at all."""
+
+
+class Remembered:
+    """What a provider said of each run; one that is away is not asked again.
+
+    Parameters
+    ----------
+    provider : callable
+        Such as `provider` gives it.
+    """
+
+    def __init__(self, provider: Callable):
+        self._provider = provider
+        self._known: dict[tuple[str, int], float | None] = {}
+        self._away: Away | None = None
+
+    def __call__(
+        self, name: str, number: int, start: datetime.datetime, end: datetime.datetime
+    ) -> float | None:
+        """Voltage in kV of the run, or None."""
+        if (name, number) not in self._known:
+            if self._away:
+                raise self._away
+            try:
+                self._known[name, number] = self._provider(name, number, start, end)
+            except Away as error:
+                self._away = error
+                raise
+        return self._known[name, number]
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from caxflow import documents, receipts, targets, words
 from caxflow.conditions import corrections
-from caxflow.conditions.corrections import Edition
+from caxflow.conditions.corrections import Edition, Waiting
 from caxflow.config import Settings, Site
 from caxflow.copies import evidence, purging
 from caxflow.documents import Copy
@@ -70,6 +70,9 @@ class Facts:
         Versions of the corrections with which it is to be processed here, by name.
     anew : bool
         Whether it is processed again, though there is a file of its version.
+    renew : dict
+        By site that only keeps processed files: digest of the manifest of a copy that has been made anew
+        elsewhere, and is to be replaced.
     """
 
     run: str
@@ -88,6 +91,7 @@ class Facts:
     events_per_file: int = 1000
     corrections: dict[str, str | int | float] = field(default_factory=dict)
     anew: bool = False
+    renew: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -215,6 +219,8 @@ def make(
     *,
     settle: Callable[[list[Mapping]], None] = lambda documents: None,
     editions: Sequence[Edition] = (),
+    waiting: Callable[[Mapping], Sequence[Waiting]] = lambda document: (),
+    hold: Callable[[Decision], None] = lambda decision: None,
 ) -> Plan:
     """Plan from documents: at most ``batch_size`` runs that can be acted on, the newest first.
 
@@ -231,6 +237,11 @@ def make(
         found, a thousand at a time.
     editions : sequence of Edition
         Corrections that are written into the documents of the plan before its runs are processed.
+    waiting : callable
+        Tells which of them cannot be made yet for a document's run; asked only of those that would have a
+        place in the batch, which goes to others then.
+    hold : callable
+        Takes targets out of a decision that are not to be tried yet.
     """
     plan, marked = Plan(settings.here.name), []
     newest = _Newest(settings.batch_size)
@@ -242,6 +253,9 @@ def make(
                 continue
             unseen.discard(str(run))
             decision = decide(document, settings, skip_reason, now, editions=editions)
+            if _is_to_process(decision, settings) and newest.takes(run) and (lacks := waiting(document)):
+                decision = decide(document, settings, skip_reason, now, editions=editions, lacks=lacks)
+            hold(decision)
         except CaxflowError as error:
             plan.problems.append(str(error))
             continue
@@ -263,6 +277,11 @@ def make(
     return plan
 
 
+def _is_to_process(decision: Decision, settings: Settings) -> bool:
+    run = Run.parse(decision.facts.run)
+    return targets.path(settings.here.name, run, "processed.root") in decision.targets
+
+
 def _unseen(run: str) -> str:
     what = f"{run} is not in the runs database, or what `select` demands does not hold for it"
     return str(CaxflowError(what, f"check the name, or ask: caxflow why {run}"))
@@ -276,6 +295,10 @@ class _Newest:
         self._heap: list[tuple[str, str, Decision]] = []
         self._ids: dict[str, object] = {}
         self._twice: set[str] = set()
+
+    def takes(self, run: Run) -> bool:
+        """Whether there is a place for this run, or one that an older run has."""
+        return len(self._heap) < self.size or self._heap[0][:2] < (run.name, run.detector)
 
     def add(self, run: Run, identity: object, decision: Decision) -> None:
         if str(run) in self._ids:
@@ -311,35 +334,39 @@ def decide(
     now: datetime.datetime,
     *,
     editions: Sequence[Edition] = (),
+    lacks: Sequence[Waiting] = (),
 ) -> Decision:
-    """Decide what is to be done for one run at this site and those it pushes to."""
+    """Decide what is to be done for one run at this site and those it pushes to.
+
+    Parameters
+    ----------
+    editions : sequence of Edition
+        Corrections that will be written into the document before the run is processed.
+    lacks : sequence of Waiting
+        Those of them that cannot be made yet.
+    """
+    late = {each.edition.correction.name for each in lacks}
+    editions = [each for each in editions if each.correction.name not in late]
     facts = gather(document, settings)
     decision = Decision(facts)
     if documents.time_of(document.get("end")) is None:
         decision.waits.append("it is still being taken")
         return decision
-    state = _State(document, settings, facts, decision, now)
+    told = "; ".join(map(str, lacks))
     if settings.here.processed and settings.here.processed.make:
         facts.skip = skip_reason(corrections.promised(document, editions) if editions else document)
+        if facts.skip and told:
+            facts.skip += f" ({told})"
         facts.corrections = corrections.expected(document, editions)
+    state = _State(document, settings, facts, decision, now)
     state.complete_removals()
-    if "raw" in settings.kinds:
-        state.register()
-        state.copy("raw", settings.here)
-    if "processed" in settings.kinds and settings.here.processed:
-        if settings.here.processed.make:
-            state.process()
-        else:
-            state.copy("processed", settings.here)
-    if "minitrees" in settings.kinds and settings.here.minitrees:
-        state.minitrees()
-    for name in settings.here.push_to:
-        site = settings.sites[name]
-        if "raw" in settings.kinds:
-            state.copy("raw", site)
-        if "processed" in settings.kinds and site.processed and not site.processed.make:
-            state.copy("processed", site)
+    state.everything()
     decision.targets = list(dict.fromkeys(decision.targets))
+    if lacks and not _is_to_process(decision, settings):
+        # Whatever else it waits for, this may come at any time.
+        decision.passing = True
+        if not any(told in each for each in decision.waits):
+            decision.waits.append(told)
     if decision.waits and not facts.there["raw"]:
         decision.waits += [f"at {name}: {fault}" for name, fault in facts.faults.items()]
     return decision
@@ -372,7 +399,37 @@ def gather(document: Mapping, settings: Settings) -> Facts:
                 facts.there[kind][site.name] = _stated(run, copy, site)
             elif kind == "raw" and site.origin and copy and _was_refused(copy):
                 facts.registrable[site.name] = _stated(run, copy, site)
+    for site in settings.sites.values():
+        if site.processed and not site.processed.make:
+            _look_for_newer(document, site, settings, facts)
     return facts
+
+
+def _look_for_newer(document: Mapping, site: Site, settings: Settings, facts: Facts) -> None:
+    """Take note where a kept processed file is none of those that its makers have now."""
+    copy = _copy(document, "processed", site, settings)
+    if copy is None or copy.status == documents.VERIFYING or not copy.manifest:
+        return
+    makers = (settings.sites[name] for name in facts.there["processed"])
+    made = [
+        _copy(document, "processed", maker, settings)
+        for maker in makers
+        if maker.processed.make and _same_version("processed", maker, site)
+    ]
+    if made and all(_is_superseded(copy, each) for each in made):
+        facts.renew[site.name] = copy.manifest
+        facts.there["processed"].pop(site.name, None)
+
+
+def _is_superseded(copy: Copy, made: Copy) -> bool:
+    """Whether a processed file was made anew since: with other corrections, where both tell of theirs."""
+    of_copy, of_made = (_corrections(each) for each in (copy, made))
+    same = of_copy is not None and of_copy == of_made
+    return evidence.contradicts(copy, made) and not same
+
+
+def _corrections(copy: Copy) -> dict | None:
+    return documents.value(copy.note, "correction_versions", type_=dict)
 
 
 def source(facts: Facts, kind: str, site: Site, settings: Settings) -> str | None:
@@ -424,6 +481,26 @@ class _State:
     def want(self, site: Site, *stages: str) -> None:
         self.decision.targets += [targets.path(site.name, self.run, stage) for stage in stages]
 
+    def everything(self) -> None:
+        """All kinds of data, here and where this site brings them."""
+        here, kinds = self.settings.here, self.settings.kinds
+        if "raw" in kinds:
+            self.register()
+            self.copy("raw", here)
+        if "processed" in kinds and here.processed:
+            if here.processed.make:
+                self.process()
+            else:
+                self.copy("processed", here)
+        if "minitrees" in kinds and here.minitrees:
+            self.minitrees()
+        for name in here.push_to:
+            site = self.settings.sites[name]
+            if "raw" in kinds:
+                self.copy("raw", site)
+            if "processed" in kinds and site.processed and not site.processed.make:
+                self.copy("processed", site)
+
     def register(self) -> None:
         """At the origin, take the manifest of what the event builder has finished."""
         here = self.settings.here
@@ -450,6 +527,9 @@ class _State:
         done = "raw.done" if kind == "raw" else "processed.done"
         proof = "checksum" if kind == "raw" else "processed.checksum"
         last = proof if self.settings.verify else done
+        if kind == "processed" and self.facts.anew and copy and copy.manifest:
+            self.facts.renew[site.name] = copy.manifest
+            self.facts.there[kind].pop(site.name, None)
         if self.leaves(kind, site, copy) or self.stands(kind, site, copy, last):
             return
         suspect = copy is not None and "suspect" in copy.note
@@ -474,6 +554,8 @@ class _State:
 
     def stands(self, kind: str, site: Site, copy: Copy | None, last: str) -> bool:
         """Whether there is a copy, or one that only has to be read again, by whoever made it."""
+        if kind == "processed" and site.name in self.facts.renew:
+            return False
         if copy and copy.status == documents.TRANSFERRED:
             if site.name not in self.facts.there[kind]:
                 self.decision.waits.append(f"its {kind} copy at {site.name} is not like the others: scrub it")
@@ -483,7 +565,7 @@ class _State:
                 self.facts.coming[kind].append(site.name)
                 self.want(site, last)
             else:
-                self.decision.waits.append(f"its {kind} copy at {copy.host} is being verified")
+                self.decision.waits.append(f"its {kind} copy at {site.name} is being verified")
             return True
         return False
 
@@ -540,10 +622,10 @@ class _State:
         copy = _copy(self.document, "processed", here, self.settings)
         if self.leaves("processed", here, copy) or (copy is None and self.removed("processed", here)):
             return
-        if copy and copy.status == documents.TRANSFERRED and not self.outdated(copy):
+        anew = copy is not None and copy.status == documents.TRANSFERRED
+        if anew and not self.outdated(copy):
             return
-        standing = (documents.VERIFYING, documents.TRANSFERRED)
-        if copy and copy.status not in standing and not self.may_retry(copy):
+        if copy and copy.status != documents.VERIFYING and not self.may_retry(copy):
             return
         if self.facts.skip:
             self.decision.waits.append(f"not processed: {self.facts.skip}")
@@ -551,6 +633,7 @@ class _State:
         if here.name not in self.facts.there["raw"] and here.name not in self.facts.coming["raw"]:
             self.decision.waits.append(f"no verified raw copy at {here.name} to process")
             return
+        self.facts.anew = anew
         self.facts.coming["processed"].append(here.name)
         self.want(here, "processed.root", *(["processed.checksum"] if self.settings.verify else []))
 
@@ -568,8 +651,7 @@ class _State:
             self.decision.waits.append(
                 f"its processed file is stale ({', '.join(changed)}); corrections.reprocess has it made anew"
             )
-        self.facts.anew = bool(changed) and self.settings.corrections.reprocess
-        return self.facts.anew
+        return bool(changed) and self.settings.corrections.reprocess
 
     def minitrees(self) -> None:
         """Make the minitrees of a processed file that is here, or will be.
@@ -584,26 +666,31 @@ class _State:
         copy = documents.find(self.document, "minitrees", here.host, version)
         if self.leaves("minitrees", here, copy) or (copy is None and self.removed("minitrees", here)):
             return
-        if copy and copy.status == documents.TRANSFERRED and not self.facts.anew:
+        renewed = self.facts.anew or here.name in self.facts.renew
+        if copy and copy.status == documents.TRANSFERRED and not renewed:
             made = documents.value(copy.note, "treemakers", type_=list) or []
             if set(here.minitrees.treemakers) <= {name for name in made if isinstance(name, str)}:
                 return
-        if copy is None or copy.status == documents.TRANSFERRED or self.may_retry(copy):
+        if copy is None or self.may_retry(copy):
             self.want(here, "minitrees.done")
 
     def may_retry(self, copy: Copy) -> bool:
         """Whether a copy that failed or was left may be tried (again); else say what it waits for."""
-        where = f"its {copy.kind} copy at {copy.host}"
+        at = next(site.name for site in self.settings.sites.values() if site.host == copy.host)
+        where = f"its {copy.kind} copy at {at}"
         attempts, later = copy.note.get("attempts", 0), documents.time_of(copy.note.get("next"))
-        if copy.status == documents.ERROR:
+        error = f"the last time: {copy.note.get('error')}"
+        good = copy.status == documents.TRANSFERRED
+        if good:
+            where = f"making {copy.kind} data at {at} anew"
+        if copy.status == documents.ERROR or (good and attempts):
             if isinstance(attempts, int) and attempts >= self.settings.attempts:
-                self.decision.waits.append(
-                    f"{where} failed {attempts} times, the last time: {copy.note.get('error')}"
-                )
+                self.decision.waits.append(f"{where} failed {attempts} times, {error}")
                 return False
             if later and later > self.now:
                 self.decision.passing = True
-                self.decision.waits.append(f"{where} is tried again at {later:%Y-%m-%d %H:%M} UTC")
+                again = f"is tried again at {later:%Y-%m-%d %H:%M} UTC"
+                self.decision.waits.append(f"{where} {again}" + (f", {error}" if good else ""))
                 return False
             return True
         lease = documents.time_of(copy.note.get("lease"))
@@ -640,6 +727,7 @@ def _stated(run: Run, copy: Copy, site: Site) -> dict:
         "manifest": copy.manifest,
         "checksum": copy.checksum,
         "version": copy.version,
+        "correction_versions": _corrections(copy),
     }
 
 

@@ -1,6 +1,7 @@
 """The main process' side of planning: asks the runs database once, freezes what the jobs need to know."""
 
 import contextlib
+import datetime
 import fcntl
 import functools
 import math
@@ -11,11 +12,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from pathlib import Path
 
 from caxflow import receipts, targets, versions
-from caxflow.conditions import slowcontrol
+from caxflow.conditions import corrections, slowcontrol
 from caxflow.conditions.corrections import Edition, Voltage, Waiting
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
 from caxflow.planning import plan, summary, sync
+from caxflow.planning.pauses import Pauses
 from caxflow.planning.plan import Facts, Plan
 from caxflow.processing.processors import Processor, Resources, resources
 from caxflow.rundb import RunsDB
@@ -89,7 +91,7 @@ class Planner:
         """Targets of everything actionable at this site, by policy; says what it found."""
         self.lock()
         self.catch_up()
-        self.plan = look(self.database, self.settings, self.editions)
+        self.plan = look(self.database, self.settings, self.editions, self.voltage)
         for site, run, stage in map(targets.parse, list(self.plan.targets)):
             if site == self.settings.here.name and stage == "processed.root":
                 self.correct(str(run))
@@ -129,7 +131,7 @@ class Planner:
         outcomes = self.database.correct(Run.parse(run), self.editions, self.voltage)
         document = self.database.get(Run.parse(run))
         wrong = [str(each) for each in outcomes if isinstance(each, CaxflowError)]
-        told = [f"{each.edition}: {each.reason}" for each in outcomes if isinstance(each, Waiting)] + wrong
+        told = [str(each) for each in outcomes if isinstance(each, Waiting)] + wrong
 
         def skip(document: Mapping) -> str | None:
             reason = plan.skip_function()(document)
@@ -137,6 +139,7 @@ class Planner:
 
         decision = plan.decide(document, self.settings, skip, self.database.now())
         self.plan.problems += wrong
+        pauses(self.settings, self.database.now())(decision)
         self.plan.replace(decision)
         self.take_up([decision.facts])
 
@@ -152,7 +155,7 @@ class Planner:
     @functools.cached_property
     def voltage(self) -> Voltage:
         """Where the cathode voltage comes from."""
-        return slowcontrol.provider(**self.settings.corrections.slow_control)
+        return remembered(self.settings)
 
     def take_up(self, found: Iterable[Facts]) -> None:
         """Have the plan know these runs."""
@@ -190,7 +193,8 @@ class Planner:
     def copy_of_processed(self, run: str, site: str) -> list[str]:
         """Receipt that copying a processed file builds upon: only the own site's is made here."""
         source = self.source("processed", run, site)
-        return [f"{source}/{run}.processed.done"] if source == self.settings.here.name else []
+        made_here = [f"{source}/{run}.processed.done"] if source == self.settings.here.name else []
+        return made_here + self.always_new(run, site)
 
     def processing(self, run: str, site: str) -> Facts:
         """Facts of a run that is to be processed here.
@@ -332,6 +336,7 @@ class Planner:
             self.settings.processor(site).pax_version,
             corrections=facts.corrections if makes else None,
             anew=makes and facts.anew,
+            renewed=facts.renew.get(name),
         )
 
     def _is_there(self, target: str) -> bool:
@@ -346,14 +351,33 @@ class Planner:
         return True
 
 
-def look(database: RunsDB, settings: Settings, editions: Sequence[Edition] | None = None) -> Plan:
+def pauses(settings: Settings, now: datetime.datetime) -> Callable[[plan.Decision], None]:
+    """What takes those targets out of decisions whose jobs failed here lately."""
+    folder = settings.here.work_dir
+    return Pauses(Path(folder), settings, now) if folder else lambda decision: None
+
+
+def remembered(settings: Settings) -> Voltage:
+    """Where the cathode voltage comes from; each run is asked for once."""
+    return slowcontrol.Remembered(slowcontrol.provider(**settings.corrections.slow_control))
+
+
+def look(
+    database: RunsDB,
+    settings: Settings,
+    editions: Sequence[Edition] | None = None,
+    voltage: Voltage | None = None,
+) -> Plan:
     """Look at every run that may have something to do here, and mark those that have not.
 
     Parameters
     ----------
     editions : sequence of Edition, optional
         The configured corrections; asked for where they are not given.
+    voltage : callable, optional
+        Where the cathode voltage comes from.
     """
+    voltage = voltage or remembered(settings)
     if editions is None:
         editions, _ = applied(database, settings)
     here, policy = settings.here.name, plan.policy(settings, editions)
@@ -366,6 +390,8 @@ def look(database: RunsDB, settings: Settings, editions: Sequence[Edition] | Non
         database.now(),
         settle=lambda marked: database.settle(marked, here, policy),
         editions=editions,
+        waiting=lambda document: corrections.waiting(document, editions, voltage),
+        hold=pauses(settings, database.now()),
     )
     made.asleep = asleep
     return made

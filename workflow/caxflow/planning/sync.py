@@ -254,7 +254,8 @@ def _tell_failure(database: RunsDB, run: Run, failure: Mapping, pause: float) ->
     if copy and copy.note.get("attempts") == attempts and copy.note.get("error") == failure["reason"]:
         return False
     if copy and copy.status == documents.TRANSFERRED and not failure.get("evidence"):
-        return False  # a failed attempt says nothing against a copy that is good
+        # A failed attempt to make it anew counts, but says nothing against a copy that is good.
+        del changes["status"], changes["location"]
     # Whoever took our claim over has the word.
     token = failure.get("token")
     return database.tell(run, key, changes, {"token": token} if token else None)

@@ -327,7 +327,9 @@ class RunsDB:
                     {"_id": manifest["digest"]}, {"$setOnInsert": manifest}, upsert=True
                 )
 
-    def claim(self, run: Run, key: Key, location: str, owner: str, lease: float) -> "Claim":
+    def claim(
+        self, run: Run, key: Key, location: str, owner: str, lease: float, *, instead: str | None = None
+    ) -> "Claim":
         """Claim the making of a copy: of any number that try, exactly one gets it.
 
         Parameters
@@ -338,6 +340,8 @@ class RunsDB:
             The site that makes it.
         lease : float
             Minutes after which the claim may be taken over, unless renewed.
+        instead : str, optional
+            Digest of the manifest of a copy that is there and may be replaced.
 
         Raises
         ------
@@ -378,7 +382,7 @@ class RunsDB:
                 "data.$.location": location,
                 "data.$.caxflow": past | note,
             }
-            for free in _free(note, now, copy):
+            for free in _free(note, now, copy, instead):
                 again = this | {"data": {"$elemMatch": key.match(**free)}}
                 if self.runs.update_one(again, _touching({"$set": changes})).modified_count:
                     return claim
@@ -626,11 +630,15 @@ def _range(query: dict, key: str, operator: str, bound: Any) -> None:
         query.setdefault(key, {})[operator] = bound
 
 
-def _free(note: Mapping, now: datetime.datetime, copy: documents.Copy | None) -> Iterator[dict]:
+def _free(
+    note: Mapping, now: datetime.datetime, copy: documents.Copy | None, instead: str | None
+) -> Iterator[dict]:
     """Conditions under which an entry may be claimed again; what removes or moves it completes that first."""
     if copy and {"removing", "moving"} & set(copy.note):
         return
     yield {"status": documents.ERROR}
+    if instead:
+        yield {"status": documents.TRANSFERRED, "manifest": instead}
     # Our own copy that was never read again, and whose receipt is lost.
     yield {"status": documents.VERIFYING, "caxflow.owner": note["owner"]}
     running = {"$in": [documents.TRANSFERRING, documents.VERIFYING]}

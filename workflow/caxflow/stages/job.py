@@ -123,13 +123,13 @@ class Job:
         """A receipt that this stage builds upon."""
         return receipts.read(self.work_dir / targets.path(site.name, self.run, stage))
 
-    def take_claim(self, key: Key, location: str) -> None:
-        """Claim the copy that this job makes."""
+    def take_claim(self, key: Key, location: str, instead: str | None = None) -> None:
+        """Claim the copy that this job makes, `instead` of one whose manifest has that digest."""
         since = self.database.now().replace(tzinfo=datetime.UTC).isoformat()
         self.entry = {"kind": key.kind, "host": key.host, "version": key.version, "location": location}
         self.entry["since"] = since
         self.claim = self.database.claim(
-            self.run, key, location, self.settings.here.name, self.settings.lease
+            self.run, key, location, self.settings.here.name, self.settings.lease, instead=instead
         )
         self.making = True
 

@@ -41,8 +41,10 @@ def make_minitrees(job: Job) -> None:
 
 
 def _make(job: Job, name: str, processed: Path, path: Path, version: str) -> Minitree:
-    # One that is older than the processed file was made of the file that was there before.
-    old = path.exists() and path.stat().st_mtime < processed.stat().st_mtime
+    # One that is older than the processed file was made of the file that was there before; a copy of a file
+    # that was made anew may be older than its minitrees.
+    renewed = job.facts.anew or job.site.name in job.facts.renew
+    old = path.exists() and (renewed or path.stat().st_mtime < processed.stat().st_mtime)
     number = job.facts.number or 0
     if name in minitrees.EMBEDDED:
         made = minitrees.make(name, processed, path, number=number, replace=old)

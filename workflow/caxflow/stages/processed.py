@@ -101,7 +101,8 @@ def copy_processed(job: Job, source: str) -> None:
     expected = Manifest.from_json(stated["manifest"]) if stated.get("manifest") else None
     location = job.settings.processed_path(job.site, job.run)
     key = Key("processed", job.site.host, job.settings.processor(job.site).pax_version)
-    job.state(make_copy(job, key, stated, expected, location))
+    old = job.facts.renew.get(job.site.name)
+    job.state(make_copy(job, key, stated, expected, location, instead=old))
 
 
 def link_processed(job: Job, done: str) -> None:
@@ -113,7 +114,13 @@ def link_processed(job: Job, done: str) -> None:
 def _stated_by_rundb(job: Job, source: str) -> dict:
     there = job.facts.there["processed"][source]
     known = job.database.manifest(there["manifest"]) if there["manifest"] else None
-    return {"site": source, "location": there["location"], "manifest": known}
+    made_with = there["correction_versions"]
+    return {
+        "site": source,
+        "location": there["location"],
+        "manifest": known,
+        "correction_versions": made_with,
+    }
 
 
 def _is_making(job: Job, processor: Processor) -> Path:

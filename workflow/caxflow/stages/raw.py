@@ -3,13 +3,15 @@
 import datetime
 
 from caxflow import documents, transfer
-from caxflow.copies import proof, quarantine
+from caxflow.copies import proof, quarantine, renewal
 from caxflow.errors import BadCopy, CaxflowError
 from caxflow.files.manifest import Manifest
 from caxflow.rawdata.completeness import judge_raw
 from caxflow.rundb import DatabaseAway, Key
 from caxflow.stages.job import Job
 from caxflow.workdir import proofs
+
+_HANDED_ON = ("correction_versions",)  # what is true of every copy of a file
 
 
 def register_raw(job: Job) -> None:
@@ -46,19 +48,28 @@ def copy_raw(job: Job, source: str) -> None:
     job.state(made)
 
 
-def make_copy(job: Job, key: Key, stated: dict, expected: Manifest | None, location: str) -> dict:
-    """Claim a copy, make it at `location` from the one that is `stated`, and return its receipt."""
+def make_copy(
+    job: Job,
+    key: Key,
+    stated: dict,
+    expected: Manifest | None,
+    location: str,
+    *,
+    instead: str | None = None,
+) -> dict:
+    """Claim a copy, make it at `location` from the one that is `stated`, and return its receipt.
+
+    `instead` is the digest of the manifest of an older one that it replaces.
+    """
     if moved := quarantine.make_room(job.subject(key)):
         job.say(f"what was found bad was moved to {moved}")
-    job.take_claim(key, location)
-    copied = transfer.copy(
-        job.place(job.settings.site(stated["site"])),
-        stated["location"],
-        job.place(job.site),
-        location,
-        expected=expected,
-        progress=job.report,
-    )
+    job.take_claim(key, location, instead)
+    source, path = job.place(job.settings.site(stated["site"])), stated["location"]
+    if instead:
+        copied = renewal.renew(job.subject(key), source, path, location, expected=expected, old=instead)
+    else:
+        place = job.place(job.site)
+        copied = transfer.copy(source, path, place, location, expected=expected, progress=job.report)
     job.say(f"{location}: {copied}")
     job.permit(key.kind, location)
     return _copy_statement(job, copied, stated, location)
@@ -81,6 +92,7 @@ def _copy_statement(job: Job, copied: transfer.Copied, stated: dict, location: s
         if not copied.adopted
         else "was there, every byte compared",
         other_manifests=others,
+        **{name: stated[name] for name in _HANDED_ON if stated.get(name)},
     )
 
 

@@ -26,7 +26,14 @@ _OWN = {"settings.json": "settings.json", "processed.root": "root", "processed.d
 
 
 def find(
-    work_dir: Path, site: Site, run: Run, version: str, *, corrections: Mapping | None, anew: bool
+    work_dir: Path,
+    site: Site,
+    run: Run,
+    version: str,
+    *,
+    corrections: Mapping | None,
+    anew: bool,
+    renewed: str | None = None,
 ) -> Collection[str]:
     """Stages of a run at a site whose receipts are not what is wanted now.
 
@@ -38,11 +45,14 @@ def find(
         Versions of the corrections with which the run would be processed here; None where it is not.
     anew : bool
         Whether the run is processed again.
+    renewed : str, optional
+        Digest of the manifest of a kept file that has been made anew elsewhere.
     """
     done = _read(work_dir, site, run, "processed.done")
     if done:
         other = (done.get("entry") or {}).get("version") != version
-        if other or (anew and done.get("correction_versions") != corrections):
+        superseded = renewed and (done.get("manifest") or {}).get("digest") == renewed
+        if other or superseded or (anew and done.get("correction_versions") != corrections):
             return PROCESSED
     stale = []
     frozen = _read(work_dir, site, run, "settings.json")
