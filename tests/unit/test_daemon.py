@@ -1,5 +1,6 @@
 """The daemon: works while there is work, waits for new runs, stops when told to."""
 
+import datetime
 import os
 import signal
 import sys
@@ -8,13 +9,16 @@ import time
 
 import pytest
 
-from caxflow import daemon
+from caxflow import daemon, receipts
 from caxflow.daemon import Daemon
 from caxflow.errors import CaxflowError
+from caxflow.workdir import chores
 from operators import RUN, configured, document, raw
 
 # Stands in Snakemake's place: takes a note, and does what the test gave it to do.
-NOTE = "import pathlib, sys; file = pathlib.Path({file!r}); file.open('a').write('called\\n'); "
+NOTE = (
+    "import pathlib, sys; file = pathlib.Path({file!r}); file.open('a').write(f'called {{sys.argv[1]}}\\n'); "
+)
 
 
 class Said(list):
@@ -36,13 +40,17 @@ def runs(database):
 def make(tmp_path, database, database_uri):
     """Make a daemon whose command is a Python script."""
 
-    def make(script="", uri=database_uri, **keys):
+    def make(script="", uri=database_uri, config=(), **keys):
         def load():
-            return configured(tmp_path, uri, database.name, kinds=["raw"])
+            return configured(tmp_path, uri, database.name, kinds=["raw"], **dict(config))
 
         note = NOTE.format(file=str(tmp_path / "calls"))
         said = Said()
-        made = Daemon(load, [sys.executable, "-c", note + script], tmp_path, say=said.append, **keys)
+
+        def command(target):
+            return [sys.executable, "-c", note + script, target]
+
+        made = Daemon(load, command, tmp_path, say=said.append, **keys)
         return made, said
 
     return make
@@ -51,6 +59,13 @@ def make(tmp_path, database, database_uri):
 def calls(tmp_path):
     file = tmp_path / "calls"
     return file.read_text().count("called") if file.exists() else 0
+
+
+def called(tmp_path):
+    """The targets of all calls."""
+    file = tmp_path / "calls"
+    lines = file.read_text().splitlines() if file.exists() else []
+    return [line.removeprefix("called ") for line in lines if line.startswith("called")]
 
 
 class Serving:
@@ -107,6 +122,68 @@ def test_what_the_database_was_not_told_is_work(tmp_path, make):
     # The command could not tell it: that is no work for ever.
     assert one.round() == ([], True)
     assert calls(tmp_path) == 1
+
+
+def test_a_scrub_and_a_purge_are_done_from_time_to_time(tmp_path, make, runs):
+    runs.insert_one(document(tmp_path, raw(tmp_path, "midway"), raw(tmp_path, "tegner")))
+    config = {"daemon": {"scrub": 2, "purge": 1}, "purge": {"after_days": 90}}
+    one, said = make(config=config)
+    work = tmp_path / "work/midway"
+    assert one.once()
+    assert called(tmp_path) == ["purge", "scrub"]
+    assert said == ["purge is due at midway", "scrub is due at midway", "nothing to do at midway"]
+    assert one.once()
+    assert called(tmp_path) == ["purge", "scrub"]
+    for name, hours in (("scrub", 1.9), ("purge", 1.1)):
+        chores.done(work, name, receipts.now() - datetime.timedelta(hours=hours), good=True)
+    one.once()
+    assert called(tmp_path) == ["purge", "scrub", "purge"]
+    # Work comes after what is due, in the same round.
+    runs.insert_one(document(tmp_path, run=type(RUN)("160316_0000")))
+    chores.done(work, "scrub", receipts.now() - datetime.timedelta(hours=3), good=True)
+    wanted, good = one.round()
+    assert (bool(wanted), good) == (True, True)
+    assert called(tmp_path)[3:] == ["scrub", "all"]
+
+
+def test_without_all_only_chores_are_done(tmp_path, make, runs):
+    runs.insert_one(document(tmp_path))
+    one, _ = make(config={"daemon": {"all": False, "scrub": 24}})
+    assert one.round() == ([], True)
+    assert called(tmp_path) == ["scrub"]
+
+
+def test_a_chore_that_failed_is_due_again_sooner(tmp_path, make, runs):
+    one, _ = make("sys.exit(1)", config={"daemon": {"all": False, "scrub": 4}})
+    assert not one.once()
+    assert one.once()
+    chores.done(tmp_path / "work/midway", "scrub", receipts.now() - datetime.timedelta(hours=1.1), good=False)
+    assert not one.once()
+    assert called(tmp_path) == ["scrub", "scrub"]
+    (tmp_path / "work/midway" / chores.FILE).write_text("{")
+    assert not one.once()
+
+
+def test_a_chore_that_was_interrupted_is_due_still(tmp_path, make, runs):
+    script = "import time; file.open('a').write('ready\\n'); time.sleep(60)"
+    one, _ = make(script, config={"daemon": {"all": False, "scrub": 4}}, grace=0.1)
+    with Serving(one):
+        _until(lambda: calls(tmp_path) and "ready" in (tmp_path / "calls").read_text())
+    assert chores.due(tmp_path / "work/midway", one.load().daemon.every, receipts.now()) == ["scrub"]
+
+
+def test_nothing_is_due_while_the_database_is_away(tmp_path, make, free_port):
+    config = {"daemon": {"all": False, "scrub": 4}}
+    one, said = make(uri=f"mongodb://127.0.0.1:{free_port}/?serverSelectionTimeoutMS=200", config=config)
+    assert one.round() == ([], False)
+    assert "does not answer" in said[0]
+    assert calls(tmp_path) == 0
+
+
+def test_a_purge_that_nothing_is_said_of_is_refused(tmp_path, make):
+    one, _ = make(config={"daemon": {"purge": 24}})
+    with pytest.raises(CaxflowError, match=r"daemon\.purge: nothing says what may be removed"):
+        one.load()
 
 
 def test_a_new_run_wakes_it(tmp_path, make, runs):

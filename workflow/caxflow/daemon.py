@@ -1,7 +1,8 @@
 """The daemon: looks for work again and again, and has Snakemake do it, one bounded batch after the other.
 
 Looking is one indexed query; Snakemake is started only where there is something to do. Between two looks it
-waits for new runs: by the server's change stream, or, where it has none, until the pause is over.
+waits for new runs: by the server's change stream, or, where it has none, until the pause is over. Before that
+it does what is due from time to time: a scrub, a purge.
 """
 
 import fcntl
@@ -21,7 +22,7 @@ from caxflow.errors import CaxflowError
 from caxflow.planning import planner
 from caxflow.rundb import RunsDB
 from caxflow.targets import Target
-from caxflow.workdir import journal
+from caxflow.workdir import chores, journal
 
 # Longest pause, in pauses, after failures in a row; a new run ends it early.
 MOST = 8
@@ -35,8 +36,9 @@ class Daemon:
     ----------
     load : callable
         Reads the configuration; called before each look, so that edits count without a restart.
-    command : sequence of str
-        What does the work: Snakemake with its profile.
+    command : callable
+        Takes a target, ``all``, ``scrub`` or ``purge``, and returns the words of the command that makes it:
+        Snakemake with its profile.
     directory : Path
         Where the command is run.
     pause : float
@@ -48,7 +50,7 @@ class Daemon:
     """
 
     load: Callable[[], Settings]
-    command: Sequence[str]
+    command: Callable[[str], Sequence[str]]
     directory: Path
     pause: float = 60
     grace: float = 60
@@ -110,24 +112,43 @@ class Daemon:
             settings = self.load()
             folder = Path(planner.work_dir(settings))
             with RunsDB(settings.rundb, dry=settings.dry) as database:
-                wanted = planner.look(database, settings).targets
+                database.now()  # without it there is nothing that could be done
+                wanted = planner.look(database, settings).targets if settings.daemon.all else []
         except CaxflowError as error:
             self._say_once(str(error))
             return [], False
+        good = self._chores(settings, folder)
+        if self._stop.is_set():
+            return wanted, good
         if not wanted and self._untold.issuperset(journal.pending(folder)):
             self._say_once(f"nothing to do at {settings.here.name}{then}")
-            return [], True
+            return [], good
         self._said = ""
-        good = self._work() == 0
+        good &= self._work("all") == 0
         # What cannot be told now cannot be told in a minute either.
         self._untold = set(journal.pending(folder))
         return wanted, good
 
-    def _work(self) -> int:
+    def _chores(self, settings: Settings, folder: Path) -> bool:
+        """Do what is due from time to time; whether all went well."""
+        good = True
+        for target in chores.due(folder, settings.daemon.every, receipts.now()):
+            if self._stop.is_set():
+                break
+            self._said = ""
+            self.say(f"{target} is due at {settings.here.name}")
+            well = self._work(target) == 0
+            good &= well
+            # What was interrupted is due still.
+            if not self._stop.is_set():
+                chores.done(folder, target, receipts.now(), good=well)
+        return good
+
+    def _work(self, target: str) -> int:
         """Run the command to its end; its exit code."""
         # In its own session: a signal to us is handed on when and how we want.
         process = subprocess.Popen(
-            list(self.command), cwd=self.directory, stdin=subprocess.DEVNULL, start_new_session=True
+            list(self.command(target)), cwd=self.directory, stdin=subprocess.DEVNULL, start_new_session=True
         )
         asked = None
         while True:

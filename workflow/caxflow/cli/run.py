@@ -3,6 +3,7 @@
 import argparse
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from caxflow.cli import screen, site
@@ -14,6 +15,8 @@ It looks into the runs database for what is to be done at the site of the profil
 batches (batch_size), and waits for new runs: they wake it at once where the server has change streams (a
 replica set), else it looks again after the pause. After failures, and while the database is away, the pause
 grows up to eightfold. Edits of the configuration count from the next look on.
+
+From time to time it also has scrub and purge done, as `daemon` in the configuration says.
 
 One daemon a site. SIGTERM or Ctrl-C: nothing new begins, jobs at work have the grace to end, then they are
 interrupted, as by Ctrl-C in snakemake; a second signal interrupts at once. Nothing is lost: an interrupted
@@ -66,13 +69,13 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _snakemake(arguments: argparse.Namespace) -> list[str]:
-    """The command line that does the work; the profile by its full path, the targets before --config."""
+def _snakemake(arguments: argparse.Namespace) -> Callable[[str], list[str]]:
+    """The command line that makes a target; the profile by its full path, the target before --config."""
     if not arguments.profile:
         raise site.WrongCallError("which profile snakemake is to use, is not known", "add --profile SITE")
     profile = site.profile_folder(arguments.profile).resolve()
-    words = [sys.executable, "-m", "snakemake", "--profile", str(profile), "all"]
-    return [*words, "--config", *arguments.config] if arguments.config else words
+    config = ["--config", *arguments.config] if arguments.config else []
+    return lambda target: [sys.executable, "-m", "snakemake", "--profile", str(profile), target, *config]
 
 
 def _say(line: str) -> None:

@@ -24,6 +24,7 @@ from caxflow.config.model import (
     Selection,
     Settings,
     Site,
+    Unattended,
 )
 from caxflow.config.sites import check_roots, check_site, check_sites, load_sites
 from caxflow.config.yamlfile import read_yaml
@@ -42,6 +43,7 @@ __all__ = [
     "Selection",
     "Settings",
     "Site",
+    "Unattended",
     "check_site",
     "load",
     "read_yaml",
@@ -191,6 +193,7 @@ def _settings(merged: Mapping, sites: Mapping[str, Site], main: Path) -> Setting
         page=_page(merged, main),
         metrics=folder(merged["metrics"], main, "metrics") if "metrics" in merged else None,
         notify=_notify(merged),
+        daemon=_daemon(merged, main),
     )
 
 
@@ -207,6 +210,16 @@ def _notify(merged: Mapping) -> Notify | None:
     if "mail" in options:
         options["mail"] = Mail(**options["mail"] | {"to": tuple(options["mail"]["to"])})
     return Notify(**options)
+
+
+def _daemon(merged: Mapping, main: Path) -> Unattended:
+    keys = merged.get("daemon", {})
+    if "purge" in keys and not merged.get("purge"):
+        raise CaxflowError(
+            f"{main}: daemon.purge: nothing says what may be removed", "add purge: {after_days: …}"
+        )
+    every = {name: datetime.timedelta(hours=keys[name]) for name in ("purge", "scrub") if name in keys}
+    return Unattended(keys.get("all", True), every)
 
 
 def _masters(named: Sequence[str], sites: Mapping[str, Site]) -> tuple[str, ...]:

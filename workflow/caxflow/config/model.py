@@ -118,6 +118,14 @@ class Notify:
 
 
 @dataclass(frozen=True)
+class Unattended:
+    """What the daemon does: whether it works off ``all``, and how often it calls ``scrub`` and ``purge``."""
+
+    all: bool = True
+    every: Mapping[str, datetime.timedelta] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Selection:
     """Which runs to look after; an empty value admits all."""
 
@@ -155,6 +163,7 @@ class Settings:
     page: Page | None = None
     metrics: str | None = None
     notify: Notify | None = None
+    daemon: Unattended = field(default_factory=Unattended)
 
     def site(self, name: str) -> Site:
         """The site called `name`.
