@@ -44,6 +44,13 @@ class Copying:
             assert "phase" in self.last, self.last
         raise AssertionError(f"it ended early: {self.last}")
 
+    def until(self, moment) -> None:
+        """Wait until `moment` is true of its progress, or until it ends."""
+        for line in self.process.stdout:
+            self.last = json.loads(line)
+            if "phase" not in self.last or moment(self.last):
+                return
+
     def end(self) -> dict:
         """Wait for its end; its last line."""
         for line in self.process.stdout:
@@ -61,6 +68,7 @@ class Copying:
 def main() -> None:
     from caxflow import transfer
     from caxflow.errors import CaxflowError
+    from caxflow.files.manifest import Manifest
 
     def tell(state):
         print(json.dumps({"phase": state.phase, "done": state.done}), flush=True)
@@ -70,6 +78,9 @@ def main() -> None:
         transfer.Place(**{**spec[end], "ciphers": tuple(spec[end]["ciphers"])})
         for end in ("source", "destination")
     )
+    options = spec["options"]
+    if "expected" in options:
+        options["expected"] = Manifest.from_json(options["expected"])
     try:
         copied = transfer.copy(
             source,
@@ -77,7 +88,7 @@ def main() -> None:
             destination,
             spec["destination_path"],
             progress=tell,
-            **spec["options"],
+            **options,
         )
     except CaxflowError as error:
         print(json.dumps({"error": str(error)}), flush=True)

@@ -6,7 +6,10 @@ import signal
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
+
+from lab.processes import below
 
 NEAR, FAR = "192.0.2.1", "192.0.2.2"
 
@@ -99,39 +102,51 @@ class FarSite:
     Takes keys and configuration from a stopped or running site of `caxflow.demo.sshd.SshSites`.
     """
 
-    def __init__(self, link: Link, sites, name: str, directory: Path):
+    def __init__(self, link: Link, sites, name: str, directory: Path, port: int = 2222):
         self._link = link
-        self.host, self.port = FAR, 2222
-        self.known_hosts = directory / "far.known_hosts"
-        self.ssh_config = directory / "far.ssh_config"
-        self._log = (directory / "far.log").open("w")
+        self.host, self.port = FAR, port
+        self.known_hosts = directory / f"{name}.known_hosts"
+        self.ssh_config = directory / f"{name}.ssh_config"
+        self._log = (directory / f"{name}.log").open("w")
         self.server = None
         key = " ".join(sites[name].host_key.split()[:2])
-        self.known_hosts.write_text(f"[{FAR}]:2222 {key}\n")
+        self.known_hosts.write_text(f"[{FAR}]:{port} {key}\n")
         lines = (
-            f"Host {name}", f"HostName {FAR}", "Port 2222", f"User {sites.user}",
+            f"Host {name}", f"HostName {FAR}", f"Port {port}", f"User {sites.user}",
             f"IdentityFile {sites.identity}", "IdentitiesOnly yes", "IdentityAgent none",
             f"UserKnownHostsFile {self.known_hosts}", "GlobalKnownHostsFile /dev/null", "UpdateHostKeys no",
         )  # fmt: skip
         self.ssh_config.write_text("\n".join(lines) + "\n")
-        self._configuration = directory / "far.sshd_config"
+        self._configuration = directory / f"{name}.sshd_config"
         text = (sites.directory / "ssh" / f"{name}.sshd_config").read_text().splitlines()
         text = [line for line in text if not line.startswith(("ListenAddress", "MaxStartups"))]
         self._configuration.write_text(
-            "\n".join([f"ListenAddress {FAR}:2222", "MaxStartups 100", *text]) + "\n"
+            "\n".join([f"ListenAddress {FAR}:{port}", "MaxStartups 100", *text]) + "\n"
         )
 
     def __enter__(self) -> "FarSite":
+        self._start()
+        return self
+
+    def _start(self) -> None:
         sshd = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
         command = [*self._link.inside(self._link.far), sshd, "-D", "-e", "-f", str(self._configuration)]
         self.server = subprocess.Popen(command, stderr=self._log, start_new_session=True)
         for _ in range(100):
-            probe = [*self._link.inside(self._link.far), "bash", "-c", f"exec 3<>/dev/tcp/{FAR}/2222"]
+            probe = [*self._link.inside(self._link.far), "bash", "-c", f"exec 3<>/dev/tcp/{FAR}/{self.port}"]
             if subprocess.run(probe, capture_output=True, check=False).returncode == 0:
-                return self
+                return
             time.sleep(0.05)
         self.__exit__()
         raise RuntimeError("sshd in the far namespace does not answer")
+
+    def restart(self) -> None:
+        """End the server and every session as a crash would, and start it again."""
+        for pid in [*below(self.server.pid), self.server.pid]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.server.wait()
+        self._start()
 
     def __exit__(self, *_) -> None:
         if self.server is not None:

@@ -77,9 +77,7 @@ WAYS = {
 }
 
 
-EVERY = [
-    (way, client) for way in WAYS for client in ("auto", "paramiko") if client == "auto" or "scp" not in way
-]
+EVERY = [(way, client) for way in WAYS for client in ("auto", "paramiko")]
 
 
 @pytest.mark.parametrize(("way", "client"), EVERY)
@@ -124,24 +122,15 @@ def make_odd(folder, odd):
 
 @pytest.mark.parametrize("way", ["push", "pull", "relay", "scp-push", "scp-pull"])
 def test_odd_names(far, tmp_path, way):
-    odd = [name for name in NAMES if b"\xff" not in name or "scp" not in way]
-    make_odd(tmp_path / "source dir $(x)", odd)
+    make_odd(tmp_path / "source dir $(x)", NAMES)
     (tmp_path / "out").mkdir()
     source, destination = WAYS[way](far)
     target = tmp_path / "out" / "-target 'dir'\n"
     copy(source, tmp_path / "source dir $(x)", destination, target)
     assert take(target) == take(tmp_path / "source dir $(x)")
-    assert names(target) == sorted(map(os.fsdecode, odd))
+    assert names(target) == sorted(map(os.fsdecode, NAMES))
     assert names(tmp_path) == ["out", "source dir $(x)"]
     assert names(tmp_path / "out") == ["-target 'dir'\n"]
-
-
-def test_scp_refuses_names_it_cannot_say(far, tmp_path):
-    make_odd(tmp_path / "source", [b"\xff"])
-    for source, destination in (WAYS["scp-push"](far), WAYS["scp-pull"](far)):
-        with pytest.raises(CaxflowError, match="not UTF-8 -> rename it"):
-            copy(source, tmp_path / "source", destination, tmp_path / "copy")
-    assert names(tmp_path) == ["source"]
 
 
 def test_what_is_no_file_is_refused_over_there_too(far, tmp_path):

@@ -27,6 +27,8 @@ _MODULES = (
 # Without a line break, `!` or single quote, so that any login shell passes it on as it is.
 _LOADER = (
     "import sys,os;sys.path[:1]=[];"
+    "v=sys.version.split()[0];"
+    'sys.version_info<(3,8)and sys.exit("caxflow needs Python 3.8 or newer, this is "+v);'
     'exec("def r(n):\\n b=b\\"\\"\\n while len(b)<n:\\n  c=os.read(0,n-len(b))\\n'
     '  if not c:sys.exit(4)\\n  b+=c\\n return b");'
     "import zlib;exec(zlib.decompress(r(int(r(8),16))))"
@@ -53,7 +55,8 @@ main(timeout)
 
 def command(python: str) -> str:
     """The command line that starts the helper with the far end's `python`."""
-    return f"exec {shlex.quote(python)} -c {shlex.quote(_LOADER)}"
+    # Not after `exec`, which restricted shells refuse.
+    return f"{shlex.quote(python)} -c {shlex.quote(_LOADER)}"
 
 
 @functools.cache

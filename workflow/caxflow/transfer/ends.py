@@ -12,7 +12,7 @@ from caxflow.files.listing import legible
 from caxflow.transfer.place import Place
 from caxflow.transfer.protocol import ACK, JSON, LostError
 from caxflow.transfer.session import Session, Throttle, perform
-from caxflow.transfer.ssh import Connection
+from caxflow.transfer.ssh import HelperConnection
 
 
 def at(site: str, error: CaxflowError) -> CaxflowError:
@@ -61,7 +61,7 @@ class RemoteEnd:
 
     remote, helped = True, True
 
-    def __init__(self, connection: Connection, report):
+    def __init__(self, connection: HelperConnection, report):
         self.place, self._report = connection.place, report
         self.connection = connection
         self.algorithms = connection.algorithms

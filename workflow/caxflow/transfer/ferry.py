@@ -1,10 +1,11 @@
-"""Moving whole files between ends of which at least one has no helper (method ``scp``)."""
+"""Moving pieces between ends of which at least one has no helper (method ``scp``)."""
 
 import os
+from collections import deque
 
 from caxflow.errors import CaxflowError
 from caxflow.files import digests
-from caxflow.files.listing import FileStat, os_error, printable, unchanged
+from caxflow.files.listing import os_error, printable, unchanged
 from caxflow.transfer.ends import at
 from caxflow.transfer.folder import Folder
 from caxflow.transfer.movers import Reading, Writing
@@ -18,11 +19,17 @@ def ferry(job, source_end, destination_end) -> None:
     """Read files at one end, hash them here, write them at the other, read back what has no helper."""
     with _source(job, source_end) as source, _destination(job, destination_end) as destination:
         while (piece := job.next_piece()) is not None:
-            hashers = {name: digests.hasher(name) for name in job.wanted()}
-            destination.put(piece, _hashed(job, source.chunks(piece), hashers))
+            wanted = job.wanted()[: None if piece.whole else 1]
+            hashers = {name: digests.hasher(name) for name in wanted}
+            chunks = _hashed(job, source.chunks(piece), hashers)
+            if piece.index in job.kept:
+                deque(chunks, maxlen=0)
+            else:
+                destination.put(piece, chunks)
             found = {name: each.hexdigest() for name, each in hashers.items()}
             source.confirm(piece, found)
-            destination.confirm(piece, found)
+            if piece.index not in job.kept:
+                destination.confirm(piece, found)
             job.piece_done(piece, found)
 
 
@@ -73,7 +80,7 @@ class _LocalSource(_End):
             try:
                 unchanged(piece.file, os.fstat(fd))
                 done = 0
-                while data := os.pread(fd, min(_FRAME, piece.length - done), done):
+                while data := os.pread(fd, min(_FRAME, piece.length - done), piece.offset + done):
                     done += len(data)
                     yield data
                 unchanged(piece.file, os.fstat(fd))
@@ -97,15 +104,18 @@ class _SftpSource(_End):
 
     def chunks(self, piece):
         path = f"{self._root}/{piece.file.path}"
-        with self._end.explained(path):
-            yield from self._end.chunks(path, piece.file)
+        try:
+            with self._end.explained(path):
+                yield from self._end.chunks(path, piece.file, piece.offset, piece.length)
+        except CaxflowError as error:
+            raise at(self._job.source_place.site, error) from None
 
     def confirm(self, piece, found) -> None:
         if self._job.expected:
             return  # it will be compared with that
         path = f"{self._root}/{piece.file.path}"
         with self._end.explained(path):
-            again = self._end.hash(path, piece.file, (self._job.algorithm,))
+            again = self._end.hash(path, piece.file, (self._job.algorithm,), piece.offset, piece.length)
         if again[self._job.algorithm] != found[self._job.algorithm]:
             _refuse(self._job.source_place.site, piece.file.path)
 
@@ -147,11 +157,13 @@ class _LocalDestination(_End):
         name = self._job.names[piece.index]
         fd = -1
         try:
-            fd = self._folder.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+            fd = self._folder.open(name, os.O_RDWR | os.O_CREAT)
+            position = piece.offset
             for chunk in chunks:
                 view = memoryview(chunk)
                 while view:
-                    view = view[os.write(fd, view) :]
+                    written = os.pwrite(fd, view, position)
+                    view, position = view[written:], position + written
             os.fsync(fd)
         except OSError as error:
             raise at(
@@ -171,21 +183,20 @@ class _LocalDestination(_End):
 class _SftpDestination(_End):
     def __init__(self, job, end):
         self._job, self._end = job, end
+        end.guard(job.data)
 
     def _path(self, piece) -> str:
         return f"{self._job.data}/{self._job.names[piece.index]}"
 
     def put(self, piece, chunks) -> None:
         with self._end.explained(self._path(piece)):
-            self._end.write(self._path(piece), chunks)
+            self._end.write(self._path(piece), piece.offset, chunks)
 
     def confirm(self, piece, found) -> None:
         path = self._path(piece)
         with self._end.explained(path):
-            status = self._end.sftp.stat(path)
-            written = FileStat(path, piece.file.size, status.st_mtime * 10**9, 0, 0)
-            again = self._end.hash(path, written, (self._job.algorithm,))
-        if again[self._job.algorithm] != found[self._job.algorithm]:
+            again = self._end.read_back(path, self._job.algorithm, piece.offset, piece.length)
+        if again != found[self._job.algorithm]:
             _refuse(self._job.destination_place.site, piece.file.path)
 
 
@@ -205,13 +216,13 @@ class _HelperDestination:
         out = self._writing.connection.stream
         name = pack_name(self._job.names[piece.index], piece.file.mtime_ns)
         out.write(memoryview(HEADER.pack(NAME, piece.index, piece.file.size, len(name)) + name))
-        offset = 0
+        offset = piece.offset
         for chunk in chunks:
             out.write(memoryview(HEADER.pack(DATA, piece.index, offset, len(chunk)) + bytes(chunk)))
             offset += len(chunk)
 
     def confirm(self, piece, found) -> None:
         digest = bytes.fromhex(found[self._job.algorithm])
-        frame = HEADER.pack(SEAL, piece.index, 0, piece.length) + digest
+        frame = HEADER.pack(SEAL, piece.index, piece.offset, piece.length) + digest
         self._writing.sent(piece)
         self._writing.connection.stream.write(memoryview(frame))

@@ -14,6 +14,7 @@ from caxflow.transfer import plan
 from caxflow.transfer.crew import Crew
 from caxflow.transfer.ends import at
 from caxflow.transfer.frontier import Frontier
+from caxflow.transfer.pieces import altered
 from caxflow.transfer.place import Place
 from caxflow.transfer.progress import Copied, Limiter
 from caxflow.transfer.session import BLOCK
@@ -52,6 +53,8 @@ class Job(Task):
         self.names: list[str] = []  # of the files at the destination
         self.data = ""  # the directory that is written to
         self.algorithm = ""  # the digest that both ends compare
+        self.kept: set[int] = set()  # files that are only hashed here, as the destination has them already
+        self.adopting = False  # whether that is all there is to do
         self._digests: dict[int, dict[str, str]] = {}
         self._frontier: Frontier | None = None
         self._followed: set[int] = set()
@@ -82,7 +85,7 @@ class Job(Task):
     def piece_done(self, piece: plan.Piece, found: dict[str, str]) -> None:
         """Take note of a piece that was moved, with its digests."""
         with self.lock:
-            self._sent += piece.length
+            self._sent += 0 if piece.index in self.kept else piece.length
             if piece.whole and piece.index not in self._followed:
                 self._digests.setdefault(piece.index, found)
                 self.files_done += 1
@@ -114,6 +117,10 @@ class Job(Task):
         if "xxh128" in digests.available():
             names.append("xxh128")
         return tuple(dict.fromkeys(names))
+
+    def _needed(self) -> set[str]:
+        """The digests of those that the transfer cannot do without."""
+        return {self.algorithm, *self.extra, *([self.expected.algorithm] if self.expected else [])}
 
     def joining(self) -> dict:
         """What a further connection must say to write into the copy that is being made."""
@@ -186,6 +193,8 @@ class Job(Task):
             raise self.error
         if self._frontier:
             self._digests |= self._frontier.finish()
+        if self._relayed():
+            self._hash_what_was_split()
         manifests = self._manifests()
         self._check_expected(manifests)
         self.phase = "publishing"
@@ -300,27 +309,23 @@ class Job(Task):
         self.total = self.listing.size * (1 if trusted else 2)
         algorithms = [self.expected.algorithm if trusted else self.algorithm]
         of_source = [name for name in self.wanted() if name in self.source.algorithms]
-        theirs, ours = self._both(
-            {}
-            if trusted
-            else {
-                "operation": "manifests",
-                "path": self.source_path,
-                "algorithms": of_source,
-                "drop_cache": False,
-            },
-            {
-                "operation": "manifests",
-                "path": self.destination_path,
-                "algorithms": algorithms,
-                "drop_cache": False,
-            },
-        )
+        at_destination = {
+            "operation": "manifests",
+            "path": self.destination_path,
+            "algorithms": algorithms,
+            "drop_cache": False,
+        }
+        if trusted or not self.expected or self.expected.algorithm in of_source:
+            at_source = at_destination | {"path": self.source_path, "algorithms": of_source}
+            theirs, ours = self._both({} if trusted else at_source, at_destination)
+            theirs = {name: Manifest.from_json(found) for name, found in (theirs or {}).items()}
+        else:
+            theirs, ours = self._look(), self.destination.call(**at_destination)
         there = self._renamed(Manifest.from_json(ours[algorithms[0]]))
         if trusted:
             manifests = {self.expected.algorithm: self._expected()}
         else:
-            manifests = {name: Manifest.from_json(theirs[name]) for name in of_source}
+            manifests = theirs
             self._check_expected(manifests)
         found = manifests[algorithms[0]].differences(there)
         if found:
@@ -329,6 +334,16 @@ class Job(Task):
                 "find out which one is right, move the other away, then start again",
             )
         return self._copied(manifests, adopted=True)
+
+    def _look(self) -> dict[str, Manifest]:
+        """Manifests of a source that cannot compute what is expected: its bytes come here to be hashed."""
+        self.adopting, self.kept = True, set(range(len(self.listing.files)))
+        self._work = plan.pieces(self.listing.files, {}, 1, split=False)
+        self._work.reverse()
+        self._crew.work(min(self._connection_count(), len(self._work)))
+        if self.error:
+            raise self.error
+        return self._manifests()
 
     def _renamed(self, manifest: Manifest) -> Manifest:
         """A manifest of the destination with the source's name of a single file."""
@@ -347,14 +362,14 @@ class Job(Task):
             for index, file in enumerate(self.listing.files)
             if min(sizes.get(self.names[index], 0), file.size) > 0
         ]
-        of_source = [name for name in self.wanted() if name in self.source.algorithms]
-        if self._relayed() and set(of_source) != set(self.wanted()):
-            return {}  # nobody could take all digests of a file that is moved in parts
-        if not candidates or not self.source.helped:
+        if not candidates:
             return {}
         there = [[self.names[index], min(sizes[self.names[index]], file.size)] for index, file in candidates]
         self.phase, self.done = "comparing", 0
+        if not self.source.helped and not self._relayed():
+            return self._compare_here(candidates, there)
         self.total = sum(file.size for _, file in candidates) + sum(size for _, size in there)
+        of_source = [name for name in self.wanted() if name in self.source.algorithms]
         theirs, ours = self._both(
             {
                 "operation": "blocks",
@@ -364,12 +379,48 @@ class Job(Task):
             },
             {"operation": "blocks", "root": self.data, "files": there, "algorithms": [self.algorithm]},
         )
+        known = set(of_source) >= (self._needed() if self._relayed() else set(self.wanted()))
         missing = {}
         for (index, file), (whole, wanted), (_, found) in zip(candidates, theirs, ours, strict=True):
             missing[index] = plan.missing_ranges(file.size, BLOCK, found, wanted)
-            if set(whole) == set(self.wanted()):
-                self._digests[index] = whole
-                self.files_done += 1
+            if known:
+                self._known(index, whole)
+            elif self._relayed():
+                # Nobody could take all digests of a file of which only a part passes through here.
+                if not missing[index]:
+                    self.kept.add(index)
+                missing[index] = [(0, file.size)]
+        return missing
+
+    def _known(self, index: int, whole: dict[str, str]) -> None:
+        self._digests[index] = whole
+        self.files_done += 1
+
+    def _compare_here(self, candidates, there) -> dict[int, list[tuple[int, int]]]:
+        """The same for a source without a helper, at which every byte that is compared is a byte to fetch.
+
+        A whole file needs none if the expected manifest has its digest; else what is there is read.
+        """
+        expected = {entry.path: entry.digest for entry in self._expected().entries} if self.expected else {}
+        missing, asked = {}, []
+        self.total = 2 * sum(size for _, size in there)
+        blocks = {"root": self.data, "files": there, "algorithms": list(self.wanted())}
+        ours = self.destination.call("blocks", **blocks)
+        for (index, file), (_, size), (whole, found) in zip(candidates, there, ours, strict=True):
+            if size == file.size and expected:
+                if whole[self.expected.algorithm] == expected[file.path]:
+                    missing[index] = []
+                    self._known(index, whole)
+            elif length := size if size == file.size else size // BLOCK * BLOCK:
+                asked.append((index, file, length, whole, found))
+        lengths = [[file.path, length] for _, file, length, _, _ in asked]
+        blocks = {"root": self.listing.root, "files": lengths, "algorithms": [self.algorithm]}
+        theirs = self.source.call("blocks", **blocks) if asked else []
+        for (index, file, _, whole, found), (_, wanted) in zip(asked, theirs, strict=True):
+            unseen = -(-file.size // BLOCK) - len(wanted)
+            missing[index] = plan.missing_ranges(file.size, BLOCK, found, [*wanted, *[None] * unseen])
+            if not missing[index]:
+                self._known(index, whole)
         return missing
 
     # Moving
@@ -378,7 +429,9 @@ class Job(Task):
         return self.source.remote and self.destination.remote
 
     def _may_split(self) -> bool:
-        return not self._relayed() and self.source.helped and self.destination.helped
+        if self._relayed() and not self._needed() <= set(self.source.algorithms):
+            return False  # nobody could take all digests of the file
+        return self.source.helped and self.destination.helped
 
     def _given(self) -> int | None:
         """Number of connections that the configuration demands."""
@@ -415,6 +468,25 @@ class Job(Task):
                 if offset > position:
                     self._frontier.done(index, position, offset - position)
                 position = offset + length
+
+    def _hash_what_was_split(self) -> None:
+        """Have both ends read once more the files of which no digest could be taken as they passed."""
+        lacking = [index for index in range(len(self.listing.files)) if index not in self._digests]
+        if not lacking:
+            return
+        files = [self.listing.files[index] for index in lacking]
+        names = [self.names[index] for index in lacking]
+        of_source = [name for name in self.wanted() if name in self.source.algorithms]
+        blocks = {"operation": "blocks", "root": self.listing.root, "algorithms": of_source}
+        there = {"operation": "blocks", "root": self.data, "algorithms": [self.algorithm]}
+        theirs, ours = self._both(
+            blocks | {"files": list(map(list, files))},
+            there | {"files": [[name, file.size] for name, file in zip(names, files, strict=True)]},
+        )
+        for index, file, (whole, _), (found, _) in zip(lacking, files, theirs, ours, strict=True):
+            if whole[self.algorithm] != found[self.algorithm]:
+                raise altered(file.path)
+            self._known(index, whole)
 
     # The result
 

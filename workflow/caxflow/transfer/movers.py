@@ -29,6 +29,8 @@ AHEAD_PIECES = 512
 
 def choose(job):
     """The function that moves pieces of `job`, called with it and an end on each side, in its own thread."""
+    if job.adopting:
+        return look
     if not (job.source.helped and job.destination.helped):
         from caxflow.transfer.ferry import ferry
 
@@ -264,8 +266,9 @@ def relay(job, source, destination) -> None:
             for kind, piece, offset, length in reading.frames():
                 found = passing.take(reading.stream, kind, piece, offset, length)
                 if found:
-                    end.sent(piece)
-                    passing.flush()
+                    if piece.index not in job.kept:
+                        end.sent(piece)
+                        passing.flush()
                     job.piece_done(piece, found)
         except LostError as error:
             if error.stream is not reading.stream:
@@ -273,8 +276,21 @@ def relay(job, source, destination) -> None:
             raise reading.lost(error) from None
 
 
+def look(job, source, _destination) -> None:
+    """Read at the far end what is at the other one already, only to hash it here."""
+    passing = _Passing(job, None)
+    reading = Reading(job, source, passing.announce)
+    try:
+        for kind, piece, offset, length in reading.frames():
+            found = passing.take(reading.stream, kind, piece, offset, length)
+            if found:
+                job.piece_done(piece, found)
+    except LostError as error:
+        raise reading.lost(error) from None
+
+
 class _Passing:
-    """Hands frames on from one stream to another, and hashes what they hold."""
+    """Hands frames on from one stream to another, and hashes what they hold; what is kept it only hashes."""
 
     def __init__(self, job, out):
         self._job, self._out = job, out
@@ -285,6 +301,8 @@ class _Passing:
 
     def announce(self, piece) -> None:
         """Tell the receiver about the file of a piece that will come."""
+        if piece.index in self._job.kept:
+            return
         name = pack_name(self._job.names[piece.index], piece.file.mtime_ns)
         self._out.write(memoryview(HEADER.pack(NAME, piece.index, piece.file.size, len(name)) + name))
 
@@ -319,8 +337,9 @@ class _Passing:
             self._job.hold_back(len(view))
             for each in self._hashers.values():
                 each.update(view)
-            HEADER.pack_into(self._room, 0, DATA, index, offset, len(view))
-            self._room[HEADER.size : HEADER.size + len(view)] = view
-            self._out.write(self._room[: HEADER.size + len(view)])
+            if index not in self._job.kept:
+                HEADER.pack_into(self._room, 0, DATA, index, offset, len(view))
+                self._room[HEADER.size : HEADER.size + len(view)] = view
+                self._out.write(self._room[: HEADER.size + len(view)])
             offset += len(view)
             length -= len(view)

@@ -1,4 +1,4 @@
-"""The helper's standard input and output, and SFTP, through paramiko: for machines without ``ssh``."""
+"""Standard input and output of a far program, or of its SFTP server, through paramiko: without ``ssh``."""
 
 import getpass
 import os
@@ -11,6 +11,7 @@ from pathlib import Path
 import paramiko
 
 from caxflow.errors import CaxflowError
+from caxflow.transfer import ssh_config
 from caxflow.transfer.place import Place
 
 # More makes pulls worse: sshd then queues megabytes in a buffer that it shifts byte by byte.
@@ -28,14 +29,15 @@ def open_client(place: Place, reached=None) -> paramiko.SSHClient:
     CaxflowError
         If the host key is not known or has changed, the key is refused or the host cannot be reached.
     """
-    settings = _settings(place)
+    settings = ssh_config.settings(place)
+    known = ssh_config.known_hosts(place, settings)
     client = paramiko.SSHClient()
     client.set_missing_host_key_policy(paramiko.RejectPolicy())
-    _load_known_hosts(client, place, settings)
     host, port = settings["hostname"], int(place.port or settings.get("port", 22))
     alias = settings.get("hostkeyalias", host)
     through = []
     try:
+        ssh_config.load_known_hosts(client, known, alias, port, settings.get("hostkeyalias", ""))
         begin = time.monotonic()
         sock = _socket(place, settings, host, port, through)
         if reached:
@@ -45,9 +47,7 @@ def open_client(place: Place, reached=None) -> paramiko.SSHClient:
             alias,
             port,
             username=place.user or settings.get("user") or getpass.getuser(),
-            key_filename=[place.identity] if place.identity else settings.get("identityfile"),
-            look_for_keys=not place.identity and "identityfile" not in settings,
-            allow_agent=not place.identity,
+            **_keys(place, settings),
             sock=sock,
             timeout=max(5, min(place.timeout, 30)),
             banner_timeout=place.timeout,
@@ -59,7 +59,7 @@ def open_client(place: Place, reached=None) -> paramiko.SSHClient:
         for hop in through:
             hop.close()
         if isinstance(error, (OSError, EOFError, paramiko.SSHException)):
-            raise _refusal(place, error) from None
+            raise _refusal(place, error, settings, ssh_config.has_authority(known, alias, port)) from None
         raise
     client.hops = through  # closed with it by `close_client`
     return client
@@ -81,22 +81,21 @@ def shut(client: paramiko.SSHClient) -> None:
     client.close()
 
 
-def _settings(place: Place) -> dict:
-    path = Path(place.ssh_config) if place.ssh_config else Path("~/.ssh/config").expanduser()
-    config = paramiko.SSHConfig()
-    if path.is_file():
-        config = paramiko.SSHConfig.from_path(str(path))
-    elif place.ssh_config:
-        raise CaxflowError(f"{place.site}: there is no {path}", "mend ssh_config of the site")
-    return config.lookup(place.host)
-
-
-def _load_known_hosts(client, place: Place, settings: dict) -> None:
-    paths = [place.known_hosts] if place.known_hosts else settings.get("userknownhostsfile", "").split()
-    paths = paths or ["~/.ssh/known_hosts", "/etc/ssh/ssh_known_hosts"]
-    for path in paths:
-        if Path(path).expanduser().is_file():
-            client.load_system_host_keys(str(Path(path).expanduser()))
+def _keys(place: Place, settings: dict) -> dict:
+    """With which keys to log in, as `paramiko.SSHClient.connect` wants it."""
+    named = [place.identity] if place.identity else settings.get("identityfile", [])
+    files = [str(path) for path in (Path(name).expanduser() for name in named) if path.is_file()]
+    certified = None
+    if files and "certificatefile" in settings:
+        # Beside the key, where paramiko looks, it need not be.
+        certified = paramiko.PKey.from_path(files[0])
+        certified.load_certificate(str(Path(settings["certificatefile"]).expanduser()))
+    return {
+        "pkey": certified,
+        "key_filename": files,
+        "look_for_keys": not named,
+        "allow_agent": not place.identity and settings.get("identityagent") != "none",
+    }
 
 
 def _socket(place: Place, settings: dict, host: str, port: int, through: list):
@@ -147,28 +146,45 @@ def _factory(place: Place):
     return transport
 
 
-def _refusal(place: Place, error: Exception) -> CaxflowError:
+def _refusal(place: Place, error: Exception, settings: dict, certified: bool) -> CaxflowError:
+    text, agent = str(error), settings.get("identityagent", "SSH_AUTH_SOCK")
+    asked = ("none", "SSH_AUTH_SOCK", os.environ.get("SSH_AUTH_SOCK"))
     if isinstance(error, paramiko.BadHostKeyException):
         what = f"the host key of {place.host} has changed"
         mend = "compare it with the site's manager, then mend known_hosts"
-    elif isinstance(error, paramiko.SSHException) and "not found in known_hosts" in str(error):
+    elif text == ssh_config.REVOKED:
+        what, mend = f"the host key of {place.host} is revoked", "ask the site's manager for the new one"
+    elif "not found in known_hosts" in text and certified:
+        what = f"the host key of {place.host} is not known, and paramiko cannot check its certificate"
+        mend = "install ssh, or add the host's own key to known_hosts"
+    elif "not found in known_hosts" in text:
         what = f"the host key of {place.host} is not known"
         mend = "get its fingerprint from the site's manager, then add it to known_hosts"
-    elif isinstance(error, paramiko.AuthenticationException) or "No authentication methods" in str(error):
+    elif isinstance(error, paramiko.AuthenticationException) or "No authentication methods" in text:
         what = f"{place.host} refuses our key"
         mend = "check user and identity of the site, the agent, and the account's authorized_keys there"
+        if agent not in asked and str(Path(agent).expanduser()) not in asked:
+            what += f", and paramiko cannot ask the agent that IdentityAgent names ({agent})"
+            mend = "install ssh, or set SSH_AUTH_SOCK to that agent"
     elif isinstance(error, socket.gaierror):
         what, mend = f"the name {place.host} cannot be resolved", "check host of the site, and ssh_config"
     else:
-        what = f"{place.host} cannot be reached ({str(error) or type(error).__name__})"
+        what = f"{place.host} cannot be reached ({text or type(error).__name__})"
         mend = "check host and port, and that its sshd is up"
     return CaxflowError(f"{place.site}: {what}", mend)
 
 
 class ParamikoChannel:
-    """The interface of `caxflow.transfer.protocol.FdChannel` over a session channel."""
+    """The interface of `caxflow.transfer.protocol.FdChannel` over a session channel.
 
-    def __init__(self, place: Place, command: str):
+    Parameters
+    ----------
+    place : Place
+    command : str or None
+        What is run there; without one, its SFTP server.
+    """
+
+    def __init__(self, place: Place, command: str | None):
         self._place, self._command = place, command
         self._client = self._sock = self._session = None
         self.cipher = ""
@@ -176,15 +192,22 @@ class ParamikoChannel:
         self.reached = threading.Event()
 
     def start(self) -> None:
-        """Log in and start the command."""
+        """Log in and start it."""
         try:
             self._client = open_client(self._place, self._reach)
         finally:
             self.reached.set()
         transport = self._client.get_transport()
         self.cipher = transport.local_cipher
-        self._session = transport.open_session(window_size=WINDOW)
-        self._session.exec_command(self._command)
+        try:
+            self._session = transport.open_session(window_size=WINDOW)
+            if self._command:
+                self._session.exec_command(self._command)
+            else:
+                self._session.invoke_subsystem("sftp")
+        except paramiko.SSHException:
+            refused = "command not allowed" if self._command else "subsystem request failed"
+            raise OSError(refused) from None
 
     def _reach(self, sock, seconds: float) -> None:
         self._sock, self.round_trip = sock, seconds

@@ -1,52 +1,62 @@
 """An end where no program may be run: its files by SFTP, method ``scp``.
 
-OpenSSH's ``scp`` speaks SFTP too since version 9. Without a helper nothing can be hashed there, so what was
-written is read back. Each attempt writes to a container of its own, as nothing can be locked.
+OpenSSH's ``scp`` speaks SFTP too since version 9. Without a helper nothing can be hashed there: what is
+there, and what was written, is read back and hashed here.
 """
 
+import errno
+import os
 import stat
-import time
-from collections import deque
+import struct
 from contextlib import contextmanager, suppress
-
-import paramiko
-from paramiko.sftp import CMD_EXTENDED, CMD_READ, CMD_STATUS, int64
 
 from caxflow.errors import CaxflowError
 from caxflow.files import digests
-from caxflow.files.listing import FileStat, printable, safe_path, unchanged
+from caxflow.files.listing import FileStat, os_error, printable, safe_path, unchanged
 from caxflow.files.manifest import Entry, Manifest
 from caxflow.transfer import zips
-from caxflow.transfer.paramiko_channel import close_client, open_client, shut
+from caxflow.transfer.ends import at
 from caxflow.transfer.place import Place
+from caxflow.transfer.protocol import LostError
+from caxflow.transfer.session import BLOCK
+from caxflow.transfer.sftp_client import CREATE, READ, WRITE, Attributes, SftpClient
+from caxflow.transfer.sftp_part import Beacon, SftpPart, remove_leftovers
+from caxflow.transfer.ssh import Connection, open_channel
 
-_REQUEST = 1 << 15  # bytes that any server answers at once
-_REQUESTS = 64  # on their way at the same time: 2 MiB, as much as OpenSSH's window
+_ROOM = 1 << 20  # bytes: with less free a disk is full
 
 
-class SftpConnection:
-    """A login with SFTP, which a `Task` can end."""
+class SftpConnection(Connection):
+    """A login with SFTP.
+
+    Attributes
+    ----------
+    client : SftpClient
+    """
+
+    causes = (
+        *Connection.causes,
+        (
+            r"(?i)subsystem request failed|no such file or directory|not found",
+            "{host} offers no SFTP",
+            "ask the site's manager for it, or set method of the site to stream",
+        ),
+    )
 
     def __init__(self, place: Place):
-        self.place = place
-        self.client = open_client(place)
-        self.cipher = self.client.get_transport().local_cipher
-        try:
-            self.sftp = self.client.open_sftp()
-            self.sftp.get_channel().settimeout(place.timeout)
-        except (paramiko.SSHException, EOFError, OSError) as error:
-            close_client(self.client)
-            raise CaxflowError(
-                f"{place.site}: {place.host} offers no SFTP ({error})", "ask the site's manager for it"
-            ) from None
+        channel = open_channel(place)
+        super().__init__(place, channel)
+        self.client = SftpClient(channel)
 
-    def kill(self) -> None:
-        """End it at once; what waits for it fails."""
-        shut(self.client)
+    def _begin(self) -> None:
+        self.client.greet()
 
-    def close(self) -> None:
-        """Log out."""
-        close_client(self.client)
+    def _mute(self, said: str, status: int) -> CaxflowError:
+        place = self.place
+        return CaxflowError(
+            f"{place.site}: {place.host} begins no SFTP (exit {status}): {said}",
+            f"try: sftp {place.host}; ask the site's manager if that fails too",
+        )
 
 
 class SftpEnd:
@@ -64,11 +74,11 @@ class SftpEnd:
 
     def __init__(self, connection: SftpConnection, report):
         self.connection, self.place = connection, connection.place
+        self.client = connection.client
         self.algorithms = digests.available()
-        self.sftp = connection.sftp
         self._report = report
-        self._container = ""
-        self._destination = ""
+        self._part: SftpPart | None = None
+        self._alive = lambda: None
 
     def call(self, operation: str, **arguments):
         """Perform an operation by name."""
@@ -77,66 +87,72 @@ class SftpEnd:
             raise CaxflowError(
                 f"{self.place.site}: method scp cannot {operation}", "set its method to stream"
             )
-        with self.explained(next(iter(arguments.values()), "")):
-            return method(**arguments)
+        try:
+            with self.explained(next(iter(arguments.values()), "")):
+                return method(**arguments)
+        except CaxflowError as error:
+            raise at(self.place.site, error) from None
 
     def close(self) -> None:
-        """Log out; what was written but not published is removed, if need be over a new connection."""
-        if self._container:
-            with suppress(CaxflowError, OSError, EOFError, paramiko.SSHException):
+        """Log out; a copy that was begun is let go of, if need be over a new connection."""
+        part, self._part = self._part, None
+        if part:
+            with suppress(CaxflowError, OSError, LostError):
                 again = SftpConnection(self.place)
-                self.sftp = again.sftp
-                self._do_let_go()
+                again.greet()
+                part.let_go(again.client)
                 again.close()
         self.connection.close()
 
     @contextmanager
     def explained(self, path):
-        """Errors of SFTP in words."""
+        """Errors of SFTP, and of its connection, in words."""
         try:
             yield
-        except CaxflowError:
-            raise
-        except UnicodeError:
-            raise CaxflowError(
-                f"{self.place.site}: a name in {path} is not UTF-8",
-                "rename it, or set the site's method to stream",
-            ) from None
-        except (OSError, EOFError, paramiko.SSHException) as error:
-            cause = getattr(error, "strerror", None) or str(error) or "the connection broke"
-            name = getattr(error, "filename", None) or path
-            raise CaxflowError(
-                f"{self.place.site}: {name}: {cause}", "mend this at the site, then start again"
-            ) from None
+        except (LostError, struct.error) as error:
+            raise self.connection.diagnosis(error) from None
+        except OSError as error:
+            raise self._refused(error, str(path)) from None
+
+    def _refused(self, error: OSError, path: str) -> CaxflowError:
+        """Why the server refuses; SFTP has no word for a full disk."""
+        name = error.filename or path
+        if error.errno == errno.EIO:
+            with suppress(OSError, LostError):
+                if self._do_free_space(name) < _ROOM:
+                    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if error.errno == errno.EIO:
+            return CaxflowError(
+                f"{self.place.site}: {printable(name)}: the server says only: {error.strerror}",
+                "check rights, space and quota there, then start again: what has arrived is kept",
+            )
+        known = os_error(error, name)
+        return CaxflowError(f"{self.place.site}: {known.what}", known.mend)
 
     # Looking
 
     def _do_ping(self) -> None:
-        self.sftp.stat(".")
+        self.client.stat(".")
 
     def _do_kind(self, path: str) -> str | None:
-        try:
-            mode = self.sftp.lstat(path).st_mode
-        except FileNotFoundError:
-            return None
-        return "file" if stat.S_ISREG(mode) else "directory" if stat.S_ISDIR(mode) else "other"
+        return self.client.kind(path)
 
     def _do_scan(self, path: str) -> dict:
-        status = self.sftp.stat(path)
-        if stat.S_ISREG(status.st_mode):
+        status = self.client.stat(path)
+        if stat.S_ISREG(status.mode):
             folder, _, name = path.rpartition("/")
             return {"root": folder or "/", "single": True, "files": [_file(name, status)], "directories": []}
         files, directories = [], []
         self._descend(path.rstrip("/"), "", files, directories)
-        files.sort(key=lambda file: file[0].encode())
+        files.sort(key=lambda file: os.fsencode(file[0]))
         return {"root": path.rstrip("/"), "single": False, "files": files, "directories": sorted(directories)}
 
     def _descend(self, root: str, below: str, files: list, directories: list) -> None:
-        for entry in self.sftp.listdir_attr(f"{root}/{below}" if below else root):
-            path = safe_path(f"{below}/{entry.filename}" if below else entry.filename)
-            if stat.S_ISREG(entry.st_mode):
-                files.append(_file(path, entry))
-            elif stat.S_ISDIR(entry.st_mode):
+        for name, status in self.client.listing(f"{root}/{below}" if below else root):
+            path = safe_path(f"{below}/{name}" if below else name)
+            if stat.S_ISREG(status.mode):
+                files.append(_file(path, status))
+            elif stat.S_ISDIR(status.mode):
                 directories.append(path)
                 self._descend(root, path, files, directories)
             else:
@@ -147,12 +163,9 @@ class SftpEnd:
         self._report(0)
 
     def _do_free_space(self, path: str) -> int:
-        while path not in ("", "/") and self._do_kind(path) is None:
+        while path not in ("", "/") and self.client.kind(path) is None:
             path = path.rpartition("/")[0]
-        # OpenSSH's extension, PROTOCOL 4.4; the reply's fields are all uint64.
-        _, reply = self.sftp._request(CMD_EXTENDED, "statvfs@openssh.com", path or "/")
-        fields = [reply.get_int64() for _ in range(5)]
-        return fields[1] * fields[4]
+        return self.client.free(path or "/")
 
     def _do_manifests(self, path: str, algorithms, drop_cache: bool) -> dict:
         listing = self._do_scan(path)
@@ -163,12 +176,42 @@ class SftpEnd:
                 found[name].append(Entry(file.path, file.size, hashed[name]))
         return {name: Manifest(name, tuple(entries)).to_json() for name, entries in found.items()}
 
+    def _do_blocks(self, root: str, files, algorithms) -> list:
+        return [self._blocks(f"{root}/{safe_path(file[0])}", file, algorithms) for file in files]
+
+    def _blocks(self, path: str, file, algorithms) -> tuple:
+        whole = [digests.hasher(name) for name in algorithms]
+        found, block, room = [], None, 0
+        handle = self._open(path)
+        for data in self.client.read(handle, 0, file[1]):
+            view = memoryview(data)
+            for each in whole:
+                each.update(view)
+            while view:
+                if not room:
+                    found.append(block := digests.hasher(algorithms[0]))
+                    room = BLOCK
+                part, view = view[:room], view[room:]
+                block.update(part)
+                room -= len(part)
+            self._report(len(data))
+            self._alive()
+        if len(file) > 2:
+            _unchanged(FileStat(*file), self.client.status(handle))
+        if self._part:
+            self.client.sync(handle)  # whoever wrote it may have died before
+        self.client.close(handle)
+        return (
+            {name: each.hexdigest() for name, each in zip(algorithms, whole, strict=True)},
+            [each.hexdigest() for each in found],
+        )
+
     def _do_inventory(self, path: str) -> dict:
         listing = self._do_scan(path)
         counts = {}
         for file in listing["files"]:
             if file[0].endswith(".zip"):
-                with self.sftp.open(f"{listing['root']}/{file[0]}", "rb") as opened:
+                with _Reader(self.client, f"{listing['root']}/{file[0]}", file[1]) as opened:
                     counts[file[0]] = zips.members(opened)
                 self._report(0)
         return {"files": {file[0]: file[1] for file in listing["files"]}, "zip_members": counts}
@@ -187,197 +230,184 @@ class SftpEnd:
         return {"kind": kind, "files": files, "error": error}
 
     def _do_names(self, folder: str) -> list[str]:
-        return sorted(self.sftp.listdir(folder))
+        return sorted(name for name, _ in self.client.listing(folder))
 
     # Reading
 
-    def chunks(self, path: str, file: FileStat):
-        """The bytes of a file, which must be and stay as it was listed."""
-        with self.sftp.open(path, "rb") as opened:
-            _unchanged(file, opened.stat())
-            yield from _Ahead(self.sftp, opened.handle, file.size)
-            _unchanged(file, opened.stat())
+    def _open(self, path: str, file: FileStat | None = None) -> bytes:
+        # By path first: a server that opens a named pipe waits for its other end.
+        status = self.client.lstat(path)
+        if not stat.S_ISREG(status.mode):
+            raise CaxflowError(
+                f"{printable(path)} is no regular file any more",
+                "let nothing write to the dataset, then start again",
+            )
+        if file:
+            _unchanged(file, status)
+        return self.client.open(path)
 
-    def hash(self, path: str, file: FileStat, algorithms) -> dict[str, str]:
-        """Read a file and hash it here."""
+    def chunks(self, path: str, file: FileStat, offset: int, length: int):
+        """The bytes of a range of a file, which must be and stay as it was listed."""
+        handle = self._open(path, file)
+        yield from self.client.read(handle, offset, length)
+        _unchanged(file, self.client.status(handle))
+        self.client.close(handle)
+
+    def hash(
+        self, path: str, file: FileStat, algorithms, offset: int = 0, length: int | None = None
+    ) -> dict[str, str]:
+        """Read a file, or a range of it, and hash it here."""
         hashers = [digests.hasher(name) for name in algorithms]
-        for data in self.chunks(path, file):
+        for data in self.chunks(path, file, offset, file.size - offset if length is None else length):
             for each in hashers:
                 each.update(data)
             self._report(len(data))
+            self._alive()
         return {name: each.hexdigest() for name, each in zip(algorithms, hashers, strict=True)}
+
+    def read_back(self, path: str, algorithm: str, offset: int, length: int) -> str:
+        """Digest of a range of a file, of what there is of it."""
+        hasher = digests.hasher(algorithm)
+        handle = self.client.open(path)
+        for data in self.client.read(handle, offset, length):
+            hasher.update(data)
+            self._report(len(data))
+            self._alive()
+        self.client.close(handle)
+        return hasher.hexdigest()
 
     # Writing
 
     def _do_begin(self, destination: str, token: str, wait: float, files, directories) -> dict:
-        parent, _, name = destination.rpartition("/")
-        exists = self._do_kind(destination)
+        part = SftpPart(self.client, destination, token)
+        exists = part.begin(wait, alive=lambda: self._report(0))
         if exists:
             return {"exists": exists, "data": "", "present": []}
-        if self._do_kind(parent) is None:
-            with suppress(FileNotFoundError):
-                self.sftp.mkdir(parent)
-        self._check_space(destination, sum(size for _, size in files))
-        self._container, self._destination = f"{parent}/.{name}.part-{token}-caxflow", destination
-        self.sftp.mkdir(self._container, 0o700)
-        data = f"{self._container}/data"
-        self.sftp.mkdir(data)
-        for directory in directories:
-            self.sftp.mkdir(f"{data}/{directory}")
-        return {"exists": None, "data": data, "present": []}
+        self._part = part
+        present = part.keep_only(dict(map(tuple, files)), directories)
+        self._check_space(part, sum(size for _, size in files) - sum(size for _, size in present))
+        return {"exists": None, "data": part.data, "present": present}
 
-    def _check_space(self, destination: str, needed: int) -> None:
+    def _check_space(self, part: SftpPart, needed: int) -> None:
         try:
-            free = self._do_free_space(destination)
+            free = self._do_free_space(part.data)
         except OSError:
             return  # a server that cannot tell
         if needed > free:
             raise CaxflowError(
-                f"{self.place.site}: no space for {printable(destination)}: {needed / 1e9:.3f} GB to come, "
-                f"{free / 1e9:.3f} GB free",
+                f"{self.place.site}: no space for {printable(part.destination)}: {needed / 1e9:.3f} GB to "
+                f"come, {free / 1e9:.3f} GB free",
                 "free space there, then start again",
             )
 
-    def write(self, path: str, chunks) -> None:
-        """Write a new file and bring it to the disk."""
-        with self.sftp.open(path, "wxb") as opened:
-            opened.set_pipelined(True)
-            last = b""
-            for data in chunks:
-                opened.write(last + bytes(data[:-1]))
-                last = bytes(data[-1:])
-            opened.set_pipelined(False)
-            opened.write(last)  # waits for the answers to all that was written, errors among them
-            with suppress(OSError):  # a server without OpenSSH's extension
-                self.sftp._request(CMD_EXTENDED, "fsync@openssh.com", opened.handle)
+    def guard(self, data: str) -> None:
+        """Show others, as long as files are written or read, that somebody works on a copy."""
+        self._alive = Beacon(self.client, data)
+
+    def write(self, path: str, offset: int, chunks) -> None:
+        """Write a range of a file and bring it to the disk."""
+
+        def passing():
+            for chunk in chunks:
+                self._alive()
+                yield chunk
+
+        handle = self.client.open(path, WRITE | CREATE)
+        self.client.write(handle, offset, passing())
+        self.client.sync(handle)
+        self.client.close(handle)
 
     def _do_publish(self, files, directories, single: bool) -> None:
-        data = f"{self._container}/data"
-        there = {(file[0], file[1]) for file in self._do_scan(data)["files"]}
+        there = {(file[0], file[1]) for file in self._do_scan(self._part.data)["files"]}
         if there != {(path, size) for path, size, _ in files}:
             raise CaxflowError(
-                f"{self.place.site}: files in {printable(self._container)} changed meanwhile",
+                f"{self.place.site}: files in {printable(self._part.container)} changed meanwhile",
                 "let nothing write there",
             )
-        for path, _, mtime_ns in files:
-            self.sftp.utime(f"{data}/{path}", (mtime_ns // 10**9, mtime_ns // 10**9))
-        if self._do_kind(self._destination):
-            raise CaxflowError(
-                f"{self.place.site}: {printable(self._destination)} appeared while it was being copied",
-                "find out who writes there, then start again",
-            )
-        self.sftp.rename(f"{data}/{files[0][0]}" if single else data, self._destination)
-        self._do_let_go()
+        self._part.publish(files, single)
+        self._part = None
 
     def _do_let_go(self) -> None:
-        if self._container:
-            container, self._container = self._container, ""
-            self._remove(container)
+        if self._part:
+            part, self._part = self._part, None
+            part.let_go(self.client)
 
     def _do_leftovers(self, parent: str, older_than: float, only: str | None) -> list[str]:
-        removed = []
-        for entry in self.sftp.listdir_attr(parent):
-            name = entry.filename
-            ours = name.startswith(f".{only}.part-" if only else ".") and ".part-" in name
-            if not ours or not name.endswith("-caxflow") or not stat.S_ISDIR(entry.st_mode):
-                continue
-            if time.time() - self._newest(f"{parent}/{name}") >= older_than:
-                self._remove(f"{parent}/{name}")
-                removed.append(f"{parent}/{name}")
-        return removed
-
-    def _newest(self, path: str) -> float:
-        listing = self._do_scan(path)
-        return max([self.sftp.lstat(path).st_mtime, *(file[2] / 1e9 for file in listing["files"])])
+        return remove_leftovers(self.client, parent, older_than, only)
 
     def _do_rename(self, old: str, new: str, root: str, new_root: str) -> bool:
         old, new = self._beneath(old, root), self._beneath(new, new_root)
-        if self._do_kind(new):
+        if self.client.kind(new):
             raise CaxflowError(f"{self.place.site}: {printable(new)} exists", "choose another name")
         parent = new.rpartition("/")[0]
-        if self._do_kind(parent) is None:
-            self.sftp.mkdir(parent)
-        self.sftp.rename(old, new)  # SFTP has no word for another file system: a failure like others
+        if self.client.kind(parent) is None:
+            self.client.make(parent)
+        self.client.rename(old, new)  # SFTP has no word for another file system: a failure like others
         return True
 
     def _do_prune(self, path: str, root: str) -> None:
-        folder, top = self._beneath(path, root), self.sftp.normalize(root).rstrip("/")
+        folder, top = self._beneath(path, root), self.client.resolve(root).rstrip("/")
         while folder != top:
             with suppress(FileNotFoundError):
-                if self.sftp.listdir(folder):
+                if self.client.listing(folder):
                     return
-                self.sftp.rmdir(folder)
+                self.client.remove_directory(folder)
             folder = folder.rpartition("/")[0]
 
     def _do_remove_tree(self, path: str, root: str) -> None:
-        self._remove(self._beneath(path, root))
+        self.client.remove_tree(self._beneath(path, root))
 
     def _beneath(self, path: str, root: str) -> str:
         parent, _, name = path.rpartition("/")
-        real = f"{self.sftp.normalize(parent or '/').rstrip('/')}/{name}"
-        above = self.sftp.normalize(root).rstrip("/")
+        real = f"{self.client.resolve(parent or '/').rstrip('/')}/{name}"
+        above = self.client.resolve(root).rstrip("/")
         if name in ("", ".", "..") or not real.startswith(above + "/"):
             raise CaxflowError(
                 f"{self.place.site}: {printable(path)} is not below {printable(root)}", "name one that is"
             )
         return real
 
-    def _remove(self, path: str) -> None:
-        kind = self._do_kind(path)
-        if kind == "directory":
-            for entry in self.sftp.listdir_attr(path):
-                self._remove(f"{path}/{entry.filename}")
-            self.sftp.rmdir(path)
-        elif kind:
-            self.sftp.remove(path)
+
+class _Reader:
+    """A file at the far end as `zipfile` reads it."""
+
+    def __init__(self, client: SftpClient, path: str, size: int):
+        self._client, self._size, self._at = client, size, 0
+        self._handle = client.open(path, READ)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._client.close(self._handle)
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        self._at = base + offset
+        return self._at
+
+    def read(self, count: int = -1) -> bytes:
+        left = max(0, self._size - self._at)
+        data = b"".join(self._client.read(self._handle, self._at, left if count < 0 else min(count, left)))
+        self._at += len(data)
+        return data
 
 
-class _Ahead:
-    """The bytes of an open file, asked for ahead in a sliding window.
-
-    paramiko's own read-ahead holds the whole file in memory and prints a traceback when it is interrupted.
-    """
-
-    def __init__(self, sftp, handle: bytes, size: int):
-        self._sftp, self._handle, self._size = sftp, handle, size
-        self._answers: dict[int, tuple] = {}
-
-    def _async_response(self, kind, message, number) -> None:
-        """Called by paramiko with what the server answers."""
-        self._answers[number] = (kind, message)
-
-    def _ask(self, offset: int, length: int) -> tuple[int, int, int]:
-        number = self._sftp._async_request(self, CMD_READ, self._handle, int64(offset), length)
-        return number, offset, length
-
-    def __iter__(self):
-        asked, position = deque(), 0
-        while asked or position < self._size:
-            while position < self._size and len(asked) < _REQUESTS:
-                length = min(_REQUEST, self._size - position)
-                asked.append(self._ask(position, length))
-                position += length
-            number, offset, length = asked.popleft()
-            while number not in self._answers:
-                self._sftp._read_response()
-            kind, message = self._answers.pop(number)
-            if kind == CMD_STATUS:
-                with suppress(EOFError):
-                    self._sftp._convert_status(message)
-                return  # the file has become shorter: whoever reads will notice
-            data = message.get_string()
-            yield data
-            if len(data) < length:
-                asked.appendleft(self._ask(offset + len(data), length - len(data)))
-
-
-def _file(path: str, status) -> list:
+def _file(path: str, status: Attributes) -> list:
     # SFTP, version 3, tells neither time of change nor inode.
-    return [safe_path(path), status.st_size, status.st_mtime * 10**9, 0, 0]
+    return [safe_path(path), status.size, status.mtime * 10**9, 0, 0]
 
 
-def _unchanged(file: FileStat, status) -> None:
+def _unchanged(file: FileStat, status: Attributes) -> None:
     class Seen:
-        st_size, st_mtime_ns, st_ctime_ns, st_ino = status.st_size, status.st_mtime * 10**9, 0, 0
+        st_size, st_mtime_ns, st_ctime_ns, st_ino = status.size, status.mtime * 10**9, 0, 0
 
     unchanged(file, Seen)

@@ -6,6 +6,7 @@ Both read the user's ``ssh_config``, use keys or the agent only, and accept no h
 import re
 import shlex
 import shutil
+import struct
 import subprocess
 import threading
 import time
@@ -17,12 +18,22 @@ from caxflow.transfer import bootstrap
 from caxflow.transfer.place import Place
 from caxflow.transfer.protocol import JSON, FdChannel, LostError, Stream
 
+# What ssh says (a pattern), what it means, what to do. The first that fits counts.
 _CAUSES = (
-    # pattern in what ssh says, what it means, what to do
     (
         r"REMOTE HOST IDENTIFICATION HAS CHANGED",
         "the host key of {host} has changed",
         "compare it with the site's manager, then mend known_hosts",
+    ),
+    (
+        r"REVOKED HOST KEY|marked as revoked",
+        "the host key of {host} is revoked",
+        "ask the site's manager for the new one",
+    ),
+    (
+        r"Certificate invalid: (.*)",
+        "the host certificate of {host} is not valid: {match[1]}",
+        "ask the site's manager for a new one",
     ),
     (
         r"Host key verification failed|host key is known for|not found in known_hosts",
@@ -30,7 +41,8 @@ _CAUSES = (
         "get its fingerprint from the site's manager, then add it to known_hosts",
     ),
     (
-        r"Permission denied|Authentication failed|No authentication methods|Too many authentication failures",
+        r"Permission denied \(|Authentication failed|No authentication methods"
+        r"|Too many authentication failures",
         "{host} refuses our key",
         "check user and identity of the site, the agent, and the account's authorized_keys there",
     ),
@@ -45,7 +57,8 @@ _CAUSES = (
         "check host and port, and that its sshd is up",
     ),
     (
-        r"Bad configuration option|Bad owner or permissions on|Can't open user config file",
+        r"Bad configuration option|Bad owner or permissions on|Can't open user config file"
+        r"|terminating, \d+ bad configuration",
         "ssh refuses its configuration: {line}",
         "mend that file",
     ),
@@ -54,55 +67,45 @@ _CAUSES = (
         "{host} and ssh have no {match[1]} in common",
         "set ciphers of the site to what its sshd offers",
     ),
-    (
-        r"(?i)command not found|not found$|No such file or directory$",
-        "{python} cannot be run at {host}: {line}",
-        "set python of the site to a Python 3.8 or newer, or its method to scp",
-    ),
-    (
-        r"(?i)This service allows sftp connections only|administratively|command not allowed",
-        "{host} lets us run no program",
-        "set method of the site to scp",
-    ),
 )
 _CHATTER = re.compile(r"debug\d: |OpenSSH_|Authenticated to |Transferred: |Bytes per second: |\s*$")
 
 
 class Connection:
-    """A helper at the far end and the stream to it.
+    """A program at the far end and the channel to it.
 
     Attributes
     ----------
-    stream : Stream
-    algorithms : tuple of str
-        Digests that the far end can compute, the preferred first.
     cipher : str
         What the bytes are encrypted with.
     """
 
+    causes = _CAUSES
+
     def __init__(self, place: Place, channel):
         self.place, self._channel = place, channel
-        self.stream = Stream(channel)
-        self.algorithms: tuple[str, ...] = ()
+        self._greeted = False
 
     def greet(self) -> None:
-        """Start the helper and wait until it answers."""
+        """Wait until the program at the far end answers."""
         guard = threading.Timer(max(self.place.timeout, 20), self.kill)
         guard.daemon = True
         guard.start()
         try:
             self._channel.start()
-            self.stream.write(memoryview(bootstrap.program(max(self.place.timeout, 10))))
-            self.stream.skip_noise()
-            kind, _, _, length = self.stream.header()
-            if kind != JSON:
-                raise LostError("no greeting")
-            hello = self.stream.json(length)["hello"]
-            self.algorithms = tuple(str(name) for name in hello["algorithms"])
-        except (LostError, OSError, KeyError, TypeError) as error:
+            self._begin()
+            self._greeted = True
+        except (LostError, OSError, struct.error) as error:
             raise self.diagnosis(error) from None
         finally:
             guard.cancel()
+
+    def _begin(self) -> None:
+        raise NotImplementedError
+
+    def _mute(self, said: str, status: int) -> CaxflowError:
+        """What to say of a far end that logged us in and did not answer."""
+        raise NotImplementedError
 
     @property
     def cipher(self) -> str:
@@ -112,24 +115,22 @@ class Connection:
         """End the connection and say in words why it broke."""
         said, status = self._channel.end(wait=2)
         lines = [line for line in said.splitlines() if not _CHATTER.match(line)]
+        if not self._greeted:  # what came in the place of an answer: a shell's complaint, or start-up files
+            lines = [line for line in str(error).splitlines() if line.strip()] + lines
         text = "\n".join(lines) or str(error)
-        for pattern, what, mend in _CAUSES:
+        for pattern, what, mend in self.causes:
             match = re.search(pattern, text, re.MULTILINE)
             if match:
                 line = legible(next(line for line in text.splitlines() if match[0] in line))
                 place = self.place
                 cause = what.format(host=place.host, python=place.python, line=line.strip(), match=match)
                 return CaxflowError(f"{place.site}: {cause}", mend)
-        if self.algorithms:
+        if self._greeted:
             return CaxflowError(
                 f"{self.place.site}: the connection to {self.place.host} broke",
                 "start again: what has arrived is kept",
             )
-        last = legible((lines or [str(error)])[-1].strip())
-        return CaxflowError(
-            f"{self.place.site}: no helper could be started at {self.place.host} (exit {status}): {last}",
-            f"try: ssh {self.place.host} {self.place.python} --version; it must be 3.8 or newer",
-        )
+        return self._mute(legible((lines or [str(error)])[-1].strip()), status)
 
     @property
     def round_trip(self) -> float:
@@ -137,21 +138,88 @@ class Connection:
         return self._channel.round_trip
 
     def wait_for_round_trip(self) -> float:
-        """The same, as soon as it is known."""
+        """The same, as soon as it is known; the login goes on meanwhile."""
         self._channel.reached.wait(self.place.timeout)
         return self._channel.round_trip
+
+    def keep_alive(self) -> None:
+        """Tell the far end, from any thread, that we are still here."""
 
     def kill(self) -> None:
         """End the connection at once; blocked reads and writes fail."""
         self._channel.kill()
 
     def close(self) -> None:
-        """End the connection, when all that was asked has been answered: the helper sees its input end."""
+        """End the connection, when all that was asked has been answered: the far end sees its input end."""
         self.kill()  # to log out in an orderly way takes several round trips
         self._channel.end(wait=5)
 
 
-def connect(place: Place) -> Connection:
+class HelperConnection(Connection):
+    """A helper at the far end and the stream to it.
+
+    Attributes
+    ----------
+    stream : Stream
+    algorithms : tuple of str
+        Digests that the far end can compute, the preferred first.
+    """
+
+    causes = (
+        *_CAUSES,
+        (
+            r"caxflow needs Python 3\.8 or newer, this is (\d\S*)",
+            "{python} at {host} is Python {match[1]}; 3.8 or newer is needed",
+            "set python of the site to a newer one, or its method to scp",
+        ),
+        (
+            r"restricted: cannot specify .* in command names|: restricted",
+            "the restricted shell at {host} does not run {python}",
+            "set python of the site to a name without / that the PATH there has, or its method to scp",
+        ),
+        (
+            r"(?i)command not found|Unknown command|not found$|No such file or directory|: Permission denied",
+            "{python} cannot be run at {host}: {line}",
+            "set python of the site to a Python 3.8 or newer, or its method to scp",
+        ),
+        (
+            r"(?i)This service allows sftp connections only|administratively|command not allowed"
+            r"|account is currently not available",
+            "{host} lets us run no program",
+            "set method of the site to scp, or ask its manager for an account that may run programs",
+        ),
+    )
+
+    def __init__(self, place: Place, channel):
+        super().__init__(place, channel)
+        self.stream = Stream(channel)
+        self.algorithms: tuple[str, ...] = ()
+
+    def _begin(self) -> None:
+        self.stream.write(memoryview(bootstrap.program(max(self.place.timeout, 10))))
+        self.stream.skip_noise()
+        kind, _, _, length = self.stream.header()
+        if kind != JSON:
+            raise LostError("no greeting")
+        try:
+            hello = self.stream.json(length)["hello"]
+            self.algorithms = tuple(str(name) for name in hello["algorithms"])
+        except (KeyError, TypeError):
+            raise LostError("an odd greeting") from None
+
+    def keep_alive(self) -> None:
+        if self._greeted:  # before, it would come in the place of the helper's program
+            self.stream.send({"alive": True})
+
+    def _mute(self, said: str, status: int) -> CaxflowError:
+        place = self.place
+        return CaxflowError(
+            f"{place.site}: no helper could be started at {place.host} (exit {status}): {said}",
+            f"try: ssh {place.host} {place.python} --version; it must be 3.8 or newer",
+        )
+
+
+def connect(place: Place) -> HelperConnection:
     """Connect to `place`; `Connection.greet` then starts the helper.
 
     Raises
@@ -159,14 +227,19 @@ def connect(place: Place) -> Connection:
     CaxflowError
         In one line: unknown or changed host key, refused key, unreachable, no Python there, …
     """
+    return HelperConnection(place, open_channel(place, bootstrap.command(place.python)))
+
+
+def open_channel(place: Place, command: str | None = None):
+    """A channel to a command at `place`, or to its SFTP server; `start` logs in."""
     openssh = shutil.which("ssh")
     if place.client == "openssh" and not openssh:
         raise CaxflowError(f"{place.site}: there is no ssh on the PATH", "install it, or set client to auto")
     if openssh and place.client != "paramiko":
-        return Connection(place, _OpenSsh(place, openssh))
+        return _OpenSsh(place, openssh, command)
     from caxflow.transfer.paramiko_channel import ParamikoChannel
 
-    return Connection(place, ParamikoChannel(place, bootstrap.command(place.python)))
+    return ParamikoChannel(place, command)
 
 
 def arguments(place: Place, program: str = "ssh") -> list[str]:
@@ -235,11 +308,13 @@ def _proxy(place: Place, program: str) -> str:
 
 
 class _OpenSsh(FdChannel):
-    """The helper's standard input and output through a child process ``ssh``."""
+    """Standard input and output of a far program, or of its SFTP server, through a child process ``ssh``."""
 
-    def __init__(self, place: Place, program: str):
+    def __init__(self, place: Place, program: str, command: str | None):
+        *options, host = arguments(place, program)
+        called = [*options, host, command] if command else [*options, "-s", host, "sftp"]
         self._process = subprocess.Popen(
-            [*arguments(place, program), bootstrap.command(place.python)],
+            called,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -266,6 +341,8 @@ class _OpenSsh(FdChannel):
             elif line == "debug1: Connection established.":
                 self.round_trip = time.monotonic() - began
                 self.reached.set()
+            elif line.startswith("Authenticated to "):
+                self._said = []  # a banner, remarks about keys: no cause of what happens from here on
             elif not _CHATTER.match(line):
                 self._said = [*self._said[-19:], line]
         self.reached.set()

@@ -101,7 +101,9 @@ class Task:
         if place.method == "scp":
             from caxflow.transfer.sftp import SftpConnection, SftpEnd
 
-            return SftpEnd(self._keep(SftpConnection(place)), report)
+            connection = self._keep(SftpConnection(place))
+            connection.greet()
+            return SftpEnd(connection, report)
         return LocalEnd(place, report)
 
     def opening(self, connection) -> None:
@@ -120,7 +122,7 @@ class Task:
             connections = list(self._connections)
         for connection in connections:
             with suppress(Exception):
-                connection.stream.send({"alive": True})
+                connection.keep_alive()
 
     def state(self, rate: float) -> Progress:
         """How far it is."""

@@ -1,0 +1,318 @@
+"""Sites as people have them: login shells, start-up files, old Pythons, certificates, agents, ssh_config."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from caxflow.demo.sshd import SshSites, make_key
+from caxflow.errors import CaxflowError
+from caxflow.files.manifest import take
+from caxflow.transfer import Place, copy
+from lab.logins import OddSite, with_shell
+
+HERE = Place("here")
+CLIENTS = ("openssh", "paramiko")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory, require):
+    for tool in ("sshd", "ssh", "ssh-keygen", "ssh-agent"):
+        require(tool)
+    with SshSites(tmp_path_factory.mktemp("lab") / "sites", ["gate"], embedded=False) as sites:
+        yield sites
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("source") / "160315_1432"
+    folder.mkdir()
+    (folder / "XENON1T-0.zip").write_bytes(os.urandom(700_000))
+    (folder / "pax_info.json").write_bytes(b"{}")
+    return folder
+
+
+@pytest.fixture
+def works(dataset, tmp_path):
+    """Tries a place: a push and a pull that arrive."""
+
+    def both(place):
+        for number, (source, destination) in enumerate(((HERE, place), (place, HERE))):
+            target = tmp_path / f"{time.monotonic_ns()}-{number}"
+            copied = copy(source, dataset, destination, target, expected=take(dataset))
+            assert copied.manifest == take(target)
+
+    return both
+
+
+@pytest.fixture
+def refused(dataset, tmp_path):
+    """Tries a place to which nothing can be copied; what the one line says."""
+
+    def message(place) -> str:
+        with pytest.raises(CaxflowError) as caught:
+            copy(HERE, dataset, place, tmp_path / "refused")
+        assert not (tmp_path / "refused").exists()
+        text = str(caught.value)
+        assert text.isprintable()
+        assert text.startswith(f"{place.site}: ")
+        assert " -> " in text
+        return text
+
+    return message
+
+
+# Login shells and what they print
+
+NOISE = "echo Welcome to this site\nprintf 'a line without end'\necho to stderr >&2\n"
+SHELLS = {
+    "bash": {".bashrc": NOISE},
+    "dash": {},
+    "tcsh": {".cshrc": 'echo Welcome to this site\necho -n "a line without end"\n'},
+    "fish": {".config/fish/config.fish": NOISE},
+    "rbash": {".bashrc": NOISE},
+}
+
+
+@pytest.fixture(scope="module", params=SHELLS)
+def shell(request, lab, require):
+    """A site whose account has this login shell, with start-up files that print."""
+    name = request.param
+    with OddSite(lab, f"has-{name}", **with_shell(require(name))) as site:
+        for path, text in SHELLS[name].items():
+            (site.root / path).parent.mkdir(parents=True, exist_ok=True)
+            (site.root / path).write_text(text)
+        yield name, site
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_every_login_shell_works_and_may_print(shell, works, refused, client):
+    name, site = shell
+    works(site.place(client=client))
+    if name != "rbash":
+        works(site.place("scp", client=client))
+    else:  # the SFTP server's path has a slash, which such a shell does not run
+        assert "begins no SFTP" in refused(site.place("scp", client=client))
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_python_that_is_not_there_is_named(shell, refused, client):
+    name, site = shell
+    for python in ("python3-absent", "/absent/python3"):
+        said = refused(site.place(python=python, client=client))
+        if name == "rbash" and "/" in python:
+            assert "the restricted shell at has-rbash does not run /absent/python3 -> set python" in said
+        else:
+            assert f"{python} cannot be run at has-{name}: " in said
+            assert said.endswith("-> set python of the site to a Python 3.8 or newer, or its method to scp")
+
+
+def old_pythons() -> list[Path]:
+    """Real ones, where there are any."""
+    found = Path.home().glob(".pyenv/versions/*/bin/python")
+    return [path for path in sorted(found) if path.parts[-3].startswith(("2.", "3.6.", "3.7."))]
+
+
+def test_a_python_that_is_too_old_is_named(lab, refused, tmp_path):
+    pretends = tmp_path / "python"
+    pretends.write_text(
+        f"#!{sys.executable}\nimport sys\nsys.version, sys.version_info = '3.6.8 (default)', (3, 6, 8)\n"
+        "exec(sys.argv[2])\n"
+    )
+    pretends.chmod(0o755)
+    with OddSite(lab, "old") as site:
+        for python, version in [(pretends, "3.6.8"), *((path, path.parts[-3]) for path in old_pythons())]:
+            assert (
+                f"old: {python} at old is Python {version}; 3.8 or newer is needed -> set python"
+            ) in refused(site.place(python=str(python)))
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_accounts_without_programs(lab, refused, works, client):
+    with OddSite(lab, "sftponly", ForceCommand="internal-sftp") as site:
+        assert "sftponly lets us run no program -> set method of the site to scp" in refused(
+            site.place(client=client)
+        )
+        works(site.place("scp", client=client))
+    with OddSite(lab, "nologin", **with_shell("/usr/sbin/nologin")) as site:
+        assert "nologin lets us run no program -> " in refused(site.place(client=client))
+        assert "nologin begins no SFTP (exit 1): " in refused(site.place("scp", client=client))
+    with OddSite(lab, "nosftp", Subsystem="other /bin/true") as site:
+        assert "nosftp offers no SFTP -> ask the site's manager" in refused(site.place("scp", client=client))
+        works(site.place(client=client))
+
+
+BANNER = """
+*** UNAUTHORISED ACCESS: Permission denied (to strangers). Sessions that have timed out are logged. ***
+bash: python3: command not found
+No such file or directory
+"""
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_banner_is_no_error(lab, works, refused, tmp_path, client):
+    (tmp_path / "banner").write_text(BANNER)
+    make_key(tmp_path / "stranger", "stranger")
+    with OddSite(lab, "banner", Banner=str(tmp_path / "banner")) as site:
+        works(site.place(client=client))
+        works(site.place("scp", client=client))
+        said = refused(site.place(client=client, python="/absent/python3"))
+        assert "banner: /absent/python3 cannot be run at banner: " in said
+        assert "/absent/python3:" in said
+        site.configure(IdentityFile=str(tmp_path / "stranger"))
+        assert "banner: banner refuses our key -> " in refused(site.place(client=client))
+
+
+# Certificates
+
+
+class Authority:
+    """Signs keys, as a site's authority for SSH does."""
+
+    def __init__(self, folder: Path):
+        self.key = folder / "authority"
+        self.public = make_key(self.key, "authority")
+
+    def sign(self, key: Path, *options: str) -> Path:
+        command = ["ssh-keygen", "-q", "-s", str(self.key), "-I", key.name, *options, str(key)]
+        subprocess.run(command, check=True, capture_output=True)
+        return key.with_name(f"{key.name.removesuffix('.pub')}-cert.pub")
+
+
+@pytest.fixture
+def authority(tmp_path):
+    (tmp_path / "authority").mkdir()
+    return Authority(tmp_path / "authority")
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_user_certificates(lab, authority, works, refused, tmp_path, client):
+    """The server knows no key of ours, only the authority."""
+    for name in ("beside", "apart", "late"):
+        make_key(tmp_path / name, name)
+    authority.sign(tmp_path / "beside.pub", "-n", lab.user)
+    apart = authority.sign(tmp_path / "apart.pub", "-n", lab.user).rename(tmp_path / "elsewhere.pub")
+    authority.sign(tmp_path / "late.pub", "-n", lab.user, "-V", "20160101:20160102")
+    trusted = {"TrustedUserCAKeys": f"{authority.key}.pub", "AuthorizedKeysFile": "none"}
+    with OddSite(lab, "certified", **trusted) as site:
+        site.configure(IdentityFile=str(tmp_path / "beside"))
+        works(site.place(client=client))
+        site.configure(IdentityFile=str(tmp_path / "apart"), CertificateFile=str(apart))
+        works(site.place("scp", client=client))
+        for key in ("late", "apart"):
+            site.configure(IdentityFile=str(tmp_path / key))
+            assert "certified refuses our key -> " in refused(site.place(client=client))
+
+
+@pytest.fixture
+def certified(lab, authority, tmp_path):
+    """A site whose host key is certified, under the name that it is known by."""
+    key = lab.directory / "ssh" / "proven.host_key"
+    make_key(key, "proven")
+    certificate = authority.sign(key.with_name("proven.host_key.pub"), "-h", "-n", "proven.example.org")
+    with OddSite(lab, "proven", HostCertificate=str(certificate)) as site:
+        site.configure(HostKeyAlias="proven.example.org")
+        yield site
+
+
+def test_host_certificates(certified, authority, works, refused, tmp_path):
+    key = " ".join(authority.public.split()[:2])
+    certified.known_hosts.write_text(f"@cert-authority *.example.org {key}\n")
+    works(certified.place(client="openssh"))
+    works(certified.place("scp", client="openssh"))
+    assert (
+        "the host key of proven is not known, and paramiko cannot check its certificate -> install ssh"
+    ) in refused(certified.place(client="paramiko"))
+    certified.known_hosts.write_text(f"@cert-authority *.example.com {key}\n")
+    for client in CLIENTS:
+        assert "the host key of proven is not known -> get its fingerprint" in refused(
+            certified.place(client=client)
+        )
+    own = " ".join(certified.host_key.split()[:2])
+    certified.known_hosts.write_text(f"proven.example.org {own}\n")
+    for client in CLIENTS:
+        works(certified.place(client=client))
+    with certified.known_hosts.open("a") as file:
+        file.write(f"@revoked * {own}\n")
+    for client in CLIENTS:
+        assert "the host key of proven is revoked -> ask" in refused(certified.place(client=client))
+
+
+# ssh_config and agents
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_ssh_config_of_many_files(lab, works, tmp_path, client):
+    """Patterns, includes, Match, a jump host: an alias is all that the site's file knows."""
+    with OddSite(lab, "inner") as site:
+        known = tmp_path / "known hosts"
+        known.write_text(lab.known_hosts.read_text() + site.known_hosts.read_text())
+        (tmp_path / "conf.d").mkdir()
+        (tmp_path / "conf.d" / "20-keys").write_text(
+            f'Match host 127.*\n  User {lab.user}\n  IdentityFile "{lab.identity}"\n  IdentitiesOnly yes\n'
+        )
+        (tmp_path / "conf.d" / "10-hosts").write_text(
+            f"Host data-?.site !data-9.site\n  HostName {site.host}\n  Port {site.port}\n  ProxyJump gate\n"
+            "Host data-9.site\n  HostName absent.invalid\n"
+            f"Host gate\n  HostName {lab['gate'].host}\n  Port {lab['gate'].port}\n"
+        )
+        config = tmp_path / "config"
+        config.write_text(
+            f"Include {tmp_path}/conf.d/*\nInclude {tmp_path}/absent\n"
+            f'UserKnownHostsFile="{known}"\nGlobalKnownHostsFile /dev/null\nIdentityAgent none\n'
+            "Host *\n  User nobody-of-that-name\n"
+        )
+        place = Place("inner", "stream", host="data-1.site", ssh_config=str(config), client=client)
+        works(place)
+        assert "Accepted publickey" in (lab.directory / "ssh" / "gate.log").read_text()
+
+
+def test_what_paramiko_cannot_read(lab, refused, works):
+    with OddSite(lab, "odd") as site:
+        (site.root / "conditional").write_text("Host *\n  Port 1\n")
+        site.configure(before=f"Host other\nInclude {site.root}/conditional\n")
+        works(site.place(client="openssh"))
+        assert "what paramiko cannot read (" in refused(site.place(client="paramiko"))
+        site.configure(before="Match surely\n")
+        assert "ssh refuses its configuration: " in refused(site.place(client="openssh"))
+        assert "what paramiko cannot read (" in refused(site.place(client="paramiko"))
+
+
+@pytest.fixture
+def agent(lab, tmp_path_factory):
+    """An agent that holds the lab's key; the path of its socket."""
+    # Such paths may not be long.
+    path = Path(tmp_path_factory.getbasetemp().parent / f"agent-{os.getpid()}-{time.monotonic_ns() % 10**6}")
+    process = subprocess.Popen(["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    environment = {**os.environ, "SSH_AUTH_SOCK": str(path)}
+    subprocess.run(["ssh-add", "-q", str(lab.identity)], env=environment, check=True)
+    yield path
+    process.terminate()
+    process.wait()
+    path.unlink(missing_ok=True)
+
+
+def test_agents(lab, agent, works, refused, monkeypatch):
+    """The key is nowhere but in the agent."""
+    with OddSite(lab, "agent") as site:
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(agent))
+        site.configure(IdentityFile="", IdentitiesOnly="no", IdentityAgent="")
+        for client in CLIENTS:
+            works(site.place(client=client))
+            works(site.place("scp", client=client))
+        site.configure(IdentityFile="", IdentitiesOnly="no", IdentityAgent="none")
+        for client in CLIENTS:
+            assert "agent refuses our key -> check user and identity" in refused(site.place(client=client))
+        monkeypatch.delenv("SSH_AUTH_SOCK")
+        site.configure(IdentityFile="", IdentitiesOnly="no", IdentityAgent=str(agent))
+        works(site.place(client="openssh"))
+        said = refused(site.place(client="paramiko"))
+        assert f"paramiko cannot ask the agent that IdentityAgent names ({agent}) -> install ssh" in said

@@ -1,0 +1,261 @@
+"""Where a copy grows at an end that is reached by SFTP only, which knows no locks.
+
+Beside the destination ``<parent>/<name>`` each attempt makes ``<parent>/.<name>.part-<token>-caxflow/`` with
+``owner`` (who writes), ``alive`` (touched as long as somebody does) and ``data/``. The next attempt moves
+``data/`` into its own: one rename, which only one can win, and after which a writer that was thought to be
+dead finds nothing under its paths. What it finds in there it reads back before it uses it.
+
+An attempt is dead if it said so (it has no ``owner`` any more), if it ran on this machine and its process is
+gone, or if nothing was touched for a time in which a living one would have.
+"""
+
+import os
+import re
+import socket
+import stat
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from caxflow.errors import CaxflowError
+from caxflow.files.listing import legible, printable
+from caxflow.transfer.protocol import LostError
+from caxflow.transfer.sftp_client import CREATE, WRITE, SftpClient
+
+_BEAT = 5.0  # seconds
+# Method stream, which can lock, has no token in the name.
+_LEFTOVER = re.compile(r"\.(.+)\.part-(?:[0-9a-f]+-)?caxflow", re.DOTALL)
+
+
+class SftpPart:
+    """A growing copy.
+
+    Parameters
+    ----------
+    client : SftpClient
+    destination : str
+        The path under which the copy will be published.
+    token : str
+        Names the attempt.
+    """
+
+    def __init__(self, client: SftpClient, destination: str, token: str):
+        self._client, self.destination, self._token = client, destination, token
+        self._parent, _, self._name = destination.rpartition("/")
+        if self._name in ("", ".", ".."):
+            raise CaxflowError(f"{printable(destination)} cannot be the name of a copy", "give a full path")
+        self.container = f"{self._parent}/.{self._name}.part-{token}-caxflow"
+        self.data = f"{self.container}/data"
+        self._presence: socket.socket | None = None
+
+    def begin(self, wait: float, alive) -> str | None:
+        """Make the container and take over what an earlier attempt left.
+
+        Parameters
+        ----------
+        wait : float
+            Seconds to wait for another attempt to end, and after which one that touches nothing is dead.
+        alive : callable
+            Called now and then while waiting.
+
+        Returns
+        -------
+        str or None
+            The kind of what is published already under the destination; then nothing was begun.
+        """
+        client = self._client
+        if client.kind(self._parent or "/") is None:
+            client.make(self._parent)
+        self._presence = _announce(self._token)
+        client.make(self.container, 0o700)
+        # The server's clock, which its files' times are by.
+        offset = client.lstat(self.container).mtime - time.monotonic()
+        deadline = time.monotonic() + wait + 2
+        try:
+            _write(
+                client,
+                f"{self.container}/owner",
+                f"{self._token} {_machine() or '-'} process {os.getpid()}\n",
+            )
+            while not (exists := client.kind(self.destination)):
+                holder = self._take_over(time.monotonic() + offset - wait)
+                if not holder:
+                    break
+                if time.monotonic() > deadline:
+                    raise CaxflowError(
+                        f"{printable(self.destination)} is being written by another transfer ({holder})",
+                        "wait for it, or end it there",
+                    )
+                alive()
+                time.sleep(0.3)
+            if not exists and client.kind(self.data) is None:
+                client.make(self.data)
+        except BaseException:
+            with suppress(OSError, LostError):
+                self.let_go(client)
+            raise
+        if exists:
+            self.let_go(client)
+        return exists
+
+    def _take_over(self, dead_since: float) -> str:
+        """Take the data of dead attempts, the latest first; return who lives, if somebody does."""
+        others = []
+        for name, status in self._client.listing(self._parent or "/"):
+            match = _LEFTOVER.fullmatch(name)
+            path = f"{self._parent}/{name}"
+            if match and match[1] == self._name and stat.S_ISDIR(status.mode) and path != self.container:
+                others.append((status.mtime, path))
+        for _, container in sorted(others, reverse=True):
+            if container.endswith(".part-caxflow") or self._client.kind(f"{container}/data") is None:
+                continue  # method stream's, which holds a lock; or one that has written nothing yet
+            holder = self._holder(container, dead_since)
+            if holder:
+                return holder
+            with suppress(OSError):  # somebody else was faster
+                if self._client.kind(self.data) is None:
+                    self._client.rename(f"{container}/data", self.data)
+                self._client.remove_tree(container)
+        return ""
+
+    def _holder(self, container: str, dead_since: float) -> str:
+        """Who writes to a container, or an empty string if nobody does."""
+        try:
+            owner = _read(self._client, f"{container}/owner")
+        except FileNotFoundError:
+            return ""
+        token, _, who = owner.partition(" ")
+        machine, _, who = who.partition(" ")
+        if machine == _machine() and re.fullmatch("[0-9a-f]+", token):
+            return legible(who) if _lives(token) else ""
+        return legible(who) if _newest(self._client, container) > dead_since else ""
+
+    def keep_only(self, sizes: dict, directories) -> list:
+        """Remove what does not belong to the dataset; make its directories.
+
+        See `caxflow.transfer.part.Part.keep_only`.
+        """
+        left = []
+        self._keep("", sizes, set(directories), left)
+        for directory in directories:
+            if self._client.kind(f"{self.data}/{directory}") is None:
+                self._client.make(f"{self.data}/{directory}")
+        return left
+
+    def _keep(self, below: str, sizes: dict, directories: set, left: list) -> None:
+        for name, status in self._client.listing(f"{self.data}/{below}"):
+            path = f"{below}/{name}" if below else name
+            if stat.S_ISDIR(status.mode) and path in directories:
+                self._keep(path, sizes, directories, left)
+            elif stat.S_ISREG(status.mode) and status.size <= sizes.get(path, -1):
+                left.append((path, status.size))
+            else:
+                self._client.remove_tree(f"{self.data}/{path}")
+
+    def publish(self, files, single: bool) -> None:
+        """Set times and rename; `files` and `single` as of `caxflow.transfer.part.Part.publish`."""
+        for path, _, mtime_ns in files:
+            self._client.set_mtime(f"{self.data}/{path}", mtime_ns // 10**9)
+        if self._client.kind(self.destination):
+            raise CaxflowError(
+                f"{printable(self.destination)} appeared while it was being copied",
+                "find out who writes there, then start again",
+            )
+        self._client.rename(f"{self.data}/{files[0][0]}" if single else self.data, self.destination)
+        self._client.remove_tree(self.container)
+        self._presence.close()
+
+    def let_go(self, client: SftpClient) -> None:
+        """Leave what has arrived to the next attempt, or remove the container if that is nothing."""
+        self._presence.close()
+        if client.kind(self.data) and _holds_something(client, self.data):
+            client.remove(f"{self.container}/owner")
+        else:
+            client.remove_tree(self.container)
+
+
+class Beacon:
+    """Shows, over any connection, that somebody works on the copy whose growing directory is `data`."""
+
+    def __init__(self, client: SftpClient, data: str):
+        self._client, self._path = client, f"{data.rpartition('/')[0]}/alive"
+        self._shown = 0.0
+
+    def __call__(self) -> None:
+        """To be called often."""
+        if time.monotonic() - self._shown > _BEAT:
+            self._shown = time.monotonic()
+            _write(self._client, self._path, "\n")
+
+
+def remove_leftovers(client: SftpClient, parent: str, older_than: float, only: str | None) -> list[str]:
+    """Remove unfinished copies that nobody writes to any more; see `caxflow.transfer.remove_leftovers`."""
+    removed = []
+    for name, status in client.listing(parent):
+        match = _LEFTOVER.fullmatch(name)
+        if not match or (only is not None and match[1] != only) or not stat.S_ISDIR(status.mode):
+            continue
+        if time.time() - _newest(client, f"{parent}/{name}") >= older_than:
+            client.remove_tree(f"{parent}/{name}")
+            removed.append(f"{parent}/{name}")
+    return removed
+
+
+def _newest(client: SftpClient, path: str) -> int:
+    """The latest time of modification below a directory."""
+    newest = client.lstat(path).mtime
+    for name, status in client.listing(path):
+        below = f"{path}/{name}"
+        newest = max(newest, _newest(client, below) if stat.S_ISDIR(status.mode) else status.mtime)
+    return newest
+
+
+def _holds_something(client: SftpClient, path: str) -> bool:
+    return any(
+        not stat.S_ISDIR(status.mode) or _holds_something(client, f"{path}/{name}")
+        for name, status in client.listing(path)
+    )
+
+
+def _write(client: SftpClient, path: str, text: str) -> None:
+    handle = client.open(path, WRITE | CREATE)
+    client.write(handle, 0, [text.encode()])
+    client.close(handle)
+
+
+def _read(client: SftpClient, path: str) -> str:
+    handle = client.open(path)
+    data = b"".join(client.read(handle, 0, 300))
+    client.close(handle)
+    return data.decode("ascii", "replace").strip()
+
+
+# Whether an attempt on this machine lives: it holds a socket whose name, in Linux' abstract namespace,
+# vanishes with it.
+
+
+def _machine() -> str:
+    """What the names of such sockets are unique in; empty where there are none."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{Path('/proc/self/ns/net').stat().st_ino}"
+    except OSError:
+        return ""
+
+
+def _announce(token: str) -> socket.socket | None:
+    found = socket.socket(socket.AF_UNIX)
+    with suppress(OSError):
+        found.bind(f"\0caxflow-{token}")
+    return found
+
+
+def _lives(token: str) -> bool:
+    probe = socket.socket(socket.AF_UNIX)
+    try:
+        probe.bind(f"\0caxflow-{token}")
+    except OSError:
+        return True
+    finally:
+        probe.close()
+    return False
