@@ -174,7 +174,7 @@ def _perform(module, order: dict, folder: str, answer: int) -> None:
             getattr(module, order["function"])(*order["arguments"])
             status = 0
         except SystemExit as error:
-            status, said = 1, str(error)
+            status, said = (1, str(error)) if error.code else (0, "")
         except BaseException:
             status, said = 2, traceback.format_exc()
         sys.stdout.flush()

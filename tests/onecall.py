@@ -29,7 +29,7 @@ class Call:
     def __init__(self, overrides: dict):
         self.overrides = overrides
         self.settings = config.load(overrides)
-        os.chdir(self.settings.here.work_dir)
+        os.chdir(planner.work_dir(self.settings))
         # Read once, not again by each job.
         config.load = lambda _: self.settings
         self.planner = planner.Planner(self.settings, main=True, preview=lambda: False)
@@ -53,11 +53,13 @@ class Call:
 
     def _make(self, target: str) -> bool:
         """Make a target and what it is made of; whether it is there."""
-        if Path(target).exists():
-            return True
         site, run, stage = targets.parse(target)
         name = f"{site}/{run}"
         with planner.one_line():
+            # As input functions do, whatever is there: jobs see whose they are in the plan that this freezes.
+            self.planner.facts(str(run))
+            if Path(target).exists():
+                return True
             if stage == "raw.purged":
                 self.upkeep.removal(str(run), site)
                 return self._try("purge_raw", target, [])

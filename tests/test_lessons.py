@@ -7,15 +7,16 @@ import threading
 import pytest
 from pymongo import monitoring
 
+import mortal
 from caxflow import cli, transfer
-from caxflow.config import HOME, RunDBAddress, Selection, read_yaml
+from caxflow.config import HOME, Selection, read_yaml
 from caxflow.config.retention import Demand
 from caxflow.copies import removal, strays
 from caxflow.copies.removal import Removal
 from caxflow.errors import BadCopy, CaxflowError
 from caxflow.files import digests, manifest
 from caxflow.files.rootfile import check_root
-from caxflow.planning import planner
+from caxflow.planning import plan, planner
 from caxflow.rundb import Held, Key, RunsDB, select
 from caxflow.stages import scrub
 from caxflow.targets import Run
@@ -31,6 +32,42 @@ HERE = Place("here", "local")
 def copies(tmp_path, database, database_uri):
     with Copies(tmp_path, database_uri, database.name) as copies:
         yield copies
+
+
+class Listener(monitoring.CommandListener):
+    """Keeps what is sent to the database, and counts how many documents it answers."""
+
+    def __init__(self):
+        self.active, self.sent, self.answered = False, [], 0
+
+    @contextlib.contextmanager
+    def listening(self):
+        """Listen for a while; pymongo never takes a listener back, so it is deaf at other times."""
+        self.sent, self.answered, self.active = [], 0, True
+        try:
+            yield self.sent
+        finally:
+            self.active = False
+
+    def started(self, event):
+        if self.active:
+            self.sent.append(event.command)
+
+    def succeeded(self, event):
+        if self.active and event.command_name in ("find", "getMore"):
+            cursor = event.reply["cursor"]
+            self.answered += len(cursor.get("firstBatch", cursor.get("nextBatch", ())))
+
+    def failed(self, event):
+        pass
+
+
+@pytest.fixture(scope="module")
+def listener():
+    """Hears what clients send that are made from now on."""
+    listener = Listener()
+    monitoring.register(listener)
+    return listener
 
 
 def files(folder):
@@ -55,13 +92,26 @@ def test_two_daemons_claiming_the_same_copy_do_not_both_win(copies):
     assert len(won) == 1
 
 
-def test_a_secondary_and_weak_writes_decide_nothing_whatever_the_uri_says(database_uri, database):
-    weak = f"{database_uri}/?readPreference=secondaryPreferred&w=1&readConcernLevel=local"
-    with RunsDB(RunDBAddress(weak, database=database.name)) as rundb:
-        for collection in (rundb.runs, rundb.manifests):
-            assert collection.read_preference.name == "Primary"
-            assert collection.read_concern.level == "majority"
-            assert collection.write_concern.document["w"] == "majority"
+def test_a_secondary_and_weak_writes_decide_nothing_whatever_the_uri_says(copies, listener):
+    """What is sent to the server, from the claim of one copy to the removal of another on stale evidence."""
+    copies.add(verified_days_ago=10)
+    copies.add("160316_0900", sites=["lngs"])
+    weak = f"{copies.uri}/?readPreference=secondaryPreferred&w=1&readConcernLevel=local"
+    rundb = {"uri": weak, "database": copies.name, "timeout": 5}
+    subject = copies.subject(rundb=rundb)
+    with listener.listening() as sent:
+        key = Key("raw", SITES["tegner"])
+        claim = subject.database.claim(Run("160316_0900"), key, str(copies.path("tegner")), "midway", 30)
+        subject.database.tell(claim.run, key, {"status": "error"}, {"token": claim.token})
+        Removal(subject, Demand(), "a test").perform()
+    assert not copies.path("midway").exists()
+    asked = [each for each in sent if "find" in each or "aggregate" in each]
+    told = [each for each in sent if "update" in each or "insert" in each]
+    assert len(asked) > 5
+    assert len(told) > 5
+    assert {each["readConcern"]["level"] for each in asked} == {"majority"}
+    assert {each.get("$readPreference", {}).get("mode", "primary") for each in asked} == {"primary"}
+    assert {each["writeConcern"]["w"] for each in told} == {"majority"}
 
 
 def test_a_verified_copy_is_read_again_and_rot_is_found(copies):
@@ -200,6 +250,26 @@ def test_a_product_is_validated_before_anybody_trusts_it(tmp_path):
         check_root(path, events_built=20)
 
 
+def test_a_copy_is_validated_before_anybody_trusts_it(copies, tmp_path):
+    copies.add(sites=["lngs"])
+    zygote = mortal.Zygote(tmp_path, "onecall")
+    try:
+        for stage, spoiled in (("raw.done", False), ("checksum", True)):
+            done = zygote.call("perform", f"midway/{RUN}.{stage}", copies.overrides(attempts=1))
+            assert done["status"] == spoiled, done["said"]
+            # Neither a copy that nobody has read again, nor one that was found bad, is a source for others.
+            assert set(plan.gather(copies.database.get(RUN), copies.settings("tegner")).there["raw"]) == {
+                "lngs"
+            }
+            if not spoiled:
+                assert copies.row("midway")["status"] == "verifying"
+                copies.spoil("midway")
+    finally:
+        zygote.close()
+    assert "a.zip has the right size but other contents" in done["said"]
+    assert copies.row("midway")["status"] == "error"
+
+
 @pytest.mark.parametrize("fails", ["rename", "remove_tree"])
 def test_a_disk_that_fails_leaves_no_row_without_data(copies, monkeypatch, fails):
     copies.add()
@@ -218,29 +288,7 @@ def test_a_disk_that_fails_leaves_no_row_without_data(copies, monkeypatch, fails
     copies.check()
 
 
-class Counter(monitoring.CommandListener):
-    """Counts what is asked of the database, and how many documents it answers."""
-
-    def __init__(self):
-        self.active, self.asked, self.answered = False, 0, 0
-
-    def started(self, event):
-        self.asked += self.active and event.command_name in ("find", "getMore", "aggregate")
-
-    def succeeded(self, event):
-        if self.active and event.command_name in ("find", "getMore"):
-            cursor = event.reply["cursor"]
-            self.answered += len(cursor.get("firstBatch", cursor.get("nextBatch", ())))
-
-    def failed(self, event):
-        pass
-
-
-COUNTER = Counter()
-
-
-def test_only_what_is_actionable_is_looked_at(copies):
-    monitoring.register(COUNTER)  # pymongo never takes it back, so it counts only while active
+def test_only_what_is_actionable_is_looked_at(copies, listener):
     for number in range(300):
         copies.add(f"160315_{number // 60:02}{number % 60:02}", sites=[])
     copies.add("170101_0000", sites=["lngs"])
@@ -248,10 +296,9 @@ def test_only_what_is_actionable_is_looked_at(copies):
     with RunsDB(settings.rundb) as rundb:
         rundb.init_site("midway")
         planner.look(rundb, settings)
-        COUNTER.active = True
-        plan = planner.look(rundb, settings)
-        COUNTER.active = False
-    assert list(plan.facts) == ["170101_0000"]
-    assert plan.asleep == 300
-    assert COUNTER.answered == 1
-    assert COUNTER.asked <= 8
+        with listener.listening() as sent:
+            found = planner.look(rundb, settings)
+    assert list(found.facts) == ["170101_0000"]
+    assert found.asleep == 300
+    assert listener.answered == 1
+    assert sum(bool({"find", "getMore", "aggregate"} & each.keys()) for each in sent) <= 8

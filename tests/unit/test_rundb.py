@@ -596,7 +596,7 @@ def test_two_documents_for_a_run_stand_in_the_way_of_the_index(runs, rundb):
 
 
 def test_what_python_cannot_decode_spoils_no_query(rundb):
-    """A date beyond the calendar, text that is none: MongoDB keeps them, the embedded server takes neither."""
+    """A date beyond the calendar, text that is none: MongoDB has them, the embedded server takes neither."""
     sent = bson.encode({"start": DatetimeMS(1 << 56), "user": "x?"}).replace(b"x?", b"x\xff")
     found = bson.decode(sent, rundb.runs.codec_options)
     assert documents.time_of(found["start"]) is None
