@@ -10,6 +10,7 @@ import yaml
 
 from browser import Browser, find
 from caxflow import config, page
+from caxflow.page import stated
 from caxflow.page.site import POLICY
 
 NOW = datetime.datetime(2017, 3, 1, 12)
@@ -414,6 +415,25 @@ def test_refresh_rewrites_only_what_changed(settings, work_dir, tmp_path):
     different = [path.name for path in after if after[path] != before.get(path)]
     assert different == [f"{changed[-1]['name'][:6]}.js"]
     assert not list(folder.rglob("*.part"))
+
+
+def test_receipts_of_all_runs_are_there_and_only_new_ones_are_read(settings, tmp_path, monkeypatch):
+    work, folder = tmp_path / "work", tmp_path / "page"
+    (work / "midway").mkdir(parents=True)
+    runs = list(documents(3000))
+    oldest, newest = runs[-1]["name"], runs[0]["name"]
+    for name in (oldest, newest):
+        (work / f"midway/{name}.raw.done").write_text(json.dumps({"source": "lngs", "rate": 1e8}))
+    page.write(runs, settings, folder, work, NOW)
+    assert '"source":"lngs"' in (folder / f"data/receipts/{oldest[:6]}.js").read_text()
+    read = []
+    monkeypatch.setattr(stated, "from_work_dir", lambda _, run, __: read.append(str(run)) or {})
+    (work / f"midway/{newest}.checksum").touch()
+    page.write(runs, settings, folder, work, NOW)
+    assert read == [newest]
+    (work / f"midway/{oldest}.raw.done").unlink()
+    page.write(runs, settings, folder, work, NOW)
+    assert [path.stem for path in (folder / "data/receipts").iterdir()] == [newest[:6]]
 
 
 def test_loads_nothing_from_elsewhere(site):

@@ -5,9 +5,10 @@ import json
 
 import pytest
 
-from caxflow import cli, receipts
+from caxflow import cli, documents, receipts
 from caxflow.documents import Copy
 from caxflow.monitoring import status
+from caxflow.page import rows
 from caxflow.rundb import RunsDB
 from copies import Copies
 from operators import HOSTS, MANIFEST, NOW, RUN, configured, document, fail, raw, state
@@ -73,7 +74,7 @@ def test_receipts_alone_tell_the_copies_and_the_failures(tmp_path):
     fail(work, "tegner", "raw.done", "disk full -> free some", times=2)
     found = status.of_run(RUN, None, settings, work)
     assert [(copy.site, copy.state, copy.size) for copy in found.copies] == [
-        ("lngs", "copied", MANIFEST.size),
+        ("lngs", "proven", MANIFEST.size),
         ("midway", "proven", MANIFEST.size),
     ]
     assert found.receipts == {"lngs": ["raw.done"], "midway": ["raw.done", "checksum"]}
@@ -82,7 +83,7 @@ def test_receipts_alone_tell_the_copies_and_the_failures(tmp_path):
     ]
     rows = status.count_receipts(work, settings)
     assert [(row.site, row.kind, row.state, row.copies) for row in rows] == [
-        ("lngs", "raw", "copied", 1),
+        ("lngs", "raw", "proven", 1),
         ("midway", "raw", "proven", 1),
     ]
 
@@ -115,7 +116,7 @@ def test_a_damaged_receipt_is_told_and_hides_nothing_else(tmp_path):
     (work / "midway").mkdir()
     (work / f"midway/{RUN}.raw.done").write_text("{")
     found = status.of_run(RUN, None, settings, work)
-    assert [copy.state for copy in found.copies] == ["copied", "unknown"]
+    assert [copy.state for copy in found.copies] == ["proven", "unknown"]
     assert "is damaged" in found.copies[1].remark
 
 
@@ -137,3 +138,25 @@ def test_copies_and_bytes_are_counted(tmp_path, database, database_uri):
         ("midway", "proven", 4, 4000, earlier),
         ("tegner", "error", 3, 3 * 41_234_567_890, None),
     ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "state"),
+    [
+        ({}, "copied"),  # cax's, of which nothing was read
+        ({"manifest": "xxh128:00"}, "proven"),  # taken note of: every byte was read
+        ({"manifest": "xxh128:00", "caxflow": {"owner": "midway"}}, "copied"),  # made, and not read again
+        ({"manifest": "xxh128:00", "caxflow": {"owner": "midway", "verified": NOW}}, "proven"),
+        ({"manifest": "xxh128:00", "caxflow": {"suspect": "differs"}}, "suspect"),
+    ],
+)
+def test_one_word_for_a_state_wherever_it_is_told(tmp_path, keys, state):
+    settings = configured(tmp_path)
+    known = document(tmp_path, raw(tmp_path, "midway", **keys))
+    ((copy,), (row,)) = (
+        [copy for copy in status.of_run(RUN, known, settings, None).copies if copy.site == "midway"],
+        [row for row in status.count([known], settings) if row.site == "midway"],
+    )
+    assert copy.state == row.state == state
+    (entry,) = [copy for copy in documents.copies(known) if copy.host == "midway-login1"]
+    assert rows.state_of_copy(entry) == {"copied": "c", "proven": "p", "suspect": "e"}[state]

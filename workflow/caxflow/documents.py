@@ -58,6 +58,16 @@ class Copy:
     size: int | None = None
     note: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def read(self) -> bool:
+        """Whether caxflow read every byte from disk: again after copying, or to take the manifest."""
+        return was_read(self.note, self.manifest)
+
+
+def was_read(note: Mapping[str, Any], manifest: str | None) -> bool:
+    """As `Copy.read`: a copy that nobody made (it has no owner) got its manifest from its own bytes."""
+    return note.get("verified") is not None or (bool(manifest) and "owner" not in note)
+
 
 def run_of(document: Mapping) -> Run:
     """The run a document is about; refuses names that are not of the vocabulary."""

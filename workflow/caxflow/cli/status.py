@@ -29,7 +29,7 @@ COLOURS = {
 }
 _EPILOG = """\
 states:
-  proven        the bytes were read again from disk and equal the origin's
+  proven        caxflow read the bytes from disk, and they equal the origin's
   copied        transferred, but not read again by caxflow
   verifying     copied, and about to be read again
   transferring  being made

@@ -24,6 +24,8 @@ COUNTED = dict.fromkeys(
         "data.host",
         "data.status",
         "data.size",
+        "data.manifest",
+        "data.caxflow.owner",
         "data.caxflow.verified",
         "data.caxflow.suspect",
     ),
@@ -57,8 +59,8 @@ class CopyState:
     kind, host, location, version
         As in the run document.
     state : str
-        ``proven`` (its bytes were read again and equal the origin's), ``copied`` (transferred, but not by
-        caxflow or not read again), ``suspect``, or cax's word for one that is not there yet.
+        ``proven`` (caxflow read its bytes from disk, and they equal the origin's), ``copied`` (transferred,
+        but not by caxflow or not read again), ``suspect``, or cax's word for one that is not there yet.
     size : int or None
         Bytes.
     verified : datetime or None
@@ -97,7 +99,7 @@ class RunStatus:
 
 def state_of(copy: Copy) -> str:
     """The state of a copy in one word; see `CopyState`."""
-    return _state(copy.status, "suspect" in copy.note, copy.note.get("verified") is not None)
+    return _state(copy.status, "suspect" in copy.note, copy.read)
 
 
 def count(found: Iterable[Mapping], settings: Settings) -> list[Row]:
@@ -123,7 +125,7 @@ def count(found: Iterable[Mapping], settings: Settings) -> list[Row]:
                 entry["type"],
                 str(entry.get("status")),
                 "suspect" in note,
-                bool(verified),
+                documents.was_read(note, entry.get("manifest")),
             )
             # A raw entry of other programs has no size of its own.
             size = entry.get("size") or (document.get("raw_size_byte") if entry["type"] == "raw" else 0)
@@ -138,8 +140,8 @@ def count(found: Iterable[Mapping], settings: Settings) -> list[Row]:
 def _rows(sums: Mapping[tuple, list], settings: Settings) -> list[Row]:
     """Rows of sums, those of the same state added up."""
     names, rows = _names(settings), {}
-    for (host, kind, word, suspect, verified), (copies, size, oldest) in sums.items():
-        site, state = names.get(host, host), _state(word, suspect, verified)
+    for (host, kind, word, suspect, read), (copies, size, oldest) in sums.items():
+        site, state = names.get(host, host), _state(word, suspect, read)
         before = rows.get((site, kind, state), Row(site, kind, state, 0))
         times = [time for time in (before.oldest, oldest) if time]
         total = (before.bytes or 0) + size or None
@@ -159,7 +161,10 @@ def count_receipts(work_dir: Path, settings: Settings) -> list[Row]:
             run, _, stage = name.partition(".")
             kind, _, done = stage.rpartition(".")
             if done == "done" and kind in KINDS:
-                found[site, kind, PROVEN if f"{run}.{_PROOFS.get(kind)}" in names else COPIED] += 1
+                read = f"{run}.{_PROOFS.get(kind)}" in names or (
+                    kind == "raw" and settings.sites[site].origin
+                )
+                found[site, kind, PROVEN if read else COPIED] += 1
     rows = [Row(*key, copies) for key, copies in found.items()]
     return sorted(rows, key=lambda row: _order(row.site, row.kind, settings))
 
@@ -224,11 +229,11 @@ def plain(status: Any) -> Any:
     return status if status is None or isinstance(status, str | int | float | bool) else str(status)
 
 
-def _state(status: str, suspect: bool, verified: bool) -> str:
+def _state(status: str, suspect: bool, read: bool) -> str:
     if suspect:
         return SUSPECT
     if status == documents.TRANSFERRED:
-        return PROVEN if verified else COPIED
+        return PROVEN if read else COPIED
     return status
 
 
@@ -301,7 +306,7 @@ def _copies_from_receipts(run: Run, stages: Mapping[str, list[str]], settings: S
             yield CopyState(
                 site,
                 kind,
-                PROVEN if read else COPIED,
+                PROVEN if read or (kind == "raw" and settings.sites[site].origin) else COPIED,
                 settings.sites[site].host,
                 str(receipt.get("location", "")),
                 entry.get("version"),

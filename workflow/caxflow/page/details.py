@@ -1,7 +1,7 @@
 """What the page of one run shows: plain JSON of its copies, its receipts, its history and why."""
 
 import datetime
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from caxflow import documents, receipts, targets, words
 from caxflow.config import Settings
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
+from caxflow.monitoring import status
 from caxflow.page.rows import state_of_copy, tags_of
 from caxflow.targets import Run, Target
 from caxflow.workdir import proofs
@@ -63,6 +64,15 @@ def from_work_dir(work_dir: Path, run: Run, sites: list[str]) -> dict[str, Any]:
     return {"receipts": stated, "manifest": manifest, "settings": frozen and _settings(frozen)}
 
 
+def rates_in(work_dir: Path, run: Run, sites: Iterable[str]) -> Iterator[tuple[str, float]]:
+    """The link and the rate (B/s) of each raw copy that was made from here."""
+    for site in sites:
+        receipt = _read(work_dir / targets.path(site, run, "raw.done")) or {}
+        rate = receipt.get("rate")
+        if receipt.get("source") and isinstance(rate, int | float) and rate > 0:
+            yield f"{receipt['source']} → {site}", rate
+
+
 def _read(path: Path) -> dict | None:
     try:
         found = receipts.read(path) if path.exists() else None
@@ -100,7 +110,7 @@ def _copy(copy: Copy, sites: Mapping[str, str]) -> dict:
         "host": copy.host,
         "site": sites.get(copy.host),
         "version": copy.version,
-        "status": copy.status,
+        "word": status.state_of(copy),
         "state": state_of_copy(copy),
         "location": copy.location,
         "manifest": copy.manifest,

@@ -50,13 +50,11 @@ class Codes:
 
 
 def state_of_copy(copy: Copy) -> str:
-    """One letter: proven means that its bytes were read again from disk and equal the origin's."""
+    """One letter for what `caxflow status` says in a word; suspect ones are broken, too."""
     if copy.status == TRANSFERRED:
         if "suspect" in copy.note:
             return BROKEN
-        # Where nobody copied it to, the manifest was taken from its own bytes.
-        read = copy.note.get("verified") or (copy.manifest and "owner" not in copy.note)
-        return PROVEN if read else COPIED
+        return PROVEN if copy.read else COPIED
     return {VERIFYING: CHECKING, TRANSFERRING: COMING, ERROR: BROKEN}.get(copy.status, BROKEN)
 
 

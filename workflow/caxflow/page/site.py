@@ -17,15 +17,16 @@ from caxflow.conditions.corrections import Edition
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
 from caxflow.page import overview
-from caxflow.page.details import details, from_work_dir
+from caxflow.page.details import details, rates_in
 from caxflow.page.rows import Codes, row, state_of_run
+from caxflow.page.stated import Stated
 from caxflow.page.summary import Summary
 from caxflow.planning import plan
 from caxflow.rundb import PLANNING, marks
 
 ASSETS = Path(__file__).with_name("assets")
 SCRIPTS = ("runs.js", "table.js", "run.js", "app.js")
-RECENT = 2000  # runs whose receipts are shown
+RECENT = 2000  # runs whose copies make the rates
 
 # What the page looks at: what planning does, and what people wrote.
 PROJECTION = {key: value for key, value in PLANNING.items() if not key.startswith("tags.")} | {
@@ -106,6 +107,7 @@ class _Site:
         self.editions = editions
         self.policy = plan.policy(settings, editions)
         self.skip_reason = plan.skip_function()
+        self.stated = Stated(work_dir, settings.sites)
         self.months: list[dict] = []
         self.problems: list[str] = []
         self.rates: dict[str, list[float]] = defaultdict(list)
@@ -113,7 +115,7 @@ class _Site:
         self.day, self.runs = "", []
 
     def write(self, found: Iterable[Mapping]) -> int:
-        for name in ("runs", "days"):
+        for name in ("runs", "days", "receipts"):
             (self.folder / "data" / name).mkdir(parents=True, exist_ok=True)
         for document in found:
             try:
@@ -122,6 +124,7 @@ class _Site:
                 self.problems.append(str(error))
         self.end_day()
         self.end_month()
+        self.put_receipts()
         self.finish()
         return self.summary.runs
 
@@ -140,9 +143,10 @@ class _Site:
         told = details(document, copies, self.settings)
         told |= {"todo": todo, "why": waits, "number": coded[1], "bytes": coded[4], "events": coded[5]}
         told["source"] = documents.value(document, "source", "type", type_=str)
-        if self.summary.runs < RECENT:
-            told |= from_work_dir(self.work_dir, run, list(self.settings.sites))
-            self.count_rates(told["receipts"])
+        told["stated"] = run in self.stated
+        if told["stated"] and self.summary.runs < RECENT:
+            for link, rate in rates_in(self.work_dir, run, self.settings.sites):
+                self.rates[link].append(rate)
         self.rows.append(coded)
         self.runs.append(told)
         self.summary.add(document, run, copies, state)
@@ -161,12 +165,6 @@ class _Site:
             return [], [str(error)]
         return decision.targets, decision.waits
 
-    def count_rates(self, stated: list[dict]) -> None:
-        for receipt in stated:
-            source, rate = receipt.get("source"), receipt.get("rate")
-            if receipt["stage"] == "raw.done" and source and rate:
-                self.rates[f"{source} → {receipt['site']}"].append(rate)
-
     def end_day(self) -> None:
         if self.runs:
             text = f"caxflow.day({_json(self.day)}, {_json(self.runs)});\n"
@@ -183,6 +181,20 @@ class _Site:
             digest = hashlib.sha256(text.encode()).hexdigest()[:12]
             self.months.append({"name": self.month, "runs": len(self.rows), "digest": digest})
         self.rows, self.codes = [], Codes.of(self.settings)
+
+    def put_receipts(self) -> None:
+        """A file for each day that has receipts, unless it holds the same ones already."""
+        stamps = dict(self.stated.days())
+        for path in (self.folder / "data/receipts").glob("*.js"):
+            if path.stem not in stamps:
+                path.unlink()
+        for day, stamp in stamps.items():
+            path, head = self.folder / f"data/receipts/{day}.js", f"/* {stamp} */"
+            if not _begins(path, head):
+                self.put(
+                    f"data/receipts/{day}.js",
+                    f"{head}\ncaxflow.stated({_json(day)}, {_json(self.stated.of(day))});\n",
+                )
 
     def finish(self) -> None:
         here = self.settings.here.name
@@ -221,6 +233,13 @@ class _Site:
         temporary = path.with_name(f".{path.name}.part")
         temporary.write_bytes(content)
         temporary.replace(path)
+
+
+def _begins(path: Path, head: str) -> bool:
+    if not path.exists():
+        return False
+    with path.open(encoding="ascii", errors="replace") as file:
+        return file.readline().rstrip() == head
 
 
 def _json(value: Any) -> str:

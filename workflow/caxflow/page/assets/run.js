@@ -3,6 +3,7 @@
 {
   const { element } = caxflow;
   const section = document.getElementById("run");
+  const receiptsOf = {};
 
   function time(text) { return text ? text.replace("T", " ").replace(/(:\d\d)(:\d\d)?(\+00:00)?$/, "$1") : ""; }
 
@@ -28,7 +29,7 @@
   function copies(run) {
     if (!run.copies.length) return element("p", { class: "nothing" }, "The database knows of no copy.");
     const rows = run.copies.map((copy) => {
-      const [name, glyph] = caxflow.COPIES[copy.state] || ["", "?"];
+      const [, glyph] = caxflow.COPIES[copy.state] || ["", "?"];
       const told = [];
       if (copy.verified) told.push(`read again ${time(copy.verified)}`);
       if (copy.owner) told.push(`made by ${copy.owner}`);
@@ -38,8 +39,7 @@
       return element("tr", null,
         element("td", null, copy.kind, copy.version ? ` ${copy.version}` : ""),
         element("td", null, copy.site || copy.host),
-        element("td", null, element("span", { class: `copy ${copy.state}`, "aria-hidden": "true" }, glyph), ` ${copy.status}`,
-          name && name !== copy.status ? element("small", null, name) : null),
+        element("td", null, element("span", { class: `copy ${copy.state}`, "aria-hidden": "true" }, glyph), ` ${copy.word}`),
         element("td", null, time(copy.created)),
         element("td", { class: "path" }, copy.location,
           copy.manifest ? element("small", null, copy.manifest) : null,
@@ -111,10 +111,6 @@
     else if (Object.keys(run.corrections).length) {
       parts.push(part("Corrections", facts(Object.entries(run.corrections))));
     }
-    if (run.receipts === undefined) {
-      parts.push(element("p", { class: "nothing" },
-        `Receipts of older runs are not on this page; they are in ${caxflow.meta.work_dir}.`));
-    }
     section.replaceChildren(...parts);
   }
 
@@ -125,20 +121,31 @@
       element("p", { class: "nothing" }, "The runs database had no such run when this page was written."));
   }
 
+  /* A day's file of one kind, loaded once; then what it told is in `kept`. */
+  function load(kind, day, kept, then) {
+    if (kept[day]) return then();
+    const script = element("script", { src: `data/${kind}/${day}.js?${encodeURIComponent(caxflow.meta.written)}` });
+    script.onload = script.onerror = () => { script.remove(); then(); };
+    document.head.append(script);
+  }
+
+  caxflow.day = (which, found) => { caxflow.days[which] = found; };
+  caxflow.stated = (which, found) => { receiptsOf[which] = found; };
+
   caxflow.run = {
     open(name) {
       section.replaceChildren();
       const day = name.slice(0, 6);
-      const known = () => {
-        const run = (caxflow.days[day] || []).find((one) => one.run === name);
-        if (run) show(run); else missing(name);
-      };
       if (!/^\d{6}_\d{4}(_MV)?$/.test(name)) return missing(name);
-      if (caxflow.days[day]) return known();
-      caxflow.day = (which, found) => { caxflow.days[which] = found; };
-      const script = element("script", { src: `data/days/${day}.js?${encodeURIComponent(caxflow.meta.written)}` });
-      script.onload = script.onerror = () => { script.remove(); known(); };
-      document.head.append(script);
+      load("days", day, caxflow.days, () => {
+        const run = (caxflow.days[day] || []).find((one) => one.run === name);
+        if (!run) return missing(name);
+        show(run);
+        if (run.stated) load("receipts", day, receiptsOf, () => {
+          const stated = (receiptsOf[day] || {})[name];
+          if (stated && location.hash.endsWith(`/${name}`)) show({ ...run, ...stated });
+        });
+      });
     },
   };
 }

@@ -7,7 +7,7 @@ caxflow.STATES = {
   d: "done", a: "to do", m: "moving", w: "waits", f: "failed", t: "being taken",
 };
 caxflow.COPIES = {
-  p: ["proven", "●", "its bytes were read again from disk and equal the origin's"],
+  p: ["proven", "●", "caxflow read its bytes from disk, and they equal the origin's"],
   c: ["copied", "◐", "there, but not read again by caxflow"],
   v: ["verifying", "◔", "about to be read again"],
   m: ["transferring", "→", "being made"],
