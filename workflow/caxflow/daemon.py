@@ -19,7 +19,7 @@ from pathlib import Path
 from caxflow import receipts, words
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
-from caxflow.planning import planner
+from caxflow.planning import bygones, planner
 from caxflow.rundb import RunsDB
 from caxflow.targets import Target
 from caxflow.workdir import chores, journal
@@ -114,6 +114,7 @@ class Daemon:
             with RunsDB(settings.rundb, dry=settings.dry) as database:
                 database.now()  # without it there is nothing that could be done
                 wanted = planner.look(database, settings).targets if settings.daemon.all else []
+                bygones.forget(database, settings, folder)
         except CaxflowError as error:
             self._say_once(str(error))
             return [], False

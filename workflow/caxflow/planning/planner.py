@@ -16,7 +16,7 @@ from caxflow.conditions import corrections, slowcontrol
 from caxflow.conditions.corrections import Edition, Voltage, Waiting
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
-from caxflow.planning import plan, summary, sync
+from caxflow.planning import bygones, plan, summary, sync
 from caxflow.planning.pauses import Pauses
 from caxflow.planning.plan import Facts, Plan
 from caxflow.processing.processors import Processor, Resources, resources
@@ -298,6 +298,8 @@ class Planner:
             done = sync.sync(self.database, self.work_dir, pause=self.settings.pause)
             if done.told or done.problems or done.away:
                 say(str(done), *done.problems)
+            if not done.away:
+                say(*bygones.lines(bygones.forget(self.database, self.settings, self.work_dir)))
 
     def _freeze(self) -> None:
         if self.main and not self.preview():

@@ -518,6 +518,14 @@ class RunsDB:
         with self._answers():
             yield from self.runs.find(select(selection) | {"data.host": host}, PLANNING, batch_size=1000)
 
+    def of_runs(self, runs: Iterable[Run]) -> Iterator[dict]:
+        """Documents of these runs, as far as there are any."""
+        names = [str(run) for run in runs]
+        for begin in range(0, len(names), 500):
+            some = Selection(runs=tuple(names[begin : begin + 500]))
+            with self._answers():
+                yield from self.runs.find(select(some), PLANNING)
+
     def removing(self, host: str, selection: Selection = _ALL) -> Iterator[dict]:
         """Documents with a copy whose removal at `host` was begun and not completed."""
         with self._answers():
