@@ -137,7 +137,12 @@ class Invariants:
             yield f"{what} has a manifest that differs from {place} in {_unlike(found, stated)}"
 
     def _unknown(self, strays):
-        known = {(site, entry["location"].rstrip("/")) for _, site, entry in self._known()}
+        known = set()
+        for _, site, entry in self._known():
+            note = entry.get("caxflow") or {}
+            paths = [entry["location"], *(note.get("moving") or {}).values()]
+            paths += [note["left"]["path"]] if "left" in note else []
+            known |= {(site, path.rstrip("/")) for path in paths}
         for name, site in self.sites.items():
             for kind, depth in (("raw", 1), ("processed", 2)):
                 root = site.roots.get(kind)

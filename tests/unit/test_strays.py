@@ -108,6 +108,21 @@ def test_entries_that_point_at_nothing_or_elsewhere_are_found(copies):
     assert (stray.what, stray.path) == (strays.OUTSIDE, "/etc")
 
 
+@pytest.mark.parametrize("note", ["moving", "left"])
+def test_what_is_on_its_way_is_not_astray(copies, note):
+    """Crashed in the middle of a move, the data may be at either path."""
+    old = copies.path("midway")
+    new = old.rename(old.with_name("moved"))
+    if note == "moving":
+        copies.note("midway", moving={"from": str(old), "to": str(new)})
+    else:
+        old.mkdir()
+        copies.set("midway", location=str(old))
+        copies.note("midway", left={"path": str(new)})
+    copies.set("midway", status="transferring")
+    assert find(copies) == {}
+
+
 def test_what_is_being_removed_is_not_astray(copies):
     subject = copies.subject()
     begun = removal.Removal(subject, removal.Demand(), "a test")

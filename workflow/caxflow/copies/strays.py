@@ -65,7 +65,7 @@ class Stray:
 def find(database: RunsDB, settings: Settings, site: Site) -> list[Stray]:
     """Look at all of a site's roots, and at all entries of its host."""
     place = reach.place(settings, site)
-    every = list(_entries(database.holding(Selection(), site.host), site.host))
+    every = list(_entries(database.holding(Selection(), site.host), site.host, moving=True))
     known = {entry.path for entry in every} | set(_leaving(database.removing(site.host), site.host))
     # Minitrees of many runs share the folder that their entries name: theirs is what is called after them.
     known |= {_named_after(entry) for entry in every if entry.kind == "minitrees"}
@@ -183,13 +183,23 @@ def _what(name: str) -> str:
     return PART if last.startswith(".") and ".part-" in last else UNKNOWN
 
 
-def _entries(found: Iterable[Mapping], host: str) -> Iterator[Stray]:
-    """All entries of a host."""
+def _entries(found: Iterable[Mapping], host: str, *, moving: bool = False) -> Iterator[Stray]:
+    """All entries of a host; with `moving` also the other paths of what is on its way: they promise nothing."""
     for document in found:
         for copy in documents.copies(document):
             if copy.host == host:
                 name = f"{document.get('name')}{'_MV' if document.get('detector') == 'muon_veto' else ''}"
                 yield Stray("", copy.kind, copy.location.rstrip("/"), run=name, note=copy.status)
+                for path in _other_paths(copy) if moving else ():
+                    yield Stray("", copy.kind, path, run=name, note="moving")
+
+
+def _other_paths(copy: documents.Copy) -> Iterator[str]:
+    """Where a copy is moved from and to, and what a move left behind: all of it is its own."""
+    for *keys, last in (("moving", "from"), ("moving", "to"), ("left", "path")):
+        path = documents.value(copy.note, *keys, last, type_=str)
+        if path:
+            yield path.rstrip("/")
 
 
 def _leaving(found: Iterable[Mapping], host: str) -> Iterator[str]:
