@@ -16,8 +16,7 @@ import caxflow.stages.purge
 import caxflow.stages.raw
 import caxflow.stages.scrub
 import caxflow.transfer.job  # noqa: F401
-from caxflow import cli, config, targets
-from caxflow.monitoring import operators
+from caxflow import cli, config, hooks, targets
 from caxflow.planning import planner, upkeep
 
 SCRIPTS = config.HOME / "workflow/scripts"
@@ -47,7 +46,7 @@ class Call:
                 wanted = {"all": self.planner.all, "purge": self.upkeep.purge}.get(target, lambda: [target])()
         for each in wanted:
             self._make(each)
-        operators.report(self.settings)
+        hooks.report(self.settings)
         if self.failed:
             sys.exit("\n".join(self.failed))
 

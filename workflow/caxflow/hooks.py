@@ -1,4 +1,4 @@
-"""What operators get after each call, where configured: metrics, notifications, the runs page."""
+"""The end of each call: the database is told, and people, where configured: metrics, messages, the runs page."""
 
 import datetime
 import time

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from caxflow import page
+from caxflow import hooks, page
 from caxflow.config import Notify, Page, RunDBAddress
-from caxflow.monitoring import notify, operators
+from caxflow.monitoring import notify
 from caxflow.planning.sync import Synced
 
 
@@ -46,7 +46,7 @@ def written(monkeypatch):
 
 def test_all_that_is_configured(tmp_path, settings, written):
     said = []
-    operators.inform(settings, tmp_path, Synced(), said.append)
+    hooks.inform(settings, tmp_path, Synced(), said.append)
     assert 'caxflow_rundb_up{site="midway"} 1' in (tmp_path / "caxflow.prom").read_text()
     assert len(written) == 1
     assert said == []
@@ -54,18 +54,18 @@ def test_all_that_is_configured(tmp_path, settings, written):
 
 def test_nothing_that_is_not(tmp_path, settings, written):
     settings.metrics = settings.notify = settings.page = None
-    operators.inform(settings, tmp_path, Synced(), pytest.fail)
+    hooks.inform(settings, tmp_path, Synced(), pytest.fail)
     assert list(tmp_path.iterdir()) == []
     assert written == []
 
 
 def test_the_page_is_refreshed_only_now_and_then(tmp_path, settings, written):
     for _ in range(3):
-        operators.inform(settings, tmp_path, Synced(), pytest.fail)
+        hooks.inform(settings, tmp_path, Synced(), pytest.fail)
     assert len(written) == 1
     old = time.time() - 11 * 60
     os.utime(tmp_path / "page" / "index.html", (old, old))
-    operators.inform(settings, tmp_path, Synced(), pytest.fail)
+    hooks.inform(settings, tmp_path, Synced(), pytest.fail)
     assert len(written) == 2
 
 
@@ -74,14 +74,14 @@ def test_one_that_fails_is_said_and_the_others_are_done(tmp_path, settings, writ
     (tmp_path / "file").touch()
     settings.metrics = str(tmp_path / "file" / "x.prom")
     said = []
-    operators.inform(settings, tmp_path, Synced(problems=["receipt x is damaged"]), said.append)
+    hooks.inform(settings, tmp_path, Synced(problems=["receipt x is damaged"]), said.append)
     assert ["metrics" in said[0], "webhook" in said[1]] == [True, True]
     assert len(said) == 2
     assert len(written) == 1
 
 
 def test_without_the_database_there_is_no_page_and_the_metrics_say_so(tmp_path, settings, written):
-    operators.inform(settings, tmp_path, Synced(away="it does not answer", waiting=3), pytest.fail)
+    hooks.inform(settings, tmp_path, Synced(away="it does not answer", waiting=3), pytest.fail)
     text = (tmp_path / "caxflow.prom").read_text()
     assert 'caxflow_rundb_up{site="midway"} 0' in text
     assert 'caxflow_facts_pending{site="midway"} 3' in text
