@@ -1,0 +1,174 @@
+"""Claims: leases on the making of copies, of which exactly one of many gets each.
+
+One guarded update takes a claim; leases count by the server's time; the token makes sure that who lost a
+claim changes nothing any more.
+"""
+
+import contextlib
+import datetime
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from caxflow import documents, receipts
+from caxflow.errors import CaxflowError
+from caxflow.rundb.connection import DatabaseAway, utc
+from caxflow.rundb.entries import Key, touching
+from caxflow.targets import Run
+
+if TYPE_CHECKING:
+    from caxflow.rundb import RunsDB
+
+
+class Held(CaxflowError):
+    """Somebody else holds the claim, or the copy is there already."""
+
+
+@dataclass
+class Claim:
+    """A lease on the making of one copy."""
+
+    database: "RunsDB"
+    run: Run
+    key: Key
+    token: str
+    lease: float
+    _renewed: datetime.datetime = field(default_factory=utc)
+
+    def renew(self) -> None:
+        """Renew the lease when a third of it has gone; cheap, so call it as often as bytes flow.
+
+        Raises
+        ------
+        Held
+            If somebody else took the claim over.
+        """
+        now = utc()
+        if self.database.dry or now - self._renewed < datetime.timedelta(minutes=self.lease / 3):
+            return
+        self._renewed = now
+        # While the database is away, the work in hand goes on; the destination's own lock still holds.
+        with contextlib.suppress(DatabaseAway):
+            until = self.database.now() + datetime.timedelta(minutes=self.lease)
+            if not self.database.tell(self.run, self.key, {"caxflow.lease": until}, {"token": self.token}):
+                raise Held(f"{self.run}: the claim at {self.key.host} was taken over", "nothing is published")
+
+
+def take(
+    database: "RunsDB",
+    run: Run,
+    key: Key,
+    *,
+    location: str,
+    owner: str,
+    lease: float,
+    instead: str | None = None,
+) -> Claim:
+    """Claim the making of a copy: of any number that try, exactly one gets it.
+
+    Parameters
+    ----------
+    run, key, location
+        The copy and where it will be.
+    owner : str
+        The site that makes it.
+    lease : float
+        Minutes after which the claim may be taken over, unless renewed.
+    instead : str, optional
+        Digest of the manifest of a copy that is there and may be replaced.
+
+    Raises
+    ------
+    Held
+        If somebody else has it, or the copy is there.
+    DatabaseAway
+        Nothing is claimed while the database is away.
+    """
+    claim = Claim(database, run, key, secrets.token_hex(8), lease)
+    if database.dry:
+        return claim
+    now = database.now()
+    note = {
+        "owner": owner,
+        "by": receipts.who(),
+        "token": claim.token,
+        "since": now,
+        "lease": now + datetime.timedelta(minutes=lease),
+    }
+    entry = key.match(
+        status=documents.TRANSFERRING,
+        location=location,
+        checksum=None,
+        creation_time=now,
+        creation_place=owner,
+        caxflow=note,
+    )
+    this = {"name": run.name, "detector": run.detector}
+    with database.answers(run):
+        nobody = this | {"data": {"$not": {"$elemMatch": key.match()}}}
+        if database.runs.update_one(nobody, touching({"$push": {"data": entry}})).modified_count:
+            return claim
+        copy = documents.find(database.get(run), key.kind, key.host, key.version)
+        # The note is set whole: not every server makes the missing parts of a positional path.
+        past = {name: copy.note[name] for name in ("attempts", "error") if copy and name in copy.note}
+        changes = {
+            "data.$.status": documents.TRANSFERRING,
+            "data.$.location": location,
+            "data.$.caxflow": past | note,
+        }
+        for free in _free(note, now, copy, instead):
+            again = this | {"data": {"$elemMatch": key.match(**free)}}
+            if database.runs.update_one(again, touching({"$set": changes})).modified_count:
+                return claim
+    raise _held(run, key, copy)
+
+
+def _free(
+    note: Mapping, now: datetime.datetime, copy: documents.Copy | None, instead: str | None
+) -> Iterator[dict]:
+    """Conditions under which an entry may be claimed again; what removes or moves it completes that first."""
+    if copy and {"removing", "moving"} & set(copy.note):
+        return
+    yield {"status": documents.ERROR}
+    if instead:
+        yield {"status": documents.TRANSFERRED, "manifest": instead}
+    # Our own copy that was never read again, and whose receipt is lost.
+    yield {"status": documents.VERIFYING, "caxflow.owner": note["owner"]}
+    running = {"$in": [documents.TRANSFERRING, documents.VERIFYING]}
+    yield {"status": running, "caxflow.lease": {"$lt": now}}
+    if copy and documents.stalled(copy, now):
+        begun = {"$lt": now - documents.STALLED}
+        yield {"status": documents.TRANSFERRING, "caxflow.lease": None, "creation_time": begun}
+    if copy and copy.status == documents.TRANSFERRING and is_dead(copy.note):
+        # Our own process of before a crash; its token makes sure that only one takes it over.
+        yield {"caxflow.token": copy.note.get("token")}
+
+
+def _held(run: Run, key: Key, copy: documents.Copy | None) -> Held:
+    where = f"{run}: its {key.kind} copy at {key.host}"
+    if copy is None:
+        return Held(f"{where} changed hands just now", "try again")
+    if copy.status == documents.TRANSFERRED:
+        return Held(f"{where} is there already", "run again: the plan takes it as it is")
+    by = documents.value(copy.note, "by", type_=Mapping) or {}
+    who = f"{copy.note.get('owner', 'another program')} ({by.get('user', '?')}@{by.get('host', '?')})"
+    if copy.status == documents.VERIFYING:
+        return Held(f"{where} is there, and is verified by {who}", "run again: the plan waits for that")
+    until = copy.note.get("lease")
+    mend = (
+        f"its claim ends at {until:%Y-%m-%d %H:%M} UTC unless renewed"
+        if until
+        else "it has no lease: ask there"
+    )
+    what = "removed" if "removing" in copy.note else "made"
+    return Held(f"{where} is being {what} by {who}", mend)
+
+
+def is_dead(note: Mapping) -> bool:
+    """Whether the process that holds a claim ran on this machine and is gone."""
+    pid = documents.value(note, "by", "pid", type_=int)
+    if pid is None or documents.value(note, "by", "host") != receipts.who()["host"]:
+        return False
+    return not Path(f"/proc/{pid}").exists()

@@ -1,0 +1,142 @@
+"""Reaching the runs database; what goes wrong there becomes one line, without the password."""
+
+import contextlib
+import datetime
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Self
+
+import pymongo
+import pymongo.errors
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from caxflow.config import RunDBAddress
+from caxflow.errors import CaxflowError
+from caxflow.targets import Run
+
+# What a server says of an update that a document does not take: a value or a type that is in the way, a path
+# through what is no document, a document that becomes too large or that a validator refuses.
+ODD = (2, 14, 28, 121, 10334, 17419)
+
+
+class DatabaseAway(CaxflowError):
+    """The database does not answer; what is in hand goes on, nothing new is claimed."""
+
+
+@dataclass
+class Connection:
+    """A connection to the runs database; writes go to the majority, reads come from the primary.
+
+    Parameters
+    ----------
+    address : RunDBAddress
+        From the configuration; the password comes from ``MONGODB_PASSWORD`` or ``MONGO_PASSWORD``.
+    dry : bool
+        Read, never write.
+    without : str
+        What becomes of things while it does not answer, for messages; who only reads has nothing in hand.
+    """
+
+    address: RunDBAddress
+    dry: bool = False
+    without: str = "work in hand goes on and the next sync catches up"
+    _ahead: datetime.timedelta | None = field(default=None, repr=False)
+
+    def __post_init__(self):
+        milliseconds = int(self.address.timeout * 1000)
+        with self.answers():
+            self._client = pymongo.MongoClient(
+                self.address.uri,
+                **({"password": _password()} if _names_user(self.address.uri) else {}),
+                serverSelectionTimeoutMS=milliseconds,
+                connectTimeoutMS=milliseconds,
+                socketTimeoutMS=max(milliseconds, 60_000),
+                appname="caxflow",
+                connect=False,
+                # A date beyond the calendar, or text that is none, spoils one document and not the query.
+                datetime_conversion="DATETIME_AUTO",
+                unicode_decode_error_handler="replace",
+            )
+            self._database = self._client.get_database(
+                self.address.database,
+                write_concern=WriteConcern("majority", wtimeout=max(milliseconds, 10_000)),
+                read_concern=ReadConcern("majority"),
+                read_preference=pymongo.ReadPreference.PRIMARY,
+            )
+
+    @property
+    def runs(self) -> pymongo.collection.Collection:
+        """The collection of run documents."""
+        return self._database[self.address.collection]
+
+    def close(self) -> None:
+        """End the connection."""
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def now(self) -> datetime.datetime:
+        """The server's time, naive UTC: leases must not depend on the clocks of sites."""
+        if self._ahead is None:
+            with self.answers():
+                theirs = self._client.admin.command("hello")["localTime"]
+            self._ahead = theirs - utc()
+        return utc() + self._ahead
+
+    @contextlib.contextmanager
+    def answers(self, run: Run | None = None) -> Iterator[None]:
+        """Turn what pymongo raises into one line, without the password; `run` is the one that is changed."""
+        where = f"runs database {public(self.address.uri)}"
+        try:
+            yield
+        except pymongo.errors.OperationFailure as error:
+            if run and error.code in ODD:
+                raise CaxflowError(
+                    f"{run}: its document does not take what is to be told: {_said(error)}",
+                    "mend the document",
+                ) from error
+            if error.code in (13, 18):
+                mend = "set MONGODB_PASSWORD, and check the user's roles"
+                raise DatabaseAway(f"{where} refuses us: {_said(error)}", mend) from error
+            raise DatabaseAway(f"{where} failed: {_said(error)}") from error
+        except (pymongo.errors.ConfigurationError, ValueError) as error:
+            if _names_user(self.address.uri) and not _password():
+                raise CaxflowError(f"{where}: there is no password", "set MONGODB_PASSWORD") from error
+            raise CaxflowError(f"{where}: {error}", "mend rundb.uri in config.yaml") from error
+        except pymongo.errors.PyMongoError as error:
+            cause = str(error).split(",")[0].split("(configured")[0].strip()
+            going = "" if self.dry else f"; {self.without}"
+            mend = f"start it, or mend rundb.uri{going}"
+            raise DatabaseAway(f"{where} does not answer: {cause}", mend) from error
+
+
+def public(uri: str) -> str:
+    """The URI without user and password, for messages."""
+    scheme, _, rest = uri.partition("//")
+    # Up to the last @: a password may not have been escaped.
+    return f"{scheme}//{rest.rpartition('@')[2].split('?')[0]}"
+
+
+def utc() -> datetime.datetime:
+    """The time of this machine, naive UTC as pymongo has it."""
+    return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+
+
+def _said(error: pymongo.errors.OperationFailure) -> str:
+    """What the server said, in one line."""
+    return " ".join(str((error.details or {}).get("errmsg") or error).split())
+
+
+def _names_user(uri: str) -> bool:
+    return re.match(r"[^/]+//[^/@]+@", uri) is not None
+
+
+def _password() -> str | None:
+    return os.environ.get("MONGODB_PASSWORD") or os.environ.get("MONGO_PASSWORD") or None

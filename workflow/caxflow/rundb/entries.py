@@ -1,0 +1,66 @@
+"""Entries of ``data``, one a copy: how they are found and changed.
+
+An entry's note, its ``caxflow``, is set whole: not every server makes the missing parts of a positional path.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from caxflow import documents
+from caxflow.rundb.marks import MARK
+
+
+@dataclass(frozen=True)
+class Key:
+    """Which entry of ``data``: a kind of data at a host, and for processed files their version."""
+
+    kind: str
+    host: str
+    version: str | None = None
+
+    def match(self, **more: Any) -> dict:
+        """The condition for ``$elemMatch``."""
+        version = {"pax_version": self.version} if self.kind in documents.VERSIONED else {}
+        return {"type": self.kind, "host": self.host} | version | more
+
+
+def telling(key: Key, copy: documents.Copy | None, changes: Mapping[str, Any]) -> tuple[dict, dict]:
+    """Conditions and update that make an entry say `changes`, as `RunsDB.revise` wants them."""
+    return telling_if({}, key, copy, changes, {})
+
+
+def telling_if(
+    this: Mapping, key: Key, copy: documents.Copy | None, changes: Mapping, only: Mapping
+) -> tuple[dict, dict]:
+    """As `telling`, of the document that `this` finds, if the entry's note has what `only` says."""
+    note = dict(copy.note) if copy else {}
+    plain = {}
+    for name, value in changes.items():
+        head, _, tail = name.partition(".")
+        if not tail:
+            plain[head] = value
+        elif value is None:
+            note.pop(tail, None)
+        else:
+            note[tail] = value
+    if copy is None:
+        nobody = this | {"data": {"$not": {"$elemMatch": key.match()}}}
+        return nobody, {"$push": {"data": key.match(**plain, caxflow=note)}}
+    plain["caxflow"] = note
+    there = this | {
+        "data": {"$elemMatch": key.match(**{f"caxflow.{name}": value for name, value in only.items()})}
+    }
+    return there, {"$set": {f"data.$.{name}": value for name, value in plain.items()}}
+
+
+def touching(update: Mapping[str, Any]) -> dict[str, Any]:
+    """An update with what every change of ours brings: a new revision, and the marks of all sites gone."""
+    gone = {MARK: "", **update.get("$unset", {})}
+    return {**update, "$inc": {"caxflow.revision": 1}, "$unset": gone}
+
+
+def identity(copy: documents.Copy) -> tuple:
+    """What stays the same as long as nothing is done to a copy."""
+    leaving = {"suspect", "removing", "moving"} & set(copy.note)
+    return copy.status, copy.location, copy.manifest, copy.checksum, leaving

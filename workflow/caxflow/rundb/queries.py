@@ -1,0 +1,80 @@
+"""Questions to the runs database: what is asked for, of which runs, by which indexes."""
+
+from typing import Any
+
+from caxflow.config import Selection
+from caxflow.targets import Run
+
+REMOVING = "caxflow.removing"
+
+# What planning looks at: not the 260 gains, nor the catalogue's long lists of rules.
+PLANNING = {
+    "_id": 1,
+    "name": 1,
+    "number": 1,
+    "detector": 1,
+    "start": 1,
+    "end": 1,
+    "tags.name": 1,
+    "source.type": 1,
+    "reader.self_trigger": 1,
+    "reader.ini.name": 1,
+    "reader.ini.write_mode": 1,
+    "reader.ini.trigger_config_override.Zip.events_per_file": 1,
+    "trigger.events_built": 1,
+    "processor.DEFAULT.drift_velocity_liquid": 1,
+    "processor.DEFAULT.electron_lifetime_liquid": 1,
+    "processor.DEFAULT.gains": {"$slice": 1},
+    "processor.correction_versions": 1,
+    "raw_size_byte": 1,
+    "data.type": 1,
+    "data.host": 1,
+    "data.status": 1,
+    "data.location": 1,
+    "data.pax_version": 1,
+    "data.manifest": 1,
+    "data.checksum": 1,
+    "data.size": 1,
+    "data.creation_time": 1,
+    "data.caxflow": 1,
+    "caxflow": 1,
+}
+
+# Indexes of the run documents: name, keys, options.
+INDEXES: tuple[tuple[str, list[tuple[str, int]], dict[str, bool]], ...] = (
+    ("caxflow_run", [("name", -1), ("detector", 1)], {"unique": True}),
+    ("caxflow_number", [("number", 1)], {}),
+    ("caxflow_hosts", [("data.host", 1), ("start", 1)], {}),
+    ("caxflow_removing", [(REMOVING, 1)], {"sparse": True}),
+)
+
+
+def select(selection: Selection) -> dict:
+    """The query that admits what `selection` admits; muon-veto runs have the number 0."""
+    query: dict[str, Any] = {}
+    if selection.runs:
+        # By name they are found; TPC and muon veto of one start have the same.
+        named = [Run.parse(run) for run in selection.runs]
+        query["name"] = {"$in": sorted({run.name for run in named})}
+        query["$or"] = [{"name": run.name, "detector": run.detector} for run in named]
+    if selection.detectors:
+        query["detector"] = {"$in": list(selection.detectors)}
+    _range(query, "number", "$gte", selection.first)
+    _range(query, "number", "$lte", selection.last)
+    _range(query, "start", "$gte", selection.after)
+    _range(query, "start", "$lt", selection.before)
+    if selection.sources:
+        query["source.type"] = {"$in": list(selection.sources)}
+    tags: dict[str, Any] = {}
+    if selection.tags:
+        tags["$in"] = list(selection.tags)
+    if selection.without_tags:
+        tags["$nin"] = list(selection.without_tags)
+    if tags:
+        query["tags.name"] = tags
+    return query
+
+
+def _range(query: dict, key: str, operator: str, bound: Any) -> None:
+    if bound is not None:
+        query.setdefault(key, {})[operator] = bound
