@@ -7,8 +7,10 @@ SHELL := /bin/bash
 VENV := $(or $(VIRTUAL_ENV),$(CONDA_PREFIX),$(CURDIR)/.venv)
 PYTHON := $(VENV)/bin/python
 PROFILES := $(or $(XDG_CONFIG_HOME),$(HOME)/.config)/snakemake
-# Batch systems to install the plugins of: slurm, htcondor, generic (submit, status and cancel scripts).
-EXTRAS ?= slurm,generic
+# Batch systems to install the plugins of: slurm, generic (submit, status and cancel scripts), and htcondor where there
+# is one; elsewhere its bindings warn at each call.
+COMMA := ,
+EXTRAS ?= slurm,generic$(if $(shell command -v condor_submit),$(COMMA)htcondor)
 # The versions that were tested; `make install LOCK=` takes the newest that fit instead.
 LOCK ?= requirements/lock.txt
 WORKERS ?= 2

@@ -2,7 +2,7 @@
 
 import pytest
 
-from caxflow.install import link_profiles, main, path_hint
+from caxflow.install import link_profiles, main, path_hint, plugin_hints
 
 
 @pytest.fixture
@@ -59,3 +59,13 @@ def test_tells_how_to_reach_snakemake(tmp_path, monkeypatch):
     )
     monkeypatch.setenv("PATH", "")
     assert path_hint(ours) == f'put snakemake on your PATH: export PATH="{ours}:$PATH"'
+
+
+def test_names_the_profiles_whose_plugin_is_not_installed(profiles, tmp_path, capsys):
+    assert plugin_hints(profiles) == []
+    (profiles / "midway" / "config.yaml").write_text("executor: cluster-generic\n")
+    (profiles / "tegner" / "config.yaml").write_text("executor: moon-base\n")
+    hint = "profile tegner needs Snakemake's plugin for moon-base: make install EXTRAS=moon-base"
+    assert plugin_hints(profiles) == [hint]
+    assert main(str(profiles), str(tmp_path / "home")) == 0
+    assert hint in capsys.readouterr().out

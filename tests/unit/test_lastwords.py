@@ -18,6 +18,10 @@ def slurm(state):
     return f"SLURM-job '17' failed, SLURM status is: '{state}'. Detailed failure reason unavailable"
 
 
+def condor(end):
+    return f"Job 3 with HTCondor Cluster ID 17 {end}For further error details see the cluster/cloud log"
+
+
 @pytest.mark.parametrize(
     ("said", "logged", "words"),
     [
@@ -29,12 +33,48 @@ def slurm(state):
         (slurm("FAILED"), "", "the batch system says FAILED"),
         ("job held: memory usage exceeded request_memory", "", "it ran out of memory"),
         ("", "", "killed, or cut off for its time or memory"),
+        (condor("was removed/aborted."), "", "it was cancelled"),
+        (
+            condor("is held: Job has gone over cgroup memory limit of 800"),
+            "",
+            "it ran out of memory (Job has",
+        ),
+        (
+            condor("has been held. Hold reason: The job exceeded allowed execute duration of 1:00"),
+            "",
+            "it ran out of time (The job exceeded allowed execute duration of 1:00)",
+        ),
+        (
+            condor("is held: Transfer of a file failed"),
+            "",
+            "the batch system held it (Transfer of a file failed)",
+        ),
+        (
+            condor("completed but failed with ExitCode 1."),
+            "KeyError: 'PATH'",
+            "it exited with 1 (KeyError: 'PATH')",
+        ),
+        (condor("was terminated by signal 9."), "", "signal 9 ended it"),
     ],
 )
 def test_how_a_job_ended(tmp_path, said, logged, words):
     log = tmp_path / "17.log"
     log.write_text(f"Building DAG of jobs...\n{logged}\n")
     assert lastwords.how(said, [str(log), str(tmp_path / "none")]).startswith(words)
+
+
+@pytest.mark.parametrize(
+    "kept",
+    ["batch_logs/17.log", "batch_logs/caxflow-process_raw.o17", "htcondor/process_raw/process_raw-3_17.err"],
+)
+def test_what_the_batch_system_kept_of_a_job_is_found_by_its_id(words, tmp_path, kept):
+    log = tmp_path / ".snakemake" / kept
+    log.parent.mkdir(parents=True)
+    log.write_text("slurmstepd: error: *** JOB 17 ON n1 CANCELLED DUE TO TIME LIMIT ***\n")
+    (log.parent / log.name.replace("17", "117")).write_text("out of memory")
+    words.filter(Record("job_info"))
+    words.filter(Record("job_error", external_jobid=17, log=[str(tmp_path / "logs/a.log")]))
+    assert "it ran out of time" in journal.failure(tmp_path, DONE)["reason"]
 
 
 @pytest.mark.parametrize(

@@ -489,6 +489,23 @@ def test_of_two_racing_jobs_one_publishes(tmp_path):
     assert product.read_text() == "first"
 
 
+def test_directories_of_failed_jobs_go_after_some_days_and_never_those_of_running_ones(tmp_path):
+    assert products.remove_failed(tmp_path, 14) == 0
+    day = 24 * 3600
+    for name, age in (("old", 20), ("young", 13), ("yesterday", 1), ("in use", 20)):
+        (tmp_path / products.JOBS / name).mkdir(parents=True)
+        log = tmp_path / products.JOBS / name / "log.txt"
+        log.write_text("why")
+        for path in (log, log.parent):
+            os.utime(path, (time.time() - age * day,) * 2)
+    (tmp_path / products.JOBS / "in use" / "pax.log").write_text("events")
+    assert products.remove_failed(tmp_path, 14) == 1
+    assert sorted(path.name for path in products.failed(tmp_path)) == ["in use", "yesterday", "young"]
+    # A job may take two days, whatever is configured.
+    assert products.remove_failed(tmp_path, 0) == 1
+    assert sorted(path.name for path in products.failed(tmp_path)) == ["in use", "yesterday"]
+
+
 def test_leftovers_of_killed_jobs_are_found(tmp_path):
     with products.workshop(tmp_path / f"{NAME}.root") as workshop:
         (workshop / "partial.root").write_text("x")

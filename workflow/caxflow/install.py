@@ -6,7 +6,10 @@ configuration folder, never in ``profiles/`` of a clone.
 
 import shutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+
+import yaml
 
 
 def link_profiles(profiles: Path, folder: Path) -> tuple[list[str], list[str]]:
@@ -40,6 +43,22 @@ def link_profiles(profiles: Path, folder: Path) -> tuple[list[str], list[str]]:
     return done, refused
 
 
+def plugin_hints(profiles: Path) -> list[str]:
+    """Name the profiles whose batch system has no plugin here, with the command that installs it.
+
+    Snakemake ends such a call with its usage.
+    """
+    hints = []
+    for path in sorted(profiles.glob("*/config.yaml")):
+        executor = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("executor", "local")
+        plugin = f"snakemake_executor_plugin_{executor.replace('-', '_')}"
+        if executor != "local" and find_spec(plugin) is None:
+            extra = executor.removeprefix("cluster-")
+            needs = f"needs Snakemake's plugin for {executor}"
+            hints.append(f"profile {path.parent.name} {needs}: make install EXTRAS={extra}")
+    return hints
+
+
 def path_hint(scripts: Path) -> str:
     """Tell how to type `snakemake` and get the one of the environment whose programs are in `scripts`."""
     found = shutil.which("snakemake")
@@ -57,7 +76,7 @@ def main(profiles: str, folder: str) -> int:
         sys.stderr.write(f"{error.filename}: {error.strerror} -> mend that, then run it again\n")
         return 1
     scripts = Path(sys.executable).parent
-    sys.stdout.write("\n".join([*done, path_hint(scripts)]) + "\n")
+    sys.stdout.write("\n".join([*done, *plugin_hints(Path(profiles)), path_hint(scripts)]) + "\n")
     sys.stderr.write("".join(f"{line}\n" for line in refused))
     return 1 if refused else 0
 

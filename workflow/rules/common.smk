@@ -124,12 +124,19 @@ def reservation(part, name):
     return reserve
 
 
+def in_seconds(minutes):
+    """A function that says in seconds, for HTCondor, what another one says in minutes."""
+    return lambda wildcards, attempt: 60 * minutes(wildcards, attempt)
+
+
 cores_for_processing = reservation(part=False, name="cores")
 memory_for_processing = reservation(part=False, name="memory_mb")
 time_for_processing = reservation(part=False, name="runtime")
+seconds_for_processing = in_seconds(time_for_processing)
 cores_for_part = reservation(part=True, name="cores")
 memory_for_part = reservation(part=True, name="memory_mb")
 time_for_part = reservation(part=True, name="runtime")
+seconds_for_part = in_seconds(time_for_part)
 
 
 def memory_for_minitrees(wildcards, attempt):
@@ -138,6 +145,9 @@ def memory_for_minitrees(wildcards, attempt):
 
 def time_for_minitrees(wildcards, attempt):
     return 60 * attempt
+
+
+seconds_for_minitrees = in_seconds(time_for_minitrees)
 
 
 def this_attempt(wildcards, attempt):

@@ -37,7 +37,8 @@ NOISE = (
     r"Trying to restart job",
     r"\d+ jobs have missing provenance",
     r"Rules with missing metadata",
-    r"Job \d+ has been submitted",
+    r"Job \d+ (has been submitted|submitted to HTCondor|with HTCondor Cluster ID \d+ was successful)",
+    r"Requesting (memory|disk): ",
     r"None$",
     r"$",
 )

@@ -5,6 +5,7 @@ a node that dies, does not; then all that is known is what the batch system tell
 it kept. Snakemake's records of jobs pass here in the main process, and what they tell goes into the journal.
 """
 
+import glob
 import logging
 import re
 from collections.abc import Sequence
@@ -30,9 +31,17 @@ _SAYS = {
 # What the log of a batch system says, whatever its state is called.
 _LOGGED = (
     (re.compile(r"oom.kill|out of memory|memory limit|memory usage", re.IGNORECASE), "it ran out of memory"),
-    (re.compile(r"time limit|walltime|wall clock", re.IGNORECASE), "it ran out of time"),
+    (
+        re.compile(r"time limit|walltime|wall clock|allowed (execute|job) duration", re.IGNORECASE),
+        "it ran out of time",
+    ),
     (re.compile(r"node fail", re.IGNORECASE), "its node failed"),
+    (re.compile(r"was removed/aborted"), _SAYS["CANCELLED"]),  # HTCondor
 )
+_HELD = re.compile(r"(?:Hold reason|is held): (.+?)\.?(?:For further error|$)")
+_EXIT = re.compile(r"ExitCode (\d+)|signal (\d+)")
+# Where batch systems keep what a job said, by the job's id there.
+_KEPT = (".snakemake/batch_logs/{}.log", ".snakemake/batch_logs/*.o{}", ".snakemake/htcondor/*/*_{}.err")
 _TAIL = 8192  # bytes of a log that are read
 _PART = re.compile(rf"parts/({targets.SITE})/({targets.RUN})\..+")
 
@@ -59,7 +68,8 @@ class LastWords(logging.Filter):
         if event == "job_info":
             self._before[record.jobid] = self._failure(target_of(record.output))
         elif event == "job_error":
-            self._ended(record.jobid, record.output, record.log, record.rule_msg)
+            kept = _kept(self.work_dir, getattr(record, "external_jobid", None))
+            self._ended(record.jobid, record.output, [*record.log, *kept], record.rule_msg)
         return True
 
     def _ended(self, job: int, output: Sequence[str], logs: Sequence[str], said: str | None) -> None:
@@ -105,16 +115,28 @@ def target_of(output: Sequence[str]) -> Target | None:
 def how(said: str, logs: Sequence[str]) -> str:
     """How a job ended, in words, from what the batch system told and the logs that it kept."""
     state = match[1] if (match := _STATE.search(said)) else ""
-    tail = "\n".join([said, *(_tail(log) for log in logs)])
+    kept = "\n".join(_tail(log) for log in logs)
+    tail = f"{said}\n{kept}"
     last = next((line for line in reversed(tail.splitlines()) if "slurmstepd" in line), "")
     words = _SAYS.get(state) or ""
     # Without accounting Slurm calls a step that ran out of memory failed, or cancelled.
     if state not in ("TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"):
         words = next((text for pattern, text in _LOGGED if pattern.search(tail)), words)
+    detail = re.sub(r"^.*?slurmstepd: (error: )?", "", last).strip(" *")
+    if held := _HELD.search(said):
+        words, detail = words or "the batch system held it", held[1].strip()
+    elif not words and (ended := _EXIT.search(said)):
+        words = f"it exited with {ended[1]}" if ended[1] else f"signal {ended[2]} ended it"
+        detail = next((line.strip() for line in reversed(kept.splitlines()) if line.strip()), "")
     if not words:
         words = f"the batch system says {state}" if state else "killed, or cut off for its time or memory"
-    detail = re.sub(r"^.*?slurmstepd: (error: )?", "", last).strip(" *")
     return f"{words} ({detail[:160]})" if detail else words
+
+
+def _kept(work_dir: Path, job: object) -> list[str]:
+    """Logs that the batch system kept of a job."""
+    name = glob.escape(str(job)) if job else ""
+    return [str(path) for pattern in _KEPT if name for path in sorted(work_dir.glob(pattern.format(name)))]
 
 
 def told(settings: Settings, target: Target) -> dict:

@@ -65,6 +65,7 @@ _DEFAULTS = {
     "lease": 30,
     "attempts": 5,
     "pause": 10,
+    "keep_failed": 14,
     "dry": False,
 }
 
@@ -189,6 +190,7 @@ def _settings(merged: Mapping, sites: Mapping[str, Site], main: Path) -> Setting
         lease=merged["lease"],
         attempts=merged["attempts"],
         pause=merged["pause"],
+        keep_failed=merged["keep_failed"],
         dry=merged["dry"],
         page=_page(merged, main),
         metrics=folder(merged["metrics"], main, "metrics") if "metrics" in merged else None,

@@ -142,7 +142,10 @@ class Selection:
 
 @dataclass(frozen=True)
 class Settings:
-    """The whole configuration; `lease` and `pause` in minutes, `masters` whose copies are right first."""
+    """The whole configuration; `lease` and `pause` in minutes, `keep_failed` in days.
+
+    `masters` are the sites whose copies are right, the first counts most.
+    """
 
     here: Site
     sites: Mapping[str, Site]
@@ -159,6 +162,7 @@ class Settings:
     lease: float
     attempts: int
     pause: float
+    keep_failed: float
     dry: bool
     page: Page | None = None
     metrics: str | None = None

@@ -19,6 +19,7 @@ from caxflow.errors import CaxflowError
 from caxflow.planning import bygones, plan, summary, sync
 from caxflow.planning.pauses import Pauses
 from caxflow.planning.plan import Facts, Plan
+from caxflow.processing import products
 from caxflow.processing.processors import Processor, Resources, resources
 from caxflow.rundb import RunsDB
 from caxflow.targets import Run
@@ -91,6 +92,8 @@ class Planner:
         """Targets of everything actionable at this site, by policy; says what it found."""
         self.lock()
         self.catch_up()
+        if not self.preview():
+            products.remove_failed(self.work_dir, self.settings.keep_failed)
         self.plan = look(self.database, self.settings, self.editions, self.voltage)
         for site, run, stage in map(targets.parse, list(self.plan.targets)):
             if site == self.settings.here.name and stage == "processed.root":

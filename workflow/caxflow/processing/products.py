@@ -13,6 +13,8 @@ from caxflow.errors import CaxflowError
 
 _MARK = ".part-"
 _LONG_AGO = 7 * 24 * 3600.0  # s; no job runs for so long
+_RUNNING = 2 * 24 * 3600.0  # s; the longest that a job is given
+JOBS = "processing"  # folder of a work directory, with one of each job
 
 
 @contextlib.contextmanager
@@ -53,6 +55,21 @@ def job_directory(workdir: str | Path, prefix: str, log: Path) -> Iterator[Path]
             shutil.copyfile(log, directory / "log.txt")
         raise type(error)(error.what, error.mend or f"look into {directory}") from error
     shutil.rmtree(directory, ignore_errors=True)
+
+
+def remove_failed(work_dir: Path, days: float) -> int:
+    """Remove the directories of jobs that failed, or were killed, more than `days` ago; how many went."""
+    limit = time.time() - max(days * 24 * 3600, _RUNNING)
+    old = [path for path in failed(work_dir) if _touched(path) < limit]
+    for path in old:
+        shutil.rmtree(path, ignore_errors=True)
+    return len(old)
+
+
+def failed(work_dir: Path) -> list[Path]:
+    """Directories of jobs that failed, were killed, or still run."""
+    folder = work_dir / JOBS
+    return [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
 
 
 def publish(made: Path, product: Path, *, replace: bool = False) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from caxflow import documents
 from caxflow.files import manifest
 from caxflow.files.manifest import Manifest
-from caxflow.processing import minitrees
+from caxflow.processing import minitrees, products
 from caxflow.processing.minitrees import Minitree
 from caxflow.stages.job import Job
 
@@ -59,7 +59,7 @@ def _make(job: Job, name: str, processed: Path, path: Path, version: str) -> Min
             run=job.run,
             number=number,
             pax_version=version,
-            workdir=job.work_dir / "processing",
+            workdir=job.work_dir / products.JOBS,
             log=job.log.name,
             replace=old,
         )

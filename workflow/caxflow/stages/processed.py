@@ -9,7 +9,7 @@ from caxflow.conditions.settings import freeze, skip_reason
 from caxflow.errors import CaxflowError
 from caxflow.files import manifest
 from caxflow.files.manifest import Manifest
-from caxflow.processing import running
+from caxflow.processing import products, running
 from caxflow.processing.processors import Processor
 from caxflow.rawdata import rawformat
 from caxflow.rundb import Key
@@ -67,7 +67,7 @@ def process_raw(job: Job, link: Path, settings: str = "settings.json", parts: Se
         product,
         settings=frozen,
         threads=job.threads,
-        workdir=job.work_dir / "processing",
+        workdir=job.work_dir / products.JOBS,
         log=job.log.name,
         replace=kept and job.facts.anew,
         parts=parts,
