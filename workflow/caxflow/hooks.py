@@ -1,4 +1,4 @@
-"""The end of each call: the database is told, and people, where configured: metrics, messages, the runs page."""
+"""The end of each call: database and people are told, where configured: metrics, messages, the runs page."""
 
 import datetime
 import time
