@@ -38,13 +38,13 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 COMMANDS = {"insert", "update", "delete", "findAndModify", "createIndexes", "bulkWrite"}
 
 
-def listen(step) -> None:
-    """Have `step` called with a line of text right before each step that lasts."""
+def listen(step, *, reading: bool = False) -> None:
+    """Have `step` called with a line of text right before each step that lasts, or before a file is read."""
 
     def heard(event, arguments):
         if event in CHANGES:
             step(f"{event} {' '.join(str(_text(each)) for each in arguments[:2])}")
-        elif event == "open" and isinstance(arguments[0], str | bytes) and (arguments[2] or 0) & WRITING:
+        elif event == "open" and (reading or (arguments[2] or 0) & WRITING):
             step(f"open {_text(arguments[0])}")
 
     sys.addaudithook(heard)
@@ -204,10 +204,7 @@ class Gate:
 
     def python(self) -> str:
         """An interpreter that heeds the gate, for the far end."""
-        path = self.folder / "python3"
-        path.write_text(f'#!/bin/sh\nPYTHONPATH={self.folder} exec {sys.executable} "$@"\n')
-        path.chmod(0o755)
-        return str(path)
+        return _python(self.folder)
 
     def wait(self, process: subprocess.Popen, seconds: float = 120) -> int:
         """Wait until somebody stands there; who it is."""
@@ -221,6 +218,60 @@ class Gate:
     def open(self) -> None:
         """Let it go on, and all that come after it."""
         (self.folder / "open").touch()
+
+
+class Doom:
+    """Kills programs of the far end at a step, counted in each of them; those that read count as well.
+
+    Parameters
+    ----------
+    folder : Path
+        A new one, for its own files.
+    below : Path
+        Steps below it count, and those whose path is not whole.
+    """
+
+    def __init__(self, folder: Path, below: Path):
+        self.folder = folder
+        folder.mkdir()
+        code = "import sys\nsys.path.append({!r})\nimport mortal\nmortal.await_doom({!r}, {!r})\n"
+        named = str(Path(__file__).parent), str(folder), str(below)
+        (folder / "sitecustomize.py").write_text(code.format(*named))
+        self.at(None)
+
+    def at(self, last: int | None) -> None:
+        """Die at that step, or never."""
+        (self.folder / "last").write_text(str(last or 0))
+        (self.folder / "struck").unlink(missing_ok=True)
+
+    @property
+    def struck(self) -> bool:
+        """Whether somebody died since then."""
+        return (self.folder / "struck").exists()
+
+    def python(self) -> str:
+        """An interpreter that meets it."""
+        return _python(self.folder)
+
+
+def await_doom(folder: str, below: str) -> None:
+    """Count steps and die at one; for a ``sitecustomize``."""
+    last, numbers = int(Path(folder, "last").read_text()), itertools.count(1)
+
+    def step(text: str) -> None:
+        if (below in text or "/" not in text) and next(numbers) == last:
+            os.close(os.open(Path(folder, "struck"), os.O_CREAT))
+            die()
+
+    listen(step, reading=True)
+
+
+def _python(folder: Path) -> str:
+    """A Python that has a folder's ``sitecustomize``."""
+    path = folder / "python3"
+    path.write_text(f'#!/bin/sh\nPYTHONPATH={folder} exec {sys.executable} "$@"\n')
+    path.chmod(0o755)
+    return str(path)
 
 
 def stand_at(folder: str) -> None:

@@ -184,7 +184,7 @@ def _what(name: str) -> str:
 
 
 def _entries(found: Iterable[Mapping], host: str, *, moving: bool = False) -> Iterator[Stray]:
-    """All entries of a host; with `moving` also the other paths of what is on its way: they promise nothing."""
+    """All entries of a host; with `moving` also other paths of what is on its way, which promise nothing."""
     for document in found:
         for copy in documents.copies(document):
             if copy.host == host:

@@ -352,7 +352,7 @@ class RunsDB(Connection):
         names = [str(run) for run in runs]
         for begin in range(0, len(names), 500):
             some = Selection(runs=tuple(names[begin : begin + 500]))
-            with self._answers():
+            with self.answers():
                 yield from self.runs.find(select(some), PLANNING)
 
     def removing(self, host: str, selection: Selection = _ALL) -> Iterator[dict]:
