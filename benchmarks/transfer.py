@@ -411,56 +411,63 @@ def usable(peer: str) -> bool:
     return tool is None or shutil.which(tool) is not None
 
 
-def main() -> None:
+def parsed() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--shape", choices=SHAPES, default="run")
-    parser.add_argument("--direction", choices=["push", "pull"], default="push")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument(
-        "--rtt", type=float, default=0, help="milliseconds, over an emulated link (root, gcc)"
-    )
-    parser.add_argument("--rate", type=float, default=1000, help="of that link, Mbit/s")
-    parser.add_argument("--files", metavar="COUNTxBYTES", help="instead of a shape, such as 200x10000000")
-    parser.add_argument("--scale", type=float, default=1.0)
-    parser.add_argument("--peers", default="", help="comma-separated; all that are installed by default")
-    parser.add_argument("--connections", type=int)
-    parser.add_argument("--directory", type=Path, help="where to work; a temporary one by default")
-    parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="draw the rates")
-    parser.add_argument("--json", action="store_true", help="one JSON object last")
+    add = parser.add_argument
+    add("--shape", choices=SHAPES, default="run")
+    add("--direction", choices=["push", "pull"], default="push")
+    add("--repeats", type=int, default=3)
+    add("--rtt", type=float, default=0, help="milliseconds, over an emulated link (root, gcc)")
+    add("--rate", type=float, default=1000, help="of that link, Mbit/s")
+    add("--files", metavar="COUNTxBYTES", help="instead of a shape, such as 200x10000000")
+    add("--scale", type=float, default=1.0)
+    add("--peers", default="", help="comma-separated; all that are installed by default")
+    add("--connections", type=int)
+    add("--directory", type=Path, help="where to work; a temporary one by default")
+    add("--picture", type=Path, metavar="FILE.svg", help="draw the rates")
+    add("--json", action="store_true", help="one JSON object last")
     arguments = parser.parse_args()
-    import caxflow.transfer.job
-    import caxflow.transfer.paramiko_channel  # noqa: F401
+    if arguments.files:
+        SHAPES[arguments.shape] = tuple(map(int, arguments.files.split("x")))
+    return arguments
+
+
+def compare(arguments: argparse.Namespace, base: Path) -> dict:
+    """Run all in turn, below `base`; what `report` makes of it."""
     from caxflow.demo.sshd import SshSites
 
     peers = arguments.peers.split(",") if arguments.peers else [peer for peer in PEERS if usable(peer)]
     peers = list(dict.fromkeys(["caxflow", *peers]))
+    rates: dict = {peer: [] for peer in peers}
+    cpu: dict = {peer: [] for peer in peers}
+    size = make(base / "source", arguments.shape, arguments.scale)
+    with ExitStack() as stack:
+        sites = stack.enter_context(SshSites(base / "sites", ["far"], embedded=False))
+        scene = Scene(sites, base, arguments.direction == "push", arguments.connections)
+        if arguments.rtt:
+            from lab.links import FarSite, Link
+
+            link = stack.enter_context(Link(arguments.rate, arguments.rtt))
+            scene.go_far(link, stack.enter_context(FarSite(link, sites, "far", base)))
+        for turn in range(arguments.repeats):
+            for peer in peers[turn % len(peers) :] + peers[: turn % len(peers)]:
+                rate, used = measure(scene, peer, size)
+                rates[peer].append(rate)
+                cpu[peer].append(used)
+                progress = f"{turn + 1}/{arguments.repeats} {peer:18} {rate:8.1f} MB/s"
+                print(progress, file=sys.stderr, flush=True)
+    return report(rates, cpu)
+
+
+def main() -> None:
+    arguments = parsed()
+    import caxflow.transfer.job
+    import caxflow.transfer.paramiko_channel  # noqa: F401
+
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)  # to know the CPU time of all
     with tempfile.TemporaryDirectory(dir=arguments.directory, prefix="benchmark-") as directory:
-        base = Path(directory)
-        if arguments.files:
-            SHAPES[arguments.shape] = tuple(map(int, arguments.files.split("x")))
-        size = make(base / "source", arguments.shape, arguments.scale)
-        with ExitStack() as stack:
-            sites = stack.enter_context(SshSites(base / "sites", ["far"], embedded=False))
-            scene = Scene(sites, base, arguments.direction == "push", arguments.connections)
-            if arguments.rtt:
-                from lab.links import FarSite, Link
-
-                link = stack.enter_context(Link(arguments.rate, arguments.rtt))
-                scene.go_far(link, stack.enter_context(FarSite(link, sites, "far", base)))
-            rates: dict = {peer: [] for peer in peers}
-            cpu: dict = {peer: [] for peer in peers}
-            for turn in range(arguments.repeats):
-                for peer in peers[turn % len(peers) :] + peers[: turn % len(peers)]:
-                    rate, used = measure(scene, peer, size)
-                    rates[peer].append(rate)
-                    cpu[peer].append(used)
-                    print(
-                        f"{turn + 1}/{arguments.repeats} {peer:18} {rate:8.1f} MB/s",
-                        file=sys.stderr,
-                        flush=True,
-                    )
-    found = report(rates, cpu)
+        found = compare(arguments, Path(directory))
     print(table(found))
     if arguments.picture:
         what = f"{arguments.files or arguments.shape}, {arguments.direction}, round trip {arguments.rtt:g} ms"

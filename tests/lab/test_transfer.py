@@ -12,6 +12,7 @@ from caxflow.demo.sshd import SshSites
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import take
 from caxflow.transfer import Place, copy
+from caxflow.transfer.task import Visit, attend
 
 HERE = Place("here")
 NAMES = [
@@ -225,6 +226,12 @@ def test_questions_from_afar(far, dataset, tmp_path):
             os.utime(folder, (1, 1))
         assert len(transfer.remove_leftovers(place, tmp_path / "root", 3600)) == 1
         assert names(tmp_path / "root") == ["trash"]
+
+
+def test_nothing_is_said_before_the_helper_runs(far, monkeypatch):
+    """A sign of life during a long login would be taken for the helper's program."""
+    monkeypatch.setattr(Visit, "opening", lambda self, connection: self.keep_alive())
+    assert attend(Visit(far(), "kind", path="/")) == "directory"
 
 
 def test_noisy_logins(lab, far, dataset, tmp_path):

@@ -60,7 +60,7 @@ class Crew:
         try:
             ends = self._job.further() if number else (self._job.source, self._job.destination)
             if ends and self._admitted(number):
-                movers.choose(self._job)(self._job, *ends)
+                _mover(self._job)(self._job, *ends)
                 self.worked += 1
         except BaseException as error:
             self._job.stop(error)
@@ -80,3 +80,16 @@ class Crew:
         """Look again whether the job was stopped."""
         with self._changed:
             self._changed.notify_all()
+
+
+def _mover(job):
+    """The function that moves pieces of `job`, called with it and an end on each side, in its own thread."""
+    if job.adopting:
+        return movers.look
+    if not (job.source.helped and job.destination.helped):
+        from caxflow.transfer.ferry import ferry  # which needs paramiko
+
+        return ferry
+    if job.source.remote:
+        return movers.relay if job.destination.remote else movers.pull
+    return movers.push if job.destination.remote else movers.local

@@ -8,8 +8,8 @@ from caxflow.files import digests
 from caxflow.files.listing import os_error, printable, unchanged
 from caxflow.transfer.ends import at
 from caxflow.transfer.folder import Folder
-from caxflow.transfer.movers import Reading, Writing
-from caxflow.transfer.protocol import DATA, FILE, HEADER, NAME, SEAL, LostError, pack_name
+from caxflow.transfer.protocol import DATA, FILE, HEADER, SEAL, LostError, frame_name
+from caxflow.transfer.remote import Reading, Writing
 from caxflow.transfer.sftp import SftpEnd
 
 _FRAME = 1 << 20
@@ -214,8 +214,7 @@ class _HelperDestination:
 
     def put(self, piece, chunks) -> None:
         out = self._writing.connection.stream
-        name = pack_name(self._job.names[piece.index], piece.file.mtime_ns)
-        out.write(memoryview(HEADER.pack(NAME, piece.index, piece.file.size, len(name)) + name))
+        out.write(memoryview(frame_name(piece.index, self._job.names[piece.index], piece.file)))
         offset = piece.offset
         for chunk in chunks:
             out.write(memoryview(HEADER.pack(DATA, piece.index, offset, len(chunk)) + bytes(chunk)))

@@ -24,6 +24,10 @@ class Folder:
         self._fd = os.open(to_bytes(root), _DIRECTORY)
         self._known = {}
 
+    def fileno(self) -> int:
+        """The descriptor of the directory itself."""
+        return self._fd
+
     def close(self) -> None:
         """Close what is held open."""
         self._forget()

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 from caxflow.errors import CaxflowError
 from caxflow.files import digests
-from caxflow.files.listing import FileStat, Listing, printable, safe_path, scan
-from caxflow.files.manifest import Entry, Manifest
+from caxflow.files.listing import Listing, printable, scan
+from caxflow.files.manifest import Manifest
 from caxflow.transfer import plan
 from caxflow.transfer.crew import Crew
-from caxflow.transfer.ends import at
+from caxflow.transfer.dataset import Dataset, some
 from caxflow.transfer.frontier import Frontier
 from caxflow.transfer.pieces import altered
 from caxflow.transfer.place import Place
@@ -20,7 +20,6 @@ from caxflow.transfer.progress import Copied, Limiter
 from caxflow.transfer.session import BLOCK
 from caxflow.transfer.task import StoppedError, Task
 
-_NAMED = 5  # files named in a message
 _FAR = 0.01  # seconds of round trip from which on logging in takes notable time
 _HALF = 150 << 20  # bytes that a source whose size is not known yet is thought to have: half the connections
 
@@ -44,13 +43,12 @@ class Job(Task):
         self.destination_place = destination
         self.destination_path = os.fspath(destination_path).rstrip("/")
         self.expected, self.extra, self.allow_existing = expected, tuple(extra_algorithms), allow_existing
+        self.dataset = Dataset(source.site, self.source_path, self.destination_path, expected)
         rates = [place.bandwidth for place in self.places if place.remote and place.bandwidth]
         self.rate = min(rates, default=None)
         self._limit = Limiter(self.rate, self.pause)
         self._token = secrets.token_hex(8)
         self.source = self.destination = None
-        self.listing = Listing("", False, (), ())
-        self.names: list[str] = []  # of the files at the destination
         self.data = ""  # the directory that is written to
         self.algorithm = ""  # the digest that both ends compare
         self.kept: set[int] = set()  # files that are only hashed here, as the destination has them already
@@ -64,6 +62,16 @@ class Job(Task):
         self._sent = 0
 
     # What movers use
+
+    @property
+    def listing(self) -> Listing:
+        """The source's files."""
+        return self.dataset.listing
+
+    @property
+    def names(self) -> list[str]:
+        """Of the same files at the destination."""
+        return self.dataset.names
 
     def hold_back(self, count: int) -> None:
         """Wait as the bandwidth limit demands, and take note of bytes that go by."""
@@ -172,14 +180,20 @@ class Job(Task):
         self.beat(count if self.phase == "comparing" else 0)
 
     def _copy(self) -> Copied:
-        self.listing = self._scan()
+        self.dataset.take(self._scan())
         self.files = len(self.listing.files)
-        self._check_names()
         begun = self._start()
         if begun["exists"]:
             return self._adopt(begun["exists"])
         self.data = begun["data"]
-        missing = self._compare(begun["present"])
+        self._move(self._compare(begun["present"]))
+        manifests = self.dataset.manifests(self._digests, self.wanted())
+        self.dataset.check(manifests)
+        self._publish()
+        return self._copied(manifests, adopted=False)
+
+    def _move(self, missing: dict[int, list[tuple[int, int]]]) -> None:
+        """Move all pieces; `missing` are the ranges of files of which something is there."""
         count = self._connection_count()
         self._work = plan.pieces(self.listing.files, missing, count, self._may_split())
         self._work.reverse()
@@ -195,11 +209,13 @@ class Job(Task):
             self._digests |= self._frontier.finish()
         if self._relayed():
             self._hash_what_was_split()
-        manifests = self._manifests()
-        self._check_expected(manifests)
+
+    def _publish(self) -> None:
+        """Publish the copy, unless the source is no longer what was copied."""
         self.phase = "publishing"
-        if self._scan() != self.listing:
-            raise self._changed()
+        now = self.dataset.parse(self._scan())
+        if now != self.listing:
+            raise self.dataset.changed(now)
         self.destination.call(
             "publish",
             files=[
@@ -209,66 +225,9 @@ class Job(Task):
             directories=list(self.listing.directories),
             single=self.listing.single,
         )
-        return self._copied(manifests, adopted=False)
 
-    def _scan(self) -> Listing:
-        found = self.source.call("scan", path=self.source_path)
-        try:
-            files = tuple(FileStat(safe_path(file[0]), *map(int, file[1:])) for file in found["files"])
-            directories = tuple(map(safe_path, found["directories"]))
-            listing = Listing(str(found["root"]), bool(found["single"]), files, directories)
-        except (TypeError, ValueError, KeyError) as error:
-            raise CaxflowError(
-                f"{self.source_place.site}: lists files in a way that is not understood ({error})",
-                "run the same version of caxflow there",
-            ) from None
-        except CaxflowError as error:
-            raise at(self.source_place.site, error) from None
-        return listing
-
-    def _check_names(self) -> None:
-        files = self.listing.files
-        if len({file.path for file in files}) != len(files) or any(file.size < 0 for file in files):
-            raise CaxflowError(
-                f"{self.source_place.site}: lists a file twice or with a negative size", "report this"
-            )
-        if self.listing.single:
-            if len(files) != 1:
-                raise CaxflowError(
-                    f"{self.source_place.site}: lists no file or several as one", "report this"
-                )
-            self.names = [self.destination_path.rpartition("/")[2]]
-        else:
-            self.names = [file.path for file in files]
-        if not files:
-            raise CaxflowError(
-                f"{self.source_place.site}: {printable(self.source_path)} holds no file",
-                "check the path, and that the dataset was not moved away",
-            )
-        if self.expected:
-            self._check_listing()
-
-    def _check_listing(self) -> None:
-        """Find what differs from the expected manifest by names and sizes, before anything is read."""
-        digest = {entry.path: entry.digest for entry in self._expected().entries}
-        seen = tuple(Entry(file.path, file.size, digest.get(file.path, "")) for file in self.listing.files)
-        self._refuse_differences(Manifest(self.expected.algorithm, seen))
-
-    def _expected(self) -> Manifest:
-        """The expected manifest; of a single file, whatever it was called where that was taken."""
-        entries = self.expected.entries
-        if self.listing.single and len(entries) == 1:
-            entries = (Entry(self.listing.files[0].path, entries[0].size, entries[0].digest),)
-        return Manifest(self.expected.algorithm, entries)
-
-    def _refuse_differences(self, seen: Manifest) -> None:
-        found = self._expected().differences(seen)
-        if found:
-            raise CaxflowError(
-                f"{self.source_place.site}: {printable(self.source_path)} is not what was expected: "
-                f"{_name(found)}",
-                "do not use this copy: take another source, or verify it at its site",
-            )
+    def _scan(self) -> dict:
+        return self.source.call("scan", path=self.source_path)
 
     def _start(self) -> dict:
         return self.destination.call(
@@ -279,16 +238,6 @@ class Job(Task):
             wait=self.destination_place.timeout + 15,
             files=[[name, file.size] for name, file in zip(self.names, self.listing.files, strict=True)],
             directories=list(self.listing.directories),
-        )
-
-    def _changed(self) -> CaxflowError:
-        before = {file.path: file for file in self.listing.files}
-        after = {file.path: file for file in self._scan().files}
-        names = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
-        named = ", ".join(map(printable, names[:_NAMED])) or "a directory"
-        return CaxflowError(
-            f"{self.source_place.site}: {printable(self.source_path)} changed while it was copied: {named}",
-            "wait until nothing writes to it any more, then start again",
         )
 
     def _both(self, at_source: dict, at_destination: dict) -> tuple:
@@ -321,16 +270,16 @@ class Job(Task):
             theirs = {name: Manifest.from_json(found) for name, found in (theirs or {}).items()}
         else:
             theirs, ours = self._look(), self.destination.call(**at_destination)
-        there = self._renamed(Manifest.from_json(ours[algorithms[0]]))
+        there = self.dataset.renamed(Manifest.from_json(ours[algorithms[0]]))
         if trusted:
-            manifests = {self.expected.algorithm: self._expected()}
+            manifests = {self.expected.algorithm: self.dataset.expected}
         else:
             manifests = theirs
-            self._check_expected(manifests)
+            self.dataset.check(manifests)
         found = manifests[algorithms[0]].differences(there)
         if found:
             raise CaxflowError(
-                f"{where} exists already and differs from {self.source_place.site}: {_name(found)}",
+                f"{where} exists already and differs from {self.source_place.site}: {some(found)}",
                 "find out which one is right, move the other away, then start again",
             )
         return self._copied(manifests, adopted=True)
@@ -343,14 +292,7 @@ class Job(Task):
         self._crew.work(min(self._connection_count(), len(self._work)))
         if self.error:
             raise self.error
-        return self._manifests()
-
-    def _renamed(self, manifest: Manifest) -> Manifest:
-        """A manifest of the destination with the source's name of a single file."""
-        if not self.listing.single or len(manifest) != 1:
-            return manifest
-        entry = manifest.entries[0]
-        return Manifest(manifest.algorithm, (Entry(self.listing.files[0].path, entry.size, entry.digest),))
+        return self.dataset.manifests(self._digests, self.wanted())
 
     # What an earlier attempt left
 
@@ -401,7 +343,9 @@ class Job(Task):
 
         A whole file needs none if the expected manifest has its digest; else what is there is read.
         """
-        expected = {entry.path: entry.digest for entry in self._expected().entries} if self.expected else {}
+        expected = (
+            {entry.path: entry.digest for entry in self.dataset.expected.entries} if self.expected else {}
+        )
         missing, asked = {}, []
         self.total = 2 * sum(size for _, size in there)
         blocks = {"root": self.data, "files": there, "algorithms": list(self.wanted())}
@@ -490,36 +434,6 @@ class Job(Task):
 
     # The result
 
-    def _manifests(self) -> dict[str, Manifest]:
-        lacking = [index for index in range(len(self.listing.files)) if index not in self._digests]
-        if lacking:
-            raise CaxflowError(
-                f"file {printable(self.names[lacking[0]])} was not moved to its end", "start again"
-            )
-        names = set.intersection(*(set(found) for found in self._digests.values()))
-        return {
-            name: Manifest(
-                name,
-                tuple(
-                    Entry(file.path, file.size, self._digests[index][name])
-                    for index, file in enumerate(self.listing.files)
-                ),
-            )
-            for name in self.wanted()
-            if name in names
-        }
-
-    def _check_expected(self, manifests: dict[str, Manifest]) -> None:
-        if not self.expected:
-            return
-        if self.expected.algorithm not in manifests:
-            raise CaxflowError(
-                f"{self.source_place.site}: the expected manifest is by {self.expected.algorithm}, which "
-                "cannot be computed at the ends of this transfer",
-                "install xxhash there, or give a manifest by sha256",
-            )
-        self._refuse_differences(manifests[self.expected.algorithm])
-
     def _copied(self, manifests: dict[str, Manifest], *, adopted: bool) -> Copied:
         seconds = time.monotonic() - self.began
         method = {
@@ -541,8 +455,3 @@ class Job(Task):
             connections=max(1, self._crew.worked) if method != "local" else 0,
             cipher=", ".join(dict.fromkeys(ciphers)),
         )
-
-
-def _name(found: list) -> str:
-    named = "; ".join(map(str, found[:_NAMED]))
-    return named if len(found) <= _NAMED else f"{named}; and {len(found) - _NAMED} more"

@@ -1,6 +1,7 @@
 """Copying between two directories of this machine."""
 
 import os
+from contextlib import contextmanager
 
 from caxflow.errors import CaxflowError
 from caxflow.files import digests
@@ -28,43 +29,67 @@ def copy_piece(source, destination, name: str, piece: Piece, *, algorithms, befo
         Digests by algorithm.
     """
     file = piece.file
-    hashers = [digests.hasher(algorithm) for algorithm in algorithms]
-    view = memoryview(bytearray(digests.BUFFER))
-    opened, at = [], source.root
-    try:
-        reading = source.open(file.path, os.O_RDONLY)
-        opened.append(reading)
-        unchanged(file, os.fstat(reading))
-        at = destination.root
-        writing = destination.open(name, os.O_RDWR | os.O_CREAT)
-        opened.append(writing)
-        if os.fstat(writing).st_size != file.size:
-            os.ftruncate(writing, file.size)
-        done = 0
-        while done < piece.length:
-            at = source.root
-            count = os.preadv(reading, [view[: min(len(view), piece.length - done)]], piece.offset + done)
-            if not count:
-                break
-            for each in hashers:
-                each.update(view[:count])
-            before_write(count)
-            at, written = destination.root, 0
-            while written < count:
-                written += os.pwrite(writing, view[written:count], piece.offset + done + written)
-            done += count
-        unchanged(file, os.fstat(reading))
-        digests.drop_cache(writing)
-        found = {name: each.hexdigest() for name, each in zip(algorithms, hashers, strict=True)}
-        back, _ = digests.hash_fd(writing, algorithms[:1], piece.offset, piece.length)
-    except OSError as error:
-        raise os_error(error, f"{at}/{file.path}") from None
-    finally:
-        for fd in opened:
-            os.close(fd)
+    hashers = {each: digests.hasher(each) for each in algorithms}
+    with (
+        _opened(source, file.path, os.O_RDONLY) as reading,
+        _opened(destination, name, os.O_RDWR | os.O_CREAT) as writing,
+    ):
+        with _named(destination, name):
+            if os.fstat(writing).st_size != file.size:
+                os.ftruncate(writing, file.size)
+        with _named(source, file.path):
+            unchanged(file, os.fstat(reading))
+            for offset, block in _blocks(reading, piece):
+                for each in hashers.values():
+                    each.update(block)
+                before_write(len(block))
+                with _named(destination, name):
+                    _write(writing, block, offset)
+            unchanged(file, os.fstat(reading))
+        with _named(destination, name):
+            digests.drop_cache(writing)
+            back, _ = digests.hash_fd(writing, algorithms[:1], piece.offset, piece.length)
+    found = {each: hasher.hexdigest() for each, hasher in hashers.items()}
     if back[algorithms[0]] != found[algorithms[0]]:
         raise CaxflowError(
             f"file {printable(file.path)}: what the disk gives back is not what was written",
             "the disk or the memory is faulty: ask the site's manager",
         )
     return found
+
+
+@contextmanager
+def _opened(folder, path: str, flags: int):
+    with _named(folder, path):
+        fd = folder.open(path, flags)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _named(folder, path: str):
+    """Errors of the operating system name the file that this block is about."""
+    try:
+        yield
+    except OSError as error:
+        raise os_error(error, f"{folder.root}/{path}") from None
+
+
+def _blocks(fd: int, piece: Piece):
+    """Offset and contents of each block of a piece; the contents are valid until the next."""
+    view = memoryview(bytearray(digests.BUFFER))
+    done = 0
+    while done < piece.length:
+        count = os.preadv(fd, [view[: min(len(view), piece.length - done)]], piece.offset + done)
+        if not count:
+            return
+        yield piece.offset + done, view[:count]
+        done += count
+
+
+def _write(fd: int, block, offset: int) -> None:
+    while block:
+        count = os.pwrite(fd, block, offset)
+        block, offset = block[count:], offset + count

@@ -207,9 +207,9 @@ class Part:
             for path, _, mtime_ns in files
             if path in self._left or there[path].mtime_ns != mtime_ns
         }
-        sync_files(to_text(self.data), unsure, alive)
         folder = Folder(to_text(self.data))
         try:
+            sync_files(folder, unsure, alive)
             for directory in reversed(("", *directories)):
                 folder.sync_directory(directory)
         finally:

@@ -14,7 +14,7 @@ from caxflow.errors import CaxflowError
 from caxflow.files import digests
 from caxflow.files.listing import os_error, printable, safe_path, unchanged
 from caxflow.transfer.durable import Syncer
-from caxflow.transfer.protocol import BUFFER, DATA, FILE, HEADER, NAME, SEAL, SMALL, pack_name
+from caxflow.transfer.protocol import BUFFER, DATA, FILE, HEADER, SEAL, SMALL, frame_name, pack_name
 
 LONGEST_DIGEST = 64
 
@@ -57,8 +57,7 @@ class Sender:
 
     def announce(self, index: int, path: str, file) -> None:
         """Tell the receiver the name, size and time of a file."""
-        name = pack_name(path, file.mtime_ns)
-        self._put(HEADER.pack(NAME, index, file.size, len(name)) + name)
+        self._put(frame_name(index, path, file))
 
     def piece(self, index: int, file, offset: int, length: int) -> dict:
         """Send ``file[offset:offset + length]``.
@@ -171,7 +170,7 @@ class Receiver:
         self._files = {}
         self._index, self._start, self._position = None, 0, 0
         self._hashers, self._fd = [], -1
-        self._syncer = Syncer(folder.root)
+        self._syncer = Syncer(folder)
 
     def announce(self, index: int, path: str, size: int, mtime_ns: int) -> None:
         """Accept data of a file from now on."""

@@ -193,6 +193,12 @@ def pack_name(path: str, mtime_ns: int) -> bytes:
     return _TIME.pack(mtime_ns) + to_bytes(path)
 
 
+def frame_name(index: int, path: str, file) -> bytes:
+    """A NAME frame: the file of a listing will be written to `path`."""
+    name = pack_name(path, file.mtime_ns)
+    return HEADER.pack(NAME, index, file.size, len(name)) + name
+
+
 def frame_json(message) -> bytes:
     """A JSON frame."""
     body = json.dumps(message, separators=(",", ":")).encode("ascii")

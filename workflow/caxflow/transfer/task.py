@@ -45,6 +45,7 @@ class Task:
         self.files_done, self.files = 0, 0
         self.lock = threading.Lock()
         self._connections: list = []
+        self._greeted: list = []  # those of them that may be spoken to
         self.began = time.monotonic()
 
     def work(self):
@@ -96,15 +97,20 @@ class Task:
         if place.method == "stream":
             connection = self._keep(connect(place))
             self.opening(connection)
-            connection.greet()
+            self._greet(connection)
             return RemoteEnd(connection, report)
         if place.method == "scp":
             from caxflow.transfer.sftp import SftpConnection, SftpEnd
 
             connection = self._keep(SftpConnection(place))
-            connection.greet()
+            self._greet(connection)
             return SftpEnd(connection, report)
         return LocalEnd(place, report)
+
+    def _greet(self, connection) -> None:
+        connection.greet()
+        with self.lock:
+            self._greeted.append(connection)
 
     def opening(self, connection) -> None:
         """Called with a connection whose login has begun."""
@@ -112,15 +118,15 @@ class Task:
     def close(self) -> None:
         """End all connections, in an orderly way."""
         with self.lock:
-            connections, self._connections = self._connections, []
+            connections, self._connections, self._greeted = self._connections, [], []
         for connection in connections:
             connection.close()
 
     def keep_alive(self) -> None:
-        """Tell the helpers that we are still here."""
+        """Tell the far ends that we are still here."""
         with self.lock:
-            connections = list(self._connections)
-        for connection in connections:
+            greeted = list(self._greeted)
+        for connection in greeted:
             with suppress(Exception):
                 connection.keep_alive()
 

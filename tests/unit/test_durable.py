@@ -1,0 +1,104 @@
+"""Bringing files to the disk: times, errors, and when a file system is synced as a whole."""
+
+import os
+import subprocess
+
+import pytest
+
+from caxflow.errors import CaxflowError
+from caxflow.transfer import durable
+from caxflow.transfer.folder import Folder
+
+MTIME = 1_458_052_320_123_456_789
+
+
+@pytest.fixture
+def times(tmp_path):
+    (tmp_path / "sub").mkdir()
+    names = [f"{number}.zip" for number in range(durable._MANY)] + ["sub/file"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"content")
+    return {name: MTIME + number * 1000 for number, name in enumerate(names)}
+
+
+@pytest.fixture
+def folder(tmp_path, times):
+    folder = Folder(str(tmp_path))
+    yield folder
+    folder.close()
+
+
+@pytest.fixture
+def synced(monkeypatch):
+    """Descriptors' inodes that were synced, each file by itself."""
+    inodes = []
+    fsync = os.fsync
+
+    def note(fd):
+        inodes.append(os.fstat(fd).st_ino)
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", note)
+    return inodes
+
+
+def inodes(tmp_path, times):
+    return sorted((tmp_path / name).stat().st_ino for name in times)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_times_are_set_and_every_file_is_synced(tmp_path, folder, times, synced, monkeypatch, whole):
+    monkeypatch.setattr(durable, "sync_file_system", lambda fd: whole)
+    beats = []
+    durable.sync_files(folder, times, lambda: beats.append(1))
+    assert {name: (tmp_path / name).stat().st_mtime_ns for name in times} == times
+    assert sorted(synced) == ([] if whole else inodes(tmp_path, times))
+    assert len(beats) == len(times) * (1 if whole else 2)
+
+
+def test_few_files_do_not_make_everybody_wait(tmp_path, folder, synced, monkeypatch):
+    monkeypatch.setattr(durable, "sync_file_system", lambda fd: pytest.fail("the whole file system"))
+    durable.sync_files(folder, {"0.zip": MTIME}, lambda: None)
+    assert synced == inodes(tmp_path, ["0.zip"])
+
+
+@pytest.mark.parametrize("many", [True, False])
+def test_failures_name_the_file(folder, times, monkeypatch, many):
+    if not many:
+        times = dict(list(times.items())[:5])
+    monkeypatch.setattr(durable, "sync_file_system", lambda fd: False)
+    bad = sorted(times)[-2]
+
+    def sync_file(self, path):
+        if path == bad:
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Folder, "sync_file", sync_file)
+    with pytest.raises(CaxflowError, match=rf"{bad}: Input/output error -> the disk fails"):
+        durable.sync_files(folder, times, lambda: None)
+
+
+def test_when_a_file_system_is_synced_as_a_whole(tmp_path, folder, monkeypatch):
+    def answer(kind="ext4", waiting=0, release="6.1.0-13-amd64"):
+        monkeypatch.setattr(durable, "_kind", lambda fd: kind)
+        monkeypatch.setattr(durable, "_waiting", lambda: waiting)
+        monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "here", release, "", "x86_64")))
+        return durable.sync_file_system(folder.fileno())
+
+    assert answer()
+    assert answer("xfs", release="5.8.0")
+    assert not answer("nfs4")
+    assert not answer("")
+    assert not answer(waiting=durable._MOST_WAITING + 1)
+    assert not answer(release="5.7.19")
+    assert not answer(release="3.10.0-1160.el7.x86_64")
+    assert not answer(release="strange")
+
+
+def test_what_the_machine_says(tmp_path, folder):
+    assert durable._waiting() >= 0
+    stat = subprocess.run(
+        ["stat", "-f", "-c", "%T", tmp_path], capture_output=True, text=True, check=True
+    ).stdout
+    kind = durable._kind(folder.fileno())
+    assert kind[:3] == stat[:3] or not kind  # it calls ext4 ext2/ext3; btrfs cannot be told by its device

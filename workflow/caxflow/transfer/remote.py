@@ -1,0 +1,149 @@
+"""Reading and writing pieces at a far end: what is said over one connection of a transfer."""
+
+import threading
+from collections import deque
+
+from caxflow.errors import CaxflowError
+from caxflow.transfer.protocol import DATA, FILE, JSON, SEAL, LostError
+
+# What is asked for ahead of what has arrived: more than a connection carries in a round trip.
+AHEAD_BYTES = 8 << 20
+AHEAD_PIECES = 512
+
+
+class Writing:
+    """A connection over which pieces are written at the far end, and the thread that reads its answers."""
+
+    def __init__(self, job, end):
+        self._job = job
+        self._end, self.connection = end, end.connection
+        self._joining = end is not job.destination  # that one has begun the copy
+        if self._joining:
+            self._send({"do": "join", "with": job.joining()})
+        self._send({"receive": {"data": job.data, "algorithm": job.algorithm}})
+        self._unwritten = [0, 0]  # pieces and bytes
+        self._error = None
+        self._lock = threading.Lock()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+
+    def _send(self, message: dict) -> None:
+        try:
+            self.connection.stream.send(message)
+        except LostError as error:
+            raise self.connection.diagnosis(error) from None
+
+    def sent(self, piece) -> None:
+        """Expect an acknowledgement."""
+        self._count(1, piece.length)
+
+    def _count(self, pieces: int, length: int) -> None:
+        with self._lock:
+            self._unwritten[0] += pieces
+            self._unwritten[1] += length
+
+    def _acknowledged(self, pieces: int, length: int) -> None:
+        self._count(-pieces, -length)
+        self._job.beat()
+
+    def _listen(self) -> None:
+        try:
+            if self._joining:
+                self._end.result()
+            self._end.result(self._acknowledged)
+        except BaseException as error:
+            self._error = error
+            self._job.stop(error)
+
+    def __enter__(self):
+        self._listener.start()
+        return self
+
+    def __exit__(self, kind, error, _):
+        if kind is None or issubclass(kind, LostError):
+            try:
+                self.connection.stream.send({"finish": True})
+            except LostError:
+                pass  # the listener finds out why
+            self._listener.join()
+            if self._error:
+                raise self._error
+            if any(self._unwritten):
+                raise CaxflowError(
+                    f"{self._job.destination_place.site}: did not acknowledge all that was sent",
+                    "start again",
+                )
+            return False
+        self._job.stop(error)
+        self._listener.join()
+        return False
+
+
+class Reading:
+    """A connection over which pieces are read at the far end, asked for ahead of their arrival."""
+
+    def __init__(self, job, end, ask_for):
+        self._job, self._ask_for = job, ask_for
+        self._end, self.connection, self.stream = end, end.connection, end.connection.stream
+        self.waiting = deque()
+        self._ahead = 0
+        self.stream.send({"send": {"root": job.listing.root, "algorithm": job.algorithm}})
+
+    def ask(self, *pieces) -> None:
+        """Ask for `pieces`."""
+        for piece in pieces:
+            self.waiting.append(piece)
+            self._ahead += piece.length
+            self._ask_for(piece)
+        if pieces:
+            asked = [[piece.index, list(piece.file), piece.offset, piece.length] for piece in pieces]
+            try:
+                self.stream.send({"get": asked})
+            except LostError:
+                pass  # why, is in what can still be read
+
+    def _ask_ahead(self) -> None:
+        pieces, length = [], self._ahead
+        while length < AHEAD_BYTES and len(self.waiting) + len(pieces) < AHEAD_PIECES:
+            piece = self._job.next_piece()
+            if piece is None:
+                break
+            pieces.append(piece)
+            length += piece.length
+        self.ask(*pieces)
+
+    def frames(self):
+        """FILE, DATA and SEAL frames of all pieces, in order: ``(kind, piece, offset, length)``."""
+        self._ask_ahead()
+        while self.waiting:
+            for frame in self.piece():
+                yield frame
+                if self._ahead < AHEAD_BYTES // 2 and len(self.waiting) < AHEAD_PIECES // 2:
+                    self._ask_ahead()
+
+    def piece(self):
+        """Frames of the piece that was asked for first; what comes in their place is refused."""
+        piece = self.waiting[0]
+        kind = None
+        while kind not in (FILE, SEAL):
+            kind, index, offset, length = self.stream.header()
+            if kind == JSON:
+                message = self.stream.json(length)
+                self._end.handle(message)
+                if "progress" in message:
+                    continue
+            ours = kind in (FILE, DATA, SEAL) and index == piece.index and piece.offset <= offset
+            within = offset + length <= piece.offset + piece.length
+            entire = (offset, length) == (piece.offset, piece.length)
+            if not ours or not within or not (kind == DATA or entire) or (kind == FILE and not piece.whole):
+                raise CaxflowError(
+                    f"{self._job.source_place.site}: sends what was not asked for",
+                    "run the same version of caxflow, and ask the site's manager",
+                )
+            if kind != SEAL:
+                self._ahead -= length
+            yield kind, piece, offset, length
+        self.waiting.popleft()
+
+    def lost(self, error: LostError) -> CaxflowError:
+        """Why the connection broke."""
+        return self.connection.diagnosis(error)
