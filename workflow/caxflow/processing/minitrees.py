@@ -4,6 +4,7 @@
 and ``Fundamentals`` are made here, with hax's names and meanings; the others by hax itself, as a command.
 """
 
+import datetime
 import json
 import re
 import time
@@ -33,6 +34,7 @@ PLACEHOLDERS = {
     "number": "number of the run",
 }
 
+_HAX_VERSION = "2.5.0"  # the hax whose definitions the embedded ones follow
 # Not one row an event, but as many as there are peaks of their kind.
 _MANY_ROWS = ("IsolatedPeaks", "SingleElectrons")
 
@@ -265,11 +267,13 @@ def _write(treemaker: str, processed: Path, made: Path, number: int) -> None:
     from caxflow.files import rootfile
 
     version, wanted, compute = EMBEDDED[treemaker]
-    # Without "hax_version", which it is not, hax makes its own when it wants one.
+    # hax makes a minitree anew whose "hax_version" is below its minimum, or missing.
     metadata = {
         "version": version,
         "pax_version": rootfile.read_metadata(processed).get("file_builder_version"),
-        "made_by": f"caxflow {__version__}",
+        "hax_version": _HAX_VERSION,
+        "created_by": f"caxflow {__version__}",
+        "timestamp": str(datetime.datetime.now(datetime.UTC).replace(tzinfo=None, microsecond=0)),
     }
     with uproot.open(processed) as source, uproot.recreate(made, compression=uproot.ZLIB(1)) as target:
         target[_METADATA] = _named(_METADATA, metadata)
