@@ -46,7 +46,7 @@ sys.path.insert(0, str(HOME / "workflow"))
 
 from caxflow import config  # noqa: E402
 from caxflow.demo.database import DatabaseServer  # noqa: E402
-from caxflow.planning import plan  # noqa: E402
+from caxflow.planning import decisions, plan  # noqa: E402
 from caxflow.rundb import RunsDB, marks  # noqa: E402
 
 TASKS = 14  # that cax 5.2 starts with
@@ -169,7 +169,7 @@ def write_profile(home: Path, uri: str, database: str) -> dict:
 def check(settings: config.Settings) -> None:
     """Make sure that what is inserted with a mark is what caxflow would mark itself."""
     for document, settled in zip(documents(2, 1), (True, False), strict=True):
-        decision = plan.decide(document, settings, plan.skip_function(), document["end"])
+        decision = decisions.decide(document, settings, decisions.skip_function(), document["end"])
         if decision.settled != settled:
             sys.exit(f"{document['name']} is not what this benchmark thinks: {decision}")
 
@@ -249,7 +249,7 @@ def ask(settings: config.Settings) -> tuple[float, float]:
         database.now()
         began = time.perf_counter()
         found = database.unsettled(settings.selection, settings.here.name, policy)
-        plan.make(found, settings, plan.skip_function(), database.now())
+        plan.make(found, settings, decisions.skip_function(), database.now())
         query_s = time.perf_counter() - began
         began = time.perf_counter()
         for _ in database.unsettled(settings.selection, settings.here.name, policy):

@@ -16,7 +16,8 @@ from caxflow.copies.removal import Removal
 from caxflow.errors import BadCopy, CaxflowError
 from caxflow.files import digests, manifest
 from caxflow.files.rootfile import check_root
-from caxflow.planning import plan, planner
+from caxflow.planning import planner
+from caxflow.planning.facts import gather
 from caxflow.rundb import Held, Key, RunsDB, select
 from caxflow.stages import scrub
 from caxflow.targets import Run
@@ -258,9 +259,7 @@ def test_a_copy_is_validated_before_anybody_trusts_it(copies, tmp_path):
             done = zygote.call("perform", f"midway/{RUN}.{stage}", copies.overrides(attempts=1))
             assert done["status"] == spoiled, done["said"]
             # Neither a copy that nobody has read again, nor one that was found bad, is a source for others.
-            assert set(plan.gather(copies.database.get(RUN), copies.settings("tegner")).there["raw"]) == {
-                "lngs"
-            }
+            assert set(gather(copies.database.get(RUN), copies.settings("tegner")).there["raw"]) == {"lngs"}
             if not spoiled:
                 assert copies.row("midway")["status"] == "verifying"
                 copies.spoil("midway")

@@ -10,7 +10,8 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 from caxflow import receipts
 from caxflow.monitoring.display import Display
-from caxflow.planning.plan import Facts, Plan
+from caxflow.planning.facts import Facts
+from caxflow.planning.plan import Plan
 from caxflow.targets import Target
 from caxflow.workdir import journal, underway
 from caxflow.workdir.underway import Teller

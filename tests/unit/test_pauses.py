@@ -4,7 +4,7 @@ import datetime
 
 import pytest
 
-from caxflow.planning import plan
+from caxflow.planning import decisions
 from caxflow.planning.pauses import Pauses, next_attempt
 from caxflow.targets import Target
 from caxflow.workdir import journal
@@ -25,7 +25,7 @@ def decide(tmp_path, settings):
     """Decide on a run that is at lngs only, with what failed in the work directory."""
 
     def decide(now):
-        decision = plan.decide(document(tmp_path), settings, lambda _: None, NOW)
+        decision = decisions.decide(document(tmp_path), settings, lambda _: None, NOW)
         Pauses(tmp_path / "work", settings, now)(decision)
         return decision
 

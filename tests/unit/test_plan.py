@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from caxflow import config
 from caxflow.conditions import corrections
 from caxflow.errors import CaxflowError
-from caxflow.planning import plan
-from caxflow.planning.plan import Facts, Plan
+from caxflow.planning import decisions, plan
+from caxflow.planning.facts import Facts, describe
+from caxflow.planning.plan import Plan
 from caxflow.rundb import marks
 from caxflow.simulate.document import run_document
 
@@ -61,11 +62,11 @@ def document(*entries, name=RUN, kind="tpc", **keys):
 
 
 def decide(found, settings):
-    return plan.decide(found, settings, plan.skip_function(), NOW)
+    return decisions.decide(found, settings, decisions.skip_function(), NOW)
 
 
 def make(found, settings, **keys):
-    return plan.make(found, settings, plan.skip_function(), NOW, **keys)
+    return plan.make(found, settings, decisions.skip_function(), NOW, **keys)
 
 
 def wanted(*stages):
@@ -230,12 +231,12 @@ def test_what_the_state_of_a_copy_means(load, case):
 def test_words_for_a_copy(load):
     midway = load()
     facts = decide(document(entry("lngs")), midway).facts
-    assert plan.describe(facts, "raw", "midway", midway) == f"pull {RUN} from lngs, 41.2 GB"
-    assert plan.describe(facts, "raw", "tegner", midway) == f"push {RUN} to tegner, 41.2 GB"
-    assert plan.describe(facts, "raw", "lngs", midway) == f"take note of {RUN} at lngs, 41.2 GB"
+    assert describe(facts, "raw", "midway", midway) == f"pull {RUN} from lngs, 41.2 GB"
+    assert describe(facts, "raw", "tegner", midway) == f"push {RUN} to tegner, 41.2 GB"
+    assert describe(facts, "raw", "lngs", midway) == f"take note of {RUN} at lngs, 41.2 GB"
     facts.source["raw"]["tegner"] = "lngs"
-    assert plan.describe(facts, "raw", "tegner", midway) == f"relay {RUN} from lngs to tegner, 41.2 GB"
-    assert plan.describe(facts, "processed", "tegner", midway) == f"push processed {RUN} to tegner"
+    assert describe(facts, "raw", "tegner", midway) == f"relay {RUN} from lngs to tegner, 41.2 GB"
+    assert describe(facts, "processed", "tegner", midway) == f"push processed {RUN} to tegner"
 
 
 def runs(number):
@@ -583,10 +584,10 @@ def test_a_run_that_waits_for_slow_control_takes_no_place_of_the_batch(load):
     assert "waiting for the corrections of drift_velocity_liquid" in reason
     assert "AddDriftVelocity 1.1: waiting for slow control" in reason
     # Nothing of the document will change when the voltage comes: it is looked at each time.
-    assert plan.decide(
+    assert decisions.decide(
         found[5],
         only,
-        plan.skip_function(),
+        decisions.skip_function(),
         NOW,
         editions=editions,
         lacks=corrections.waiting(found[5], editions, voltage),

@@ -6,7 +6,8 @@ import pytest
 
 from caxflow.copies import evidence, quarantine
 from caxflow.errors import BadCopy, CaxflowError
-from caxflow.planning import plan
+from caxflow.planning import decisions
+from caxflow.planning.facts import gather
 from caxflow.planning.readings import Reading
 from caxflow.stages import scrub
 from caxflow.targets import Run
@@ -27,7 +28,10 @@ def aside(copies, site):
 
 
 def decide(copies, here, **overrides):
-    return plan.decide(copies.database.get(RUN), copies.settings(here, **overrides), lambda _: None, now())
+    here = copies.settings(here, **overrides)
+    return decisions.decide(copies.database.get(RUN), here, lambda _: None, now())
+        copies.database.get(RUN), copies.settings(here, **overrides), lambda _: None, now()
+    )
 
 
 def test_a_bad_copy_is_told_with_its_files_and_moved_aside(copies):
@@ -121,7 +125,7 @@ def test_a_copy_unlike_the_masters_is_no_source_and_the_scrub_finds_its_files(co
     copies.set(
         "tegner", **{key: copies.entry("tegner", str(RUN), 0.5)[key] for key in ("manifest", "checksum")}
     )
-    facts = plan.gather(copies.database.get(RUN), copies.settings())
+    facts = gather(copies.database.get(RUN), copies.settings())
     assert set(facts.there["raw"]) == {"lngs", "midway"}
     assert any("is not like the others" in line for line in decide(copies, "midway").waits)
     with pytest.raises(BadCopy, match=r"a\.zip"):
@@ -138,7 +142,7 @@ def test_who_is_master_can_be_said(copies):
     settings = copies.settings(masters=["tegner"])
     assert settings.masters == ("tegner", "lngs", "midway")
     assert evidence.master(document, "raw", settings).host == SITES["tegner"]
-    assert set(plan.gather(document, settings).there["raw"]) == {"tegner"}
+    assert set(gather(document, settings).there["raw"]) == {"tegner"}
     with pytest.raises(CaxflowError, match="masters: there is no site 'nowhere'"):
         copies.settings(masters=["nowhere"])
 

@@ -15,6 +15,7 @@ from caxflow.copies import parts, proof, removal
 from caxflow.copies.removal import Removal
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Manifest
+from caxflow.planning.facts import gather
 from caxflow.rundb import DatabaseAway
 from caxflow.targets import Run
 from copies import SITES, Copies
@@ -332,11 +333,10 @@ def test_after_a_crash_the_copy_comes_back_if_the_evidence_is_gone(copies):
 
 
 def test_while_it_is_removed_the_copy_is_no_source_and_cannot_be_claimed(copies):
-    from caxflow.planning import plan
 
     copies.add()
     killed(copies, "intend", "after")
-    facts = plan.gather(copies.database.get(RUN), copies.settings("tegner"))
+    facts = gather(copies.database.get(RUN), copies.settings("tegner"))
     assert set(facts.there["raw"]) == {"lngs", "tegner"}
     with pytest.raises(CaxflowError, match="its raw copy at midway-login1 is being removed by midway"):
         copies.database.claim(RUN, copies.subject().key, "/x", "lngs", 30)

@@ -9,7 +9,8 @@ import yaml
 from caxflow import cli, receipts
 from caxflow.copies import moving, parts, quarantine, removal, strays
 from caxflow.errors import CaxflowError
-from caxflow.planning import plan, planner
+from caxflow.planning import decisions, planner
+from caxflow.planning.facts import gather
 from caxflow.targets import Run
 from copies import SITES, Copies
 
@@ -417,9 +418,9 @@ def test_minitrees_go_if_the_file_they_are_made_of_is_good(copies, caxflow):
     path.write_text(path.read_text() + "minitrees: {make: [Basics]}\n")
     settings = copies.settings(kinds=["minitrees"])
     document, now = copies.database.get(RUN), copies.database.now()
-    assert plan.decide(document, settings, lambda _: None, now).settled
+    assert decisions.decide(document, settings, lambda _: None, now).settled
     copies.database.runs.update_one({}, {"$unset": {"caxflow.gone": ""}})
-    decision = plan.decide(copies.database.get(RUN), settings, lambda _: None, now)
+    decision = decisions.decide(copies.database.get(RUN), settings, lambda _: None, now)
     assert decision.targets == [f"midway/{RUN}.minitrees.done"]
 
 
@@ -447,7 +448,7 @@ def test_a_copy_that_another_site_moved_is_not_looked_for_where_it_was(copies, m
             receipts.write(copies.work("midway", f"{site}/{RUN}.{stage}"), {"entry": entry})
 
     def standing():
-        planned._void([plan.gather(copies.database.get(RUN), settings)])
+        planned._void([gather(copies.database.get(RUN), settings)])
         return {str(path.relative_to(copies.work())) for path in copies.work().glob(f"*/{RUN}.*")}
 
     before = standing()

@@ -13,7 +13,7 @@ from caxflow.config.retention import Demand
 from caxflow.copies import evidence, purging
 from caxflow.copies.removal import Removal
 from caxflow.errors import CaxflowError
-from caxflow.planning import plan, removals, upkeep
+from caxflow.planning import decisions, plan, removals, upkeep
 from caxflow.planning import readings as readings_of
 from caxflow.rundb import REMOVING
 from caxflow.targets import Run
@@ -109,13 +109,13 @@ def test_a_removal_that_was_begun_is_gone_on_with_whatever_the_policy(copies):
     made, _ = plan_purge(copies, after_days=10_000)
     assert [each.words for each in made.planned] == ["go on removing 160315_1432 from midway"]
     document = copies.database.get(Run("160315_1432"))
-    decision = plan.decide(document, copies.settings(), lambda _: None, now())
+    decision = decisions.decide(document, copies.settings(), lambda _: None, now())
     assert decision.targets == ["midway/160315_1432.raw.purged"]
 
 
 def decide(copies, here="midway", **overrides):
     document = copies.database.runs.find_one()
-    return plan.decide(document, copies.settings(here, **overrides), lambda _: None, now())
+    return decisions.decide(document, copies.settings(here, **overrides), lambda _: None, now())
 
 
 def test_what_the_policy_would_remove_is_not_fetched(copies):

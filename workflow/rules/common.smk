@@ -1,7 +1,8 @@
 """Input functions: what a job needs, as the plan of the main process says."""
 
 from caxflow.batch import lastwords
-from caxflow.planning import plan, requests, upkeep
+from caxflow.planning import requests, upkeep
+from caxflow.planning.facts import describe
 
 
 def only_a_look():
@@ -184,6 +185,6 @@ def in_words(kind):
     @planner.one_line()
     def say(wildcards):
         facts = PLANNER.facts(wildcards.run)
-        return plan.describe(facts, kind, wildcards.site, SETTINGS)
+        return describe(facts, kind, wildcards.site, SETTINGS)
 
     return say

@@ -10,7 +10,7 @@ from caxflow.conditions.corrections import Edition
 from caxflow.config import Selection, Settings
 from caxflow.errors import CaxflowError
 from caxflow.monitoring import status
-from caxflow.planning import pauses, plan
+from caxflow.planning import decisions, pauses
 from caxflow.targets import Run, Target
 from caxflow.workdir import journal, underway
 
@@ -189,14 +189,16 @@ def _look_ahead(
         found.verdict, found.waits = EXCLUDED, [reason]
         return
     try:
-        decision = plan.decide(document, settings, plan.skip_function(), now, editions=editions)
+        decision = decisions.decide(document, settings, decisions.skip_function(), now, editions=editions)
     except CaxflowError as error:
         found.verdict, found.waits = PROBLEM, [str(error)]
         return
     if work_dir is not None:
         pauses.Pauses(work_dir, settings, now)(decision)
+    # What a trouble says of itself is said once.
     told = tuple(f"{trouble.where} failed " for trouble in found.troubles)
-    found.waits = [text for text in decision.waits if not text.startswith(told)]
+    reasons = tuple(f": {trouble.reason}" for trouble in found.troubles)
+    found.waits = [text for text in decision.waits if not (text.startswith(told) or text.endswith(reasons))]
     found.todo = [
         target for target in decision.targets if work_dir is None or not (work_dir / target).exists()
     ]

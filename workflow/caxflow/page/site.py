@@ -21,7 +21,7 @@ from caxflow.page.details import details, rates_in
 from caxflow.page.rows import Codes, row, state_of_run
 from caxflow.page.stated import Stated
 from caxflow.page.summary import Summary
-from caxflow.planning import plan
+from caxflow.planning import decisions, plan
 from caxflow.rundb import PLANNING, marks
 
 ASSETS = Path(__file__).with_name("assets")
@@ -106,7 +106,7 @@ class _Site:
         self.summary = Summary(settings, now)
         self.editions = editions
         self.policy = plan.policy(settings, editions)
-        self.skip_reason = plan.skip_function()
+        self.skip_reason = decisions.skip_function()
         self.stated = Stated(work_dir, settings.sites)
         self.months: list[dict] = []
         self.problems: list[str] = []
@@ -157,7 +157,7 @@ class _Site:
         if marks.is_settled(document, here, self.policy):
             return [], []
         try:
-            decision = plan.decide(
+            decision = decisions.decide(
                 document, self.settings, self.skip_reason, self.now, editions=self.editions
             )
         except CaxflowError as error:

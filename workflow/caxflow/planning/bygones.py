@@ -13,7 +13,7 @@ from caxflow.config import Settings, Site
 from caxflow.copies import evidence
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
-from caxflow.planning import plan
+from caxflow.planning import decisions
 from caxflow.rundb import Key, RunsDB
 from caxflow.targets import Run, Target
 from caxflow.workdir import journal
@@ -53,7 +53,7 @@ def _is_over(document: Mapping, target: Target, settings: Settings, work_dir: Pa
         if key is None or (key.kind, key.version) in documents.leaving(document, key.host):
             return False
         copy = documents.find(document, key.kind, key.host, key.version)
-        skipped = target.stage in _PROCESSING and plan.skip_function()(document)
+        skipped = target.stage in _PROCESSING and decisions.skip_function()(document)
     except CaxflowError:
         return False  # a document with surprises tells nothing
     if target.stage.endswith(".purged"):

@@ -15,7 +15,8 @@ from pathlib import Path
 from caxflow import targets, words
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
-from caxflow.planning.plan import Decision, Facts
+from caxflow.planning.decisions import Decision
+from caxflow.planning.facts import Facts
 from caxflow.targets import Target
 from caxflow.workdir import journal
 

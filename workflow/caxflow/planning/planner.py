@@ -16,9 +16,10 @@ from caxflow.conditions import corrections, slowcontrol
 from caxflow.conditions.corrections import Edition, Voltage, Waiting
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
-from caxflow.planning import bygones, plan, summary, sync
+from caxflow.planning import bygones, decisions, plan, summary, sync
+from caxflow.planning.facts import Facts, source_of
 from caxflow.planning.pauses import Pauses
-from caxflow.planning.plan import Facts, Plan
+from caxflow.planning.plan import Plan
 from caxflow.processing import products
 from caxflow.processing.processors import Processor, Resources, resources
 from caxflow.rundb import RunsDB
@@ -113,10 +114,10 @@ class Planner:
                 raise CaxflowError(f"the plan does not know {run}", "start the workflow again")
             self.lock()
             document = self.database.get(Run.parse(run))
-            decision = plan.decide(
+            decision = decisions.decide(
                 document,
                 self.settings,
-                plan.skip_function(),
+                decisions.skip_function(),
                 self.database.now(),
                 editions=self.editions,
             )
@@ -137,10 +138,10 @@ class Planner:
         told = [str(each) for each in outcomes if isinstance(each, Waiting)] + wrong
 
         def skip(document: Mapping) -> str | None:
-            reason = plan.skip_function()(document)
+            reason = decisions.skip_function()(document)
             return f"{reason} ({'; '.join(told)})" if reason and told else reason
 
-        decision = plan.decide(document, self.settings, skip, self.database.now())
+        decision = decisions.decide(document, self.settings, skip, self.database.now())
         self.plan.problems += wrong
         pauses(self.settings, self.database.now())(decision)
         self.plan.replace(decision)
@@ -182,7 +183,7 @@ class Planner:
         """
         facts = self.facts(run)
         if site not in facts.source[kind]:
-            found = plan.source(facts, kind, self.settings.site(site), self.settings)
+            found = source_of(facts, kind, self.settings.site(site), self.settings)
             if found is None:
                 wrong = "; ".join(f"at {name}: {fault}" for name, fault in facts.faults.items())
                 raise CaxflowError(
@@ -356,7 +357,7 @@ class Planner:
         return True
 
 
-def pauses(settings: Settings, now: datetime.datetime) -> Callable[[plan.Decision], None]:
+def pauses(settings: Settings, now: datetime.datetime) -> Callable[[decisions.Decision], None]:
     """What takes those targets out of decisions whose jobs failed here lately."""
     folder = settings.here.work_dir
     return Pauses(Path(folder), settings, now) if folder else lambda decision: None
@@ -391,7 +392,7 @@ def look(
     made = plan.make(
         found,
         settings,
-        plan.skip_function(),
+        decisions.skip_function(),
         database.now(),
         settle=lambda marked: database.settle(marked, here, policy),
         editions=editions,

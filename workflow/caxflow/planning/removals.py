@@ -13,7 +13,7 @@ from caxflow.config.retention import Demand
 from caxflow.copies import evidence, purging
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
-from caxflow.planning import plan
+from caxflow.planning.facts import gather
 from caxflow.planning.readings import size_of
 from caxflow.rundb import Key
 from caxflow.targets import Run
@@ -100,7 +100,7 @@ def select(found: Iterable[Mapping], settings: Settings, now: datetime.datetime)
     size = 0
     for each in due:
         try:
-            plan.gather(each.document, settings)  # as it will be frozen for the jobs
+            gather(each.document, settings)  # as it will be frozen for the jobs
         except CaxflowError as error:
             made.problems.append(str(error))
             count[each.key.kind] -= 1

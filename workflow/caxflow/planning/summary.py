@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 from caxflow import targets, words
 from caxflow.config import Settings
-from caxflow.planning.plan import Facts, Plan
+from caxflow.planning.facts import Facts
+from caxflow.planning.plan import Plan
 from caxflow.targets import Target
 
 MOST = 5  # lines of a kind

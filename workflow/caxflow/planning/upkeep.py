@@ -10,7 +10,8 @@ from caxflow.copies import proof
 from caxflow.copies.removal import Removal
 from caxflow.copies.subject import Subject
 from caxflow.errors import CaxflowError
-from caxflow.planning import plan, readings, removals
+from caxflow.planning import readings, removals
+from caxflow.planning.facts import gather
 from caxflow.planning.planner import Planner, say
 from caxflow.planning.removals import Planned, Removals
 from caxflow.rundb import DatabaseAway
@@ -159,7 +160,7 @@ class Upkeep:
         known = dict(planner.plan.facts)
         for each in planned:
             run = str(each.run)
-            facts = known.setdefault(run, plan.gather(each.document, self.settings))
+            facts = known.setdefault(run, gather(each.document, self.settings))
             facts.removals[each.stage] = each.words
             if not each.begun and not planner.preview():
                 target = targets.path(self.settings.here.name, each.run, each.stage)

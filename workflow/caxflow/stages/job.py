@@ -19,7 +19,8 @@ from caxflow.copies.subject import Subject
 from caxflow.errors import BadCopy, CaxflowError, Overrun
 from caxflow.files.manifest import Manifest
 from caxflow.planning import sync
-from caxflow.planning.plan import Facts, Plan
+from caxflow.planning.facts import Facts
+from caxflow.planning.plan import Plan
 from caxflow.rundb import Claim, Key, RunsDB
 from caxflow.targets import Run, Target
 from caxflow.transfer import Place, Progress

@@ -15,7 +15,7 @@ from caxflow.conditions.settings import DO_NOT_PROCESS
 from caxflow.config import Settings
 from caxflow.documents import ERROR, STALLED, TRANSFERRED, TRANSFERRING, VERIFYING, Copy
 from caxflow.errors import CaxflowError
-from caxflow.planning import plan, removals
+from caxflow.planning import decisions, removals
 
 MASTERS = {"raw": ("xe1t-datamanager", "tsm-server"), "processed": ("login", "midway-login1")}
 NEEDED = ("gains", "drift_velocity_liquid", "electron_lifetime_liquid")
@@ -76,7 +76,7 @@ def compare(
     now : datetime
         Naive UTC.
     """
-    result, admitted, skip = Differences(), set(selected), plan.skip_function()
+    result, admitted, skip = Differences(), set(selected), decisions.skip_function()
     for document in found:
         try:
             run = str(documents.run_of(document))
@@ -104,7 +104,7 @@ def our_actions(
     document: Mapping, settings: Settings, skip: object, now: datetime.datetime
 ) -> tuple[list[Action], list[str]]:
     """What caxflow's plan does to a run at once, and what it waits for."""
-    decision = plan.decide(document, settings, skip, now)
+    decision = decisions.decide(document, settings, skip, now)
     actions, here = [], settings.here
     hosts = {site.name: site.host for site in settings.sites.values()}
     for target in map(targets.parse, decision.targets):

@@ -1,0 +1,209 @@
+"""What jobs need to know of a run, gathered from its document without any decision."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from caxflow import documents, words
+from caxflow.config import Settings, Site
+from caxflow.copies import evidence
+from caxflow.documents import Copy
+from caxflow.errors import CaxflowError
+from caxflow.targets import Run
+
+_EVENTS_PER_FILE = ("reader", "ini", "trigger_config_override", "Zip", "events_per_file")
+
+
+@dataclass
+class Facts:
+    """What jobs need to know of a run; plain values, kept in the plan file.
+
+    Parameters
+    ----------
+    run : str
+        Name of the run.
+    number : int or None
+    start : str or None
+        ISO time.
+    events : int or None
+        Events built by the trigger.
+    size : int or None
+        Bytes of the raw dataset.
+    there : dict
+        By kind, by site: location, manifest, checksum of copies that can be trusted as a source.
+    registrable : dict
+        By site: the same of a raw copy at its origin that was found incomplete, and may be looked at again.
+    faults : dict
+        By site: what is wrong with its raw copy.
+    source : dict
+        By kind, by site that is to get a copy: the site it comes from.
+    coming : dict
+        By kind: sites that will have a copy once this call is through.
+    skip : str or None
+        Why the run is not processed.
+    gone : dict
+        By kind, by site: ISO time until when receipts about a copy do not hold any more, for it was removed
+        or found bad then.
+    removals : dict
+        By stage: what would be removed here, on which evidence.
+    events_per_file : int
+        Events in each of its zips but the last.
+    corrections : dict
+        Versions of the corrections with which it is to be processed here, by name.
+    anew : bool
+        Whether it is processed again, though there is a file of its version.
+    renew : dict
+        By site that only keeps processed files: digest of the manifest of a copy that has been made anew
+        elsewhere, and is to be replaced.
+    """
+
+    run: str
+    number: int | None = None
+    start: str | None = None
+    events: int | None = None
+    size: int | None = None
+    there: dict[str, dict[str, dict]] = field(default_factory=lambda: {"raw": {}, "processed": {}})
+    registrable: dict[str, dict] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
+    source: dict[str, dict[str, str]] = field(default_factory=lambda: {"raw": {}, "processed": {}})
+    coming: dict[str, list[str]] = field(default_factory=lambda: {"raw": [], "processed": []})
+    skip: str | None = None
+    gone: dict[str, dict[str, str]] = field(default_factory=lambda: {"raw": {}, "processed": {}})
+    removals: dict[str, str] = field(default_factory=dict)
+    events_per_file: int = 1000
+    corrections: dict[str, str | int | float] = field(default_factory=dict)
+    anew: bool = False
+    renew: dict[str, str] = field(default_factory=dict)
+
+
+def gather(document: Mapping, settings: Settings) -> Facts:
+    """Facts of a run, without any decision."""
+    run = documents.run_of(document)
+    start = documents.time_of(document.get("start"))
+    facts = Facts(
+        run=str(run),
+        number=documents.value(document, "number", type_=int),
+        start=start.isoformat() if start else None,
+        events=documents.value(document, "trigger", "events_built", type_=int),
+        size=documents.value(document, "raw_size_byte", type_=int, check=lambda size: size > 0),
+    )
+    if per_file := documents.value(document, *_EVENTS_PER_FILE, type_=int, check=lambda number: number > 0):
+        facts.events_per_file = per_file
+    right = evidence.master(document, "raw", settings)
+    for site in settings.sites.values():
+        for kind in ("raw", "processed"):
+            copy = copy_at(document, kind, site, settings)
+            key = evidence.key_of(kind, site, settings)
+            gone = documents.gone(document, kind, site.host, key.version) if key else None
+            if at := documents.time_of((gone or {}).get("at")):
+                facts.gone[kind][site.name] = at.isoformat()
+            if kind == "raw" and copy and copy.status == documents.ERROR and copy.note.get("error"):
+                facts.faults[site.name] = str(copy.note["error"])
+            if evidence.good(copy) and not (kind == "raw" and evidence.contradicts(copy, right)):
+                facts.there[kind][site.name] = _stated(run, copy, site)
+            elif kind == "raw" and site.origin and copy and was_refused(copy):
+                facts.registrable[site.name] = _stated(run, copy, site)
+    for site in settings.sites.values():
+        if site.processed and not site.processed.make:
+            _look_for_newer(document, site, settings, facts)
+    return facts
+
+
+def _look_for_newer(document: Mapping, site: Site, settings: Settings, facts: Facts) -> None:
+    """Take note where a kept processed file is none of those that its makers have now."""
+    copy = copy_at(document, "processed", site, settings)
+    if copy is None or copy.status == documents.VERIFYING or not copy.manifest:
+        return
+    makers = (settings.sites[name] for name in facts.there["processed"])
+    made = [
+        copy_at(document, "processed", maker, settings)
+        for maker in makers
+        if maker.processed.make and _same_version("processed", maker, site)
+    ]
+    if made and all(_is_superseded(copy, each) for each in made):
+        facts.renew[site.name] = copy.manifest
+        facts.there["processed"].pop(site.name, None)
+
+
+def _is_superseded(copy: Copy, made: Copy) -> bool:
+    """Whether a processed file was made anew since: with other corrections, where both tell of theirs."""
+    of_copy, of_made = (_corrections(each) for each in (copy, made))
+    same = of_copy is not None and of_copy == of_made
+    return evidence.contradicts(copy, made) and not same
+
+
+def _corrections(copy: Copy) -> dict | None:
+    return documents.value(copy.note, "correction_versions", type_=dict)
+
+
+def source_of(facts: Facts, kind: str, site: Site, settings: Settings) -> str | None:
+    """The site a copy comes from: first those it pulls from, then who pushes to it, then any that has it."""
+    there = facts.there[kind]
+    here = settings.here.name
+    preferred = [*site.pull_from]
+    if site.name in settings.here.push_to:
+        preferred.insert(0, here)
+    preferred += [other.name for other in settings.sites.values() if other.origin]
+    for name in [*preferred, here, *sorted(there)]:
+        coming = name == here and here in facts.coming[kind]
+        if (
+            name != site.name
+            and (name in there or coming)
+            and _same_version(kind, settings.sites[name], site)
+        ):
+            return name
+    return None
+
+
+def _same_version(kind: str, one: Site, other: Site) -> bool:
+    if kind == "raw":
+        return True
+    return bool(one.processed and other.processed and one.processed.version == other.processed.version)
+
+
+def describe(facts: Facts, kind: str, site: str, settings: Settings) -> str:
+    """A copy in words: ``pull 160315_1432 from lngs, 41.2 GB``."""
+    size = f", {words.size(facts.size)}" if kind == "raw" and facts.size else ""
+    what = facts.run if kind == "raw" else f"processed {facts.run}"
+    if site in facts.there[kind] or (kind == "raw" and site in facts.registrable):
+        return f"take note of {what} at {site}{size}"
+    origin, here = facts.source[kind].get(site), settings.here.name
+    if site == here:
+        return f"pull {what} from {origin}{size}"
+    if origin == here:
+        return f"push {what} to {site}{size}"
+    return f"relay {what} from {origin} to {site}{size}"
+
+
+def copy_at(document: Mapping, kind: str, site: Site, settings: Settings) -> Copy | None:
+    """The copy of that kind at the site; of processed files, of the version the site keeps."""
+    if kind == "raw":
+        return documents.find(document, kind, site.host)
+    if not site.processed:
+        return None
+    return documents.find(document, kind, site.host, settings.processor(site).pax_version)
+
+
+def was_refused(copy: Copy) -> bool:
+    """Whether a copy at its origin was found incomplete, which the event builder may have mended since."""
+    return copy.status == documents.ERROR and not copy.manifest and "suspect" not in copy.note
+
+
+def _stated(run: Run, copy: Copy, site: Site) -> dict:
+    """What the document says of a copy, once its location is known to be one of the site's."""
+    _check_location(run, copy, site)
+    return {
+        "location": copy.location.rstrip("/"),
+        "manifest": copy.manifest,
+        "checksum": copy.checksum,
+        "version": copy.version,
+        "correction_versions": _corrections(copy),
+    }
+
+
+def _check_location(run: Run, copy: Copy, site: Site) -> None:
+    root = site.roots.get(copy.kind)
+    if root is None or not documents.inside(copy.location, root):
+        raise CaxflowError(
+            f"{run}: its {copy.kind} copy at {site.name} is said to be in {copy.location!r}, outside {root}",
+            f"mend the document's location, or roots.{copy.kind} of site {site.name}",
+        )
