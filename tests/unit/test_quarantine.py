@@ -30,8 +30,6 @@ def aside(copies, site):
 def decide(copies, here, **overrides):
     here = copies.settings(here, **overrides)
     return decisions.decide(copies.database.get(RUN), here, lambda _: None, now())
-        copies.database.get(RUN), copies.settings(here, **overrides), lambda _: None, now()
-    )
 
 
 def test_a_bad_copy_is_told_with_its_files_and_moved_aside(copies):
