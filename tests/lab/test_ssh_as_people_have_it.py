@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from caxflow.demo.sshd import SshSites, make_key
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import take
 from caxflow.transfer import Place, copy
+from lab import pythons
 from lab.logins import OddSite, with_shell
 
 HERE = Place("here")
@@ -117,12 +117,7 @@ def old_pythons() -> list[Path]:
 
 
 def test_a_python_that_is_too_old_is_named(lab, refused, tmp_path):
-    pretends = tmp_path / "python"
-    pretends.write_text(
-        f"#!{sys.executable}\nimport sys\nsys.version, sys.version_info = '3.6.8 (default)', (3, 6, 8)\n"
-        "exec(sys.argv[2])\n"
-    )
-    pretends.chmod(0o755)
+    pretends = pythons.of_version(tmp_path, "3.6.8")
     with OddSite(lab, "old") as site:
         for python, version in [(pretends, "3.6.8"), *((path, path.parts[-3]) for path in old_pythons())]:
             assert (

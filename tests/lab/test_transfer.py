@@ -11,8 +11,9 @@ from caxflow import transfer
 from caxflow.demo.sshd import SshSites
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import take
-from caxflow.transfer import Place, copy
+from caxflow.transfer import Place, copy, plan
 from caxflow.transfer.task import Visit, attend
+from lab import pythons
 
 HERE = Place("here")
 NAMES = [
@@ -104,6 +105,22 @@ def test_every_way(far, dataset, tmp_path, way, client, require):
         copy(source, dataset, destination, tmp_path / "copy")
 
 
+@pytest.mark.parametrize("xxhash", [True, False], ids=["xxhash", "none"])
+def test_one_file_of_a_relay_goes_in_parts(far, dataset, tmp_path, xxhash, monkeypatch):
+    """Where the source can take all digests: what passed here in parts, both ends read once more."""
+    options = {"connections": 3} | ({} if xxhash else {"python": pythons.without_xxhash(tmp_path)})
+    source, destination = far(**options), far("other", **options)
+    expected = take(dataset / "large")
+    planned = []
+    pieces = plan.pieces
+    monkeypatch.setattr(plan, "pieces", lambda *given: planned.extend(pieces(*given)) or planned[:])
+    copied = copy(source, dataset / "large", destination, tmp_path / "copy", expected=expected)
+    assert len(planned) > 2 if xxhash else len(planned) == 1
+    assert copied.manifests["xxh128"] == expected
+    assert (tmp_path / "copy").read_bytes() == (dataset / "large").read_bytes()
+    assert copied.sent == expected.size
+
+
 @pytest.mark.parametrize("way", ["push", "pull", "relay", "scp-push", "scp-pull"])
 def test_single_file(far, dataset, tmp_path, way):
     source, destination = WAYS[way](far)
@@ -153,21 +170,9 @@ def test_what_is_no_file_is_refused_over_there_too(far, tmp_path):
     assert names(tmp_path) == []
 
 
-@pytest.fixture(scope="module")
-def simple_python(tmp_path_factory):
-    """A Python that can compute no XXH3, as at a site where nothing is installed."""
-    path = tmp_path_factory.mktemp("python") / "python"
-    path.write_text(
-        f"#!{sys.executable}\nimport ctypes, sys\n"
-        "def refuse(name): raise OSError\n"
-        "ctypes.CDLL = refuse\nsys.modules['xxhash'] = None\nexec(sys.argv[2])\n"
-    )
-    path.chmod(0o755)
-    return str(path)
-
-
 @pytest.mark.parametrize("way", ["push", "pull", "relay"])
-def test_sha256_where_there_is_no_xxhash(far, dataset, tmp_path, way, simple_python):
+def test_sha256_where_there_is_no_xxhash(far, dataset, tmp_path, way):
+    simple_python = pythons.without_xxhash(tmp_path)
     source, destination = WAYS[way](far, python=simple_python)
     expected = take(dataset)
     copied = copy(
@@ -178,9 +183,8 @@ def test_sha256_where_there_is_no_xxhash(far, dataset, tmp_path, way, simple_pyt
     assert copied.manifests["adler32"] == take(tmp_path / "copy", "adler32")
     place = far(python=simple_python)
     assert transfer.take_manifest(place, tmp_path / "copy") == copied.manifest
-    if way == "relay":
-        expected = copied.manifest  # neither end can compute the other, and no bytes pass through here
-    assert copy(source, dataset, destination, tmp_path / "copy", expected=expected).adopted
+    again = copy(source, dataset, destination, tmp_path / "copy", expected=expected)
+    assert (again.adopted, again.sent) == (True, 0)
     (tmp_path / "copy" / "large").write_bytes(bytes(40_000_000))
     with pytest.raises(CaxflowError, match="large has the right size but other contents"):
         copy(source, dataset, destination, tmp_path / "copy", expected=expected)

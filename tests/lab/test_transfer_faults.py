@@ -14,7 +14,7 @@ from caxflow.demo.sshd import SshSites
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import take
 from caxflow.transfer import Place, copy
-from lab import links
+from lab import links, pythons
 from lab.copying import Copying
 from lab.processes import helpers
 
@@ -103,6 +103,21 @@ def test_killed_here(far, dataset, out, way):
     copying.kill()
     only_partial(out)
     finish(dataset, *WAYS[way](far), out, most=most)
+
+
+def test_relay_between_sites_without_xxhash_goes_on(far, dataset, out, tmp_path):
+    """Files that are there already the source sends once more, but only to here, to take their digests."""
+    options = {"python": pythons.without_xxhash(tmp_path)}
+    copying = Copying(*_args(WAYS["relay"](far, bandwidth=SLOW, **options), dataset, out))
+    copying.wait_for(SIZE * 2 // 3)
+    copying.kill()
+    source, destination = WAYS["relay"](far, **options)
+    expected = take(dataset)
+    copied = copy(source, dataset, destination, out / "copy", expected=expected)
+    assert copied.manifests["xxh128"] == take(out / "copy") == expected
+    assert copied.manifest.algorithm == "sha256"
+    assert copied.sent <= SIZE * 2 // 3
+    assert names(out) == ["copy"]
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -1,11 +1,11 @@
 """Where a copy grows at an end that is reached by SFTP only, which knows no locks.
 
 Beside the destination ``<parent>/<name>`` each attempt makes ``<parent>/.<name>.part-<token>-caxflow/`` with
-``owner`` (who writes), ``alive`` (touched as long as somebody does) and ``data/``. The next attempt moves
-``data/`` into its own: one rename, which only one can win, and after which a writer that was thought to be
-dead finds nothing under its paths. What it finds in there it reads back before it uses it.
+``owner`` (who it is), ``alive`` (there and touched while it writes) and ``data/``. The next attempt moves
+``data/`` into its own: one rename, after which a writer that was thought to be dead finds nothing under its
+paths. What is in there is read back before it is used.
 
-An attempt is dead if it said so (it has no ``owner`` any more), if it ran on this machine and its process is
+An attempt is over if it said so (it has no ``owner`` any more), if it ran on this machine and its process is
 gone, or if nothing was touched for a time in which a living one would have.
 """
 
@@ -24,7 +24,7 @@ from caxflow.transfer.sftp_client import CREATE, WRITE, SftpClient
 
 _BEAT = 5.0  # seconds
 # Method stream, which can lock, has no token in the name.
-_LEFTOVER = re.compile(r"\.(.+)\.part-(?:[0-9a-f]+-)?caxflow", re.DOTALL)
+_LEFTOVER = re.compile(r"\.(.+)\.part-([0-9a-f]+-)?caxflow", re.DOTALL)
 
 
 class SftpPart:
@@ -72,24 +72,22 @@ class SftpPart:
         offset = client.lstat(self.container).mtime - time.monotonic()
         deadline = time.monotonic() + wait + 2
         try:
-            _write(
-                client,
-                f"{self.container}/owner",
-                f"{self._token} {_machine() or '-'} process {os.getpid()}\n",
-            )
+            who = f"{self._token} {_machine() or '-'} process {os.getpid()} on {os.uname().nodename}\n"
+            _write(client, f"{self.container}/owner", who)
             while not (exists := client.kind(self.destination)):
-                holder = self._take_over(time.monotonic() + offset - wait)
+                late = time.monotonic() > deadline
+                holder = self._begin(time.monotonic() + offset - wait)
                 if not holder:
                     break
-                if time.monotonic() > deadline:
+                if late:
                     raise CaxflowError(
                         f"{printable(self.destination)} is being written by another transfer ({holder})",
                         "wait for it, or end it there",
                     )
                 alive()
                 time.sleep(0.3)
-            if not exists and client.kind(self.data) is None:
-                client.make(self.data)
+            if not exists:
+                self._take_over()
         except BaseException:
             with suppress(OSError, LostError):
                 self.let_go(client)
@@ -98,28 +96,40 @@ class SftpPart:
             self.let_go(client)
         return exists
 
-    def _take_over(self, dead_since: float) -> str:
-        """Take the data of dead attempts, the latest first; return who lives, if somebody does."""
-        others = []
+    def _others(self) -> list[str]:
+        """Containers of other attempts, the one that was last written to first."""
+        found = []
         for name, status in self._client.listing(self._parent or "/"):
             match = _LEFTOVER.fullmatch(name)
             path = f"{self._parent}/{name}"
-            if match and match[1] == self._name and stat.S_ISDIR(status.mode) and path != self.container:
-                others.append((status.mtime, path))
-        for _, container in sorted(others, reverse=True):
-            if container.endswith(".part-caxflow") or self._client.kind(f"{container}/data") is None:
-                continue  # method stream's, which holds a lock; or one that has written nothing yet
-            holder = self._holder(container, dead_since)
+            if match and match[1] == self._name and match[2] and path != self.container:
+                found.append((status.mtime, path))
+        return [path for _, path in sorted(found, reverse=True)]
+
+    def _begin(self, dead_since: float) -> str:
+        """Begin to write if nobody else does; else return who.
+
+        Of two that begin at the same time each sees the other in its second look at the latest; the one whose
+        name comes first goes on.
+        """
+        holder = self._rival(dead_since, lambda path: path < self.container or self._has(path, "alive"))
+        if not holder:
+            Beacon(self._client, self.data)()
+            holder = self._rival(dead_since, lambda path: path < self.container)
             if holder:
-                return holder
-            with suppress(OSError):  # somebody else was faster
-                if self._client.kind(self.data) is None:
-                    self._client.rename(f"{container}/data", self.data)
-                self._client.remove_tree(container)
+                self._client.remove(f"{self.container}/alive")
+        return holder
+
+    def _rival(self, dead_since: float, counts) -> str:
+        for path in self._others():
+            if counts(path):
+                holder = self._holder(path, dead_since)
+                if holder:
+                    return holder
         return ""
 
     def _holder(self, container: str, dead_since: float) -> str:
-        """Who writes to a container, or an empty string if nobody does."""
+        """Who writes to a container or waits to, or an empty string if that attempt is over."""
         try:
             owner = _read(self._client, f"{container}/owner")
         except FileNotFoundError:
@@ -129,6 +139,21 @@ class SftpPart:
         if machine == _machine() and re.fullmatch("[0-9a-f]+", token):
             return legible(who) if _lives(token) else ""
         return legible(who) if _newest(self._client, container) > dead_since else ""
+
+    def _has(self, container: str, name: str) -> bool:
+        return self._client.kind(f"{container}/{name}") is not None
+
+    def _take_over(self) -> None:
+        """Make the data directory, or take that of an attempt that is over; only those are left by now."""
+        for path in self._others():
+            if not self._has(path, "data"):
+                continue  # one that is about to begin, and will see this one
+            with suppress(OSError):  # somebody else cleans up
+                if not self._has(self.container, "data"):
+                    self._client.rename(f"{path}/data", self.data)
+                self._client.remove_tree(path)
+        if not self._has(self.container, "data"):
+            self._client.make(self.data)
 
     def keep_only(self, sizes: dict, directories) -> list:
         """Remove what does not belong to the dataset; make its directories.

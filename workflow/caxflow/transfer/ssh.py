@@ -143,7 +143,7 @@ class Connection:
         return self._channel.round_trip
 
     def keep_alive(self) -> None:
-        """Tell the far end, from any thread, that we are still here."""
+        """Tell the far end, from any thread, that we are still here; not before it has been greeted."""
 
     def kill(self) -> None:
         """End the connection at once; blocked reads and writes fail."""
@@ -208,8 +208,7 @@ class HelperConnection(Connection):
             raise LostError("an odd greeting") from None
 
     def keep_alive(self) -> None:
-        if self._greeted:  # before, it would come in the place of the helper's program
-            self.stream.send({"alive": True})
+        self.stream.send({"alive": True})
 
     def _mute(self, said: str, status: int) -> CaxflowError:
         place = self.place

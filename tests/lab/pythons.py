@@ -1,0 +1,29 @@
+"""Interpreters as they are at some sites."""
+
+import sys
+from pathlib import Path
+
+
+def without_xxhash(folder: Path) -> str:
+    """Path of a Python that can compute no XXH3, as at a site where nothing is installed."""
+    return _program(
+        folder / "simple-python",
+        "import ctypes",
+        "def refuse(name): raise OSError",
+        "ctypes.CDLL = refuse",
+        "sys.modules['xxhash'] = None",
+    )
+
+
+def of_version(folder: Path, version: str) -> str:
+    """Path of a Python that says it is of another version."""
+    numbers = tuple(map(int, version.split(".")))
+    return _program(
+        folder / f"python-{version}", f"sys.version, sys.version_info = '{version} (default)', {numbers}"
+    )
+
+
+def _program(path: Path, *lines: str) -> str:
+    path.write_text("\n".join([f"#!{sys.executable}", "import sys", *lines, "exec(sys.argv[2])", ""]))
+    path.chmod(0o755)
+    return str(path)

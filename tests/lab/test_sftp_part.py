@@ -1,0 +1,144 @@
+"""Who may write where nothing can be locked, tried on a real SFTP server without SSH before it."""
+
+import os
+import subprocess
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from caxflow.errors import CaxflowError
+from caxflow.transfer.protocol import FdChannel
+from caxflow.transfer.sftp_client import SftpClient
+from caxflow.transfer.sftp_part import Beacon, SftpPart
+from lab.logins import sftp_server
+
+NONE = -2  # no time at all
+FOREIGN = "0123456789abcdef another-boot/4026531840 process 1 on elsewhere\n"
+
+
+@contextmanager
+def connected():
+    """An SFTP session with this machine."""
+    server = subprocess.Popen([sftp_server()], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+    try:
+        client = SftpClient(FdChannel(server.stdout.fileno(), server.stdin.fileno()))
+        client.greet()
+        yield client
+    finally:
+        server.stdin.close()
+        server.wait()
+        server.stdout.close()
+
+
+@pytest.fixture
+def client(require):
+    require("sshd")
+    with connected() as found:
+        yield found
+
+
+@pytest.fixture
+def destination(tmp_path):
+    (tmp_path / "raw").mkdir()
+    return tmp_path / "raw" / "copy"
+
+
+def begin(client, destination, token: str, wait: float = 0):
+    part = SftpPart(client, str(destination), token)
+    return part, part.begin(wait, alive=lambda: None)
+
+
+def left_by(client, destination, token="aa"):
+    """An attempt that brought a file and was killed, as far as anybody can tell."""
+    part, exists = begin(client, destination, token)
+    assert exists is None
+    (destination.parent / f".copy.part-{token}-caxflow" / "data" / "file").write_bytes(b"content")
+    part._presence.close()
+    return part
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_what_a_dead_attempt_left_is_taken_over(client, destination):
+    left_by(client, destination)
+    part, _ = begin(client, destination, "bb")
+    assert names(destination.parent) == [".copy.part-bb-caxflow"]
+    assert part.keep_only({"file": 7, "other": 1}, ["sub"]) == [("file", 7)]
+    assert names(destination.parent / ".copy.part-bb-caxflow" / "data") == ["file", "sub"]
+    part.let_go(client)
+    part, _ = begin(client, destination, "aa")  # one that let go does not live, though its process does
+    assert part.keep_only({"file": 6}, []) == []
+    part.publish([], single=False)
+    assert names(destination.parent) == ["copy"]
+    assert begin(client, destination, "cc")[1] == "directory"
+    assert names(destination.parent) == ["copy"]
+
+
+def test_who_lives_is_waited_for(client, destination):
+    part, _ = begin(client, destination, "bb")
+    for token in ("aa", "cc"):  # whatever order the names are in
+        with pytest.raises(
+            CaxflowError, match=f"being written by another transfer .process {os.getpid()} on"
+        ):
+            begin(client, destination, token, wait=NONE)
+    assert names(destination.parent) == [".copy.part-bb-caxflow"]
+    part.let_go(client)
+    assert names(destination.parent) == []
+
+
+def left_elsewhere(client, destination, age: float):
+    """An attempt of another machine that touched something so many seconds ago."""
+    left_by(client, destination)
+    container = destination.parent / ".copy.part-aa-caxflow"
+    (container / "owner").write_text(FOREIGN)
+    for path in (container, *container.rglob("*")):
+        os.utime(path, (1, 1))
+    Beacon(client, f"{container}/data")()
+    os.utime(container / "alive", (time.time() - age,) * 2)
+
+
+def test_an_attempt_of_another_machine_is_over_when_it_is_quiet(client, destination):
+    left_elsewhere(client, destination, age=1000)
+    part, exists = begin(client, destination, "bb", wait=900)
+    assert exists is None
+    assert part.keep_only({"file": 7}, []) == [("file", 7)]
+    part.let_go(client)
+
+
+def test_an_attempt_of_another_machine_that_shows_life_is_left_alone(client, destination):
+    left_elsewhere(client, destination, age=-1000)
+    with pytest.raises(CaxflowError, match=r"by another transfer .process 1 on elsewhere"):
+        begin(client, destination, "bb", wait=NONE)
+    assert names(destination.parent) == [".copy.part-aa-caxflow"]
+
+
+def test_of_many_at_once_one_begins(destination, require):
+    require("sshd")
+    for turn in range(8):
+        won, lost = [], []
+        together = threading.Barrier(4)
+
+        def attempt(token, together=together, won=won, lost=lost):
+            with connected() as client:
+                together.wait()
+                try:
+                    won.append(begin(client, destination, token, wait=NONE)[0])
+                except CaxflowError as error:
+                    lost.append(error)
+                together.wait()
+                for part in won:
+                    if part._client is client:
+                        part.let_go(client)
+
+        threads = [threading.Thread(target=attempt, args=(f"{turn}{number}",)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(won) <= 1
+        assert len(won) + len(lost) == 4
+        assert names(destination.parent) == []
