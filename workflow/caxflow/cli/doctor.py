@@ -62,5 +62,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(status.plain(found), indent=1))
     else:
-        console.print(f"{words.count(bad, 'thing')} to mend" if bad else "nothing is in the way")
+        doubtful = sum(finding.verdict == doctor.DOUBTFUL for finding in found)
+        also = f", {words.count(doubtful, 'thing')} to look at" if doubtful else ""
+        console.print((f"{words.count(bad, 'thing')} to mend" if bad else "nothing is in the way") + also)
     return 1 if bad else 0

@@ -84,7 +84,7 @@ def _add_rebuild(actions: argparse._SubParsersAction) -> None:
 
 def _init(arguments: argparse.Namespace) -> int:
     settings = site.settings(arguments)
-    with RunsDB(settings.rundb, dry=settings.dry) as database:
+    with RunsDB(settings.rundb, dry=settings.dry, patient=True) as database:
         versions.upgrade_database(database)
         names = [*database.init(), *(database.init_site(name) for name in sorted(settings.sites))]
         collection = f"{settings.rundb.database}.{settings.rundb.collection}"

@@ -92,14 +92,14 @@ def _lines(found: Answer, profile: str) -> Iterator[Text]:
         moving = underway.State(**state)
         done = f"{words.size(moving.done)} of {words.size(moving.total)}, {words.size(moving.rate)}/s"
         yield Text(f"  at work on {target}: {moving.phase}, {done}")
+    for trouble in found.troubles:
+        yield from _trouble(trouble, profile)
     for text in [*found.waits, *(claim for claim in found.claims if claim not in found.waits)]:
         yield Text(f"  {text}")
     for text in found.removed:
         yield Text(f"  {text}")
     if found.todo:
         yield Text(f"  `snakemake --profile {profile} all` would make {', '.join(found.todo)}")
-    for trouble in found.troubles:
-        yield from _trouble(trouble, profile)
     if found.untold:
         yield Text(f"  the runs database has yet to be told of {', '.join(found.untold)}")
     for name, stages in found.receipts.items():

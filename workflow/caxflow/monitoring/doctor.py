@@ -6,6 +6,7 @@ What can be tried is tried: files are written and removed again, bytes travel, t
 import dataclasses
 import datetime
 import os
+import re
 import secrets
 import shlex
 import shutil
@@ -22,6 +23,7 @@ from caxflow import config, transfer, words
 from caxflow.config import Settings, Site, reach
 from caxflow.errors import CaxflowError
 from caxflow.planning import planner
+from caxflow.processing import products
 from caxflow.processing.processors import Processor
 from caxflow.rundb import RunsDB
 from caxflow.transfer import Place
@@ -143,6 +145,13 @@ def _work_dir(settings: Settings) -> Iterator[Finding]:
     _write_once(folder)
     free = shutil.disk_usage(folder).free
     yield Finding("work directory", GOOD, f"{folder} can be written, {words.size(free)} free")
+    if left := products.failed(Path(folder)):
+        size = sum(path.lstat().st_size for each in left for path in each.rglob("*") if path.is_file())
+        many = words.count(len(left), "directory")
+        said = f"{many} of failed jobs, {words.size(size)}, in {folder}/{products.JOBS}"
+        yield Finding(
+            "failed jobs", GOOD, f"{said}; they go {settings.keep_failed:g} days after their last file"
+        )
 
 
 def _own_root(here: Site, kind: str) -> Iterator[Finding]:
@@ -258,9 +267,10 @@ def _partner(settings: Settings, site: Site) -> Iterator[Finding]:
             yield from _far_end(settings, site, place)
     except CaxflowError as error:
         mend = error.mend
-        if "host key" in error.what and "not known" in error.what:
-            mend = f"{_keyscan(place)}, after {mend}"
-        yield Finding(about, BAD, error.what, mend)
+        if found := re.search("host key of .* (is not known|has changed)", error.what):
+            command = _host_key(place, changed=found[1] == "has changed")
+            mend = f"{command}, once its manager has told you the same fingerprint"
+        yield Finding(about, BAD, error.what.removeprefix(f"{site.name}: "), mend)
 
 
 def _far_root(settings: Settings, site: Site, place: Place, kind: str) -> Iterator[Finding]:
@@ -345,6 +355,25 @@ def _by_hand(place: Place, command: str) -> str:
     return shlex.join([*words_, f"{place.user}@{place.host}" if place.user else place.host, command])
 
 
-def _keyscan(place: Place) -> str:
-    port = ["-p", str(place.port)] if place.port else []
-    return f"{shlex.join(['ssh-keyscan', *port, place.host])} >> ~/.ssh/known_hosts"
+def _host_key(place: Place, changed: bool) -> str:
+    """Commands that take a host's key for known; one that has changed is forgotten first."""
+    known = {
+        "hostname": place.host,
+        "port": str(place.port or 22),
+        "userknownhostsfile": "~/.ssh/known_hosts",
+    }
+    # The name may be an alias of ssh_config, which ssh-keyscan does not read.
+    said = _asked(["ssh", "-G", *(["-F", place.ssh_config] if place.ssh_config else []), place.host])
+    known |= dict(line.split(" ", 1) for line in said.splitlines() if " " in line)
+    host, port, file = known["hostname"], known["port"], known["userknownhostsfile"].split()[0]
+    named = host if port == "22" else f"[{host}]:{port}"
+    scan = f"{shlex.join(['ssh-keyscan', *(['-p', port] if port != '22' else []), host])} >> {file}"
+    return f"{shlex.join(['ssh-keygen', '-R', named, '-f'])} {file} && {scan}" if changed else scan
+
+
+def _asked(command: list[str]) -> str:
+    """All that a command printed; nothing if it cannot be run."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""

@@ -256,7 +256,10 @@ def _copy_state(copy: Copy, names: Mapping[str, str], raw_size: int | None) -> C
 def remark(copy: Copy) -> str:
     """What is to be said about a copy that is not simply there."""
     if "suspect" in copy.note:
-        return f"suspect: {_words(copy.note['suspect']) or _words(copy.note.get('error'))}"
+        suspect = copy.note["suspect"]
+        aside = suspect.get("quarantine") if isinstance(suspect, Mapping) else None
+        where = f"; set aside in {aside}" if isinstance(aside, str) else ""
+        return f"suspect: {_words(suspect) or _words(copy.note.get('error'))}{where}"
     if copy.status == documents.ERROR:
         return _words(copy.note.get("error")) or "another program reported an error"
     if copy.status == documents.TRANSFERRING:

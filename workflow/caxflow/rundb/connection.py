@@ -38,11 +38,14 @@ class Connection:
         Read, never write.
     without : str
         What becomes of things while it does not answer, for messages; who only reads has nothing in hand.
+    patient : bool
+        Wait for each answer as long as the server works on it, for indexes of a million documents.
     """
 
     address: RunDBAddress
     dry: bool = False
     without: str = "work in hand goes on and the next sync catches up"
+    patient: bool = False
     _ahead: datetime.timedelta | None = field(default=None, repr=False)
 
     def __post_init__(self):
@@ -53,7 +56,7 @@ class Connection:
                 **({"password": _password()} if _names_user(self.address.uri) else {}),
                 serverSelectionTimeoutMS=milliseconds,
                 connectTimeoutMS=milliseconds,
-                socketTimeoutMS=max(milliseconds, 60_000),
+                socketTimeoutMS=None if self.patient else max(milliseconds, 60_000),
                 appname="caxflow",
                 connect=False,
                 # A date beyond the calendar, or text that is none, spoils one document and not the query.
