@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from caxflow import receipts
+from caxflow import __version__, receipts
 from caxflow.config import RunDBAddress
 from caxflow.demo.server import free_port
 from caxflow.planning import sync
@@ -111,7 +111,8 @@ def test_what_other_programs_read_afterwards(tmp_path, runs, rundb, database):
         "size": 12,
         "creation_place": receipts.who()["host"],
     }
-    assert note == {"verified": datetime.datetime(2016, 11, 2, 15, 20, 0, 123000)}
+    verified = datetime.datetime(2016, 11, 2, 15, 20, 0, 123000)
+    assert note == {"verified": verified, "version": __version__}
     made = found(runs, "processed")
     assert (made["pax_version"], made["status"], made["size"]) == ("v0.0.1", "transferred", 5)
     assert found(runs, host=ORIGIN)["status"] == "transferred"
@@ -168,7 +169,7 @@ def test_a_success_ends_the_claim_and_the_memory_of_failures(tmp_path, runs, run
     rundb.claim(RUN, Key("raw", HOST), "/raw/161101_1600", "midway", 30)
     state(tmp_path, target("raw.done"), entry(), RAW, 12)
     sync.sync(rundb, tmp_path)
-    assert set(found(runs)["caxflow"]) == {"owner", "by", "since"}
+    assert set(found(runs)["caxflow"]) == {"owner", "by", "since", "version"}
 
 
 def test_the_checksum_that_cax_wrote_is_kept(tmp_path, runs, rundb):

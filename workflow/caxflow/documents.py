@@ -44,7 +44,8 @@ class Copy:
         The entry's ``caxflow`` key: ``owner``, ``token``, ``lease`` of a claim; ``error``, ``attempts``,
         ``next`` of a failure; ``verified``, when the bytes were last read; ``suspect``, that they are not
         the origin's; ``removing``, that the copy is on its way out; ``moving``, that it is on its way to
-        another path; ``left``, the path where it was before and may still lie.
+        another path; ``left``, the path where it was before and may still lie; ``version``, of the caxflow
+        that proved it.
     """
 
     kind: str

@@ -118,6 +118,7 @@ def _copy(copy: Copy, sites: Mapping[str, str]) -> dict:
         "created": _iso(copy.created),
         "verified": _iso(note.get("verified")),
         "owner": _text(note.get("owner")),
+        "caxflow": _text(note.get("version")),
         "lease": _iso(note.get("lease")),
         "error": _text(note.get("error")),
         "attempts": documents.value(note, "attempts", type_=int),

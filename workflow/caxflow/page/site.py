@@ -22,6 +22,7 @@ from caxflow.page.rows import Codes, row, state_of_run
 from caxflow.page.stated import Stated
 from caxflow.page.summary import Summary
 from caxflow.planning import decisions, plan
+from caxflow.planning.pauses import Pauses
 from caxflow.rundb import PLANNING, marks
 
 ASSETS = Path(__file__).with_name("assets")
@@ -106,6 +107,7 @@ class _Site:
         self.summary = Summary(settings, now)
         self.editions = editions
         self.policy = plan.policy(settings, editions)
+        self.hold = Pauses(work_dir, settings, now)
         self.skip_reason = decisions.skip_function()
         self.stated = Stated(work_dir, settings.sites)
         self.months: list[dict] = []
@@ -160,6 +162,7 @@ class _Site:
             decision = decisions.decide(
                 document, self.settings, self.skip_reason, self.now, editions=self.editions
             )
+            self.hold(decision)
         except CaxflowError as error:
             self.problems.append(str(error))
             return [], [str(error)]

@@ -201,6 +201,7 @@ def _entry_changes(receipt: Mapping) -> dict:
         **{f"caxflow.{name}": receipt[name] for name in _NOTED if name in receipt},
         "checksum": receipt["manifest"]["digest"],
         "size": receipt["bytes"],
+        "caxflow.version": receipt.get("caxflow"),  # of the program that proved it
         # A success ends the claim and the memory of failures.
         "caxflow.lease": None,
         "caxflow.token": None,

@@ -33,8 +33,9 @@
       const told = [];
       if (copy.verified) told.push(`read again ${time(copy.verified)}`);
       if (copy.owner) told.push(`made by ${copy.owner}`);
+      if (copy.caxflow) told.push(`caxflow ${copy.caxflow}`);
       if (copy.lease) told.push(`claimed until ${time(copy.lease)}`);
-      if (copy.attempts) told.push(`failed ${copy.attempts} times`);
+      if (copy.attempts) told.push(`failed ${copy.attempts} time${copy.attempts === 1 ? "" : "s"}`);
       if (copy.next) told.push(`again at ${time(copy.next)}`);
       return element("tr", null,
         element("td", null, copy.kind, copy.version ? ` ${copy.version}` : ""),
