@@ -3,6 +3,7 @@
 import datetime
 import json
 import os
+import shutil
 import signal
 import subprocess
 
@@ -170,3 +171,110 @@ def test_a_purge_that_is_killed_is_completed_by_the_next_call(everywhere, runs):
     assert (
         "removing" not in runs.find_one().get("caxflow", {}) or runs.find_one()["caxflow"]["removing"] == []
     )
+
+
+MADE = {"kinds": ["raw", "processed", "minitrees"]}
+
+
+def standing(experiment):
+    """Files of all copies, by path; what is made anew is another file."""
+    return {
+        path: (path.stat().st_ino, path.stat().st_mtime_ns)
+        for site in ("lngs", "midway", "tegner")
+        for path in experiment.sites[site].root.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_without_its_work_directory_a_site_makes_and_moves_nothing_twice(experiment, runs):
+    processed = {"version": "mini_v1", "cores": 1}
+    midway = {"pull_from": ["lngs"], "push_to": ["tegner"], "processed": processed}
+    midway["roots"] = ("raw", "processed", "minitrees")
+    (experiment.sites["midway"].root / "minitrees").mkdir()
+    experiment.site("midway", **midway, minitrees={"make": ["Basics"]})
+    experiment.add_run(runs)
+    code, said = experiment.snakemake("all", **MADE)
+    assert code == 0, said
+    before = standing(experiment)
+
+    shutil.rmtree(experiment.work())
+    code, said = experiment.snakemake("all", **MADE)
+    assert code == 0, said
+    assert "nothing to do at midway" in said
+    # More is wanted than there is: only that is made, of what is here.
+    shutil.rmtree(experiment.work())
+    experiment.site("midway", **midway, minitrees={"make": ["Basics", "Fundamentals"]})
+    said = preview(experiment, "all", **MADE)
+    assert "make 1 minitrees" in said
+    assert "process" not in said.replace("processed", "")
+    assert "pull" not in said
+    code, said = experiment.snakemake("all", **MADE)
+    assert code == 0, said
+    assert f"receipts of processed files here were lost, and are written again: {RUN}" in said
+    after = standing(experiment)
+    new = {path.name for path in after.keys() - before.keys()}
+    assert new == {f"{RUN}_Fundamentals.root"}
+    assert {path: after[path] for path in before} == before
+
+    # A copy that was not read again when its receipt was lost is compared where it is.
+    shutil.rmtree(experiment.work())
+    told = {"data.$.status": "verifying"}
+    here = {"type": "raw", "host": HOSTS["midway"]}
+    runs.update_one({"name": RUN, "data": {"$elemMatch": here}}, {"$set": told})
+    runs.update_many({}, {"$unset": {"caxflow.settled": ""}})
+    said = preview(experiment, "all", **MADE)
+    assert f"compare {RUN} at midway with lngs, and bring what is missing" in said
+    code, said = experiment.snakemake("all", **MADE)
+    assert code == 0, said
+    receipt = json.loads(experiment.work(f"midway/{RUN}.raw.done").read_text())
+    assert (receipt["sent"], receipt["adopted"]) == (0, True)
+    assert standing(experiment) == after
+    assert entry(runs, "raw", "midway")["status"] == "transferred"
+
+
+def test_a_purge_takes_processed_files_of_older_versions(experiment, runs):
+    processors = {"mini_v1": {"kind": "mini"}, "mini_v2": {"kind": "mini", "pax_version": "v6.9"}}
+    config = {"kinds": ["raw", "processed"], "processors": processors}
+    midway = {"pull_from": ["lngs"], "push_to": ["tegner"]}
+    experiment.site("midway", **midway, processed={"version": "mini_v1", "cores": 1})
+    experiment.site("tegner", pull_from=["midway"], roots=["raw"])
+    experiment.add_run(runs)
+    code, said = experiment.snakemake(f"midway/{RUN}.processed.checksum", **config)
+    assert code == 0, said
+    experiment.site("midway", **midway, processed={"version": "mini_v2", "cores": 1})
+    code, said = experiment.snakemake("all", **config)
+    assert code == 0, said
+    folder = experiment.sites["midway"].root / "processed"
+    old, new = (folder / version / f"{RUN}.root" for version in ("pax_v0.0.1", "pax_v6.9"))
+    assert old.exists()
+    assert new.exists()
+    assert experiment.work(f"midway/pax_v0.0.1/{RUN}.done").exists()
+
+    config |= {"purge": {"superseded_after_days": 0}}
+    before = snapshot(experiment.sites.directory), runs.find_one()
+    said = preview(experiment, "purge", **config)
+    assert "1 processed file to remove at midway" in said
+    assert f"remove processed {RUN} of v0.0.1 from midway" in said
+    assert "its successor v6.9: midway (read again" in said
+    assert (snapshot(experiment.sites.directory), runs.find_one()) == before
+    code, said = experiment.snakemake("purge", **config)
+    assert code == 0, said
+    assert not old.parent.exists()
+    assert new.exists()
+    assert experiment.raw("midway").exists()
+    made = [each["pax_version"] for each in runs.find_one()["data"] if each["type"] == "processed"]
+    assert made == ["v6.9"]
+    receipt = json.loads(experiment.work(f"midway/pax_v0.0.1/{RUN}.purged").read_text())
+    assert [each["location"] for each in receipt["evidence"]] == [str(new)]
+    assert not experiment.work(f"midway/pax_v0.0.1/{RUN}.done").exists()
+    assert "trash" not in runs.find_one()["caxflow"]["gone"][0]
+    code, said = experiment.snakemake("purge", **config)
+    assert code == 0, said
+    assert "nothing to remove at midway" in said
+    # Asked for by its name it is made again, and may go once more.
+    code, said = experiment.snakemake(f"midway/pax_v0.0.1/{RUN}.root", **config)
+    assert code == 0, said
+    assert old.exists()
+    code, said = experiment.snakemake("purge", **config)
+    assert code == 0, said
+    assert not old.exists()

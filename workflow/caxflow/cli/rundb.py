@@ -11,14 +11,17 @@ from caxflow.config import Settings
 from caxflow.errors import CaxflowError
 from caxflow.monitoring import consistency
 from caxflow.monitoring.consistency import Stated
-from caxflow.planning import planner, summary, sync
+from caxflow.planning import planner, settled, summary, sync
 from caxflow.rundb import PLANNING, RunsDB
-from caxflow.targets import Run
+from caxflow.targets import Run, Target
+from caxflow.workdir import lost as receipts_lost
 
 _CHECK = """\
 Reads every run document and names what is odd: a bad name, half-written or double entries, a location outside
 the site's folders, an unknown status, claims that ended; entries that do not say what the receipts in this
-site's work directory prove; indexes that are missing. Nothing is changed.
+site's work directory prove; runs that are marked as settled here and are not, since another program changed
+their document; indexes that are missing. Receipts that this site should have and has not are named too; that
+is nothing odd. Nothing is changed.
 
 exit code: 0 all is well; 1 something is odd, or the database could not be asked; 2 the command line or the
 configuration is wrong
@@ -44,7 +47,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="make the indexes that planning needs",
         description="Makes the indexes that planning and claims need, for the database and for each "
         "site, and marks the runs for which nothing remains to be done here, so that planning need not look "
-        "at them again. Repeating it changes nothing.",
+        "at them again. Repeated, it takes away marks that do not hold any more; nothing else changes.",
     )
     site.add_options(init)
     init.set_defaults(run=_init)
@@ -89,6 +92,9 @@ def _init(arguments: argparse.Namespace) -> int:
         names = [*database.init(), *(database.init_site(name) for name in sorted(settings.sites))]
         collection = f"{settings.rundb.database}.{settings.rundb.collection}"
         print(f"indexes of {collection}: {', '.join(names)}")
+        editions, _ = planner.applied(database, settings)
+        wrong = settled.untrue(database.everything(PLANNING), settings, editions, database.now())
+        database.unmark([identity for identity, _, _ in wrong], settings.here.name)
         made = planner.look(database, settings)
     print(*summary.lines(made, made.targets, settings), sep="\n")
     return 0
@@ -96,27 +102,43 @@ def _init(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> int:
     settings = site.settings(arguments)
-    found = []
+    found: list[str] = []
+    lost: list[Target] = []
     with RunsDB(settings.rundb, dry=True) as database:
-        for line in _odd(database, settings, site.work_dir(settings)):
+        for line in _odd(database, settings, site.work_dir(settings), lost):
             found.append(line)
             if not arguments.json:
                 print(line, flush=True)
     if arguments.json:
         print(json.dumps(found, indent=1))
     else:
+        print(*_lost(lost), sep="", end="")
         print(f"{words.count(len(found), 'surprise')}" if found else "no surprises")
     return 1 if found else 0
 
 
-def _odd(database: RunsDB, settings: Settings, folder: Path | None) -> Iterator[str]:
-    """Everything that ``check`` names, a line each."""
+def _lost(targets: list[Target]) -> Iterator[str]:
+    """What is to be said of receipts that are lost; nothing need be done about them."""
+    if targets:
+        more = f" and {len(targets) - 3:,} more" if len(targets) > 3 else ""
+        yield f"receipts are not here: {', '.join(map(str, targets[:3]))}{more} -> nothing need be done: "
+        yield "what is needed is taken note of, and read, again; no data are moved for that\n"
+
+
+def _odd(database: RunsDB, settings: Settings, folder: Path | None, lost: list[Target]) -> Iterator[str]:
+    """Everything that ``check`` names, a line each; `lost` is told of receipts that are not here."""
     missing = database.missing_indexes(*sorted(settings.sites))
     if missing:
         yield f"indexes are missing: {', '.join(missing)} -> caxflow rundb init"
     now = database.now()
+    editions, _ = planner.applied(database, settings)
     for document in database.everything(PLANNING):
         yield from consistency.surprises(document, settings, now)
+        if settings.here.work_dir:
+            lost += receipts_lost.missing(document, settings, Path(settings.here.work_dir))
+        for _, run, targets in settled.untrue([document], settings, editions, now):
+            wanted = f"is marked as settled at {settings.here.name}, and wants {', '.join(targets)}"
+            yield f"{run} {wanted} -> caxflow rundb init, or wait: planning looks at it again by itself"
     for run, stated, problem in _stated(folder, settings):
         if problem:
             yield problem

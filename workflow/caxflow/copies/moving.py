@@ -9,7 +9,6 @@ old files are whole, a failure leaves the entry as it was.
 
 import datetime
 import os
-import posixpath
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -239,7 +238,7 @@ class Move:
 
     def _prune(self, path: str, root: str) -> None:
         """Leave no empty folders behind."""
-        folder = posixpath.dirname(path) if self.subject.key.kind != "minitrees" else path
+        folder = parts.folder(self.subject.key, path)
         if documents.inside(folder, root):
             transfer.prune(self.subject.place, folder, root=root)
 

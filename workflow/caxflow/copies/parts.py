@@ -53,6 +53,11 @@ def of(key: Key, run: Run, location: str, manifest: Manifest | None) -> list[Par
     ]
 
 
+def folder(key: Key, location: str) -> str:
+    """The folder that holds a copy, which may be empty without it."""
+    return location.rstrip("/") if key.kind == "minitrees" else posixpath.dirname(location.rstrip("/"))
+
+
 def misnamed(key: Key, run: Run, location: str) -> str:
     """What a copy of that kind must be called and is not; empty if it has its name."""
     name = {"raw": str(run), "processed": f"{run}.root"}.get(key.kind, "")

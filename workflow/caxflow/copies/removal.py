@@ -335,6 +335,9 @@ class Removal:
             self.empty_trash(self._in_trash(gone["trash"], gone["token"]), entry.get("manifest"))
             subject.say(f"{subject} is removed")
         key = subject.key
+        folder = parts.folder(key, str(entry.get("location")))
+        if documents.inside(folder, subject.root):
+            transfer.prune(subject.place, folder, root=subject.root)
         journal.forget(subject.work_dir, subject.site.name, subject.run, key.kind, key.version)
         return {
             "token": gone["token"],

@@ -205,6 +205,7 @@ class _State:
         if copy and copy.status == documents.VERIFYING:
             if copy.note.get("owner") == self.settings.here.name:
                 self.facts.coming[kind].append(site.name)
+                self.facts.unproven[kind].append(site.name)
                 self.want(site, last)
             else:
                 self.decision.waits.append(f"its {kind} copy at {site.name} is being verified")

@@ -38,6 +38,8 @@ class Facts:
         By kind, by site that is to get a copy: the site it comes from.
     coming : dict
         By kind: sites that will have a copy once this call is through.
+    unproven : dict
+        By kind: sites that have a copy made from here which was not read again yet.
     skip : str or None
         Why the run is not processed.
     gone : dict
@@ -66,6 +68,7 @@ class Facts:
     faults: dict[str, str] = field(default_factory=dict)
     source: dict[str, dict[str, str]] = field(default_factory=lambda: {"raw": {}, "processed": {}})
     coming: dict[str, list[str]] = field(default_factory=lambda: {"raw": [], "processed": []})
+    unproven: dict[str, list[str]] = field(default_factory=lambda: {"raw": [], "processed": []})
     skip: str | None = None
     gone: dict[str, dict[str, str]] = field(default_factory=lambda: {"raw": {}, "processed": {}})
     removals: dict[str, str] = field(default_factory=dict)
@@ -167,6 +170,9 @@ def describe(facts: Facts, kind: str, site: str, settings: Settings) -> str:
     if site in facts.there[kind] or (kind == "raw" and site in facts.registrable):
         return f"take note of {what} at {site}{size}"
     origin, here = facts.source[kind].get(site), settings.here.name
+    if site in facts.unproven[kind]:
+        # Its receipt is lost, or the one that speaks of it has yet to be written.
+        return f"compare {what} at {site} with {origin}, and bring what is missing{size}"
     if site == here:
         return f"pull {what} from {origin}{size}"
     if origin == here:

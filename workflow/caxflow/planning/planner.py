@@ -24,7 +24,7 @@ from caxflow.processing import products
 from caxflow.processing.processors import Processor, Resources, resources
 from caxflow.rundb import RunsDB
 from caxflow.targets import Run
-from caxflow.workdir import journal, outdated, underway
+from caxflow.workdir import journal, lost, outdated, underway
 
 
 class Planner:
@@ -100,6 +100,7 @@ class Planner:
             if site == self.settings.here.name and stage == "processed.root":
                 self.correct(str(run))
         self._void(self.plan.facts.values())
+        self._restore(self.plan.facts.values())
         wanted = [target for target in self.plan.targets if not self._is_there(target)]
         if len(wanted) < len(self.plan.targets):
             self.catch_up()
@@ -165,6 +166,7 @@ class Planner:
         """Have the plan know these runs."""
         found = list(found)
         self._void(found)
+        self._restore(found)
         self.plan.facts |= {facts.run: facts for facts in found}
         self._freeze()
 
@@ -245,7 +247,8 @@ class Planner:
         """The processed file of a run, if its receipt and it itself stand and are what is wanted."""
         done = self.work_dir / targets.path(site, Run.parse(run), "processed.done")
         if not done.exists():
-            return None
+            there = self._lost(self.facts(run)) if self.main and self.preview() else None
+            return there["location"] if there else None
         if self.main and "processed.done" in self.outdated(self.facts(run), site):
             return None
         location = receipts.read(done)["location"]
@@ -328,6 +331,34 @@ class Planner:
                     site = self.settings.site(name)
                     version = self.settings.processor(site).pax_version
                     outdated.retire(self.work_dir, site, run, stages, version)
+
+    def _restore(self, found: Iterable[Facts]) -> None:
+        """Write receipts of processed files here that were lost again; what they state, the database knows.
+
+        Those of raw copies are written by jobs of their own.
+        """
+        if not self.main or self.preview():
+            return
+        restored = []
+        for facts in found:
+            if (there := self._lost(facts)) and (known := self.database.manifest(there["manifest"])):
+                lost.restore(self.work_dir, self.settings.here, Run.parse(facts.run), there, known)
+                restored.append(facts.run)
+        if restored:
+            more = f" and {len(restored) - 3} more" if len(restored) > 3 else ""
+            say(
+                f"receipts of processed files here were lost, and are written again: "
+                f"{', '.join(restored[:3])}{more}; the files are read again where that is needed"
+            )
+
+    def _lost(self, facts: Facts) -> dict | None:
+        """What the database says of the processed file here, if that is there and its receipt is not."""
+        here = self.settings.here
+        there = facts.there["processed"].get(here.name)
+        if facts.anew or not there or not there["manifest"] or not Path(there["location"]).exists():
+            return None
+        done = self.work_dir / targets.path(here.name, Run.parse(facts.run), "processed.done")
+        return None if done.exists() else there
 
     def outdated(self, facts: Facts, name: str) -> Collection[str]:
         """Stages of a run at a site that stand, but state what is no longer wanted."""

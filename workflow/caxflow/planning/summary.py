@@ -10,7 +10,7 @@ from caxflow.planning.plan import Plan
 from caxflow.targets import Target
 
 MOST = 5  # lines of a kind
-_ORDER = ("process", "register", "pull", "push", "relay", "verify", "make")
+_ORDER = ("process", "register", "pull", "push", "relay", "verify", "make", "remove")
 
 
 def lines(made: Plan, wanted: list[str], settings: Settings) -> Iterator[str]:
@@ -52,7 +52,9 @@ def _verb(facts: Facts, target: Target, here: str) -> tuple[str, str, str]:
     site, _, stage = target
     if stage == "minitrees.done":
         return "make", "minitrees", ""
-    kind = "processed" if stage.startswith("processed") else "raw"
+    kind = "processed" if stage.startswith(("processed", "pax_")) else "raw"
+    if stage.endswith(".purged"):
+        return "remove", kind, ""
     origin = facts.source[kind].get(site)
     if stage == "processed.root":
         return "process", kind, ""

@@ -198,6 +198,12 @@ class RunsDB(Connection):
                 ):
                     raise
 
+    def unmark(self, identities: Sequence[Any], site: str) -> None:
+        """Take the marks of a site from documents, so that it looks at them again."""
+        if not self.dry and identities:
+            with self.answers():
+                self.runs.update_many({"_id": {"$in": list(identities)}}, {"$unset": {marks.key(site): ""}})
+
     def manifest(self, digest: str) -> dict | None:
         """The manifest with that digest, as `caxflow.files.manifest` writes it, if the database has it."""
         with self.answers():
