@@ -1,7 +1,11 @@
 # make            says what there is
 # make demo       the main job on this machine, from simulated raw data to processed files
+# make demo-shell a shell in which the demo's sites and database run, to look around and to try things
 # make install    dependencies, and the profiles where Snakemake looks for them
+# make lint       linters only
 # make test       linters and tests, as CI runs them
+# make soak       the long tests of faults and scale
+# make clean      away with what was made here: the demo's data, caches, test artefacts
 
 SHELL := /bin/bash
 VENV := $(or $(VIRTUAL_ENV),$(CONDA_PREFIX),$(CURDIR)/.venv)
