@@ -148,6 +148,8 @@ def test_a_purge_that_is_killed_is_completed_by_the_next_call(everywhere, runs):
     )
     assert code == 1
     assert "does not answer" in said
+    assert "nothing is removed without it" in said
+    assert "work in hand" not in said
     assert everywhere.raw("midway").exists()
 
     process = everywhere.start("purge", **purge)

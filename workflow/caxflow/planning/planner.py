@@ -37,6 +37,11 @@ class Planner:
         Whether this is the main process; the others read what it froze, and never ask the database.
     preview : callable
         Whether this is a preview (``-n``): then nothing is written anywhere.
+
+    Attributes
+    ----------
+    without : str
+        What becomes of things while the runs database does not answer, for messages.
     """
 
     def __init__(self, settings: Settings, main: bool, preview: Callable[[], bool]):
@@ -46,6 +51,7 @@ class Planner:
         self.work_dir = Path.cwd()
         self._lock: int | None = None
         self._corrected: set[str] = set()
+        self.without = RunsDB.without
 
     def lock(self) -> None:
         """Be the only workflow in this work directory; the lock ends with the process, even by ``kill -9``.
@@ -85,7 +91,8 @@ class Planner:
     @functools.cached_property
     def database(self) -> RunsDB:
         """The runs database; opened in the main process only."""
-        database = RunsDB(self.settings.rundb, dry=self.settings.dry or self.preview())
+        dry = self.settings.dry or self.preview()
+        database = RunsDB(self.settings.rundb, dry=dry, without=self.without)
         versions.upgrade_database(database)
         return database
 

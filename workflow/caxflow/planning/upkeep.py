@@ -17,6 +17,8 @@ from caxflow.planning.removals import Planned, Removals
 from caxflow.rundb import DatabaseAway
 from caxflow.targets import Run
 
+_WITHOUT = "nothing is removed without it"
+
 
 class Upkeep:
     """Plans what rules ``purge`` and ``scrub`` do.
@@ -37,7 +39,7 @@ class Upkeep:
                 f"nothing says what may be removed at {here.name}",
                 "add purge: {after_days: …} to config.yaml",
             )
-        planner.database.without = "nothing is removed without it"
+        planner.without = _WITHOUT
         planner.lock()
         planner.catch_up()
         now = planner.database.now()
@@ -51,11 +53,11 @@ class Upkeep:
     def removal(self, run: str, site: str, stage: str = "raw.purged") -> str:
         """What removing a copy means, in words; an error if the evidence cannot suffice."""
         planner, here = self.planner, self.settings.here
+        planner.without = _WITHOUT
         if site != here.name:
             return self._elsewhere(run, site, stage)
         facts = planner.facts(run)
         if stage not in facts.removals:
-            planner.database.without = "nothing is removed without it"
             document = planner.database.get(Run.parse(run))
             key = removals.key_of_stage(stage, here.host)
             removal, against = removals.describe(document, self.settings, planner.database.now(), key)

@@ -25,7 +25,7 @@ _HINTS = {
     "dir_tsm": "tape is no site here",
     "rucio_config_p2": "Rucio is no site here",
     "rucio_config_p3": "Rucio is no site here",
-    "pax_version_purge": "old versions of processed files stay beside the new one until somebody acts",
+    "pax_version_purge": "old versions of processed files go by purge: {superseded_after_days: …}",
     "task_list": "name targets or rules instead (--until copy_raw); docs/switching.md has each task",
 }
 _KNOWN = {
