@@ -212,7 +212,7 @@ def test_without_its_work_directory_a_site_makes_and_moves_nothing_twice(experim
     assert "pull" not in said
     code, said = experiment.snakemake("all", **MADE)
     assert code == 0, said
-    assert f"receipts of processed files here were lost, and are written again: {RUN}" in said
+    assert f"processed files here without a receipt are taken note of: {RUN}" in said
     after = standing(experiment)
     new = {path.name for path in after.keys() - before.keys()}
     assert new == {f"{RUN}_Fundamentals.root"}

@@ -3,10 +3,13 @@
 import datetime
 import os
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
 from caxflow.errors import CaxflowError
+from caxflow.rundb import DatabaseAway
+from caxflow.stages import raw
 from caxflow.targets import Run, Target
 from caxflow.workdir import journal, proofs
 from operators import MANIFEST
@@ -54,3 +57,15 @@ def test_it_goes_with_its_receipt(work):
     assert list((work / proofs.FOLDER).iterdir()) == []
     with pytest.raises(CaxflowError, match="No such file"):
         proofs.read_at(work, TARGET)
+
+
+def test_whose_time_it_is():
+    class Away:
+        def now(self):
+            raise DatabaseAway("it does not answer")
+
+    began = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+    read, clock = raw._time(SimpleNamespace(database=Away()))
+    assert clock == "host"
+    assert datetime.timedelta() <= read - began < datetime.timedelta(minutes=1)
+    assert raw._time(SimpleNamespace(database=SimpleNamespace(now=lambda: READ))) == (READ, "server")

@@ -340,7 +340,7 @@ class Planner:
                     outdated.retire(self.work_dir, site, run, stages, version)
 
     def _restore(self, found: Iterable[Facts]) -> None:
-        """Write receipts of processed files here that were lost again; what they state, the database knows.
+        """Write receipts of processed files here that have none, or none any more: the database states it.
 
         Those of raw copies are written by jobs of their own.
         """
@@ -354,8 +354,8 @@ class Planner:
         if restored:
             more = f" and {len(restored) - 3} more" if len(restored) > 3 else ""
             say(
-                f"receipts of processed files here were lost, and are written again: "
-                f"{', '.join(restored[:3])}{more}; the files are read again where that is needed"
+                f"processed files here without a receipt are taken note of: {', '.join(restored[:3])}{more}; "
+                "they are read again where that is needed"
             )
 
     def _lost(self, facts: Facts) -> dict | None:

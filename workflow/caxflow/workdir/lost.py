@@ -28,7 +28,7 @@ def restore(work_dir: Path, site: Site, run: Run, there: Mapping, manifest: Mapp
         facts["correction_versions"] = there["correction_versions"]
     # Without a status: it takes note of a copy that the entry speaks of already.
     facts["entry"] = entry | {"location": there["location"], "status": None}
-    proof = "the runs database states it; the receipt was lost"
+    proof = "the runs database states it"
     receipts.write(
         work_dir / str(target), receipts.statement(target, **facts, proof=proof, manifest=dict(manifest))
     )
