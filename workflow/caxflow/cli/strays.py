@@ -15,8 +15,9 @@ from caxflow.rundb import RunsDB
 
 _EPILOG = """\
 Listed are: data that no document knows; unfinished copies; what waits in the trash and in quarantine; entries
-whose data are not there (caxflow rm drops them, on evidence), or outside the site's roots; with --permissions,
-copies that are not as the site's file wants. Nothing is removed but what --remove names, by its full path.
+whose data are not there (caxflow rm drops them, on evidence), or outside the site's roots; with
+--permissions, copies that are not as the site's file wants. Nothing is removed but what --remove names, by
+its full path.
 
 exit code: 0 nothing is astray; 1 something is; 2 the command line or the configuration is wrong
 
