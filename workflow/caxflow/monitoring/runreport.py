@@ -38,7 +38,7 @@ h3 { font-size: .95rem; margin: 0 0 .2rem } p.about { color: var(--soft); margin
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)); gap: 1rem }
 figure { margin: 0 } figcaption { color: var(--soft); font-size: .85rem }
 svg { width: 100%; height: auto; display: block } svg text { font-size: 12px; fill: var(--soft) }
-text.count, text.label { text-anchor: end } text.tick { text-anchor: middle }
+text.count, text.label { text-anchor: end } .cell { fill: var(--data) } text.tick { text-anchor: middle }
 .grid { stroke: var(--line) } line.tick { stroke: var(--soft) }
 .area { fill: var(--data); fill-opacity: .22; stroke: var(--data); stroke-width: 1.4 }
 table { border-collapse: collapse; width: 100% }
@@ -154,10 +154,20 @@ def _first(jagged) -> "np.ndarray":
 
 def _figures(spectra: Spectra, kind: str) -> Iterator[str]:
     if kind == TPC:
-        yield histogram.draw(spectra.s1, title="Main S1", label="area [pe]", log=True)
-        yield histogram.draw(spectra.s2, title="Main S2", label="area [pe]", log=True)
-        yield histogram.draw(spectra.drift_time / 1000, title="Drift time", label="[µs]")
-    yield histogram.draw(spectra.area, title="All light of an event", label="area [pe]", log=True)
+        drift = spectra.drift_time / 1000
+        yield histogram.draw(spectra.s1, title="Main S1", label="area [pe]", log=True, of="pe")
+        yield histogram.draw(spectra.s2, title="Main S2", label="area [pe]", log=True, of="pe")
+        yield histogram.draw(drift, title="Drift time", label="[µs]", of="µs")
+        labels = ("S1 area [pe]", "S2 area [pe]")
+        yield histogram.draw_plane(spectra.s1, spectra.s2, title="S2 against S1", labels=labels)
+        yield histogram.draw_plane(
+            drift,
+            spectra.s2,
+            title="S2 against drift time",
+            labels=("drift time [µs]", "S2 area [pe]"),
+            log=(False, True),
+        )
+    yield histogram.draw(spectra.area, title="All light of an event", label="area [pe]", log=True, of="pe")
 
 
 def _events(spectra: Spectra, settings: Mapping) -> Rows:
@@ -167,11 +177,11 @@ def _events(spectra: Spectra, settings: Mapping) -> Rows:
     rate = found / spectra.seconds if spectra.seconds else 0
     rows = [
         ("events", same if found == built else f'<span class="bad">{found:,} of {built:,} built</span>'),
-        ("rate", f"{rate:.3g} a second, over {words.duration(spectra.seconds)}"),
+        ("rate", f"{rate:.3g} events a second, over {words.duration(spectra.seconds)}"),
         ("peaks", f"{spectra.peaks:,}; {spectra.peaks / max(found, 1):.1f} an event"),
     ]
     if settings["kind"] == TPC:
-        rows.append(("S1, S2", f"{spectra.s1s:,}, {spectra.s2s:,}"))
+        rows.append(("signals", f"{words.count(spectra.s1s, 'S1')}, {words.count(spectra.s2s, 'S2')}"))
         rows.append(("with an interaction", f"{paired:,} events ({100 * paired / max(found, 1):.1f} %)"))
     return rows
 
@@ -191,7 +201,7 @@ def _settings(settings: Mapping) -> Iterator[tuple[str, str]]:
         yield "gains", escape(f"{sum(gain > 0 for gain in gains)} of {len(gains)} tubes on ({source})")
     versions = settings["correction_versions"]
     yield "corrections", escape(", ".join(f"{k} {v}" for k, v in versions.items()) or "none recorded")
-    yield "frozen", escape(settings["frozen"])
+    yield "frozen", escape(_time(settings["frozen"]))
 
 
 def _provenance(made: Mapping, receipts: Mapping[str, Mapping | None]) -> Iterator[tuple[str, str]]:
