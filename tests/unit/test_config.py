@@ -1,6 +1,9 @@
 """The configuration: read as meant, and refused in one line that names the file, the key and the mend."""
 
 import datetime
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -413,3 +416,23 @@ def test_two_sites_in_one_folder_are_refused(folder, access, roots, site, refuse
         return
     with pytest.raises(CaxflowError, match=r"tegner\.yaml: roots\.raw: .* are one folder"):
         folder.load(site=site)
+
+
+def test_a_job_does_not_check_again_what_its_parent_checked(folder):
+    """The schemas' library costs more to load than most jobs do; a document that has changed is checked."""
+    config.load({"site": "midway"}, folder.path)
+    job = "import sys; from caxflow import config; config.load({'site': 'midway'}, sys.argv[1])"
+    job += "; print('jsonschema' in sys.modules)"
+
+    def start():
+        command = [sys.executable, "-c", job, str(folder.path)]
+        path = {"PYTHONPATH": str(Path(config.__file__).parents[2])}
+        return subprocess.run(command, env=os.environ | path, capture_output=True, text=True, check=False)
+
+    assert start().stdout == "False\n"
+    folder.set("sites/lngs.yaml", "description", "another")
+    assert start().stdout == "True\n"
+    folder.set("sites/lngs.yaml", "descripton", "misspelt")
+    refused = start()
+    assert refused.returncode != 0
+    assert "did you mean 'description'" in refused.stderr
