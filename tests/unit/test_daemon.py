@@ -10,6 +10,7 @@ import time
 import pytest
 
 from caxflow import daemon, receipts
+from caxflow.config import load as read_config
 from caxflow.daemon import Daemon
 from caxflow.errors import CaxflowError
 from caxflow.workdir import chores
@@ -41,8 +42,12 @@ def make(tmp_path, database, database_uri):
     """Make a daemon whose command is a Python script."""
 
     def make(script="", uri=database_uri, config=(), **keys):
+        # Written once: a daemon at work reads it at any time.
+        configured(tmp_path, uri, database.name)
+
         def load():
-            return configured(tmp_path, uri, database.name, kinds=["raw"], **dict(config))
+            overrides = {"site": "midway", "kinds": ["raw"]} | dict(config)
+            return read_config(overrides, tmp_path / "config")
 
         note = NOTE.format(file=str(tmp_path / "calls"))
         said = Said()

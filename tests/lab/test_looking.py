@@ -1,0 +1,75 @@
+"""Looking at places, and keeping them tidy, is the same here, through the helper and by SFTP alone."""
+
+import pytest
+
+from caxflow import transfer
+from caxflow.demo.sshd import SshSites
+from caxflow.errors import CaxflowError
+from caxflow.transfer import Look, Place
+
+
+@pytest.fixture(scope="module")
+def far(tmp_path_factory, require):
+    require("sshd")
+    with SshSites(tmp_path_factory.mktemp("looking") / "sites", ["far"], embedded=False) as sites:
+        yield lambda method: Place("far", method, host="far", ssh_config=str(sites.ssh_config))
+
+
+@pytest.fixture(params=["local", "stream", "scp"])
+def place(request, far):
+    return Place("here") if request.param == "local" else far(request.param)
+
+
+@pytest.fixture
+def root(tmp_path):
+    for name in ("run/a.zip", "run/log/b", "pax_v1/run.root"):
+        file = tmp_path / "root" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(name)
+    return tmp_path / "root"
+
+
+def test_a_look_at_several_paths(place, root):
+    (root / "linked").mkdir()
+    (root / "linked" / "away").symlink_to(root)
+    run, file, nothing, linked = transfer.look(
+        place, [str(root / name) for name in ("run", "pax_v1/run.root", "none", "linked")]
+    )
+    assert run == Look("directory", {"a.zip": 9, "log/b": 9})
+    assert file == Look("file", {"run.root": 15})
+    assert nothing == Look(None, {})
+    assert (linked.kind, linked.files) == ("directory", {})
+    assert linked.error
+
+
+def test_names_of_what_is_in_a_folder(place, root):
+    (root / ".caxflow-trash").mkdir()
+    assert transfer.names(place, str(root)) == [".caxflow-trash", "pax_v1", "run"]
+    with pytest.raises(CaxflowError, match="none"):
+        transfer.names(place, str(root / "none"))
+
+
+def test_empty_folders_go_up_to_the_root(place, root):
+    (root / "a/b/c").mkdir(parents=True)
+    (root / "a/kept").touch()
+    transfer.prune(place, str(root / "a/b/c"), root=str(root))
+    assert [path.name for path in (root / "a").iterdir()] == ["kept"]
+    (root / "a/kept").unlink()
+    transfer.prune(place, str(root / "a/b"), root=str(root))  # is gone already
+    assert not (root / "a").exists()
+    transfer.prune(place, str(root / "run"), root=str(root))
+    assert (root / "run/a.zip").exists()
+    for path in (root, root.parent):
+        with pytest.raises(CaxflowError, match="is not below"):
+            transfer.prune(place, str(path), root=str(root))
+
+
+def test_renaming_from_one_root_to_another(place, root, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    roots = {"root": str(root), "new_root": str(other)}
+    assert transfer.try_rename(place, str(root / "run"), str(other / "sr0" / "run"), **roots)
+    assert (other / "sr0/run/log/b").exists()
+    assert not (root / "run").exists()
+    with pytest.raises(CaxflowError, match="is not below"):
+        transfer.try_rename(place, str(root / "pax_v1"), str(root / "x"), **roots)
