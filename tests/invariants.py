@@ -8,6 +8,7 @@
 """
 
 import datetime
+import functools
 import json
 import re
 import subprocess
@@ -49,6 +50,11 @@ def _xxhsum(paths: list[str], folder: Path) -> list[str]:
 
 def digest_of(files: list[list]) -> str:
     """The digest that stands for a manifest: over ``digest size path NUL`` of each file, sorted by path."""
+    return _digest_of(tuple(map(tuple, files)))
+
+
+@functools.cache
+def _digest_of(files: tuple) -> str:
     records = b"".join(
         f"{digest} {size} ".encode() + path.encode() + b"\0"
         for path, size, digest in sorted(files, key=lambda file: file[0].encode())
