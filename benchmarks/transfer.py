@@ -468,12 +468,12 @@ def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)  # to know the CPU time of all
     with tempfile.TemporaryDirectory(dir=arguments.directory, prefix="benchmark-") as directory:
         found = compare(arguments, Path(directory))
-    print(table(found))
-    if arguments.picture:
-        what = f"{arguments.files or arguments.shape}, {arguments.direction}, round trip {arguments.rtt:g} ms"
-        arguments.picture.write_text(picture(found, what))
-    if arguments.json:
-        print(json.dumps(found))
+        print(table(found))
+        if arguments.picture:
+            what = f"{arguments.files or arguments.shape}, {arguments.direction}, {arguments.rtt:g} ms"
+            arguments.picture.write_text(picture(found, what))
+        if arguments.json:
+            print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":

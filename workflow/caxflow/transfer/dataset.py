@@ -33,6 +33,7 @@ class Dataset:
         self._given = expected
         self.listing = Listing("", False, (), ())
         self.names: list[str] = []
+        self._found: dict = {}  # the listing as the source gave it
 
     @property
     def where(self) -> str:
@@ -55,7 +56,7 @@ class Dataset:
 
     def take(self, found: dict) -> None:
         """Take the source's listing for what is to be copied, if it makes sense and is what is expected."""
-        self.listing = self.parse(found)
+        self.listing, self._found = self.parse(found), found
         files = self.listing.files
         if len({file.path for file in files}) != len(files) or any(file.size < 0 for file in files):
             raise CaxflowError(f"{self.site}: lists a file twice or with a negative size", "report this")
@@ -135,13 +136,15 @@ class Dataset:
                 "do not use this copy: take another source, or verify it at its site",
             )
 
-    def changed(self, now: Listing) -> CaxflowError:
-        """It is no longer as it was listed: what happened."""
+    def refuse_changes(self, found: dict) -> None:
+        """Raise a CaxflowError if the source lists something else by now, saying what."""
+        if found == self._found or (now := self.parse(found)) == self.listing:
+            return
         before = {file.path: file for file in self.listing.files}
         after = {file.path: file for file in now.files}
         names = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
         named = ", ".join(map(printable, names[:_NAMED])) or "a directory"
-        return CaxflowError(
+        raise CaxflowError(
             f"{self.where} changed while it was copied: {named}",
             "wait until nothing writes to it any more, then start again",
         )

@@ -213,9 +213,7 @@ class Job(Task):
     def _publish(self) -> None:
         """Publish the copy, unless the source is no longer what was copied."""
         self.phase = "publishing"
-        now = self.dataset.parse(self._scan())
-        if now != self.listing:
-            raise self.dataset.changed(now)
+        self.dataset.refuse_changes(self._scan())
         self.destination.call(
             "publish",
             files=[
