@@ -454,3 +454,22 @@ def test_a_tombstone_says_since_when_receipts_do_not_hold(copies):
     gone = documents.gone(copies.database.get(RUN), "raw", SITES["midway"])
     assert gone["why"] == "removed"
     assert abs((copies.database.now() - gone["at"]).total_seconds()) < 60
+
+
+def test_a_preview_knows_what_was_begun_and_changes_nothing(copies):
+    copies.add()
+    killed(copies, "intend", "after")
+    before = copies.database.get(RUN)
+    verdict = removal_of(copies).preview()
+    assert (verdict.begun, verdict.location) == (True, str(copies.path("midway")))
+    assert sorted(each.site for each in verdict.sure) == ["lngs", "tegner"]
+    assert copies.database.get(RUN) == before
+    copies.note("midway", owner="lngs")
+    with pytest.raises(CaxflowError, match="is being removed by lngs"):
+        removal_of(copies).preview()
+    copies.note("midway", owner="midway")
+    killed(copies, "forget_entry", "after")
+    (waiting,) = (copies.folder / "midway/raw/.caxflow-trash").iterdir()
+    verdict = removal_of(copies).preview()
+    assert (verdict.begun, verdict.location) == (True, str(waiting))
+    assert waiting.exists()
