@@ -86,10 +86,11 @@ def _keys(place: Place, settings: dict) -> dict:
     named = [place.identity] if place.identity else settings.get("identityfile", [])
     files = [str(path) for path in (Path(name).expanduser() for name in named) if path.is_file()]
     certified = None
-    if files and "certificatefile" in settings:
+    certificate = Path(settings.get("certificatefile", "")).expanduser()
+    if files and certificate.is_file():
         # Beside the key, where paramiko looks, it need not be.
         certified = paramiko.PKey.from_path(files[0])
-        certified.load_certificate(str(Path(settings["certificatefile"]).expanduser()))
+        certified.load_certificate(str(certificate))
     return {
         "pkey": certified,
         "key_filename": files,
@@ -201,11 +202,14 @@ class ParamikoChannel:
         self.cipher = transport.local_cipher
         try:
             self._session = transport.open_session(window_size=WINDOW)
+        except (paramiko.SSHException, EOFError) as error:
+            raise OSError(str(error) or "the connection was closed") from None
+        try:
             if self._command:
                 self._session.exec_command(self._command)
             else:
                 self._session.invoke_subsystem("sftp")
-        except paramiko.SSHException:
+        except (paramiko.SSHException, EOFError):
             refused = "command not allowed" if self._command else "subsystem request failed"
             raise OSError(refused) from None
 
@@ -234,6 +238,8 @@ class ParamikoChannel:
     def end(self, wait: float) -> tuple[str, int]:
         said, status = b"", -1
         if self._session is None:
+            if self._client is not None:
+                close_client(self._client)
             return "", status
         with suppress(OSError, EOFError, paramiko.SSHException):
             self._session.shutdown_write()

@@ -143,8 +143,8 @@ class Session:
         """
         self._parent(destination)
         part = Part(destination, token)
-        part.begin(wait, alive=lambda: self.report(0))
         try:
+            part.begin(wait, alive=lambda: self.report(0))
             exists = self.kind(destination)
             if exists:
                 part.discard_empty()
@@ -371,4 +371,5 @@ def perform(session: Session, name: str, arguments: dict):
     except OSError as error:
         if error.errno in (errno.EPIPE, errno.ECONNRESET):
             raise
-        raise os_error(error) from None
+        path = next((value for value in arguments.values() if isinstance(value, str)), "")
+        raise os_error(error, path) from None

@@ -249,8 +249,15 @@ class SftpEnd:
     def chunks(self, path: str, file: FileStat, offset: int, length: int):
         """The bytes of a range of a file, which must be and stay as it was listed."""
         handle = self._open(path, file)
-        yield from self.client.read(handle, offset, length)
+        for data in self.client.read(handle, offset, length):
+            length -= len(data)
+            yield data
         _unchanged(file, self.client.status(handle))
+        if length:
+            raise CaxflowError(
+                f"file {printable(file.path)} became shorter while it was read",
+                "let nothing write to the dataset, then start again",
+            )
         self.client.close(handle)
 
     def hash(

@@ -1,18 +1,22 @@
-"""Who may write where nothing can be locked, tried on a real SFTP server without SSH before it."""
+"""Ends without a helper: who may write where nothing can be locked, and servers that misbehave."""
 
 import os
 import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+from caxflow.demo.sshd import SshSites
 from caxflow.errors import CaxflowError
+from caxflow.transfer import Place, copy
 from caxflow.transfer.protocol import FdChannel
 from caxflow.transfer.sftp_client import SftpClient
 from caxflow.transfer.sftp_part import Beacon, SftpPart
-from lab.logins import sftp_server
+from lab.logins import OddSite, sftp_server
 
 NONE = -2  # no time at all
 FOREIGN = "0123456789abcdef another-boot/4026531840 process 1 on elsewhere\n"
@@ -20,7 +24,7 @@ FOREIGN = "0123456789abcdef another-boot/4026531840 process 1 on elsewhere\n"
 
 @contextmanager
 def connected():
-    """An SFTP session with this machine."""
+    """An SFTP session with this machine, without SSH."""
     server = subprocess.Popen([sftp_server()], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
     try:
         client = SftpClient(FdChannel(server.stdout.fileno(), server.stdin.fileno()))
@@ -142,3 +146,60 @@ def test_of_many_at_once_one_begins(destination, require):
         assert len(won) <= 1
         assert len(won) + len(lost) == 4
         assert names(destination.parent) == []
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory, require):
+    require("sshd")
+    require("ssh")
+    with SshSites(tmp_path_factory.mktemp("lab") / "sites", [], embedded=False) as sites:
+        yield sites
+
+
+@contextmanager
+def misbehaving(lab, folder: Path, behaviour: str):
+    """A site with such an SFTP server."""
+    program = folder / "programs" / behaviour
+    program.parent.mkdir()
+    program.write_text(f"#!{sys.executable}\n{Path(__file__).with_name('hostile_sftp.py').read_text()}")
+    program.chmod(0o755)
+    with OddSite(lab, "odd", Subsystem=f"sftp {program}") as site:
+        yield site
+
+
+HOSTILE = {
+    "climbs": "file name .* may not be used",
+    "absolute": "file name .* may not be used",
+    "dots": "file name .* may not be used",
+    "odd": "file name .* may not be used",
+    "link": "is neither file nor directory",
+    "many": "broke",
+    "cut": "broke",
+    "huge": "broke",
+    "more": "broke",
+    "less": "became shorter while it was read",
+    "changes": "read a second time it is not the same",
+    "noisy": "odd begins no SFTP .*prints 131072 bytes",
+}
+
+
+@pytest.mark.parametrize("behaviour", HOSTILE)
+def test_hostile_server(lab, tmp_path, behaviour):
+    """Whatever it says, nothing is written outside the copy and nothing is published."""
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    with misbehaving(lab, tmp_path, behaviour) as site, pytest.raises(CaxflowError) as caught:
+        copy(site.place("scp", connections=1), "/data", Place("here"), tmp_path / "a" / "b" / "copy")
+    assert str(caught.value).isprintable()
+    caught.match(f"odd: .*{HOSTILE[behaviour]}")
+    found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")} - {
+        "programs", f"programs/{behaviour}", "a", "a/b", "a/b/.copy.part-caxflow",
+        "a/b/.copy.part-caxflow/lock", "a/b/.copy.part-caxflow/data", "a/b/.copy.part-caxflow/data/file",
+    }  # fmt: skip
+    assert found == set()
+    assert not Path("/tmp/climbed").exists()
+
+
+def test_mute_server_is_given_up(lab, tmp_path):
+    given_up = "odd and here: no progress for 2 s -> check the link"
+    with misbehaving(lab, tmp_path, "mute") as site, pytest.raises(CaxflowError, match=given_up):
+        copy(site.place("scp", timeout=2), "/data", Place("here"), tmp_path / "copy")
