@@ -44,6 +44,7 @@ LISTINGS = {
     "negative": listing([["file", -10, 1, 1, 1]]),
     "mangled": {"files": 7},
     "words": "nothing",
+    "ageless": listing([["file", 10, 1 << 80, 1, 1]]),
     "several": listing([FILE, ["file2", 10, 1, 1, 1]], single=True),
 }
 
@@ -73,6 +74,8 @@ def deliver(pieces):
         "huge-message": HEADER.pack(b"J", 0, 0, 1 << 60),
         "result": HEADER.pack(b"J", 0, 0, 13) + b'{"result": 1}',
         "not-json": HEADER.pack(b"J", 0, 0, 3) + b"{{{",
+        "no-object": HEADER.pack(b"J", 0, 0, 3) + b"[7]",
+        "nested": HEADER.pack(b"J", 0, 0, 1 << 18) + b"[" * (1 << 18),
         "acknowledges": HEADER.pack(b"A", 0, 1, 10),
         "odd-error": HEADER.pack(b"J", 0, 0, 11) + b'{"error":7}',
         "error": HEADER.pack(b"J", 0, 0, 40) + b'{"error":["\\u001b[31mred\\n","mend"]}'.ljust(40),

@@ -304,9 +304,9 @@ def test_refusals_are_one_line(lab, far, dataset, tmp_path, client):
 
 
 HOSTILE = [
-    "climbs", "absolute", "climbs-directory", "twice", "negative", "mangled", "words", "several", "more",
-    "elsewhere", "other-file", "wrong-digest", "short", "renamed", "named", "unknown", "huge-message",
-    "result", "not-json", "acknowledges", "error", "odd-error", "hello", "noisy",
+    "climbs", "absolute", "climbs-directory", "twice", "negative", "ageless", "mangled", "words", "several",
+    "more", "elsewhere", "other-file", "wrong-digest", "short", "renamed", "named", "unknown", "huge-message",
+    "result", "not-json", "no-object", "nested", "acknowledges", "error", "odd-error", "hello", "noisy",
 ]  # fmt: skip
 
 

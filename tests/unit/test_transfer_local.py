@@ -1,5 +1,6 @@
 """Copies between directories of this machine, and the plan of pieces."""
 
+import errno
 import fcntl
 import os
 import threading
@@ -152,6 +153,29 @@ def test_leftovers_are_used_then_removed(dataset, out):
     assert copied.manifest == take(out / "copy") == take(dataset)
     assert copied.sent == 70_003, "one.zip was there already"
     assert names(out) == ["copy"]
+
+
+def test_what_was_published_is_never_written_to_again(tmp_path, out, monkeypatch):
+    """A single file is published by a link; a crash may leave its other name among the leftovers."""
+    source, copy_of_it = tmp_path / "file", out / "file"
+    source.write_bytes(b"1" * 90_000)
+
+    def crash(path):
+        raise OSError(errno.EIO, "as if all ended here", path)
+
+    monkeypatch.setattr("os.unlink", crash)
+    with pytest.raises(CaxflowError, match="Input/output error"):
+        copy(HERE, source, HERE, copy_of_it)
+    monkeypatch.undo()
+    copied = copy_of_it.rename(tmp_path / "set aside")
+    assert names(out) == [".file.part-caxflow"]
+    source.write_bytes(b"2" * 90_000)
+    assert copy(HERE, source, HERE, copy_of_it).manifest == take(copy_of_it) == take(source)
+    assert copied.read_bytes() == b"1" * 90_000
+    (out / ".file.part-caxflow" / "data").mkdir(parents=True)
+    os.link(copy_of_it, out / ".file.part-caxflow" / "data" / "file")
+    assert copy(HERE, source, HERE, copy_of_it).adopted
+    assert names(out) == ["file"]
 
 
 def test_remove_leftovers(out):

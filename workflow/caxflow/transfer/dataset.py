@@ -43,14 +43,9 @@ class Dataset:
     def parse(self, found: dict) -> Listing:
         """Read a listing as the source gave it; what could lead elsewhere is refused."""
         try:
-            files = tuple(FileStat(safe_path(file[0]), *map(int, file[1:])) for file in found["files"])
+            files = tuple(FileStat(safe_path(path), *stated) for path, *stated in found["files"])
             directories = tuple(map(safe_path, found["directories"]))
-            return Listing(str(found["root"]), bool(found["single"]), files, directories)
-        except (TypeError, ValueError, KeyError) as error:
-            raise CaxflowError(
-                f"{self.site}: lists files in a way that is not understood ({error})",
-                "run the same version of caxflow there",
-            ) from None
+            return Listing(found["root"], found["single"], files, directories)
         except CaxflowError as error:
             raise at(self.site, error) from None
 
@@ -58,8 +53,10 @@ class Dataset:
         """Take the source's listing for what is to be copied, if it makes sense and is what is expected."""
         self.listing, self._found = self.parse(found), found
         files = self.listing.files
-        if len({file.path for file in files}) != len(files) or any(file.size < 0 for file in files):
-            raise CaxflowError(f"{self.site}: lists a file twice or with a negative size", "report this")
+        if len({file.path for file in files}) != len(files) or not all(map(_possible, files)):
+            raise CaxflowError(
+                f"{self.site}: lists a file twice, or with a size or time that no file has", "report this"
+            )
         if self.listing.single and len(files) != 1:
             raise CaxflowError(f"{self.site}: lists no file or several as one", "report this")
         if not files:
@@ -148,6 +145,10 @@ class Dataset:
             f"{self.where} changed while it was copied: {named}",
             "wait until nothing writes to it any more, then start again",
         )
+
+
+def _possible(file: FileStat) -> bool:
+    return 0 <= file.size < 1 << 63 and -(1 << 63) <= file.mtime_ns < 1 << 63
 
 
 def some(differences: list) -> str:

@@ -9,10 +9,13 @@ import time
 from caxflow.errors import CaxflowError
 from caxflow.files import digests
 from caxflow.files.listing import legible
+from caxflow.transfer.answers import makes_sense
 from caxflow.transfer.place import Place
 from caxflow.transfer.protocol import ACK, JSON, LostError
 from caxflow.transfer.session import Session, Throttle, perform
 from caxflow.transfer.ssh import HelperConnection
+
+_STRANGE = "ask the site's manager what answers in the place of python there"
 
 
 def at(site: str, error: CaxflowError) -> CaxflowError:
@@ -81,7 +84,12 @@ class RemoteEnd:
             self.connection.stream.send({"do": operation, "with": arguments})
         except LostError:
             pass  # why, is what the far end said last
-        return self.result()
+        answer = self.result()
+        if not makes_sense(operation, arguments, answer):
+            raise CaxflowError(
+                f"{self.place.site}: gives an answer to {operation!r} that makes no sense", _STRANGE
+            )
+        return answer
 
     def result(self, acknowledged=None):
         """Wait for a result.

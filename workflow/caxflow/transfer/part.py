@@ -8,7 +8,7 @@ waits until the last writer of an earlier attempt is dead. Publishing is one ren
 Runs at the far end too: Python 3.8, standard library only.
 """
 
-# ruff: noqa: PTH102, PTH104, PTH106, PTH108, PTH118, PTH208 (this also runs under Python 3.8, and paths are bytes)
+# ruff: noqa: PTH102, PTH104, PTH106, PTH108, PTH118, PTH121, PTH208 (this also runs under Python 3.8, and paths are bytes)
 
 from __future__ import annotations
 
@@ -160,7 +160,9 @@ class Part:
             for name in files + names:
                 path = name if below == b"." else os.path.join(below, name)
                 status = os.lstat(os.path.join(folder, name))
-                if stat.S_ISREG(status.st_mode) and to_text(path) in sizes:
+                # A file with a second name may be published under that: nothing is written to it any more.
+                own = stat.S_ISREG(status.st_mode) and status.st_nlink < 2
+                if own and to_text(path) in sizes:
                     size = sizes[to_text(path)]
                     if status.st_size > size:
                         os.truncate(os.path.join(folder, name), size)
@@ -244,9 +246,12 @@ class Part:
         os.rmdir(self.container)
 
     def discard_empty(self) -> None:
-        """Remove the container if nothing has arrived in it."""
+        """Remove the container if nothing has arrived in it, or nothing but what is published already."""
         try:
-            for folder, _, _ in os.walk(self.data, topdown=False):
+            for folder, _, files in os.walk(self.data, topdown=False):
+                for file in files:
+                    if os.path.samefile(os.path.join(folder, file), self.destination):
+                        os.unlink(os.path.join(folder, file))
                 os.rmdir(folder)
             os.unlink(self._lock_path)
             os.rmdir(self.container)

@@ -163,14 +163,17 @@ class Stream:
         body = self.body(length)
         return to_text(body[_TIME.size :]), _TIME.unpack_from(body)[0]
 
-    def json(self, length: int):
+    def json(self, length: int) -> dict:
         """The body of a JSON frame."""
         if length > LARGEST_JSON:
             raise LostError("a message larger than any that is meant", self)
         try:
-            return json.loads(self.body(length))
-        except ValueError:
+            message = json.loads(self.body(length))
+        except (ValueError, RecursionError):
             raise LostError("a message that is not JSON", self) from None
+        if not isinstance(message, dict):
+            raise LostError("a message that is no object", self)
+        return message
 
     def write(self, view) -> None:
         """Write whole frames."""

@@ -206,6 +206,8 @@ class HelperConnection(Connection):
             self.algorithms = tuple(str(name) for name in hello["algorithms"])
         except (KeyError, TypeError):
             raise LostError("an odd greeting") from None
+        if "sha256" not in self.algorithms:
+            raise LostError("an odd greeting")
 
     def keep_alive(self) -> None:
         self.stream.send({"alive": True})

@@ -1,0 +1,54 @@
+"""What a far end's answers to operations look like: another machine may say anything."""
+
+from typing import Any
+
+_KIND = (str, None)
+_PATHS = [str]
+# By operation of `caxflow.transfer.session.Session`: a type, a tuple of what is allowed, a list of one shape
+# for all items or of several for each, a dict by key or, by `str`, for all keys. Of others nothing is used.
+_SHAPES: dict[str, Any] = {
+    "begin": {"exists": _KIND, "data": str, "present": [[str, int]]},
+    "blocks": [[{str: str}, [str]]],
+    "census": [[str, str, int, int, (int, float)]],
+    "free_space": int,
+    "inventory": {"files": {str: int}, "zip_members": {str: (int, None)}},
+    "kind": _KIND,
+    "leftovers": _PATHS,
+    "look": [{"kind": _KIND, "files": {str: int}, "error": str}],
+    "manifests": {str: dict},
+    "names": _PATHS,
+    "permissions": _PATHS,
+    "rename": bool,
+    "scan": {"root": str, "single": bool, "files": [[str, int, int, int, int]], "directories": _PATHS},
+}
+
+
+def makes_sense(operation: str, arguments: dict, answer) -> bool:
+    """Whether an answer has the shape that those who asked rely on."""
+    if operation not in _SHAPES:
+        return True
+    if not _fits(answer, _SHAPES[operation]):
+        return False
+    algorithms = set(arguments.get("algorithms", ()))
+    if operation == "blocks":
+        return len(answer) == len(arguments["files"]) and all(set(whole) == algorithms for whole, _ in answer)
+    if operation == "look":
+        return len(answer) == len(arguments["paths"])
+    return operation != "manifests" or set(answer) == algorithms
+
+
+def _fits(value, shape) -> bool:
+    if isinstance(shape, tuple):
+        return any(_fits(value, each) for each in shape)
+    if isinstance(shape, list):
+        return isinstance(value, list) and _all_fit(value, shape)
+    if isinstance(shape, dict):
+        shapes = dict.fromkeys(value, shape[str]) if isinstance(value, dict) and str in shape else shape
+        return isinstance(value, dict) and all(_fits(value.get(key), shapes[key]) for key in shapes)
+    return value is None if shape is None else isinstance(value, shape)
+
+
+def _all_fit(values: list, shapes: list) -> bool:
+    if len(shapes) == 1:
+        return all(_fits(value, shapes[0]) for value in values)
+    return len(values) == len(shapes) and all(map(_fits, values, shapes))
