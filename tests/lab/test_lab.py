@@ -49,7 +49,7 @@ def alive(pid):
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
         return False
-    return state != "Z"
+    return state not in "ZX"  # ended, and perhaps being collected
 
 
 def test_each_site_is_a_place_of_its_own(both):

@@ -13,19 +13,33 @@ def adopt_orphans() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
+def bury() -> bool:
+    """Collect the children that have ended; whether any child is left.
+
+    With `adopt_orphans`, no child means no descendant. The kernel says so; a look at ``/proc``, which is never
+    of one moment, may miss one.
+    """
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return False
+    return True
+
+
 def descendants() -> list[int]:
-    """Process ids of all living descendants; `adopt_orphans` keeps those without a parent among them."""
-    parents, zombies = {}, set()
+    """Process ids of all descendants, ended ones that nobody collected among them.
+
+    `adopt_orphans` keeps those whose parent has ended in the family.
+    """
+    parents = {}
     for directory in Path("/proc").iterdir():
         if directory.name.isdigit():
             with contextlib.suppress(OSError):
-                # proc(5): pid (name) state ppid …, threads the 18th from there; the name may hold blanks and
-                # brackets. One whose first thread has ended is a zombie with threads, and still a parent.
-                fields = (directory / "stat").read_bytes().rpartition(b")")[2].split()
-                parents[int(directory.name)] = int(fields[1])
-                if fields[0] == b"Z" and int(fields[17]) < 2:
-                    zombies.add(int(directory.name))
+                # proc(5): pid (name) state ppid …; the name may hold blanks and brackets.
+                stat = (directory / "stat").read_bytes()
+                parents[int(directory.name)] = int(stat.rpartition(b")")[2].split()[1])
     family = [os.getpid()]
     for member in family:
         family += [pid for pid, parent in parents.items() if parent == member]
-    return [pid for pid in family[1:] if pid not in zombies]
+    return family[1:]

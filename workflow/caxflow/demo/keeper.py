@@ -20,7 +20,7 @@ if __name__ == "__main__":
     # Run as a file, by an interpreter that takes nothing from the environment.
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from caxflow.family import adopt_orphans, descendants
+from caxflow.family import adopt_orphans, bury, descendants
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -40,20 +40,24 @@ def reap(server: int) -> int | None:
     return status
 
 
-def end(server: int) -> None:
-    """End the server, gently first, and then without mercy what it leaves behind."""
+def ask_to_end(server: int) -> None:
+    """End the server, gently first; whatever it answers, it is gone afterwards."""
     for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
+        os.kill(server, number)
         deadline = time.monotonic() + PATIENCE
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(server, number)
-        while server in descendants() and time.monotonic() < deadline:
+        while time.monotonic() < deadline:
+            if os.waitpid(server, os.WNOHANG)[0]:
+                return
             time.sleep(0.02)
-    while left := descendants():
-        for pid in left:
+
+
+def end_family() -> None:
+    """End, without mercy, everything that is left of the server."""
+    while bury():
+        for pid in descendants():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.01)
-    reap(server)
 
 
 def main(command: list[str]) -> int:
@@ -86,7 +90,9 @@ def main(command: list[str]) -> int:
         ready, _, _ = select.select([sys.stdin.fileno(), wake], [], [], 1.0)
         if sys.stdin.fileno() in ready or (wake in ready and set(os.read(wake, 4096)) - {signal.SIGCHLD}):
             break
-    end(server)
+    if status is None:
+        ask_to_end(server)
+    end_family()
     return status or 0
 
 

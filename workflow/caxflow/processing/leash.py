@@ -20,7 +20,7 @@ if __name__ == "__main__":
     # Run as a file, by an interpreter that takes nothing from the environment.
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from caxflow.family import adopt_orphans, descendants
+from caxflow.family import adopt_orphans, bury, descendants
 
 _PATIENCE = 10.0  # s from asking to forcing
 
@@ -52,18 +52,14 @@ def _watch_owner() -> None:
 def _end_family() -> None:
     deadline = time.monotonic() + _PATIENCE
     asked = set()
-    while family := descendants():
-        for pid in family:
+    while bury():
+        for pid in descendants():
             late = time.monotonic() > deadline
             if late or pid not in asked:
                 asked.add(pid)
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
         time.sleep(0.02)
-    # Else they would stay as zombies where nobody collects orphans, as in many containers.
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
 
 
 def _end_alike(status: int) -> None:
