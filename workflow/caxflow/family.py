@@ -16,8 +16,8 @@ def adopt_orphans() -> None:
 def bury() -> bool:
     """Collect the children that have ended; whether any child is left.
 
-    With `adopt_orphans`, no child means no descendant: the kernel says so, where a look at ``/proc``, which is
-    never of one moment, may miss one.
+    With `adopt_orphans`, no child means no descendant: the kernel says so, where a look at ``/proc``,
+    which is never of one moment, may miss one.
     """
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
