@@ -1,6 +1,8 @@
 """The configuration: read as meant, and refused in one line that names the file, the key and the mend."""
 
+import contextlib
 import datetime
+import math
 import os
 import subprocess
 import sys
@@ -163,7 +165,17 @@ MAIN_WRONG = {
     "unknown nested key": ("select", {"tag": ["a"]}, ["select.tag", "did you mean 'tags'"]),
     "unknown kind": ("kinds", ["raw", "cooked"], ["kinds[1]", "cooked", "processed"]),
     "no kind": ("kinds", [], ["kinds"]),
-    "not a number": ("batch_size", "many", ["batch_size", "many"]),
+    "not a number": ("batch_size", "many", ["batch_size", "many", "not a whole number"]),
+    "not a whole number": ("batch_size", 200.0, ["batch_size", "200.0", "not a whole number"]),
+    "no number at all": ("lease", math.nan, ["lease", "nan", "not a number"]),
+    "not a list": ("kinds", "raw", ["kinds: 'raw' is not a list", "write kinds: [raw]"]),
+    "number out of a calendar's range": ("purge", {"after_days": 1e12}, ["purge.after_days", "36500"]),
+    "range of runs without its end": (
+        "corrections",
+        {"slow_control": {"ranges": [{"min": 1, "value": 12}]}},
+        ["corrections.slow_control.ranges[0].max", "missing"],
+    ),
+    "unknown master": ("masters", ["atlantis"], ["masters", "atlantis", "lngs, midway"]),
     "out of range": ("batch_size", 0, ["batch_size", "0"]),
     "truth as a number": ("attempts", True, ["attempts"]),
     "no URI": ("rundb", {"database": "run"}, ["rundb.uri", "missing"]),
@@ -273,6 +285,9 @@ SITE_WRONG = {
     "no host": ("host", None, ["host", "missing"]),
     "no host to reach": ("access", {"method": "stream"}, ["access.host", "missing"]),
     "unknown method": ("access.method", "ftp", ["access.method", "ftp", "stream"]),
+    "root in another": ("roots.processed", "/project/raw/processed", ["roots.processed", "roots.raw"]),
+    "work_dir among the data": ("work_dir", "/project/raw/work", ["work_dir", "roots.raw"]),
+    "root that breaks lines": ("roots.raw", "/project\n/raw", ["roots.raw", "\\n"]),
     "port as text": ("access.port", "22", ["access.port", "22"]),
     "unknown processor": ("processed.version", "pax_v9", ["processed.version", "pax_v9", "mini_v1"]),
     "another site's name in the database": ("host", "xe1t-datamanager", ["host", "xe1t-datamanager", "lngs"]),
@@ -345,6 +360,47 @@ def test_what_an_editor_leaves_is_no_site(folder):
     (folder.path / "sites/.#midway.yaml").symlink_to("user@host.4711")
     folder.write("sites/midway.yaml~", "rubbish")
     assert set(folder.load().sites) == {"lngs", "midway"}
+
+
+def test_a_site_file_with_another_suffix_is_not_passed_over(folder):
+    (folder.path / "sites/midway.yaml").rename(folder.path / "sites/midway.yml")
+    assert "midway.yml: site files end in .yaml" in folder.refused()
+
+
+@pytest.mark.parametrize("key", ["runs", "select", "purge", "notify", "rundb"])
+def test_a_key_whose_lines_are_commented_out(folder, key):
+    main = yaml.safe_dump({name: value for name, value in MAIN.items() if name != key})
+    folder.write("config.yaml", f"{main}{key}:\n  # nothing\n")
+    assert f"{key} has no value -> give it one, or take the key out" in folder.refused()
+
+
+def test_numbers_may_be_written_as_everybody_writes_them(folder):
+    folder.write("config.yaml", yaml.safe_dump(MAIN) + "scrub: {at_most: {bytes: 1.0e13, minutes: 3e2}}\n")
+    scrub = folder.load().scrub
+    assert scrub.bytes == 10**13
+    assert scrub.time == datetime.timedelta(hours=5)
+    assert folder.load(scrub={"at_most": {"bytes": "2e9"}}).scrub.bytes == 2 * 10**9
+
+
+def numbers(schema, *way):
+    """The ways to all numbers that a schema admits, but in lists and under names that are free."""
+    if schema.get("type") in ("integer", "number"):
+        yield way
+    for name, inner in schema.get("properties", {}).items():
+        yield from numbers(inner, *way, name)
+
+
+@pytest.mark.parametrize("value", [math.inf, 10**400, -1])
+def test_no_number_is_too_large_or_small_for_one_line(folder, value):
+    schema = config.read_yaml(config.HOME / "workflow/schemas/config.schema.yaml")
+    ways = list(numbers(schema))
+    assert len(ways) > 20
+    for *outer, last in ways:
+        overrides = {last: value}
+        for name in reversed(outer):
+            overrides = {name: overrides}
+        with contextlib.suppress(CaxflowError):
+            folder.load(**overrides)
 
 
 def test_without_a_site_it_says_how_to_name_one(folder):

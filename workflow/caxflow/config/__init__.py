@@ -182,7 +182,7 @@ def _settings(merged: Mapping, sites: Mapping[str, Site], main: Path) -> Setting
         kinds=tuple(merged["kinds"]),
         processors=_processors(merged["processors"], main),
         corrections=_corrections(merged["corrections"], main),
-        masters=_masters(merged["masters"], sites),
+        masters=_masters(merged["masters"], sites, main),
         purge=retention.read_purge(merged["purge"]) if merged.get("purge") else None,
         scrub=retention.read_scrub(merged["scrub"]),
         batch_size=merged["batch_size"],
@@ -224,12 +224,12 @@ def _daemon(merged: Mapping, main: Path) -> Unattended:
     return Unattended(keys.get("all", True), every)
 
 
-def _masters(named: Sequence[str], sites: Mapping[str, Site]) -> tuple[str, ...]:
+def _masters(named: Sequence[str], sites: Mapping[str, Site], main: Path) -> tuple[str, ...]:
     """Sites in the order in which their copies are right: those named, where data are born, the others."""
     for name in named:
         if name not in sites:
             raise CaxflowError(
-                f"masters: there is no site {name!r}", f"the site files are {', '.join(sites)}"
+                f"{main}: masters: there is no site {name!r}", f"the site files are {', '.join(sites)}"
             )
     born = [site.name for site in sites.values() if site.origin]
     return tuple(dict.fromkeys([*named, *born, *sites]))

@@ -26,8 +26,10 @@ def folder(text: str, path: Path, key: str) -> str:
     full = re.sub(r"\$\{(\w+)\}", value, text)
     if not full.startswith("/"):
         raise CaxflowError(f"{path}: {key}: {text!r} is not an absolute path", "let it begin with /")
-    if ".." in full.split("/") or "\0" in full:
+    if ".." in full.split("/"):
         raise CaxflowError(f"{path}: {key}: {text!r} goes up with '..'", "write the folder itself")
+    if not full.isprintable():
+        raise CaxflowError(f"{path}: {key}: {text!r} has characters that cannot be seen", "take them out")
     normal = os.path.normpath("/" + full.lstrip("/"))
     if normal == "/":
         raise CaxflowError(f"{path}: {key}: {text!r} is everything", "give it a folder of its own")

@@ -8,6 +8,7 @@ import difflib
 import functools
 import hashlib
 import json
+import math
 import operator
 import os
 import re
@@ -26,6 +27,15 @@ SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
 
 MOST = 100  # digests that are kept
 
+_TYPES = {
+    "array": "a list",
+    "boolean": "true or false",
+    "integer": "a whole number",
+    "number": "a number",
+    "object": "a mapping of keys to values",
+    "string": "text",
+}
+
 _schemas: dict[str, dict] = {}
 
 
@@ -34,7 +44,18 @@ def _validator(kind: str) -> "jsonschema.Draft202012Validator":
 
     if kind not in _schemas:
         _schemas[kind] = read_yaml(SCHEMAS / f"{kind}.schema.yaml")
-    return jsonschema.Draft202012Validator(_schemas[kind])
+    draft = jsonschema.Draft202012Validator
+    # JSON Schema calls 200.0 an integer, which Python cannot count with; and no bound holds a nan.
+    types = draft.TYPE_CHECKER.redefine_many({"integer": _is_integer, "number": _is_number})
+    return jsonschema.validators.extend(draft, type_checker=types)(_schemas[kind])
+
+
+def _is_integer(_: object, value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(_: object, value: object) -> bool:
+    return _is_integer(_, value) or (isinstance(value, float) and not math.isnan(value))
 
 
 def read_words(document: dict) -> None:
@@ -97,15 +118,25 @@ def _explain(error: "jsonschema.ValidationError") -> tuple[str, str]:
     if error.validator == "required":
         missing = next(name for name in error.validator_value if name not in error.instance)
         return f"key '{prefix}{missing}' is missing", "add it; config/README.md describes every key"
+    if error.instance is None:
+        return f"{key} has no value", "give it one, or take the key out"
     if key.startswith("runs"):
         return _explain_run(key, error.instance)
+    return _explain_value(key, error)
+
+
+def _explain_value(key: str, error: "jsonschema.ValidationError") -> tuple[str, str]:
+    value, described = error.instance, error.schema.get("description", "")
+    what, mend = error.message, f"expected: {described}" if described else "see config/README.md"
     if error.validator == "enum":
-        return (
-            f"{key}: {error.instance!r} is not allowed",
-            f"use one of {', '.join(map(str, error.validator_value))}",
-        )
-    described = error.schema.get("description", "")
-    return f"{key}: {error.message}", f"expected: {described}" if described else "see config/README.md"
+        what, mend = f"{value!r} is not allowed", f"use one of {', '.join(map(str, error.validator_value))}"
+    elif error.validator == "type":
+        what = f"{value!r} is not {_TYPES[error.validator_value]}"
+        if error.validator_value == "array" and not isinstance(value, Mapping):
+            mend = f"write {key}: [{value}]"
+    elif error.validator == "pattern" and described:
+        what = f"{value!r} is not allowed"
+    return f"{key}: {what}", mend
 
 
 def _explain_run(key: str, value: object) -> tuple[str, str]:

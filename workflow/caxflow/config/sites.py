@@ -33,7 +33,9 @@ def load_sites(directory: Path) -> dict[str, Site]:
             f"{directory} does not exist", "sites_dir in config.yaml names the folder of the site files"
         )
     # Names with a dot in front are what editors leave behind.
-    files = [path for path in sorted(directory.glob("*.yaml")) if not path.name.startswith(".")]
+    files = [path for path in sorted(directory.glob("*.y*ml")) if not path.name.startswith(".")]
+    if other := [path for path in files if path.suffix != ".yaml"]:
+        raise CaxflowError(f"{other[0]}: site files end in .yaml", "rename it")
     return {path.stem: _load_site(path) for path in files}
 
 
@@ -45,6 +47,8 @@ def _load_site(path: Path) -> Site:
             f"{path}: the file's name is not a site's name", "use lower-case letters, digits, hyphens"
         )
     roots = {kind: folder(root, path, f"roots.{kind}") for kind, root in document["roots"].items()}
+    work_dir = folder(document["work_dir"], path, "work_dir") if "work_dir" in document else None
+    _check_folders(roots, work_dir, path)
     access = dict(document.get("access") or {"method": "local"})
     if access["method"] != "local" and "host" not in access:
         raise CaxflowError(
@@ -59,13 +63,12 @@ def _load_site(path: Path) -> Site:
     if made_of and not (processed and "minitrees" in roots):
         missing = "roots.minitrees" if processed else "processed"
         raise CaxflowError(f"{path}: key {missing!r} is missing", "minitrees need both")
-    work_dir = document.get("work_dir")
     return Site(
         name=path.stem,
         host=document["host"],
         roots=roots,
         access=Access(**access),
-        work_dir=folder(work_dir, path, "work_dir") if work_dir else None,
+        work_dir=work_dir,
         origin=document.get("origin", False),
         pull_from=tuple(document.get("pull_from", ())),
         push_to=tuple(document.get("push_to", ())),
@@ -76,6 +79,24 @@ def _load_site(path: Path) -> Site:
             for kind, keys in document.get("permissions", {}).items()
         },
     )
+
+
+def _check_folders(roots: Mapping[str, str], work_dir: str | None, path: Path) -> None:
+    """Refuse a folder inside of another: what lies there would be taken for strays of the other."""
+    mend = "give each a folder of its own"
+    for (kind, root), (other, its_root) in itertools.combinations(roots.items(), 2):
+        if _one_in_the_other(root, its_root):
+            both = f"{its_root} and roots.{kind}, {root}"
+            raise CaxflowError(f"{path}: roots.{other}: {both}, are one folder or one in the other", mend)
+    for kind, root in roots.items():
+        if work_dir and f"{work_dir}/".startswith(f"{root}/"):
+            raise CaxflowError(
+                f"{path}: work_dir: {work_dir} is among the data, in roots.{kind}, {root}", mend
+            )
+
+
+def _one_in_the_other(one: str, other: str) -> bool:
+    return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
 
 
 def check_sites(sites: Mapping[str, Site], directory: Path, known_processors: Collection[str]) -> None:
@@ -111,7 +132,7 @@ def check_roots(sites: Mapping[str, Site], here: Site, directory: Path) -> None:
             continue
         for kind, root in one.roots.items():
             for its_kind, its_root in other.roots.items():
-                if f"{root}/".startswith(f"{its_root}/") or f"{its_root}/".startswith(f"{root}/"):
+                if _one_in_the_other(root, its_root):
                     raise CaxflowError(
                         f"{directory / other.name}.yaml: roots.{its_kind}: {its_root} and roots.{kind} of "
                         f"site {one.name}, {root}, are reached the same way, and are one folder or one in "

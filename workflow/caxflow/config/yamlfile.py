@@ -1,6 +1,7 @@
 """YAML as people write it: dates stay text, a key given twice is an error."""
 
 import contextlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -64,3 +65,7 @@ _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+# 1.0e13 is a number to everybody but YAML 1.1, which wants a sign before the 13.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE]\d+$"), list("-+.0123456789")
+)
