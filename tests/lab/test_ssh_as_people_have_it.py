@@ -276,6 +276,42 @@ def test_what_paramiko_cannot_read(lab, refused, works):
         assert "what paramiko cannot read (" in refused(site.place(client="paramiko"))
 
 
+def test_keys_that_cannot_be_used_are_named(lab, refused, tmp_path):
+    locked, open_to_all, junk, absent = (tmp_path / name for name in ("locked", "open", "junk", "absent"))
+    for path, mode in ((locked, 0o600), (open_to_all, 0o644), (junk, 0o600)):
+        path.write_text(lab.identity.read_text() if path != junk else "junk")
+        path.chmod(mode)
+    change = ["ssh-keygen", "-q", "-p", "-P", "", "-N", "secret", "-f", str(locked)]
+    subprocess.run(change, check=True, stdout=subprocess.DEVNULL)
+    expected = [
+        (
+            locked,
+            f"keys: the key {locked} is locked with a passphrase -> have an agent hold it: ssh-add",
+            CLIENTS,
+        ),
+        (
+            open_to_all,
+            f"the key {open_to_all}, which others may read -> chmod 600 {open_to_all}",
+            CLIENTS[:1],
+        ),
+        (junk, f"cannot read the key {junk}: ", CLIENTS),
+        (absent, f"keys: there is no key {absent} -> mend IdentityFile in ssh_config", CLIENTS),
+    ]
+    with OddSite(lab, "keys") as site:
+        for path, said, clients in expected:
+            site.configure(IdentityFile=str(path))
+            for client in clients:
+                assert said in refused(site.place(client=client))
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_jump_host_that_cannot_be_reached_is_named(lab, refused, client):
+    with OddSite(lab, "behind") as site:
+        said = refused(site.place(client=client, jump="127.0.0.9:1"))
+        assert "behind: 127.0.0.9 cannot be reached" in said
+        assert "Connection refused" in said
+
+
 @pytest.fixture
 def agent(lab, tmp_path_factory):
     """An agent that holds the lab's key; the path of its socket."""

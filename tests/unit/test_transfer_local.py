@@ -315,9 +315,23 @@ def test_places_are_checked():
         ({"method": "stream", "host": "-oProxyCommand=evil"}, "cannot be one"),
         ({"method": "stream", "host": "a b"}, "cannot be one"),
         ({"method": "stream", "host": "a", "jump": "-b"}, "cannot be one"),
+        ({"method": "stream", "host": "a", "jump": "b:ssh"}, "jump 'b:ssh' cannot be one -> write it"),
+        ({"method": "stream", "host": "a", "jump": "b,"}, "jump '' cannot be one"),
+        ({"method": "stream", "host": "a", "jump": "u@-b,c"}, "cannot be one"),
     ):
         with pytest.raises(CaxflowError, match=text):
             Place("site", **options)
+
+
+def test_jump_hosts_are_reached_one_through_the_other():
+    place = Place(
+        "site", "scp", host="inner", user="me", jump="a@one:22,ssh://two,[fe80::1]:2222", identity="key"
+    )
+    found = []
+    while place.jump:
+        place = place.hop(place.jump)
+        found.append((place.user, place.host, place.port, place.identity))
+    assert found == [(None, "fe80::1", 2222, "key"), (None, "two", None, "key"), ("a", "one", 22, "key")]
 
 
 sizes = st.lists(st.integers(0, 1 << 34), min_size=1, max_size=20)

@@ -83,8 +83,8 @@ def shut(client: paramiko.SSHClient) -> None:
 
 def _keys(place: Place, settings: dict) -> dict:
     """With which keys to log in, as `paramiko.SSHClient.connect` wants it."""
-    named = [place.identity] if place.identity else settings.get("identityfile", [])
-    files = [str(path) for path in (Path(name).expanduser() for name in named) if path.is_file()]
+    named = _named_keys(place, settings)
+    files = [str(path) for path in named if path.is_file()]
     certified = None
     certificate = Path(settings.get("certificatefile", "")).expanduser()
     if files and certificate.is_file():
@@ -99,26 +99,15 @@ def _keys(place: Place, settings: dict) -> dict:
     }
 
 
+def _named_keys(place: Place, settings: dict) -> list[Path]:
+    named = [place.identity] if place.identity else settings.get("identityfile", [])
+    return [Path(name).expanduser() for name in named]
+
+
 def _socket(place: Place, settings: dict, host: str, port: int, through: list):
     jump = place.jump or settings.get("proxyjump")
     if jump and jump != "none":
-        *before, last = jump.split(",")
-        user, _, name = last.rpartition("@")
-        name, _, number = name.partition(":")
-        hop = Place(
-            place.site,
-            "stream",
-            host=name,
-            port=int(number) if number else None,
-            user=user or None,
-            jump=",".join(before) or None,
-            identity=place.identity,
-            ssh_config=place.ssh_config,
-            known_hosts=place.known_hosts,
-            ciphers=place.ciphers,
-            timeout=place.timeout,
-        )
-        client = open_client(hop)
+        client = open_client(place.hop(jump))
         through.append(client)
         return client.get_transport().open_channel("direct-tcpip", (host, port), ("127.0.0.1", 0))
     if settings.get("proxycommand", "none") != "none":
@@ -149,6 +138,8 @@ def _factory(place: Place):
 
 def _refusal(place: Place, error: Exception, settings: dict, certified: bool) -> CaxflowError:
     text, agent = str(error), settings.get("identityagent", "SSH_AUTH_SOCK")
+    named = _named_keys(place, settings)
+    keys = f" {named[0]}" if len(named) == 1 else ""
     asked = ("none", "SSH_AUTH_SOCK", os.environ.get("SSH_AUTH_SOCK"))
     if isinstance(error, paramiko.BadHostKeyException):
         what = f"the host key of {place.host} has changed"
@@ -161,6 +152,12 @@ def _refusal(place: Place, error: Exception, settings: dict, certified: bool) ->
     elif "not found in known_hosts" in text:
         what = f"the host key of {place.host} is not known"
         mend = "get its fingerprint from the site's manager, then add it to known_hosts"
+    elif isinstance(error, paramiko.PasswordRequiredException):
+        what, mend = f"the key{keys} is locked with a passphrase", "have an agent hold it: ssh-add"
+    elif "private key file" in text:
+        what, mend = f"paramiko cannot read the key{keys}: {text}", "name another in ssh_config"
+    elif "No authentication methods" in text and named and not any(path.is_file() for path in named):
+        what, mend = f"there is no key{keys}", "mend IdentityFile in ssh_config"
     elif isinstance(error, paramiko.AuthenticationException) or "No authentication methods" in text:
         what = f"{place.host} refuses our key"
         mend = "check user and identity of the site, the agent, and the account's authorized_keys there"

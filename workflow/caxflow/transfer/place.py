@@ -1,6 +1,7 @@
 """A site as an end of a transfer: how it is reached, and within which limits."""
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 
 from caxflow.errors import CaxflowError
 
@@ -43,6 +44,8 @@ class Place:
         Connections at the same time; by default as many as the distance asks for, 2 to 8.
     bandwidth : float, optional
         Limit in bytes per second, over all connections of a transfer.
+    ledger : str, optional
+        Path of a file through which transfers of this machine share that limit.
     timeout : float
         Seconds without progress after which a transfer fails.
     client : str
@@ -62,6 +65,7 @@ class Place:
     python: str = "python3"
     connections: int | None = None
     bandwidth: float | None = None
+    ledger: str | None = None
     timeout: float = 60.0
     client: str = "auto"
 
@@ -77,8 +81,26 @@ class Place:
             value = getattr(self, name)
             if value and (value.startswith("-") or any(c.isspace() or not c.isprintable() for c in value)):
                 raise CaxflowError(f"{self.site}: {name} {value!r} cannot be one", "mend the site's file")
+        if self.jump:
+            self.hop(self.jump)
 
     @property
     def remote(self) -> bool:
         """Whether it is reached over SSH."""
         return self.method != "local"
+
+    def hop(self, jump: str) -> "Place":
+        """The last of the jump hosts `jump`, reached through the others with the same key and known hosts."""
+        *before, last = jump.split(",")
+        match = re.fullmatch(r"(?:ssh://)?(?:(.+)@)?(\[[^]]+\]|[^:\[\]]+)(?::([0-9]{1,5}))?", last)
+        if not match:
+            raise CaxflowError(f"{self.site}: jump {last!r} cannot be one", "write it [user@]host[:port]")
+        user, host, port = match.groups()
+        return replace(
+            self,
+            method="stream",
+            host=host.strip("[]"),
+            port=int(port) if port else None,
+            user=user,
+            jump=",".join(before) or None,
+        )

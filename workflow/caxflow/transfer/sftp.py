@@ -14,7 +14,7 @@ from caxflow.errors import CaxflowError
 from caxflow.files import digests
 from caxflow.files.listing import FileStat, os_error, printable, safe_path, unchanged
 from caxflow.files.manifest import Entry, Manifest
-from caxflow.transfer import zips
+from caxflow.transfer import causes, zips
 from caxflow.transfer.ends import at
 from caxflow.transfer.place import Place
 from caxflow.transfer.protocol import LostError
@@ -34,14 +34,7 @@ class SftpConnection(Connection):
     client : SftpClient
     """
 
-    causes = (
-        *Connection.causes,
-        (
-            r"(?i)subsystem request failed|no such file or directory|not found",
-            "{host} offers no SFTP",
-            "ask the site's manager for it, or set method of the site to stream",
-        ),
-    )
+    causes = causes.OF_SFTP
 
     def __init__(self, place: Place):
         channel = open_channel(place)

@@ -14,61 +14,13 @@ from contextlib import suppress
 
 from caxflow.errors import CaxflowError
 from caxflow.files.listing import legible
-from caxflow.transfer import bootstrap
+from caxflow.transfer import bootstrap, causes
 from caxflow.transfer.place import Place
 from caxflow.transfer.protocol import JSON, FdChannel, LostError, Stream
 
-# What ssh says (a pattern), what it means, what to do. The first that fits counts.
-_CAUSES = (
-    (
-        r"REMOTE HOST IDENTIFICATION HAS CHANGED",
-        "the host key of {host} has changed",
-        "compare it with the site's manager, then mend known_hosts",
-    ),
-    (
-        r"REVOKED HOST KEY|marked as revoked",
-        "the host key of {host} is revoked",
-        "ask the site's manager for the new one",
-    ),
-    (
-        r"Certificate invalid: (.*)",
-        "the host certificate of {host} is not valid: {match[1]}",
-        "ask the site's manager for a new one",
-    ),
-    (
-        r"Host key verification failed|host key is known for|not found in known_hosts",
-        "the host key of {host} is not known",
-        "get its fingerprint from the site's manager, then add it to known_hosts",
-    ),
-    (
-        r"Permission denied \(|Authentication failed|No authentication methods"
-        r"|Too many authentication failures",
-        "{host} refuses our key",
-        "check user and identity of the site, the agent, and the account's authorized_keys there",
-    ),
-    (
-        r"Could not resolve hostname|Name or service not known|Temporary failure in name resolution",
-        "the name {host} cannot be resolved",
-        "check host of the site, and ssh_config",
-    ),
-    (
-        r"Connection refused|No route to host|Network is unreachable|timed out|port 65535: Connection closed",
-        "{host} cannot be reached",
-        "check host and port, and that its sshd is up",
-    ),
-    (
-        r"Bad configuration option|Bad owner or permissions on|Can't open user config file"
-        r"|terminating, \d+ bad configuration",
-        "ssh refuses its configuration: {line}",
-        "mend that file",
-    ),
-    (
-        r"no matching (cipher|key exchange method|host key type|MAC)",
-        "{host} and ssh have no {match[1]} in common",
-        "set ciphers of the site to what its sshd offers",
-    ),
+_CHATTER = re.compile(
+    r"debug\d: (?!Server accepts key)|OpenSSH_|Authenticated to |Transferred: |Bytes per second: |\s*$"
 )
-_CHATTER = re.compile(r"debug\d: |OpenSSH_|Authenticated to |Transferred: |Bytes per second: |\s*$")
 
 
 class Connection:
@@ -80,7 +32,7 @@ class Connection:
         What the bytes are encrypted with.
     """
 
-    causes = _CAUSES
+    causes = causes.OF_LOGINS
 
     def __init__(self, place: Place, channel):
         self.place, self._channel = place, channel
@@ -114,23 +66,18 @@ class Connection:
     def diagnosis(self, error) -> CaxflowError:
         """End the connection and say in words why it broke."""
         said, status = self._channel.end(wait=2)
-        lines = [line for line in said.splitlines() if not _CHATTER.match(line)]
-        if not self._greeted:  # what came in the place of an answer: a shell's complaint, or start-up files
-            lines = [line for line in str(error).splitlines() if line.strip()] + lines
-        text = "\n".join(lines) or str(error)
-        for pattern, what, mend in self.causes:
-            match = re.search(pattern, text, re.MULTILINE)
-            if match:
-                line = legible(next(line for line in text.splitlines() if match[0] in line))
-                place = self.place
-                cause = what.format(host=place.host, python=place.python, line=line.strip(), match=match)
-                return CaxflowError(f"{place.site}: {cause}", mend)
+        lines = [legible(line) for line in said.splitlines() if not _CHATTER.match(line)]
+        place = self.place
         if self._greeted:
+            why = f" ({lines[-1].strip()})" if lines else ""
             return CaxflowError(
-                f"{self.place.site}: the connection to {self.place.host} broke",
+                f"{place.site}: the connection to {place.host} broke{why}",
                 "start again: what has arrived is kept",
             )
-        return self._mute(legible((lines or [str(error)])[-1].strip()), status)
+        # What came in the place of an answer: a shell's complaint, or start-up files.
+        lines = [legible(line) for line in str(error).splitlines() if line.strip()] + lines
+        known = causes.find(lines, self.causes, place)
+        return known or self._mute((lines or [str(error)])[-1].strip(), status)
 
     @property
     def round_trip(self) -> float:
@@ -165,30 +112,7 @@ class HelperConnection(Connection):
         Digests that the far end can compute, the preferred first.
     """
 
-    causes = (
-        *_CAUSES,
-        (
-            r"caxflow needs Python 3\.8 or newer, this is (\d\S*)",
-            "{python} at {host} is Python {match[1]}; 3.8 or newer is needed",
-            "set python of the site to a newer one, or its method to scp",
-        ),
-        (
-            r"restricted: cannot specify .* in command names|: restricted",
-            "the restricted shell at {host} does not run {python}",
-            "set python of the site to a name without / that the PATH there has, or its method to scp",
-        ),
-        (
-            r"(?i)command not found|Unknown command|not found$|No such file or directory|: Permission denied",
-            "{python} cannot be run at {host}: {line}",
-            "set python of the site to a Python 3.8 or newer, or its method to scp",
-        ),
-        (
-            r"(?i)This service allows sftp connections only|administratively|command not allowed"
-            r"|account is currently not available",
-            "{host} lets us run no program",
-            "set method of the site to scp, or ask its manager for an account that may run programs",
-        ),
-    )
+    causes = causes.OF_HELPERS
 
     def __init__(self, place: Place, channel):
         super().__init__(place, channel)
@@ -286,26 +210,12 @@ def arguments(place: Place, program: str = "ssh") -> list[str]:
 
 def _proxy(place: Place, program: str) -> str:
     """A ProxyCommand with our own key and known hosts, which ``-J`` would not pass on to the jump host."""
-    *before, last = place.jump.split(",")
-    user, _, host = last.rpartition("@")
-    host, _, port = host.partition(":")
-    hop = Place(
-        place.site,
-        "stream",
-        host=host,
-        port=int(port) if port else None,
-        user=user or None,
-        jump=",".join(before) or None,
-        identity=place.identity,
-        ssh_config=place.ssh_config,
-        known_hosts=place.known_hosts,
-        timeout=place.timeout,
-    )
+    hop = place.hop(place.jump)
     command = arguments(hop, program)
     command[command.index("LogLevel=DEBUG1")] = "LogLevel=ERROR"
     # -W needs its forwarding, which ClearAllForwardings would clear.
     command[command.index("ClearAllForwardings=yes")] = "ClearAllForwardings=no"
-    return shlex.join(command[:-1]).replace("%", "%%") + " -W %h:%p " + shlex.quote(host)
+    return shlex.join(command[:-1]).replace("%", "%%") + " -W %h:%p " + shlex.quote(hop.host)
 
 
 class _OpenSsh(FdChannel):
