@@ -79,7 +79,7 @@ class Call:
             site, run, _ = targets.parse(target)
             wildcards = {"site": site, "run": str(run)}
         log = f"logs/{'/'.join(wildcards.values())}.{rule}.log"
-        job = {"input": inputs, "output": [target], "log": [log], "config": self.overrides}
+        job = {"input": inputs, "output": [target], "log": [log], "config": self.overrides, "resources": {}}
         try:
             runpy.run_path(
                 str(SCRIPTS / f"{rule}.py"),

@@ -154,3 +154,17 @@ def test_runs_with_surprises_are_told_and_the_others_go_on(clone, runs):
         "160319_0000 waits: it is still being taken",
     ):
         assert sum(words in line for line in said.lines) == 1, said.text
+
+
+def test_copies_state_how_many_connections_they_open_where(clone, runs):
+    """A limit of the profile or the command line bounds those of all jobs, as of any resource."""
+    clone.site("lngs", access={"method": "stream", "host": "lngs"})
+    clone.site("tegner", access={"method": "stream", "host": "tegner", "connections": 3})
+    rule = clone.folder / "workflow/rules/copy.smk"
+    told = "lngs {resources.connections_lngs}, tegner {resources.connections_tegner}"
+    rule.write_text(rule.read_text().replace("{params.what}", told))
+    runs.insert_one(clone.document())
+    said = clone.snakemake("-n", f"tegner/{RUN}.raw.done")
+    assert said.status == 0, said.text
+    for words in ("lngs 8, tegner 0", "lngs 0, tegner 3"):
+        assert words in said.out

@@ -1,6 +1,7 @@
 """Input functions: what a job needs, as the plan of the main process says."""
 
 from caxflow.batch import lastwords
+from caxflow.config import reach
 from caxflow.planning import requests, upkeep
 from caxflow.planning.facts import describe
 
@@ -25,6 +26,23 @@ PROCESSED = {name: site.processed for name, site in SETTINGS.sites.items() if si
 MAKERS = planner.one_of(name for name, processed in PROCESSED.items() if processed.make)
 KEEPERS = planner.one_of(name for name, processed in PROCESSED.items() if not processed.make)
 WITH_MINITREES = planner.one_of(name for name, site in SETTINGS.sites.items() if site.minitrees)
+
+
+def connections(site):
+    """How many a copy opens at most at a site: a resource, so that those of all jobs together can be bounded."""
+
+    def at_either_end(wildcards, input):
+        ends = (wildcards.site, input[0].partition("/")[0])
+        return reach.connections(site) if site.name in ends else 0
+
+    return at_either_end
+
+
+CONNECTIONS = {
+    reach.resource(site): connections(site)
+    for site in SETTINGS.sites.values()
+    if reach.is_far(SETTINGS, site)
+}
 
 
 @planner.one_line()

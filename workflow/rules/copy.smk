@@ -16,6 +16,7 @@ rule copy_raw:
     conda:
         "../envs/caxflow.yaml"
     resources:
+        **CONNECTIONS,
         transfers=1,
     params:
         what=in_words("raw"),

@@ -110,6 +110,7 @@ rule copy_processed:
     conda:
         "../envs/caxflow.yaml"
     resources:
+        **CONNECTIONS,
         transfers=1,
     params:
         source=source_of_processed,

@@ -15,4 +15,5 @@ job.run(
     **snakemake.wildcards,
     output=snakemake.output[0],
     log=snakemake.log[0],
+    resources=snakemake.resources,
 )

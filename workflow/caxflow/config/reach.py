@@ -1,13 +1,31 @@
-"""How a site is reached from here."""
+"""How a site is reached from here, and within which limits."""
+
+import re
 
 from caxflow.config import Settings, Site
 from caxflow.transfer import Place
+from caxflow.transfer.plan import MOST
+
+
+def is_far(settings: Settings, site: Site) -> bool:
+    """Whether a site is reached over SSH; here and on shared file systems, files are just opened."""
+    return site.name != settings.here.name and site.access.method != "local"
+
+
+def connections(site: Site) -> int:
+    """Connections that a copy opens at most at a site that is far."""
+    return site.access.connections or MOST
+
+
+def resource(site: Site) -> str:
+    """What Snakemake calls these: a resource of jobs."""
+    return "connections_" + re.sub(r"\W", "_", site.name)
 
 
 def place(settings: Settings, site: Site) -> Place:
-    """The place of a site as transfers need it; here and on shared file systems, files are just opened."""
+    """The place of a site as transfers need it."""
     access = site.access
-    if site.name == settings.here.name or access.method == "local":
+    if not is_far(settings, site):
         return Place(site=site.name, method="local")
     return Place(
         site=site.name,

@@ -1,5 +1,6 @@
 """What every stage is given, and what becomes of it: a receipt, or one line that says why not."""
 
+import dataclasses
 import datetime
 import functools
 import os
@@ -45,6 +46,8 @@ class Job:
         Which entry of the run document the job is about.
     making : bool
         Whether the job makes that copy, so that its failure is the copy's.
+    resources : mapping
+        What Snakemake has given to the job.
     """
 
     settings: Settings
@@ -57,6 +60,7 @@ class Job:
     work_dir: Path = field(default_factory=Path.cwd)
     entry: dict[str, Any] | None = None
     making: bool = False
+    resources: Mapping[str, int] = field(default_factory=dict)
     claim: Claim | None = None
     _said: float = 0
 
@@ -93,8 +97,15 @@ class Job:
         return self.plan.facts[str(self.run)]
 
     def place(self, site: Site) -> Place:
-        """How to reach a site from here."""
-        return reach.place(self.settings, site)
+        """How to reach a site from here, within what all jobs together may take."""
+        place = reach.place(self.settings, site)
+        wanted = reach.connections(site)
+        given = self.resources.get(reach.resource(site), wanted)
+        return dataclasses.replace(
+            place,
+            connections=given if given < wanted else place.connections,
+            ledger=str(self.work_dir / journal.STATE / f"bandwidth.{site.name}"),
+        )
 
     def subject(self, key: Key) -> Subject:
         """The copy this job is about, as something that is worked upon."""
@@ -181,6 +192,7 @@ def run(
     threads: int = 1,
     attempt: int = 1,
     reports: bool = True,
+    resources: Mapping[str, int] | None = None,
 ) -> None:
     """Do the work of one rule; a failure is one line on standard error, kept for ``why``, and told.
 
@@ -196,12 +208,15 @@ def run(
         Counts from 1 in each call; a further one is for want of memory or time, not to hear the same again.
     reports : bool
         Whether the job may talk to the runs database; batch jobs do not.
+    resources : mapping, optional
+        What Snakemake has given to the job.
     """
     Path(log).parent.mkdir(parents=True, exist_ok=True)
     with Path(log).open("a", encoding="utf-8") as stream:
         try:
             settings = config.load(overrides)
-            job = Job(settings, stage, settings.site(site), Run.parse(run), Path(output), stream, threads)
+            where = settings.site(site), Run.parse(run), Path(output)
+            job = Job(settings, stage, *where, stream, threads, resources=resources or {})
         except CaxflowError as error:
             sys.exit(f"caxflow: {error}")
         if reports:

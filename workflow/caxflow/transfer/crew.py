@@ -4,8 +4,6 @@ import threading
 
 from caxflow.transfer import movers
 
-MOST = 8  # logins that a server surely accepts at the same time: sshd's MaxStartups begins at 10
-
 
 class Crew:
     """Movers of a job: some may log in before it is known what is to be moved.

@@ -14,9 +14,10 @@ from caxflow.transfer import plan
 from caxflow.transfer.crew import Crew
 from caxflow.transfer.dataset import Dataset, some
 from caxflow.transfer.frontier import Frontier
+from caxflow.transfer.limiter import Limiter
 from caxflow.transfer.pieces import altered
 from caxflow.transfer.place import Place
-from caxflow.transfer.progress import Copied, Limiter
+from caxflow.transfer.progress import Copied
 from caxflow.transfer.session import BLOCK
 from caxflow.transfer.task import StoppedError, Task
 
@@ -44,9 +45,9 @@ class Job(Task):
         self.destination_path = os.fspath(destination_path).rstrip("/")
         self.expected, self.extra, self.allow_existing = expected, tuple(extra_algorithms), allow_existing
         self.dataset = Dataset(source.site, self.source_path, self.destination_path, expected)
-        rates = [place.bandwidth for place in self.places if place.remote and place.bandwidth]
-        self.rate = min(rates, default=None)
-        self._limit = Limiter(self.rate, self.pause)
+        limited = [place for place in self.places if place.remote and place.bandwidth]
+        self.rate = min((place.bandwidth for place in limited), default=None)
+        self._limits = [Limiter(place.bandwidth, self.pause, place.ledger) for place in limited]
         self._token = secrets.token_hex(8)
         self.source = self.destination = None
         self.data = ""  # the directory that is written to
@@ -74,8 +75,9 @@ class Job(Task):
         return self.dataset.names
 
     def hold_back(self, count: int) -> None:
-        """Wait as the bandwidth limit demands, and take note of bytes that go by."""
-        self._limit(count)
+        """Wait as the bandwidth limits demand, and take note of bytes that go by."""
+        for limit in self._limits:
+            limit(count)
         self.beat(count)
 
     def further(self):

@@ -8,6 +8,7 @@ from caxflow.files.listing import FileStat
 
 # One SSH channel carries at most its window in a round trip: 2 MiB, fixed in OpenSSH's sshd and client.
 WINDOW = 2 << 20
+MOST = 8  # logins that a server surely accepts at the same time: sshd's MaxStartups begins at 10
 DEFAULT_RATE = 125e6  # bytes/s of a 1 Gb/s link
 SMALLEST, LARGEST = 4 << 20, 1 << 30  # bytes of a piece
 
@@ -43,7 +44,7 @@ def connections(round_trip: float, rate: float | None, size: int) -> int:
     carried = WINDOW / round_trip if round_trip > WINDOW / DEFAULT_RATE else DEFAULT_RATE
     wanted = max(2, math.ceil(1.2 * (rate or DEFAULT_RATE) * round_trip / WINDOW))
     worth = math.ceil(size / (carried * (1.5 + 5 * round_trip)))
-    return max(1, min(wanted, 8, worth))
+    return max(1, min(wanted, MOST, worth))
 
 
 def pieces(files, missing: dict, count: int, split: bool) -> list[Piece]:

@@ -1,7 +1,5 @@
 """How far a transfer is, and what became of it."""
 
-import threading
-import time
 from dataclasses import dataclass, field
 
 from caxflow.files.manifest import Manifest
@@ -72,24 +70,3 @@ class Copied:
             f"{self.method}, {self.size / 1e9:.3f} GB, {self.sent / 1e9:.3f} GB of them moved in "
             f"{self.seconds:.1f} s ({self.rate / 1e6:.1f} MB/s){over}"
         )
-
-
-class Limiter:
-    """Holds bytes back so that no more than `rate` of them pass in a second (None: no limit)."""
-
-    def __init__(self, rate: float | None, sleep):
-        self._rate, self._sleep = rate, sleep
-        self._lock = threading.Lock()
-        self._free_at = 0.0
-
-    def __call__(self, count: int) -> None:
-        if not self._rate:
-            return
-        with self._lock:
-            now = time.monotonic()
-            # Time not used is lost after 0.1 s: no burst after a pause.
-            begin = max(self._free_at, now - 0.1)
-            self._free_at = begin + count / self._rate
-            wait = begin - now
-        if wait > 0:
-            self._sleep(wait)
