@@ -12,6 +12,7 @@ from caxflow.errors import CaxflowError
 from caxflow.planning import decisions, planner
 from caxflow.planning.facts import gather
 from caxflow.targets import Run
+from caxflow.transfer.part import Part
 from copies import SITES, Copies
 
 RUN = Run("160315_1432")
@@ -133,6 +134,48 @@ def test_what_is_being_removed_is_not_astray(copies):
     whole = [parts.Part("", str(copies.path("midway")), None)]
     parts.rename(whole, subject.place, root=subject.root, aside=trash)
     assert find(copies) == {}
+
+
+def test_what_came_or_went_during_the_look_is_not_astray(copies, monkeypatch):
+    real = strays.transfer.census
+    new = copies.path("midway").with_name("160316_0000")
+
+    def slow(place, root, depth):
+        """Right before the roots are listed, a copy is published, and another one is removed."""
+        if not new.exists() and root == str(new.parent):
+            copies.add(new.name, sites=["midway"])
+            removal.Removal(copies.subject(), removal.Demand(), "a test").perform()
+        return real(place, root, depth)
+
+    monkeypatch.setattr(strays.transfer, "census", slow)
+    assert find(copies) == {}
+
+
+def test_the_data_of_an_entry_that_is_half_written_are_not_astray(copies):
+    document = copies.database.get(RUN)
+    (entry,) = [each for each in document["data"] if each["host"] == SITES["midway"]]
+    for lacking in ("status", "type"):
+        half = {key: value for key, value in entry.items() if key != lacking}
+        copies.database.runs.update_one({"_id": document["_id"]}, {"$set": {"data": [half]}})
+        assert find(copies) == {}
+
+
+def test_an_unfinished_copy_goes_unless_it_is_being_written_to(copies, caxflow):
+    path = copies.folder / f"midway/raw/.{RUN}.part-caxflow"
+    part = Part(str(copies.path("midway")), "token")
+    part.begin(wait=0)
+    make(path / "data/a.zip")
+    code, _, err = caxflow("strays", "--remove", str(path))
+    assert code == 1
+    assert "is being written to -> wait for that transfer" in err
+    assert (path / "data/a.zip").exists()
+    part.close()
+    code, out, _ = caxflow("strays", "--remove", str(path), "-n")
+    assert code == 0
+    assert out.startswith("1 stray would be removed")
+    assert (path / "data/a.zip").exists()
+    assert caxflow("strays", "--remove", str(path))[0] == 0
+    assert not path.exists()
 
 
 def test_only_named_strays_are_removed(copies, caxflow):

@@ -41,6 +41,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--json", action="store_true", help="as JSON; times in UTC, sizes in bytes")
     parser.add_argument("--permissions", action="store_true", help="look at owners, modes and lists as well")
     parser.add_argument("--remove", metavar="PATH", nargs="+", default=[], help="remove these strays")
+    parser.add_argument(
+        "-n", "--dry-run", action="store_true", help="say what --remove would do; nothing changes anywhere"
+    )
     site.add_options(parser)
     parser.set_defaults(run=_run)
 
@@ -48,7 +51,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     settings = site.settings(arguments)
     where = settings.site(arguments.at or settings.here.name)
-    with RunsDB(settings.rundb, dry=settings.dry) as database:
+    with RunsDB(settings.rundb, dry=settings.dry or arguments.dry_run) as database:
         found = strays.find(database, settings, where)
         if arguments.permissions:
             found += strays.deviating(database, settings, where)

@@ -23,6 +23,14 @@ DEPTH = {"raw": 1, "processed": 2, "minitrees": 2}
 UNKNOWN, PART, TRASH, QUARANTINE = "no document knows it", "unfinished copy", "trash", "quarantine"
 # Of these states an entry promises that the data are there.
 _PROMISES = (documents.TRANSFERRED, documents.VERIFYING)
+# Where an entry names paths.
+_PATHS = (
+    ("location",),
+    ("caxflow", "moving", "from"),
+    ("caxflow", "moving", "to"),
+    ("caxflow", "left", "path"),
+    ("caxflow", "removing", "trash"),
+)
 
 MISSING, OUTSIDE, DEVIATES = "there is nothing", "outside the site's roots", "permissions"
 
@@ -63,22 +71,24 @@ class Stray:
 
 
 def find(database: RunsDB, settings: Settings, site: Site) -> list[Stray]:
-    """Look at all of a site's roots, and at all entries of its host."""
+    """Look at all of a site's roots, and at all entries of its host.
+
+    Looking takes its time at a large site. What came or went meanwhile is not astray: a path is only that if
+    no document knew it before, nor does after.
+    """
     place = reach.place(settings, site)
-    every = list(_entries(database.holding(Selection(), site.host), site.host, moving=True))
-    known = {entry.path for entry in every} | set(_leaving(database.removing(site.host), site.host))
-    # Minitrees of many runs share the folder that their entries name: theirs is what is called after them.
-    known |= {_named_after(entry) for entry in every if entry.kind == "minitrees"}
-    # Of the others nothing need be there, but what is there is theirs.
-    promised = [entry for entry in every if entry.note in _PROMISES]
-    found: list[Stray] = []
-    there: set[str] = set()
+    promised, known = _entries(database, site.host)
+    listed: dict[str, list[transfer.Item]] = {}
     for kind, root in site.roots.items():
         if transfer.exists(place, root) is None:
             raise CaxflowError(f"{site.name}: {root} does not exist", f"make it, or mend roots.{kind}")
-        items = transfer.census(place, root, DEPTH[kind])
-        there |= {posixpath.join(root, item.name) for item in items}
-        found += list(lying(items, kind, root, known))
+        listed[kind] = transfer.census(place, root, DEPTH[kind])
+    now_promised, now_known = _entries(database, site.host)
+    still = set(now_promised)
+    known |= now_known
+    found = [stray for kind, items in listed.items() for stray in lying(items, kind, site.roots[kind], known)]
+    promised = [entry for entry in promised if entry in still]
+    there = {posixpath.join(site.roots[kind], item.name) for kind, items in listed.items() for item in items}
     heads = {_head(path) for path in there}
     there |= {entry.path for entry in promised if entry.kind == "minitrees" and _named_after(entry) in heads}
     # A copy may lie deeper than usual, inside of what was listed.
@@ -117,13 +127,14 @@ def pointing(entry: Stray, site: Site, there: set[str]) -> Stray | None:
 def deviating(database: RunsDB, settings: Settings, site: Site) -> list[Stray]:
     """Copies whose owner, group, modes or lists are not those of the site's file."""
     place, found = reach.place(settings, site), []
-    for entry in _entries(database.holding(Selection(), site.host), site.host):
-        wanted = site.permissions.get(entry.kind)
-        if wanted and documents.inside(entry.path, site.roots[entry.kind]):
-            wrong = transfer.permissions(place, entry.path, wanted, apply=False)
-            if wrong:
-                more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-                found.append(Stray(DEVIATES, entry.kind, entry.path, run=entry.run, note=wrong[0] + more))
+    for document in database.holding(Selection(), site.host):
+        for entry in _promises(document, site.host):
+            wanted = site.permissions.get(entry.kind)
+            if wanted and documents.inside(entry.path, site.roots[entry.kind]):
+                wrong = transfer.permissions(place, entry.path, wanted, apply=False)
+                if wrong:
+                    more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+                    found.append(Stray(DEVIATES, entry.kind, entry.path, run=entry.run, note=wrong[0] + more))
     return found
 
 
@@ -152,9 +163,18 @@ def remove(database: RunsDB, settings: Settings, site: Site, strays: list[Stray]
         # The audit comes first: whatever happens, it says what was meant to go.
         facts = {"site": site.name, "path": path, "size": stray.size, "what": stray.what}
         audit.record(database, "stray", run, Key(stray.kind, site.host), grounds="named by hand", **facts)
-        transfer.remove_tree(reach.place(settings, site), path, root=site.roots[stray.kind])
+        _remove(reach.place(settings, site), stray, site.roots[stray.kind])
         size += stray.size or 0
     return size
+
+
+def _remove(place: transfer.Place, stray: Stray, root: str) -> None:
+    folder, name = posixpath.split(stray.path)
+    growing = re.fullmatch(r"\.(.+)\.part-caxflow", name)
+    if not growing:
+        transfer.remove_tree(place, stray.path, root=root)
+    elif not transfer.remove_leftovers(place, folder, 0, growing[1]):
+        raise CaxflowError(f"{stray.path} is being written to", "wait for that transfer, or end it")
 
 
 def _above(path: str) -> set[str]:
@@ -183,33 +203,45 @@ def _what(name: str) -> str:
     return PART if last.startswith(".") and ".part-" in last else UNKNOWN
 
 
-def _entries(found: Iterable[Mapping], host: str, *, moving: bool = False) -> Iterator[Stray]:
-    """All entries of a host; with `moving` also other paths of what is on its way, which promise nothing."""
-    for document in found:
-        for copy in documents.copies(document):
-            if copy.host == host:
-                name = f"{document.get('name')}{'_MV' if document.get('detector') == 'muon_veto' else ''}"
-                yield Stray("", copy.kind, copy.location.rstrip("/"), run=name, note=copy.status)
-                for path in _other_paths(copy) if moving else ():
-                    yield Stray("", copy.kind, path, run=name, note="moving")
+def _entries(database: RunsDB, host: str) -> tuple[list[Stray], set[str]]:
+    """Entries of a host that promise that data are there, and all paths that documents speak of there."""
+    promised, known = [], set()
+    for document in database.holding(Selection(), host):
+        known |= set(_paths(document, host))
+        promised += [entry for entry in _promises(document, host) if entry.note in _PROMISES]
+    for document in database.removing(host):
+        known |= set(_paths(document, host))
+    return promised, known
 
 
-def _other_paths(copy: documents.Copy) -> Iterator[str]:
-    """Where a copy is moved from and to, and what a move left behind: all of it is its own."""
-    for *keys, last in (("moving", "from"), ("moving", "to"), ("left", "path")):
-        path = documents.value(copy.note, *keys, last, type_=str)
-        if path:
-            yield path.rstrip("/")
+def _promises(document: Mapping, host: str) -> Iterator[Stray]:
+    """All entries of a host, with their status as the note."""
+    run = _name(document)
+    for copy in documents.copies(document):
+        if copy.host == host:
+            yield Stray("", copy.kind, copy.location.rstrip("/"), run=run, note=copy.status)
 
 
-def _leaving(found: Iterable[Mapping], host: str) -> Iterator[str]:
-    """Paths of what is being removed or copied at a host: nobody else's business."""
-    for document in found:
-        for copy in documents.copies(document):
-            removing = copy.note.get("removing")
-            if copy.host == host and isinstance(removing, Mapping):
-                yield copy.location
-                yield str(removing.get("trash"))
-        for gone in documents.value(document, "caxflow", "gone", type_=list) or []:
-            if isinstance(gone, Mapping) and gone.get("host") == host and gone.get("trash"):
-                yield str(gone["trash"])
+def _paths(document: Mapping, host: str) -> Iterator[str]:
+    """Every path at a host that a document speaks of, however odd the entry: whose data they are is known.
+
+    Beside the location: where a copy is moved from and to, what a move left behind, where what is removed
+    waits. Minitrees of many runs share the folder that their entries name: theirs is what is called after
+    them, ``<location>/<run>``.
+    """
+    entries = documents.value(document, "data", type_=list) or []
+    for entry in entries:
+        if documents.value(entry, "host") != host:
+            continue
+        for *keys, last in _PATHS:
+            if path := documents.value(entry, *keys, last, type_=str):
+                yield path.rstrip("/")
+                if documents.value(entry, "type") == "minitrees":
+                    yield posixpath.join(path, _name(document))
+    for gone in documents.value(document, "caxflow", "gone", type_=list) or []:
+        if isinstance(gone, Mapping) and gone.get("host") == host and gone.get("trash"):
+            yield str(gone["trash"])
+
+
+def _name(document: Mapping) -> str:
+    return f"{document.get('name')}{'_MV' if document.get('detector') == 'muon_veto' else ''}"
