@@ -221,6 +221,27 @@ def test_two_do_not_move_the_same_copy(copies, volume, moved_away, caxflow):
     assert contents(moved_away) == FILES
 
 
+def test_who_was_stopped_while_another_undid_the_move_undoes_it_too(copies, monkeypatch):
+    new, real = f"{copies.path('midway')}.new", moving.transfer.try_rename
+
+    def broken(*_, **__):
+        raise CaxflowError("the disk fails")
+
+    def woken(*arguments, **named):
+        """While it was stopped, right before it renames the copy, another process took the move over."""
+        monkeypatch.setattr(moving.transfer, "try_rename", broken)
+        with pytest.raises(CaxflowError, match="the disk fails"):
+            Move(copies.subject(), new).perform()
+        monkeypatch.setattr(moving.transfer, "try_rename", real)
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(moving.transfer, "try_rename", woken)
+    with pytest.raises(CaxflowError, match="was taken over by somebody else"):
+        Move(copies.subject(), new).perform()
+    assert copies.row("midway")["location"] == str(copies.path("midway"))
+    copies.check()
+
+
 def test_minitrees_and_processed_files_move_and_leave_no_empty_folder(copies, caxflow, volume):
     version = copies.keep_processed()
     copies.add_made("processed", version)

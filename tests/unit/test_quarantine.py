@@ -1,9 +1,11 @@
 """A copy that is not what it must be: suspect, set aside, told, and made anew; the only one is kept."""
 
 import datetime
+import shutil
 
 import pytest
 
+import mortal
 from caxflow.copies import evidence, quarantine
 from caxflow.errors import BadCopy, CaxflowError
 from caxflow.planning import decisions
@@ -243,6 +245,53 @@ def test_a_copy_that_goes_while_it_is_read_leaves_no_half_of_an_entry(copies, mo
     scrub.read_one(copies.subject())
     assert copies.row("midway") is None
     assert "changed while it was read" in copies.said[-1]
+
+
+def test_of_two_that_find_the_same_copy_bad_one_sets_it_aside(copies, monkeypatch):
+    copies.add()
+    copies.spoil("midway")
+    real = scrub.proof.read_again
+
+    def slow(*arguments):
+        """Before this one tells what it found, another one did, and the copy came anew."""
+        found = real(*arguments)
+        monkeypatch.setattr(scrub.proof, "read_again", real)
+        with pytest.raises(BadCopy, match=r"a\.zip"):
+            scrub.read_one(copies.subject())
+        shutil.copytree(copies.path("lngs"), copies.path("midway"))
+        anew = copies.entry("midway", str(RUN), 0) | {"creation_time": now() + datetime.timedelta(hours=1)}
+        copies.set("midway", **anew)
+        return found
+
+    monkeypatch.setattr(scrub.proof, "read_again", slow)
+    with pytest.raises(CaxflowError, match="was changed while it was read") as caught:
+        scrub.read_one(copies.subject())
+    assert not isinstance(caught.value, BadCopy)
+    assert copies.row("midway")["status"] == "transferred"
+    assert copies.whole("midway")
+    assert len(aside(copies, "midway")) == 1
+
+
+def test_a_source_that_turns_out_bad_is_none_any_more(copies):
+    copies.add(sites=["lngs", "tegner"])
+    copies.spoil("lngs")
+    zygote = mortal.Zygote(copies.folder, "onecall")
+    try:
+        failed, done = (
+            zygote.call("perform", f"midway/{RUN}.raw.done", copies.overrides()) for _ in range(2)
+        )
+    finally:
+        zygote.close()
+    assert failed["status"] == 1
+    assert "its raw copy at lngs is not what it must be: a.zip has the right size but other" in failed["said"]
+    assert done["status"] == 0, done["said"]
+    assert copies.whole("midway")
+    assert copies.row("midway")["status"] == "verifying"
+    assert copies.row("lngs")["caxflow"]["suspect"]["files"] == [
+        "a.zip has the right size but other contents"
+    ]
+    assert len(aside(copies, "lngs")) == 1
+    assert decide(copies, "lngs").targets == [f"lngs/{RUN}.checksum"]
 
 
 def test_while_the_database_is_away_nothing_is_moved(copies):

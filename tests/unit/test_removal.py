@@ -16,7 +16,7 @@ from caxflow.copies.removal import Removal
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Manifest
 from caxflow.planning.facts import gather
-from caxflow.rundb import DatabaseAway
+from caxflow.rundb import DatabaseAway, Held
 from caxflow.targets import Run
 from copies import SITES, Copies
 
@@ -351,6 +351,60 @@ def test_somebody_elses_claim_ends_a_removal_that_took_too_long(copies):
     with pytest.raises(CaxflowError, match="taken over by somebody else"):
         slow.move(where(slow), trash)
     assert copies.whole("midway")
+
+
+@pytest.mark.parametrize("fate", ["it came back", "it was kept"])
+def test_who_was_stopped_for_longer_than_its_lease_takes_nothing_that_a_row_promises(
+    copies, monkeypatch, fate
+):
+    copies.add()
+    row, real = copies.row("midway"), parts.rename
+
+    def woken(*arguments, **named):
+        """While it was stopped, right before it renames the copy, another process took the removal over."""
+        monkeypatch.setattr(parts, "rename", real)
+        if fate == "it came back":
+            removal_of(copies).perform()
+            shutil.copytree(copies.path("lngs"), copies.path("midway"))
+            copies.database.runs.update_one({}, {"$push": {"data": row}, "$inc": {"caxflow.revision": 1}})
+        else:
+            copies.note("lngs", suspect={"files": ["a.zip"]})
+            with pytest.raises(CaxflowError, match="it is suspect"):
+                removal_of(copies).perform()
+        real(*arguments, **named)
+
+    monkeypatch.setattr(parts, "rename", woken)
+    with pytest.raises(Held, match="taken over by somebody else"):
+        removal_of(copies).perform()
+    assert copies.row("midway")["status"] == "transferred"
+    assert copies.whole("midway")
+    assert list((copies.folder / "midway/raw/.caxflow-trash").iterdir()) == []
+
+
+def test_who_was_stopped_leaves_the_trash_to_those_who_went_on(copies, monkeypatch):
+    copies.add()
+    real = removal.transfer.remove_tree
+
+    def woken(*_, **__):
+        """While it was stopped, before it looked at its claim, another process came to empty the trash."""
+        monkeypatch.setattr(Removal, "move", moves)
+        monkeypatch.setattr(removal.transfer, "remove_tree", lambda *_, **__: None)
+        removal_of(copies).perform()
+
+    moves = Removal.move
+
+    def stopped(self, *arguments, **named):
+        woken()
+        return moves(self, *arguments, **named)
+
+    monkeypatch.setattr(Removal, "move", stopped)
+    with pytest.raises(Held, match="taken over by somebody else"):
+        removal_of(copies).perform()
+    assert not copies.path("midway").exists()
+    assert len(list((copies.folder / "midway/raw/.caxflow-trash").iterdir())) == 1
+    monkeypatch.setattr(removal.transfer, "remove_tree", real)
+    removal_of(copies).perform()
+    assert list((copies.folder / "midway/raw/.caxflow-trash").iterdir()) == []
 
 
 def test_what_was_never_there_cannot_be_removed(copies):

@@ -66,6 +66,21 @@ def cut_before(monkeypatch, step):
     monkeypatch.setattr(transfer, "remove_tree", counted(transfer.remove_tree))
 
 
+def test_who_was_stopped_while_another_renewed_it_keeps_the_new_file(copies, monkeypatch):
+    record = renewal.audit.record
+
+    def woken(*arguments, **named):
+        """While it was stopped, right before the two change places, another process did it."""
+        monkeypatch.setattr(renewal.audit, "record", record)
+        renew(copies)
+        record(*arguments, **named)
+
+    monkeypatch.setattr(renewal.audit, "record", woken)
+    with pytest.raises(CaxflowError, match="No such file"):
+        renew(copies)
+    assert product(copies, "tegner").read_bytes() == b"made anew" * 1000
+
+
 @pytest.mark.parametrize("step", STEPS)
 def test_cut_at_any_step_the_next_attempt_goes_on(copies, monkeypatch, step):
     with monkeypatch.context() as patch:

@@ -326,6 +326,20 @@ def test_a_mark_without_a_receipt_is_of_a_job_that_writes_it_or_died(tmp_path, r
     assert list(journal.pending(tmp_path)) == []
 
 
+@pytest.mark.parametrize("way", ["removing", "moving"])
+def test_of_what_is_on_its_way_a_receipt_tells_nothing(tmp_path, runs, rundb, way):
+    state(tmp_path, target("raw.done"), entry(), RAW, 12)
+    prove(tmp_path, target("checksum"))
+    sync.sync(rundb, tmp_path)
+    note = {"data.$.caxflow": {"token": "t", way: {"to": "/raw/new"}}, "data.$.status": "transferring"}
+    runs.update_one({"data.host": HOST}, {"$set": note})
+    before = runs.find_one()
+    journal.announce(tmp_path, target("raw.done"))
+    journal.announce(tmp_path, target("checksum"))
+    sync.sync(rundb, tmp_path)
+    assert runs.find_one() == before
+
+
 def test_what_is_removed_while_it_is_told_does_not_come_back(tmp_path, runs, rundb, monkeypatch):
     state(tmp_path, target("raw.done"), entry(status="transferred"), RAW, 12)
     get, others = rundb.get, []

@@ -24,3 +24,7 @@ class Overrun(CaxflowError):
 
 class BadCopy(CaxflowError):
     """Evidence against a copy itself: it is incomplete, or not what its origin has."""
+
+
+class BadSource(CaxflowError):
+    """What was to be copied is not what it must be."""

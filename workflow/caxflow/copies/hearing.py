@@ -174,7 +174,7 @@ class Hearing:
             other.say(str(error))
             return error.what
         if wrong and theirs.manifest == expected["digest"]:
-            quarantine.condemn(other, theirs.location, wrong)
+            quarantine.condemn(other, theirs.location, wrong, seen=theirs)
             return ""  # the database says it now
         if wrong:
             return f"it differs from this copy: find out which is right{cax and f' ({cax})'}"

@@ -74,7 +74,11 @@ class Move:
         except CaxflowError:
             self.put_back(where)
             raise
-        self.tell(copied)
+        try:
+            self.tell(copied)
+        except Held:
+            self._give_back(where)
+            raise
         if copied:
             self.clear(self._find())
         else:
@@ -152,6 +156,17 @@ class Move:
         if all(transfer.exists(subject.place, part.path) for part in where):
             changes = {"status": documents.TRANSFERRED} | _ended("moving", "token", "lease", "since")
             subject.database.tell(subject.run, subject.key, changes, {"token": self.claim.token})
+
+    def _give_back(self, where: list[Part]) -> None:
+        """Rename back what was renamed after somebody else had taken the move over, and undone it."""
+        subject, copy = self.subject, self._find()
+        if "moving" in copy.note or copy.location.rstrip("/") != self.old:
+            return
+        for part in where:
+            new = part.at(self.new)
+            if transfer.exists(subject.place, part.path) is None and transfer.exists(subject.place, new):
+                roots = {"root": subject.root, "new_root": self._root}
+                transfer.try_rename(subject.place, new, part.path, **roots)
 
     def tell(self, copied: bool) -> None:
         """Have the entry say the new path and, of what was copied, the old one that is left."""

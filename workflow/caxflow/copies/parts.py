@@ -89,5 +89,5 @@ def rename(parts: list[Part], place: Place, *, root: str, aside: str, back: bool
         old, new = (part.at(aside), part.path) if back else (part.path, part.at(aside))
         if transfer.exists(place, new) is None and transfer.exists(place, old):
             transfer.rename(place, old, new, root=root)
-    if back and parts[0].name:
+    if back and parts and parts[0].name:
         transfer.prune(place, aside, root=posixpath.dirname(aside))

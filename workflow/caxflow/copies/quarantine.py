@@ -12,15 +12,17 @@ from caxflow import documents, transfer
 from caxflow.copies import evidence, proof
 from caxflow.copies.subject import Subject
 from caxflow.documents import Copy
-from caxflow.errors import BadCopy
-from caxflow.rundb import MARK, DatabaseAway, audit
+from caxflow.errors import BadCopy, CaxflowError
+from caxflow.rundb import MARK, DatabaseAway, audit, identity
 from caxflow.workdir import journal
 
 FOLDER = ".caxflow-quarantine"
 _FILES = 20  # named in the database
 
 
-def condemn(subject: Subject, location: str, differences: Sequence[str]) -> BadCopy:
+def condemn(
+    subject: Subject, location: str, differences: Sequence[str], seen: Copy | None = None
+) -> CaxflowError:
     """Tell that a copy is suspect, then move it aside if it is not the only one; the error to raise.
 
     The audit comes first, then the entry, then the data: for a moment a copy may still be where it was, but
@@ -30,15 +32,22 @@ def condemn(subject: Subject, location: str, differences: Sequence[str]) -> BadC
     ----------
     differences : sequence of str
         How each of its files differs.
+    seen : Copy, optional
+        The entry before the reading. Of a copy that was removed, moved or replaced since, or condemned by
+        somebody else, nothing is said.
     """
     database, key = subject.database, subject.key
     what = f"{subject} is not what it must be: {proof.summary(list(differences))}"
     token = secrets.token_hex(8)
     suspect = {"token": token, "files": list(differences)[:_FILES], "location": location}
     moved: list[str] = []
+    changed: list[Copy] = []
 
     def change(document: Mapping) -> tuple[dict, dict] | None:
-        if subject.find(document) is None:
+        copy = subject.find(document)
+        if copy and seen and identity(copy) != identity(seen):
+            changed.append(copy)
+        if copy is None or changed:
             return None
         elsewhere = good_elsewhere(document, subject)
         moved[:] = [subject.aside(FOLDER, location, token)] if elsewhere else []
@@ -52,6 +61,8 @@ def condemn(subject: Subject, location: str, differences: Sequence[str]) -> BadC
     except DatabaseAway as error:
         subject.say(str(error))
         told = False
+    if changed:
+        return CaxflowError(f"{subject} was changed while it was read", "have it read again")
     if not told:
         # It stays what the failure of the job makes of it; the next verification finds the same.
         return BadCopy(what, f"it stays in {location} until the runs database knows")

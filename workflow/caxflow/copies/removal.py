@@ -272,10 +272,22 @@ class Removal:
                 )
 
     def put_back(self, where: list[Part], trash: str) -> None:
-        """Undo what was begun: the copy goes back to its place, then its entry is what it was."""
+        """Undo what was begun: the copy goes back to its place, then its entry is what it was.
+
+        Where somebody else has taken the removal over, while this process was stopped for longer than its
+        lease, only what a row promises again goes back, and what is whole; they empty the trash.
+        """
         subject = self.subject
+        copy = subject.find(subject.database.get(subject.run))
+        held = copy is not None and copy.note.get("token") == self.claim.token
+        if not held:
+            if copy is None or "removing" in copy.note:
+                return
+            where = [
+                part for part in where if part.manifest and not parts.wrong([part], subject.place, at=trash)
+            ]
         parts.rename(where, subject.place, root=subject.root, aside=trash, back=True)
-        if not all(transfer.exists(subject.place, each.path) for each in where):
+        if not held or not all(transfer.exists(subject.place, each.path) for each in where):
             return
         ours = {"data": {"$elemMatch": subject.key.match(**{"caxflow.token": self.claim.token})}}
 
@@ -371,7 +383,11 @@ class Removal:
         except CaxflowError:
             self.put_back(where, trash)
             raise
-        self.forget_entry(trash)
+        try:
+            self.forget_entry(trash)
+        except Held:
+            self.put_back(where, trash)
+            raise
 
     def _parts(self, location: str, manifest: Manifest | None) -> list[Part]:
         return parts.of(self.subject.key, self.subject.run, location, manifest)

@@ -6,6 +6,7 @@ import secrets
 from caxflow import transfer
 from caxflow.copies.removal import TRASH
 from caxflow.copies.subject import Subject
+from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Manifest
 from caxflow.rundb import audit
 from caxflow.transfer import Copied, Place
@@ -40,7 +41,13 @@ def renew(
         grounds = "it was made anew elsewhere"
         audit.record(subject.database, "replaced", subject.run, subject.key, grounds=grounds, **facts)
         transfer.rename(place, location, aside, root=root)
-    transfer.rename(place, arrived, location, root=root)
+    try:
+        transfer.rename(place, arrived, location, root=root)
+    except CaxflowError:
+        if there:
+            # Whoever took this over while we were stopped may have done it: then that was the new one.
+            transfer.rename(place, aside, location, root=root)
+        raise
     if there:
         transfer.remove_tree(place, aside, root=root)
     return copied

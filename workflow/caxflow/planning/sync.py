@@ -217,8 +217,8 @@ def _unsaid(copy: Copy | None, changes: dict, born: Mapping) -> dict | None:
     """What an entry does not say yet, if anything; never a step back from what is proven already."""
     if copy is None:
         changes = born | changes
-    elif "removing" in copy.note:
-        return None
+    elif {"removing", "moving"} & set(copy.note):
+        return None  # what is on its way has its own words
     else:
         same = copy.manifest == changes["manifest"]
         if copy.checksum and ":" not in copy.checksum:

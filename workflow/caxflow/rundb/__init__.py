@@ -34,6 +34,7 @@ __all__ = [
     "Held",
     "Key",
     "RunsDB",
+    "identity",
     "is_dead",
     "public",
     "select",

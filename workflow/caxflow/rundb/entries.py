@@ -63,4 +63,4 @@ def touching(update: Mapping[str, Any]) -> dict[str, Any]:
 def identity(copy: documents.Copy) -> tuple:
     """What stays the same as long as nothing is done to a copy."""
     leaving = {"suspect", "removing", "moving"} & set(copy.note)
-    return copy.status, copy.location, copy.manifest, copy.checksum, leaving
+    return copy.status, copy.location, copy.manifest, copy.checksum, copy.created, leaving

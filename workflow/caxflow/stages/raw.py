@@ -1,13 +1,17 @@
 """Raw data: taking note of a copy, copying it, proving it."""
 
+import contextlib
+import dataclasses
 import datetime
 
 from caxflow import documents, transfer
 from caxflow.copies import proof, quarantine, renewal
-from caxflow.errors import BadCopy, CaxflowError
+from caxflow.copies.subject import Subject
+from caxflow.documents import Copy
+from caxflow.errors import BadCopy, BadSource, CaxflowError
 from caxflow.files.manifest import Manifest
 from caxflow.rawdata.completeness import judge_raw
-from caxflow.rundb import DatabaseAway, Key
+from caxflow.rundb import DatabaseAway, Held, Key
 from caxflow.stages.job import Job
 from caxflow.workdir import proofs
 
@@ -65,14 +69,37 @@ def make_copy(
         job.say(f"what was found bad was moved to {moved}")
     job.take_claim(key, location, instead)
     source, path = job.place(job.settings.site(stated["site"])), stated["location"]
-    if instead:
-        copied = renewal.renew(job.subject(key), source, path, location, expected=expected, old=instead)
-    else:
-        place = job.place(job.site)
-        copied = transfer.copy(source, path, place, location, expected=expected, progress=job.report)
+    try:
+        if instead:
+            copied = renewal.renew(job.subject(key), source, path, location, expected=expected, old=instead)
+        else:
+            place = job.place(job.site)
+            copied = transfer.copy(source, path, place, location, expected=expected, progress=job.report)
+    except BadSource as error:
+        raise _judge_source(job, key, stated, error) from error
     job.say(f"{location}: {copied}")
     job.permit(key.kind, location)
     return _copy_statement(job, copied, stated, location)
+
+
+def _judge_source(job: Job, key: Key, stated: dict, error: BadSource) -> CaxflowError:
+    """Read a source again that was not what it must be; if it is bad, nobody takes it any more."""
+    site, location = job.settings.site(stated["site"]), stated["location"]
+    subject = dataclasses.replace(job.subject(Key(key.kind, site.host, key.version)), site=site)
+    seen = _seen(subject)
+    if seen is None or seen.manifest != stated["manifest"]["digest"]:
+        return error
+    job.say(f"{error}; reading it again")
+    try:
+        _, wrong = proof.read_again(subject.place, location, [stated["manifest"]], subject.progress)
+        # It speaks against the source, and not against what this job makes.
+        bad = quarantine.condemn(subject, location, wrong, seen) if wrong else error
+    except Held:
+        raise
+    except CaxflowError as failure:
+        job.say(str(failure))
+        return error
+    return CaxflowError(bad.what, bad.mend)
 
 
 def _copy_statement(job: Job, copied: transfer.Copied, stated: dict, location: str) -> dict:
@@ -102,6 +129,8 @@ def verify(job: Job, stage: str) -> None:
     expected = Manifest.from_json(stated["manifest"])
     job.entry = {name: stated["entry"][name] for name in ("kind", "host", "version", "location")}
     begun, clock = _time(job)
+    subject = job.subject(Key(job.entry["kind"], job.entry["host"], job.entry["version"]))
+    seen = _seen(subject)
     found, wrong = proof.read_again(
         job.place(job.site),
         stated["location"],
@@ -109,8 +138,7 @@ def verify(job: Job, stage: str) -> None:
         job.report,
     )
     if wrong:
-        key = Key(job.entry["kind"], job.entry["host"], job.entry["version"])
-        raise quarantine.condemn(job.subject(key), stated["location"], wrong)
+        raise quarantine.condemn(subject, stated["location"], wrong, seen=seen)
     job.say(f"{stated['location']}: {len(found)} files read again from disk, as at the origin")
     sums = expected.to_sums()
     proofs.state(job.work_dir, job.target, sums, begun, clock)
@@ -123,6 +151,13 @@ def _time(job: Job) -> tuple[datetime.datetime, str]:
         return job.database.now(), "server"
     except DatabaseAway:
         return datetime.datetime.now(datetime.UTC).replace(tzinfo=None), "host"
+
+
+def _seen(subject: Subject) -> Copy | None:
+    """The entry of a copy, if the database answers, and has one that can be read."""
+    with contextlib.suppress(CaxflowError):
+        return subject.find(subject.database.get(subject.run))
+    return None
 
 
 def _check_complete(job: Job, location: str) -> None:

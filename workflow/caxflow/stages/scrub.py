@@ -122,7 +122,7 @@ def read_one(subject: Subject) -> int:
         manifest, wrong = found, _against_cax(subject, copy)
         proven = not wrong and _compare_with_others(subject, document, copy, found)
     if wrong:
-        raise quarantine.condemn(subject, copy.location, wrong)
+        raise quarantine.condemn(subject, copy.location, wrong, seen=copy)
     database.keep_manifest(manifest.to_json())
     told = {"manifest": manifest.digest, "size": manifest.size}
     told |= {"caxflow.verified": database.now()} if proven else {}

@@ -77,7 +77,8 @@ def copy(
     Raises
     ------
     CaxflowError
-        In one line. Nothing is published; what has arrived is kept, hidden, for the next attempt.
+        In one line. Nothing is published; what has arrived is kept, hidden, for the next attempt. It is a
+        BadSource if the source is not what is expected.
     """
     from caxflow.transfer.job import Job
     from caxflow.transfer.task import attend

@@ -1,6 +1,6 @@
 """What a transfer copies: the files as their source lists them, checked, and what is expected of them."""
 
-from caxflow.errors import CaxflowError
+from caxflow.errors import BadSource, CaxflowError
 from caxflow.files.listing import FileStat, Listing, printable, safe_path
 from caxflow.files.manifest import Entry, Manifest
 from caxflow.transfer.ends import at
@@ -114,7 +114,7 @@ class Dataset:
         }
 
     def check(self, manifests: dict[str, Manifest]) -> None:
-        """Raise a CaxflowError unless what was read is what is expected."""
+        """Raise an error, BadSource where it is known to differ, unless what was read is what is expected."""
         if not self._given:
             return
         if self._given.algorithm not in manifests:
@@ -128,7 +128,7 @@ class Dataset:
     def _refuse_differences(self, seen: Manifest) -> None:
         found = self.expected.differences(seen)
         if found:
-            raise CaxflowError(
+            raise BadSource(
                 f"{self.where} is not what was expected: {some(found)}",
                 "do not use this copy: take another source, or verify it at its site",
             )
