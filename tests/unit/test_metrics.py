@@ -64,6 +64,8 @@ def test_is_replaced_at_once(tmp_path, settings):
         metrics.write(file, settings, tmp_path, waiting=0, reached=True, now=now)
     assert 'caxflow_report_time_seconds{site="midway"} 2' in lines(file)
     assert file.stat().st_mode & 0o777 == 0o644
+    with pytest.raises(CaxflowError):
+        metrics.write(tmp_path, settings, tmp_path, waiting=0, reached=True, now=1.0)
     assert [path.name for path in tmp_path.iterdir()] == ["x.prom"]
 
 

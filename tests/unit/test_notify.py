@@ -164,6 +164,30 @@ def test_webhook_gets_slacks_format(webhook, monkeypatch):
     assert webhook.posted == [{"text": "*two things*\n• &lt;!channel&gt; &amp; &lt;https://evil|x&gt;"}]
 
 
+@pytest.mark.parametrize("answer", [b"what?\r\n\r\n", b"", b"HTTP/1.1 " + b"x" * 70_000])
+def test_a_server_that_is_none_is_one_line(answer, monkeypatch):
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self):
+            self.request.recv(65536)
+            self.request.sendall(answer)
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        port = server.server_address[1]
+        monkeypatch.setenv(notify.WEBHOOK, f"http://127.0.0.1:{port}/x")
+        mail = Mail(("a@x.org",), "caxflow@x.org", "127.0.0.1", port, "none")
+        for options in (Notify(webhook=True), Notify(mail=mail)):
+            with pytest.raises(CaxflowError):
+                notify.deliver(options, "one thing", "text")
+        server.shutdown()
+
+
+def test_an_address_that_is_none_is_one_line():
+    mail = Mail(("a@x.org\nBcc: b@x.org",), "caxflow@x.org", "127.0.0.1", 1, "none")
+    with pytest.raises(CaxflowError, match="notify.mail"):
+        notify.deliver(Notify(mail=mail), "one thing", "text")
+
+
 def test_webhooks_address_stays_secret(webhook, monkeypatch):
     monkeypatch.setenv(notify.WEBHOOK, webhook.address)
     webhook.handler.status = 403
@@ -201,7 +225,8 @@ def mailbox():
 
 def test_mail_is_delivered(mailbox):
     mail = Mail(("a@x.org", "b@x.org"), "caxflow@x.org", "127.0.0.1", mailbox.port, "none")
-    assert notify.deliver(Notify(mail=mail), "one thing", "• the disk is full") == []
+    # A file's name need not be text.
+    assert notify.deliver(Notify(mail=mail), "one thing", "• the disk is full: \udce9.zip") == []
     assert "To: a@x.org, b@x.org" in mailbox.mails[0]
     assert "Subject: one thing" in mailbox.mails[0]
 

@@ -355,6 +355,14 @@ def test_a_surprise_is_a_message_and_the_others_go_on(load, case):
     assert "\n" not in problem
 
 
+def test_a_damaged_only_copy_is_a_problem_for_a_human(load):
+    suspect = entry("lngs", "error", {"suspect": {"token": "t"}, "error": "a.zip differs"})
+    made = make([document(suspect)], load("lngs"))
+    assert made.problems == [
+        f"{RUN}: THE ONLY COPY IS DAMAGED: a.zip differs -> look for another copy, and ask who made it"
+    ]
+
+
 def test_two_documents_for_one_run_are_told_and_neither_is_acted_on(load):
     first, second = document(entry("lngs")), document(entry("lngs")) | {"_id": "id-other"}
     (other,) = runs(1)

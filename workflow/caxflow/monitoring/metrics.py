@@ -4,15 +4,13 @@ Format: Prometheus' text exposition format, version 0.0.4.
 """
 
 import json
-import os
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from caxflow import __version__
+from caxflow import __version__, receipts
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
 from caxflow.planning import plan
@@ -61,17 +59,10 @@ def write(path: Path, settings: Settings, work_dir: Path, *, waiting: int, reach
     """
     text = render(collect(settings, work_dir, waiting, reached, now))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         # The collector must not meet a half-written file, and ignores other endings.
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            os.fchmod(stream.fileno(), 0o644)
-        Path(temporary).replace(path)
-    except OSError as error:
-        raise CaxflowError(
-            f"metrics {path} cannot be written: {error.strerror}", "make its folder writable"
-        ) from error
+        receipts.write(path, text)
+    except CaxflowError as error:
+        raise CaxflowError(f"metrics {error.what}", "make its folder writable") from error
 
 
 def render(metrics: Iterable[Metric]) -> str:
@@ -100,7 +91,7 @@ def _planned(work_dir: Path, here: Mapping[str, str]) -> Iterator[Metric]:
         "actionable": "Runs the last plan took up.",
         "left": "Runs it left for the next calls.",
         "waiting": "Runs that wait for something.",
-        "problems": "Run documents that cannot be understood.",
+        "problems": "Runs that only a human can mend: an odd document, or the only copy is damaged.",
     }
     for name, meaning in helps.items():
         if isinstance(counts.get(name), int):

@@ -160,6 +160,7 @@ def deliver(options: Notify, subject: str, text: str) -> list[str]:
 
 
 def _post(text: str) -> None:
+    import http.client
     import urllib.error
     import urllib.request
 
@@ -177,7 +178,7 @@ def _post(text: str) -> None:
         error.close()
         # The address is the secret: it must not get into a message.
         raise CaxflowError(f"the webhook answers {error.code}", f"check {WEBHOOK}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or type(error).__name__
         raise CaxflowError(f"the webhook does not answer: {reason}", "it is tried again later") from None
 
@@ -187,13 +188,14 @@ def _mail(options: Mail, subject: str, text: str) -> None:
     import ssl
     from email.message import EmailMessage
 
-    mail = EmailMessage()
-    mail["From"], mail["To"], mail["Subject"] = options.sender, ", ".join(options.to), subject
-    mail.set_content(text)
     port = options.port or {"tls": 465, "starttls": 587, "none": 25}[options.tls]
     secure = ssl.create_default_context()
     user, password = os.environ.get(USER), os.environ.get(PASSWORD)
     try:
+        mail = EmailMessage()
+        mail["From"], mail["To"], mail["Subject"] = options.sender, ", ".join(options.to), subject
+        # What is no text, as in the name of a file, is told all the same.
+        mail.set_content(text.encode(errors="backslashreplace").decode())
         if options.tls == "tls":
             server = smtplib.SMTP_SSL(options.server, port, timeout=20, context=secure)
         else:
@@ -204,7 +206,7 @@ def _mail(options: Mail, subject: str, text: str) -> None:
             if user and password:
                 server.login(user, password)
             server.send_message(mail)
-    except (OSError, smtplib.SMTPException) as error:
+    except (OSError, ValueError, smtplib.SMTPException) as error:
         raise CaxflowError(
             f"mail by {options.server}:{port} failed: {type(error).__name__}",
             "mend notify.mail in config.yaml",

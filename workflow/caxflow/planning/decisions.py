@@ -14,6 +14,7 @@ from caxflow.planning.facts import Facts, copy_at, gather, source_of, was_refuse
 from caxflow.rundb import marks
 from caxflow.targets import Run
 
+DAMAGED = "THE ONLY COPY IS DAMAGED"
 _UNHEARD_DAYS = 30  # in which a run's raw data may still appear at their origin
 
 
@@ -182,7 +183,7 @@ class _State:
             return
         origin = source_of(self.facts, kind, site, self.settings)
         if origin is None:
-            shout = f"THE ONLY COPY IS DAMAGED: {copy.note.get('error')}" if suspect else ""
+            shout = f"{DAMAGED}: {copy.note.get('error')}" if suspect else ""
             self.decision.waits.append(shout or f"no site has a {kind} copy for {site.name}")
             return
         allowed = site.pull_from if site is self.settings.here else (self.settings.here.name,)

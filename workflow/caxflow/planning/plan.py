@@ -18,7 +18,7 @@ from caxflow import documents, receipts, targets
 from caxflow.conditions.corrections import Edition, Waiting
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
-from caxflow.planning.decisions import Decision, decide, is_to_process
+from caxflow.planning.decisions import DAMAGED, Decision, decide, is_to_process
 from caxflow.planning.facts import Facts
 from caxflow.targets import Run
 
@@ -167,6 +167,8 @@ def make(
                 marked = []
         if decision.waits:
             plan.waiting[str(run)] = "; ".join(decision.waits)
+        # Only a human can find another copy of what is lost.
+        plan.problems += [_lost(run, why) for why in decision.waits if why.startswith(DAMAGED)]
         if decision.targets:
             newest.add(run, document["_id"], decision)
     settle(marked)
@@ -176,6 +178,10 @@ def make(
     plan.problems += newest.problems() + [_unseen(run) for run in sorted(unseen)]
     plan.more = newest.more
     return plan
+
+
+def _lost(run: Run, why: str) -> str:
+    return str(CaxflowError(f"{run}: {why}", "look for another copy, and ask who made it"))
 
 
 def _unseen(run: str) -> str:
