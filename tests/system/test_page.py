@@ -12,6 +12,8 @@ from browser import Browser, find
 from caxflow import config, page
 from caxflow.page import stated
 from caxflow.page.site import POLICY
+from caxflow.targets import Run, Target
+from caxflow.workdir import journal
 
 NOW = datetime.datetime(2017, 3, 1, 12)
 OWN = "document.title='owned'"
@@ -168,6 +170,53 @@ def test_overview_says_how_it_stands(browser, site, pictures):
     for dark in (False, True):
         browser.screen(1280, 1000, dark=dark)
         browser.picture(pictures / f"overview-{'dark' if dark else 'light'}.png")
+
+
+def test_a_run_is_found_by_its_name_or_number_from_anywhere(browser, site):
+    browser.screen(1280, 1000)
+    browser.open("about:blank")
+    browser.open(f"{site}#/")
+    for typed, found in (("9001", list(documents(1500))[1498]["name"]), ("170301_0605_mv", "170301_0605_MV")):
+        browser.press("/", "Slash", 191, text="/")
+        browser.until("document.activeElement.matches('#find input')")
+        for letter in typed:
+            browser.press(letter, text=letter)
+        browser.press("Enter", number=13, text="\r")
+        browser.until(f"location.hash === '#/run/{found}' && document.querySelector('#run h2')")
+        assert browser.text("#run h2").startswith(found)
+    browser.open(f"{site}#/run/4")
+    browser.until("document.querySelector('#run .nothing')")
+    assert "Run 4" in browser.text("#run h2")
+    browser.open(f"{site}#/runs?q=170228_1455")
+    browser.until("caxflow.runs.complete")
+    browser.evaluate("document.querySelector('#filters').requestSubmit()")
+    browser.until("location.hash === '#/run/170228_1455'")
+
+
+def test_says_what_failed_before_what_is_next(browser, settings, tmp_path):
+    runs = list(documents(30))
+    name = runs[20]["name"]
+    target = Target("midway", Run(name), "settings.json")
+    journal.fail(tmp_path / "work", target, HOSTILE)
+    page.write(runs, settings, tmp_path / "page", tmp_path / "work", NOW)
+    browser.open(f"file://{tmp_path}/page/index.html#/runs?state=f")
+    browser.until("caxflow.runs.complete")
+    assert names(browser) == [runs[6]["name"], name]
+    for index, said in ((20, HOSTILE), (6, "midway: the disk is full")):
+        browser.open(f"file://{tmp_path}/page/index.html#/run/{runs[index]['name']}")
+        browser.until(f"document.querySelector('#run h2')?.innerText.startsWith('{runs[index]['name']}')")
+        first = browser.text("#run .why li")
+        assert first.startswith("failed: ")
+        assert said in first
+
+
+def test_a_page_that_nobody_writes_says_so(browser, settings, tmp_path):
+    for now, hidden in ((NOW, False), (datetime.datetime.now(datetime.UTC).replace(tzinfo=None), True)):
+        page.write(documents(1), settings, tmp_path / "page", tmp_path, now)
+        browser.open("about:blank")
+        browser.open(f"file://{tmp_path}/page/index.html")
+        assert browser.evaluate("document.getElementById('age').hidden") is hidden
+        assert hidden or "days old: no call at midway has written it" in browser.text("#age")
 
 
 def test_tile_leads_to_its_runs(browser, site):

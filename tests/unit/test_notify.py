@@ -184,7 +184,7 @@ def test_a_server_that_is_none_is_one_line(answer, monkeypatch):
 
 def test_an_address_that_is_none_is_one_line():
     mail = Mail(("a@x.org\nBcc: b@x.org",), "caxflow@x.org", "127.0.0.1", 1, "none")
-    with pytest.raises(CaxflowError, match="notify.mail"):
+    with pytest.raises(CaxflowError, match=r"notify\.mail"):
         notify.deliver(Notify(mail=mail), "one thing", "text")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from caxflow import documents, targets
 from caxflow.conditions.corrections import Edition
 from caxflow.config import Selection, Settings
+from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.monitoring import status
 from caxflow.planning import decisions, pauses
@@ -123,8 +124,9 @@ def answer(
     found = Answer(str(run), settings.here.name, away=away)
     if work_dir is not None:
         _look_here(found, run, settings, work_dir)
+    found.troubles = list(troubles(run, document, settings, work_dir))
     if document is not None:
-        _look_there(found, document, settings, now)
+        found.claims = list(_claims(document, settings))
         _look_ahead(found, document, settings, work_dir, now=now, editions=editions)
         found.removed = list(_removed(document, settings, audit))
     if found.underway:
@@ -137,6 +139,39 @@ def answer(
     return found
 
 
+def troubles(
+    run: Run, document: Mapping | None, settings: Settings, work_dir: Path | None
+) -> Iterator[Trouble]:
+    """What failed and was not made good since, by the journal here, then by the document.
+
+    Parameters
+    ----------
+    document, work_dir
+        None where they are not to be looked at.
+    """
+    told = set()
+    for failure in status.failures(work_dir, run, settings.sites) if work_dir is not None else ():
+        at, again = _time(failure.get("at")), pauses.next_attempt(failure, settings)
+        attempts = int(failure.get("attempts", 1))
+        where = targets.path(failure["site"], run, failure["stage"])
+        told.add(reason := str(failure.get("reason")))
+        yield Trouble(where, reason, attempts, at, again, _log(work_dir, failure["site"], run))
+    for copy in documents.copies(document) if document is not None else ():
+        reason = status.remark(copy)
+        if reason in told or not (copy.status == documents.ERROR or "suspect" in copy.note):
+            continue
+        attempts = documents.value(copy.note, "attempts", type_=int) or 0
+        again = documents.time_of(copy.note.get("next")) if attempts < settings.attempts else None
+        yield Trouble(_of(copy, settings), reason, attempts, next=again)
+
+
+def unsaid(waits: Iterable[str], found: Sequence[Trouble]) -> list[str]:
+    """Of what a run waits for, what its troubles do not say themselves."""
+    told = tuple(f"{trouble.where} failed " for trouble in found)
+    reasons = tuple(f": {trouble.reason}" for trouble in found)
+    return [text for text in waits if not (text.startswith(told) or text.endswith(reasons))]
+
+
 def excluded(document: Mapping, selection: Selection) -> str | None:
     """Which condition of the configuration keeps a run out, in words; None if it is looked after."""
     return next(_excluding(document, selection), None)
@@ -146,12 +181,6 @@ def _look_here(found: Answer, run: Run, settings: Settings, work_dir: Path) -> N
     """What receipts and journal know."""
     found.receipts = status.stated(work_dir, run, settings.sites)
     found.untold = [str(target) for target in journal.pending(work_dir) if target.run == run]
-    for failure in status.failures(work_dir, run, settings.sites):
-        at, again = _time(failure.get("at")), pauses.next_attempt(failure, settings)
-        attempts = int(failure.get("attempts", 1))
-        where = targets.path(failure["site"], run, failure["stage"])
-        log = _log(work_dir, failure["site"], run)
-        found.troubles.append(Trouble(where, str(failure.get("reason")), attempts, at, again, log))
     for site in settings.sites:
         for stage in targets.STAGES:
             target = Target(site, run, stage)
@@ -160,18 +189,16 @@ def _look_here(found: Answer, run: Run, settings: Settings, work_dir: Path) -> N
                 found.underway[str(target)] = asdict(state)
 
 
-def _look_there(found: Answer, document: Mapping, settings: Settings, now: datetime.datetime) -> None:
-    """What the document says of copies that are not simply there."""
-    names = {site.host: site.name for site in settings.sites.values()}
+def _claims(document: Mapping, settings: Settings) -> Iterator[str]:
+    """Who makes which copy."""
     for copy in documents.copies(document):
-        where = f"its {copy.kind} copy at {names.get(copy.host, copy.host)}"
         if copy.status == documents.TRANSFERRING:
-            found.claims.append(f"{where} is {status.remark(copy)}")
-        if copy.status == documents.ERROR or "suspect" in copy.note:
-            attempts = documents.value(copy.note, "attempts", type_=int) or 0
-            again = documents.time_of(copy.note.get("next")) if attempts < settings.attempts else None
-            if not any(trouble.reason == status.remark(copy) for trouble in found.troubles):
-                found.troubles.append(Trouble(where, status.remark(copy), attempts, next=again))
+            yield f"{_of(copy, settings)} is {status.remark(copy)}"
+
+
+def _of(copy: Copy, settings: Settings) -> str:
+    names = {site.host: site.name for site in settings.sites.values()}
+    return f"its {copy.kind} copy at {names.get(copy.host, copy.host)}"
 
 
 def _look_ahead(
@@ -195,10 +222,7 @@ def _look_ahead(
         return
     if work_dir is not None:
         pauses.Pauses(work_dir, settings, now)(decision)
-    # What a trouble says of itself is said once.
-    told = tuple(f"{trouble.where} failed " for trouble in found.troubles)
-    reasons = tuple(f": {trouble.reason}" for trouble in found.troubles)
-    found.waits = [text for text in decision.waits if not (text.startswith(told) or text.endswith(reasons))]
+    found.waits = unsaid(decision.waits, found.troubles)
     found.todo = [
         target for target in decision.targets if work_dir is None or not (work_dir / target).exists()
     ]

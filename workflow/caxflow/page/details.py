@@ -2,6 +2,7 @@
 
 import datetime
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from caxflow.config import Settings
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.monitoring import status
+from caxflow.monitoring.why import Trouble
 from caxflow.page.rows import state_of_copy, tags_of
 from caxflow.targets import Run, Target
 from caxflow.workdir import proofs
@@ -36,6 +38,12 @@ def details(document: Mapping, copies: list[Copy], settings: Settings) -> dict[s
         "corrections": _corrections(document),
         "history": sorted(_history(document, copies, sites)),
     }
+
+
+def trouble(found: Trouble) -> dict[str, Any]:
+    """What failed, as `caxflow why` tells it; without `next` it waits for a human."""
+    told = asdict(found) | {"at": _iso(found.at), "next": _iso(found.next)}
+    return {key: value for key, value in told.items() if value}
 
 
 def from_work_dir(work_dir: Path, run: Run, sites: list[str]) -> dict[str, Any]:

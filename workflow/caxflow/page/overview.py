@@ -43,7 +43,7 @@ def overview(summary: Summary, rates: Mapping[str, float], problems: list[str]) 
         ),
         _card(
             "Failures by reason",
-            "copies that failed and were not made since",
+            "what failed and was not made good since",
             charts.ranking(dict(summary.reasons.most_common(8)), _count, "nothing failed"),
         ),
         _card("Unverified copies", "raw data that caxflow has not read again from disk", _ages(summary)),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from caxflow import documents
 from caxflow.config import Settings
 from caxflow.documents import ERROR, TRANSFERRED, TRANSFERRING, VERIFYING, Copy
+from caxflow.monitoring.why import Trouble
 from caxflow.targets import Run
 
 # State of a run at the site that writes the page.
@@ -58,12 +59,14 @@ def state_of_copy(copy: Copy) -> str:
     return {VERIFYING: CHECKING, TRANSFERRING: COMING, ERROR: BROKEN}.get(copy.status, BROKEN)
 
 
-def state_of_run(document: Mapping, copies: list[Copy], targets: list[str], waits: list[str]) -> str:
+def state_of_run(
+    document: Mapping, copies: list[Copy], targets: list[str], waits: list[str], troubles: list[Trouble]
+) -> str:
     """One letter: what the run is at, seen from here."""
     if documents.time_of(document.get("end")) is None:
         return TAKING
     states = {state_of_copy(copy) for copy in copies if copy.kind in KINDS}
-    if BROKEN in states:
+    if troubles or BROKEN in states:
         return FAILED
     if states & {COMING, CHECKING}:
         return MOVING

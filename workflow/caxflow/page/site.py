@@ -15,15 +15,20 @@ from typing import Any
 from caxflow import __version__, documents
 from caxflow.conditions.corrections import Edition
 from caxflow.config import Settings
+from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
+from caxflow.monitoring import why
+from caxflow.monitoring.why import Trouble
 from caxflow.page import overview
-from caxflow.page.details import details, rates_in
-from caxflow.page.rows import Codes, row, state_of_run
+from caxflow.page.details import details, rates_in, trouble
+from caxflow.page.rows import BROKEN, Codes, row, state_of_copy, state_of_run
 from caxflow.page.stated import Stated
 from caxflow.page.summary import Summary
 from caxflow.planning import decisions, plan
 from caxflow.planning.pauses import Pauses
 from caxflow.rundb import PLANNING, marks
+from caxflow.targets import Run
+from caxflow.workdir import journal
 
 ASSETS = Path(__file__).with_name("assets")
 SCRIPTS = ("runs.js", "table.js", "run.js", "app.js")
@@ -110,6 +115,7 @@ class _Site:
         self.hold = Pauses(work_dir, settings, now)
         self.skip_reason = decisions.skip_function()
         self.stated = Stated(work_dir, settings.sites)
+        self.failed = {target.run for target in journal.failures(work_dir)}
         self.months: list[dict] = []
         self.problems: list[str] = []
         self.rates: dict[str, list[float]] = defaultdict(list)
@@ -139,21 +145,30 @@ class _Site:
             self.end_month()
             self.month = run.name[:4]
         copies = list(documents.copies(document))
-        todo, waits = self.decide(document)
-        state = state_of_run(document, copies, todo, waits)
+        troubles = self.troubles(document, run, copies)
+        todo, waits = self.decide(document, troubles)
+        state = state_of_run(document, copies, todo, waits, troubles)
         coded = row(document, run, copies, state, self.codes)
         told = details(document, copies, self.settings)
         told |= {"todo": todo, "why": waits, "number": coded[1], "bytes": coded[4], "events": coded[5]}
         told["source"] = documents.value(document, "source", "type", type_=str)
+        told |= {"troubles": list(map(trouble, troubles))} if troubles else {}
         told["stated"] = run in self.stated
         if told["stated"] and self.summary.runs < RECENT:
             for link, rate in rates_in(self.work_dir, run, self.settings.sites):
                 self.rates[link].append(rate)
         self.rows.append(coded)
         self.runs.append(told)
-        self.summary.add(document, run, copies, state)
+        self.summary.add(document, run, copies, state, troubles)
 
-    def decide(self, document: Mapping) -> tuple[list[str], list[str]]:
+    def troubles(self, document: Mapping, run: Run, copies: list[Copy]) -> list[Trouble]:
+        """What failed; only where something did is it looked for in the work directory."""
+        here = run in self.failed
+        if not here and not any(state_of_copy(copy) == BROKEN for copy in copies):
+            return []
+        return list(why.troubles(run, document, self.settings, self.work_dir if here else None))
+
+    def decide(self, document: Mapping, troubles: list[Trouble]) -> tuple[list[str], list[str]]:
         """What is to be done here, and what it waits for; settled runs need no second thought."""
         here = self.settings.here.name
         if marks.is_settled(document, here, self.policy):
@@ -166,7 +181,7 @@ class _Site:
         except CaxflowError as error:
             self.problems.append(str(error))
             return [], [str(error)]
-        return decision.targets, decision.waits
+        return decision.targets, why.unsaid(decision.waits, troubles)
 
     def end_day(self) -> None:
         if self.runs:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from caxflow import documents
 from caxflow.config import Settings
 from caxflow.documents import Copy
+from caxflow.monitoring.why import Trouble
 from caxflow.page import rows
 from caxflow.targets import Run
 
@@ -40,19 +41,20 @@ class Summary:
     def __post_init__(self):
         self.sites = {site.host: site.name for site in self.settings.sites.values()}
 
-    def add(self, document: Mapping, run: Run, copies: list[Copy], state: str) -> None:
-        """Count one run and its copies."""
+    def add(
+        self, document: Mapping, run: Run, copies: list[Copy], state: str, troubles: list[Trouble]
+    ) -> None:
+        """Count one run, its copies and what failed."""
         size = documents.value(document, "raw_size_byte", type_=int) or 0
         self.runs += 1
         self.bytes += size
         self.states[state] += 1
+        self.reasons.update(rows.reason_of(trouble.reason) for trouble in troubles)
         here, arrived = self.settings.here.host, None
         for copy in copies:
             if copy.kind not in rows.KINDS:
                 continue
             letter = rows.state_of_copy(copy)
-            if letter == rows.BROKEN:
-                self.reasons[rows.reason_of(copy.note.get("error") or copy.status)] += 1
             if letter not in (rows.PROVEN, rows.COPIED, rows.CHECKING) or copy.host not in self.sites:
                 continue
             if copy.kind == "raw":

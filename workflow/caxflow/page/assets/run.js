@@ -51,11 +51,22 @@
     return table(["Data", "Site", "State", "Made", "Where, and how it is known"], rows);
   }
 
+  function failure(trouble) {
+    const tried = trouble.attempts ? `, ${trouble.attempts} attempt${trouble.attempts === 1 ? "" : "s"}` : "";
+    const later = trouble.next ? `next attempt from ${time(trouble.next)} on`
+      : trouble.attempts ? "it waits for a human: mend the cause, then ask for its target by name" : "";
+    return element("li", null,
+      element("span", { class: "error" }, `failed: ${trouble.where}${tried}${trouble.at ? ", " + time(trouble.at) : ""}`),
+      element("div", null, trouble.reason),
+      later ? element("small", null, later) : null,
+      trouble.log ? element("small", null, `log: ${trouble.log}`) : null);
+  }
+
   function why(run) {
-    const list = element("ul", { class: "why" });
+    const list = element("ul", { class: "why" }, ...(run.troubles || []).map(failure));
     for (const reason of run.why) list.append(element("li", null, reason));
     if (run.todo.length) {
-      list.append(element("li", null, "next here: ", ...run.todo.map((target) => element("code", null, target))));
+      list.append(element("li", null, `the next call at ${caxflow.meta.here} makes `, ...run.todo.map((target) => element("code", null, target))));
     }
     if (!list.children.length) list.append(element("li", null, `nothing remains to be done at ${caxflow.meta.here}`));
     return list;
@@ -122,6 +133,18 @@
       element("p", { class: "nothing" }, "The runs database had no such run when this page was written."));
   }
 
+  /* Go to the run of a number, as soon as its month is there; all runs of the muon veto have number 0. */
+  function byNumber(number) {
+    const asked = location.hash;
+    const look = () => {
+      if (location.hash !== asked) return;
+      const row = number ? caxflow.runs.columns.number.indexOf(number) : -1;
+      if (row >= 0) location.replace(`#/run/${caxflow.runs.columns.name[row]}`);
+      else if (caxflow.runs.complete) missing(`Run ${number}`);
+    };
+    caxflow.runs.load("run", look);
+  }
+
   /* A day's file of one kind, loaded once; then what it told is in `kept`. */
   function load(kind, day, kept, then) {
     if (kept[day]) return then();
@@ -137,6 +160,7 @@
     open(name) {
       section.replaceChildren();
       const day = name.slice(0, 6);
+      if (/^\d+$/.test(name)) return byNumber(Number(name));
       if (!/^\d{6}_\d{4}(_MV)?$/.test(name)) return missing(name);
       load("days", day, caxflow.days, () => {
         const run = (caxflow.days[day] || []).find((one) => one.run === name);

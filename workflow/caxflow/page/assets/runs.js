@@ -85,30 +85,32 @@ caxflow.start = function (name) {
     }
   }
 
-  let loaded = null;
+  const listeners = {};
+  let loading = false;
+
+  /* The months one after the other, newest first. */
+  function next(months) {
+    const month = months.shift();
+    caxflow.runs.complete = !month;
+    for (const progress of Object.values(listeners)) progress();
+    if (!month) return;
+    const script = caxflow.element("script", { src: `data/runs/${month.name}.js?${month.digest}` });
+    script.onload = script.onerror = () => { script.remove(); next(months); };
+    document.head.append(script);
+  }
+
   caxflow.runs = {
     columns, words, sites,
     get count() { return columns.name.length; },
     complete: false,
 
-    /* Load all months, newest first; `progress` is told after each. */
-    load(progress) {
-      if (loaded) return loaded;
-      const months = [...meta.months];
+    /* Load all runs; the `progress` of each view is told now and after each month. */
+    load(view, progress) {
+      listeners[view] = progress;
+      if (loading) return progress();
+      loading = true;
       caxflow.month = (name, month) => add(month);
-      loaded = new Promise((resolve) => {
-        const next = () => {
-          const month = months.shift();
-          caxflow.runs.complete = !month;
-          progress();
-          if (!month) return resolve();
-          const script = caxflow.element("script", { src: `data/runs/${month.name}.js?${month.digest}` });
-          script.onload = script.onerror = () => { script.remove(); next(); };
-          document.head.append(script);
-        };
-        next();
-      });
-      return loaded;
+      next([...meta.months]);
     },
 
     /* Rows that pass all filters, as an array of their numbers. */

@@ -116,7 +116,10 @@
     page = 0;
     act();
   });
-  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (rows.length === 1) location.hash = `#/run/${runs.columns.name[rows[0]]}`;
+  });
   form.addEventListener("reset", () => { wanted = {}; page = 0; setTimeout(act); });
   document.querySelector("#table thead").addEventListener("click", (event) => {
     const button = event.target.closest("[data-sort]");
@@ -167,10 +170,8 @@
       page = (parseInt(asked.get("page"), 10) || 1) - 1;
       const asked_page = page;
       head();
-      choices();
-      refresh();
       // While months come in, the page that was asked for may not be there yet.
-      runs.load(() => { choices(); page = asked_page; refresh(); });
+      runs.load("table", () => { choices(); page = asked_page; refresh(); });
     },
   };
 }
