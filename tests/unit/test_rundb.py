@@ -692,6 +692,8 @@ def test_a_wrong_password_is_one_line_that_says_where_it_belongs(asking, monkeyp
         "mongodb://127.0.0.1:port/run",
         "mongodb://",
         "mongodb://[::1/run",
+        "mongodb://127.0.0.1:1/run?authSorce=run",
+        "mongodb://127.0.0.1:1/run?tls=true&tlsCAFile=/not/there",
     ],
 )
 def test_a_uri_that_cannot_be_used_is_one_line(uri):

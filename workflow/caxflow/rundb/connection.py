@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Self
@@ -50,7 +51,9 @@ class Connection:
 
     def __post_init__(self):
         milliseconds = int(self.address.timeout * 1000)
-        with self.answers():
+        with self.answers(), warnings.catch_warnings():
+            # An option that is misspelt would be passed over.
+            warnings.simplefilter("error", UserWarning)
             self._client = pymongo.MongoClient(
                 self.address.uri,
                 **({"password": _password()} if _names_user(self.address.uri) else {}),
@@ -109,10 +112,11 @@ class Connection:
                 mend = "set MONGODB_PASSWORD, and check the user's roles"
                 raise DatabaseAway(f"{where} refuses us: {_said(error)}", mend) from error
             raise DatabaseAway(f"{where} failed: {_said(error)}") from error
-        except (pymongo.errors.ConfigurationError, ValueError) as error:
+        except (pymongo.errors.ConfigurationError, ValueError, OSError, UserWarning) as error:
             if _names_user(self.address.uri) and not _password():
                 raise CaxflowError(f"{where}: there is no password", "set MONGODB_PASSWORD") from error
-            raise CaxflowError(f"{where}: {error}", "mend rundb.uri in config.yaml") from error
+            what = str(error).removesuffix("Refer to docstring.").strip()
+            raise CaxflowError(f"{where}: {what}", "mend rundb.uri in config.yaml") from error
         except pymongo.errors.PyMongoError as error:
             cause = str(error).split(",")[0].split("(configured")[0].strip()
             going = "" if self.dry else f"; {self.without}"
