@@ -61,11 +61,11 @@ def test_a_line_a_job_and_a_sum(shown, work_dir):
     display.finish(0)
     display.sum_up()
     assert said()[:2] == ["done   pull it from lngs [1/2]", "done   verify it [2/2]"]
-    assert re.fullmatch(r"2 of 2 jobs done for 1 run, 2\.0 MB moved \(.*/s\), \d+ s", said()[2])
+    assert re.fullmatch(r"2 of 2 jobs done for 1 run, 2\.0 MB moved at .*/s, \d+ s", said()[2])
     assert len(said()) == 3
 
 
-@pytest.mark.parametrize(("sent", "moved"), [(0, ""), (500_000, r", 500\.0 kB moved \(.*/s\)")])
+@pytest.mark.parametrize(("sent", "moved"), [(0, ""), (500_000, r", 500\.0 kB moved at .*/s")])
 def test_only_what_was_sent_has_moved(shown, work_dir, sent, moved):
     display, said = shown
     receipts.write(work_dir / DONE, {"sent": sent})
@@ -73,6 +73,23 @@ def test_only_what_was_sent_has_moved(shown, work_dir, sent, moved):
     display.finish(1)
     display.sum_up()
     assert re.fullmatch(rf"1 of 2 jobs done for 1 run{moved}, \d+ s; 1 job not run: .*", said()[-1])
+
+
+def test_the_rate_counts_the_time_in_which_something_moves(shown, work_dir, monkeypatch):
+    display, said = shown
+    receipts.write(work_dir / DONE, {"sent": 2_000_000})
+    clock = iter(range(0, 10_000, 10))
+    monkeypatch.setattr("caxflow.monitoring.display.time.monotonic", lambda: next(clock))
+    display.start(1, "copy_raw", "pull it from lngs", [DONE])
+    display.start(2, "copy_raw", "pull it from lngs", [DONE])
+    display.finish(1)
+    display.finish(2)
+    moving = display._moving
+    display.start(3, "verify_raw", "verify it", [f"midway/{RUN}.checksum"])
+    display.finish(3)
+    assert display._moving == moving > 0
+    display.sum_up()
+    assert f"4.0 MB moved at {4000 / moving:.1f} kB/s" in said()[-1]
 
 
 def test_a_job_that_makes_no_target_fails_for_what_its_log_ends_with(shown, work_dir):

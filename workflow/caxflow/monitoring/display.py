@@ -75,6 +75,8 @@ class Display:
         self.done = self.total = 0
         self.runs: set[str] = set()
         self.moved, self.to_move = 0, None
+        self._moving = 0.0  # seconds in which bytes moved, by however many jobs at a time
+        self._moving_since = 0.0
         self.plan: Plan | None = None
         self._began = time.monotonic()
         self._live = live
@@ -106,6 +108,8 @@ class Display:
         facts = self.plan.facts.get(run) if self.plan else None
         size = facts.size if facts and rule == "copy_raw" else None
         failures = {target: _failures(target) for target in stated}
+        if size is not None and not self._moves():
+            self._moving_since = time.monotonic()
         self.work[job] = Work(text, stated, size, failures=failures)
         if self._live and self._drawing is None:
             self._drawing = Live(
@@ -115,7 +119,7 @@ class Display:
 
     def finish(self, job: int) -> None:
         """A job has made what it should."""
-        work = self.work.pop(job, None)
+        work = self._end(job)
         if work is None:
             return
         self.done += 1
@@ -131,7 +135,7 @@ class Display:
 
     def fail(self, job: int, rule: str, made: Sequence[str], said: str | None, log: str) -> None:
         """A job failed; its reason stands in the journal, unless it was killed: `said` is what is known."""
-        work = self.work.pop(job, None) or Work(rule, _targets(made))
+        work = self._end(job) or Work(rule, _targets(made))
         reason = next(filter(None, (self._reason(work, target) for target in work.made)), None)
         if reason is None and _was_interrupted(log):
             reason = underway.INTERRUPTED
@@ -171,9 +175,8 @@ class Display:
         if not self.total:
             return
         seconds = time.monotonic() - self._began
-        moved = (
-            f", {words.size(self.moved)} moved ({words.size(self.moved / seconds)}/s)" if self.moved else ""
-        )
+        rate = words.size(self.moved / max(self._moving, 1e-9))
+        moved = f", {words.size(self.moved)} moved at {rate}/s" if self.moved else ""
         runs = f" for {words.count(len(self.runs), 'run')}" if self.runs else ""
         line = f"{self.done} of {words.count(self.total, 'job')} done{runs}{moved}, {words.duration(seconds)}"
         left = self.total - self.done - len(self.failed)
@@ -194,6 +197,16 @@ class Display:
         if self._drawing is not None:
             self._drawing.stop()
             self._drawing = None
+
+    def _end(self, job: int) -> Work | None:
+        """Take a job from those at work, if it is shown."""
+        work = self.work.pop(job, None)
+        if work and work.size is not None and not self._moves():
+            self._moving += time.monotonic() - self._moving_since
+        return work
+
+    def _moves(self) -> bool:
+        return any(work.size is not None for work in self.work.values())
 
     def _line(self, word: str, colour: str, text: str, aside: str = "") -> None:
         line = Text(f"{time.strftime('%H:%M:%S')} ")
