@@ -67,6 +67,10 @@ def test_what_is_wrong_and_what_is_meant(settings, word):
             "WorkflowError:\nTarget rules may not contain wildcards. Please …",
             "caxflow: a rule for one run is no",
         ),
+        (
+            "WorkflowError:\nFile midway/160315_1432.report.html marked for report but does not exist.",
+            "caxflow: there is no midway/160315_1432.report.html yet -> make the pages first",
+        ),
         ("Building DAG of jobs...", "Building DAG of jobs..."),
     ],
 )

@@ -36,6 +36,7 @@ NOISE = (
     r"Reasons:",
     r"Trying to restart job",
     r"\d+ jobs have missing provenance",
+    r"Missing metadata for file",
     r"Rules with missing metadata",
     r"Job \d+ (has been submitted|submitted to HTCondor|with HTCondor Cluster ID \d+ was successful)",
     r"Requesting (memory|disk): ",

@@ -13,6 +13,7 @@ from caxflow.targets import Run, Target
 TOGETHER = ("all", "purge", "scrub", "report")  # rules that are asked for by name
 
 _MISSING = re.compile(r"MissingRuleException:\s+No rule to produce (.+?) \(if you use input functions")
+_UNDRAWN = re.compile(r"WorkflowError:\s+File (\S+) marked for report but does not exist")
 _WILDCARDS = re.compile(r"WorkflowError:\s+Target rules may not contain wildcards")
 _FILE = re.compile(r"(?:.*/)?(?P<site>[^/]+)/(?P<run>[^/.]+)\.(?P<stage>[^/]+)")
 
@@ -39,6 +40,9 @@ class InOurWords:
         elif _WILDCARDS.match(said):
             mend = f"name a file, as {_example(self.settings)}, or a part of all: all --until copy_raw"
             wrong = CaxflowError("a rule for one run is no target", mend)
+        elif found := _UNDRAWN.match(said):
+            mend = "make the pages first: `report` without --report"
+            wrong = CaxflowError(f"there is no {found[1]} yet", mend)
         if wrong:
             record.msg, record.args = f"caxflow: {wrong}", ()
         return True
