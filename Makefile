@@ -8,7 +8,10 @@
 # make clean      away with what was made here: the demo's data, caches, test artefacts
 
 SHELL := /bin/bash
-VENV := $(or $(VIRTUAL_ENV),$(CONDA_PREFIX),$(CURDIR)/.venv)
+ENVIRONMENT := $(or $(VIRTUAL_ENV),$(CONDA_PREFIX),$(CURDIR)/.venv)
+# Blanks in it would part it, for make and for the shell.
+BLANK := $() $()
+VENV := $(subst $(BLANK),\ ,$(ENVIRONMENT))
 PYTHON := $(VENV)/bin/python
 PROFILES := $(or $(XDG_CONFIG_HOME),$(HOME)/.config)/snakemake
 # Batch systems to install the plugins of: slurm, generic (submit, status and cancel scripts), and htcondor where there
@@ -19,7 +22,7 @@ EXTRAS ?= slurm,generic$(if $(shell command -v condor_submit),$(COMMA)htcondor)
 LOCK ?= requirements/lock.txt
 WORKERS ?= 2
 PIP = $(PYTHON) -m pip --disable-pip-version-check install --quiet --use-pep517 $(if $(LOCK),--constraint $(LOCK))
-lint test soak: export PATH := $(VENV)/bin:$(PATH)
+lint test soak: export PATH := $(ENVIRONMENT)/bin:$(PATH)
 
 .PHONY: help install demo demo-shell test lint soak clean
 
@@ -35,12 +38,12 @@ $(PYTHON):
 
 # One stamp for each set of extras; `make` installs again only when the dependencies change.
 $(VENV)/.caxflow-%: pyproject.toml $(LOCK) | $(PYTHON)
-	@echo "installing into $(VENV)"
+	@echo installing into $(VENV)
 	@$(PIP) --editable '.[$*]'
 	@touch '$@'
 
 install: $(VENV)/.caxflow-$(EXTRAS)
-	@$(PYTHON) -m caxflow.install profiles $(PROFILES)
+	@$(PYTHON) -m caxflow.install profiles '$(PROFILES)'
 
 demo: $(VENV)/.caxflow-demo
 	@$(PYTHON) -m caxflow.demo

@@ -1,7 +1,12 @@
 """Profiles are linked where Snakemake looks, and nothing that is there already is touched."""
 
+import os
+import shutil
+import subprocess
+
 import pytest
 
+from caxflow.config import HOME
 from caxflow.install import link_profiles, main, path_hint, plugin_hints
 
 
@@ -69,3 +74,21 @@ def test_names_the_profiles_whose_plugin_is_not_installed(profiles, tmp_path, ca
     assert plugin_hints(profiles) == [hint]
     assert main(str(profiles), str(tmp_path / "home")) == 0
     assert hint in capsys.readouterr().out
+
+
+def test_make_installs_where_a_path_has_blanks(tmp_path):
+    clone = tmp_path / "a clone of mine"
+    (clone / "requirements").mkdir(parents=True)
+    for name in ("Makefile", "pyproject.toml", "requirements/lock.txt"):
+        shutil.copy(HOME / name, clone / name)
+    outside = {key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
+    # The interpreter is a file that is there already; only what would be done is told.
+    python = clone / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    done = subprocess.run(
+        ["make", "-n", "demo"], check=False, cwd=clone, env=outside, text=True, capture_output=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    escaped = str(python).replace(" ", "\\ ")
+    assert f"{escaped} -m caxflow.demo\n" in done.stdout
