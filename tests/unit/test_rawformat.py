@@ -201,6 +201,34 @@ def test_flipped_bytes_of_a_stored_member_are_noticed(run, tmp_path):
         list(rawformat.iter_zip(tmp_path / name))
 
 
+def test_damage_in_the_directory_of_a_zip_is_named(blob, tmp_path, monkeypatch):
+    path = tmp_path / "whole.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("3", blob)
+    whole = path.read_bytes()
+    record = whole.rindex(b"PK\x01\x02")
+    for at, flipped, reason in ((8, 1, "encrypted"), (10, 1, "not supported")):
+        damaged = bytearray(whole)
+        damaged[record + at] ^= flipped
+        path.write_bytes(damaged)
+        for read in (lambda: list(rawformat.iter_zip(path)), lambda: rawformat.encoding(path)):
+            with pytest.raises(CaxflowError, match=rf"whole\.zip, event 3: .*{reason}"):
+                read()
+    path.write_bytes(whole)
+    monkeypatch.setattr(rawformat, "_MAX_EVENT_BYTES", len(blob) - 1)
+    with pytest.raises(CaxflowError, match=r"event 3: unpacks to more than any event has"):
+        list(rawformat.iter_zip(path))
+
+
+@pytest.mark.parametrize("name", ["1" * 5000, "9" * 30])
+def test_a_member_with_an_endless_number_is_refused(name, tmp_path):
+    path = tmp_path / "XENON1T-7-000000000-000000000-000000001.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(name, b"")
+    with pytest.raises(CaxflowError, match="is not an event's number"):
+        rawformat.run_event_numbers(tmp_path)
+
+
 def test_members_that_are_no_events_are_refused(tmp_path):
     path = tmp_path / "a.zip"
     for member in ("../0", "-1", "abc", "²"):
@@ -403,6 +431,20 @@ def test_refusal_names_zip_event_and_reason(tmp_path):
     with pytest.raises(CaxflowError, match=rf"{path.name}, event 0: .*refused.*system") as caught:
         list(rawformat.iter_zip(path))
     assert "\n" not in str(caught.value)
+
+
+def test_a_short_pickle_cannot_keep_the_reader_busy(monkeypatch):
+    state = b"}" + text("a") + b"Nsq\x00"
+    again = b"\x80\x03" + state + b"cpax.datastructure\nEvent\n)\x81h\x00bh\x00b."
+    many = b"".join(text(f"{n:03}") for n in range(101))
+    wide = dtype("V8", b"(K\x03" + text("|") + b"N(" + many + b"t}K\x08K\x01K\x00tb")
+    for data, reason in ((again, "twice"), (b"\x80\x03" + wide + b".", "dtype")):
+        with pytest.raises(safepickle.RefusedError, match=reason):
+            safepickle.loads(data)
+    monkeypatch.setattr(safepickle, "_MAX_OPERATIONS", 100)
+    # A dictionary takes 64 bytes, and its operation one, of which zlib makes next to nothing.
+    with pytest.raises(safepickle.RefusedError, match="operations"):
+        safepickle.loads(b"\x80\x03" + b"}" * 100 + b".")
 
 
 def test_a_far_memo_index_costs_nothing():

@@ -37,6 +37,8 @@ SIDE_FILES = {
 _MAX_EVENT_BYTES = 2**30
 
 _ZIP_NAME = re.compile(TPC_NAME + r"-(\d{1,12})-(\d{9,12})-(\d{9,12})(?:-(\d{9,12}))?\.zip")
+_MEMBER_NAME = re.compile(r"\d{1,12}", re.ASCII)
+_ZIP_ERRORS = zipfile.BadZipFile | zlib.error
 _MEND = "the copy is damaged or was not written by pax: compare it with the origin's manifest"
 
 
@@ -194,7 +196,7 @@ def encoding(zip_path: str | Path) -> str:
         if not numbers:
             raise CaxflowError(f"{name} holds no events", _MEND)
         with _naming(name, numbers[0]):
-            return sniff(_inflate(archive.read(str(numbers[0]))))
+            return sniff(_inflate(_read_member(archive, numbers[0])))
 
 
 def read_event(blob: bytes) -> Event:
@@ -232,7 +234,7 @@ def iter_zip(zip_path: str | Path, numbers: Sequence[int] | None = None) -> Iter
     with _open_zip(zip_path) as archive:
         for number in _event_numbers(archive, name) if numbers is None else numbers:
             with _naming(name, number):
-                event = read_event(archive.read(str(number)))
+                event = read_event(_read_member(archive, number))
                 if event.event_number != number:
                     raise ValueError(f"holds event {event.event_number}")
             yield event
@@ -254,7 +256,8 @@ class _naming:  # noqa: N801 - a context manager, used like a function
         return self
 
     def __exit__(self, kind, error, _):
-        if isinstance(error, ValueError | KeyError | OSError | EOFError | zipfile.BadZipFile | zlib.error):
+        # A RuntimeError is zipfile's of members that are encrypted, or compressed in a way it does not know.
+        if isinstance(error, ValueError | LookupError | OSError | EOFError | RuntimeError | _ZIP_ERRORS):
             raise CaxflowError(f"{self.where}: {error.args[0] if error.args else error}", _MEND) from None
 
 
@@ -270,9 +273,16 @@ def _open_zip(path: str | Path) -> zipfile.ZipFile:
 def _event_numbers(archive: zipfile.ZipFile, name: str) -> list[int]:
     members = archive.namelist()
     for member in members:
-        if not (member.isascii() and member.isdigit()):
+        if not _MEMBER_NAME.fullmatch(member):
             raise CaxflowError(f"{name}: member {member[:40]!r} is not an event's number", _MEND)
     return sorted(map(int, members))
+
+
+def _read_member(archive: zipfile.ZipFile, number: int) -> bytes:
+    member = archive.getinfo(str(number))
+    if member.file_size > _MAX_EVENT_BYTES:  # of one that is compressed against the rules
+        raise ValueError("unpacks to more than any event has")
+    return archive.read(member)
 
 
 def _inflate(blob: bytes) -> bytes:

@@ -15,6 +15,10 @@ _NUMPY_CORE = ("numpy.core.multiarray", "numpy._core.multiarray")
 
 # One number of a dtype's code: kind and bytes. No objects, no strings, no times.
 _DTYPE_CODE = re.compile(r"[biuf][1248]|V\d{1,4}")
+_MAX_MEMBERS = 100  # of a dtype; those of the trigger's signals have a dozen
+
+# Each may take memory, a hundred times its own length; a pulse takes about 40, the longest event 10 million.
+_MAX_OPERATIONS = 1 << 24
 
 
 class RefusedError(ValueError):
@@ -71,7 +75,9 @@ class RawDtype:
         match state:
             case (3, str(order), None, None, None, *_) if order in ("<", ">", "|", "="):
                 self.order = order
-            case (3, "|", None, tuple(names), dict(members), *_) if all(type(n) is str for n in names):
+            case (3, "|", None, tuple(names), dict(members), *_) if len(names) <= _MAX_MEMBERS and all(
+                type(name) is str for name in names
+            ):
                 self.names, self.members = names, members
             case _:
                 raise RefusedError("the description of a dtype is not that of plain numbers")
@@ -151,7 +157,7 @@ def _reduce(function, arguments):
         raise RefusedError(f"it names the dtype {str(code)[:20]!r}")
     if function is _SCALAR:
         match arguments:
-            case (RawDtype() as dtype, bytes(data)):
+            case (RawDtype(names=()) as dtype, bytes(data)):
                 return RawArray(1, dtype, data).numpy()[0].item()
     raise RefusedError(f"it calls {getattr(function, 'name', type(function).__name__)!r}")
 
@@ -160,7 +166,10 @@ def _build(target, state):
     if type(target) is Record:
         if type(state) is not dict:
             raise RefusedError(f"the attributes of a {target.kind} are not a dictionary")
-        target.fields = {**target.fields, **state} if target.fields else state
+        # Joining them each time would make a short file last for hours.
+        if target.fields:
+            raise RefusedError(f"it sets the attributes of a {target.kind} twice")
+        target.fields = state
     elif type(target) in (RawArray, RawDtype):
         target.set_state(state)
     else:
@@ -206,7 +215,7 @@ def _run(data: bytes):  # noqa: PLR0912, PLR0915 - one branch an operation, the 
     push, pop = stack.append, stack.pop
     u32, end = struct.Struct("<I").unpack_from, len(data)
     i = 0
-    while True:
+    for _ in range(_MAX_OPERATIONS):
         op = data[i]
         i += 1
         if 0x68 <= op < 0x80:
@@ -321,6 +330,7 @@ def _run(data: bytes):  # noqa: PLR0912, PLR0915 - one branch an operation, the 
             return pop()
         else:
             raise _unknown(op)
+    raise RefusedError(f"it takes more than {_MAX_OPERATIONS} operations, more than any event does")
 
 
 def _unknown(op: int) -> RefusedError:
