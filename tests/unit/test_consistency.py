@@ -1,10 +1,14 @@
 """Documents with surprises, and entries that do not say what receipts prove."""
 
 import datetime
+import io
 
 import pytest
 
+from caxflow import receipts
+from caxflow.errors import CaxflowError
 from caxflow.monitoring import consistency
+from caxflow.stages.job import Job
 from caxflow.targets import Run, Target
 from operators import HOSTS, MANIFEST, NOW, RUN, configured, document, raw, state
 
@@ -130,6 +134,20 @@ def test_receipts_are_found_by_run_the_newest_first(tmp_path):
         (newer, [Target("midway", newer, "raw.done")]),
         (RUN, [Target("lngs", RUN, "raw.done"), Target("midway", RUN, "raw.done")]),
     ]
+
+
+def test_a_receipt_whose_manifest_was_altered_is_named(tmp_path):
+    settings, work = configured(tmp_path), tmp_path / "work/midway"
+    done = state(work, tmp_path, "midway")
+    content = receipts.read(work / str(done))
+    content["manifest"]["files"][0][2] = "0" * 32
+    receipts.write(work / str(done), content)
+    words = rf"receipt \S+{done} is damaged: manifest does not have the digest .* -> remove it; the fact is"
+    with pytest.raises(CaxflowError, match=words):
+        consistency.read(work, done)
+    job = Job(settings, "checksum", settings.here, RUN, work / "x", io.StringIO(), work_dir=work)
+    with pytest.raises(CaxflowError, match=words):
+        job.receipt(settings.here, "raw.done")
 
 
 def test_a_lost_document_is_made_of_what_is_kept(tmp_path):

@@ -294,6 +294,29 @@ def test_a_source_that_turns_out_bad_is_none_any_more(copies):
     assert decide(copies, "lngs").targets == [f"lngs/{RUN}.checksum"]
 
 
+@pytest.mark.parametrize("altered", [None, "files", "digest"])
+def test_a_manifest_that_is_lost_or_altered_is_made_again_of_a_copy_that_has_its_digest(copies, altered):
+    copies.add()
+    before = copies.row("midway")
+    known = copies.database.manifest(before["manifest"])
+    this = {"_id": before["manifest"]}
+    if altered is None:
+        copies.database.manifests.delete_one(this)
+    else:
+        damage = {"files": {"files.0.2": "0" * 32}, "digest": {"digest": f"xxh128:{'0' * 32}"}}
+        copies.database.manifests.update_one(this, {"$set": damage[altered]})
+    assert copies.database.manifest(before["manifest"]) is None
+    copies.spoil("tegner")
+    with pytest.raises(BadCopy, match="not those of its manifest, of which only the digest is known"):
+        scrub.read_one(copies.subject("tegner", here="tegner"))
+    assert copies.row("tegner")["manifest"] == before["manifest"]
+    assert copies.database.manifest(before["manifest"]) is None
+    scrub.read_one(copies.subject())
+    assert copies.row("midway")["manifest"] == before["manifest"]
+    assert copies.row("midway")["caxflow"]["verified"] > before["caxflow"]["verified"]
+    assert copies.database.manifest(before["manifest"]) == known
+
+
 def test_while_the_database_is_away_nothing_is_moved(copies):
     copies.add()
     copies.spoil("midway")

@@ -20,6 +20,7 @@ from caxflow.config import RunDBAddress, Selection
 from caxflow.demo.database import DatabaseServer
 from caxflow.demo.server import free_port
 from caxflow.errors import CaxflowError
+from caxflow.files.manifest import Entry, Manifest
 from caxflow.rundb import Claim, DatabaseAway, Held, Key, RunsDB, marks, public
 from caxflow.targets import Run
 
@@ -570,10 +571,10 @@ def test_filling_in_never_overwrites(runs, rundb):
 
 
 def test_a_manifest_is_kept_once(database, rundb):
-    manifest = {"digest": "xxh128:00", "files": [["a", 1, "x"]]}
+    manifest = Manifest("xxh128", (Entry("a", 1, "0" * 32),)).to_json()
     rundb.keep_manifest(manifest)
     rundb.keep_manifest(manifest | {"files": "other"})
-    assert rundb.manifest("xxh128:00") == manifest
+    assert rundb.manifest(manifest["digest"]) == manifest
     assert rundb.manifest("xxh128:01") is None
     assert database.caxflow_manifests.count_documents({}) == 1
 

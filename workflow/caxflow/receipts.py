@@ -16,6 +16,9 @@ from caxflow import __version__
 from caxflow.errors import CaxflowError
 from caxflow.targets import Target
 
+# What to do about a damaged one.
+REMOVE = "remove it; the fact is proven again"
+
 
 def who() -> dict[str, str | int]:
     """Host, user and process that do the work; no secrets."""
@@ -77,9 +80,7 @@ def read(path: str | os.PathLike) -> dict:
     except OSError as error:
         raise CaxflowError(f"receipt {path} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise CaxflowError(
-            f"receipt {path} is damaged: {error}", "remove it; the fact is proven again"
-        ) from error
+        raise CaxflowError(f"receipt {path} is damaged: {error}", REMOVE) from error
     return content
 
 

@@ -151,7 +151,8 @@ def _odd(database: RunsDB, settings: Settings, folder: Path | None, lost: list[T
             wrong = consistency.contradictions(document, each)
             yield from (f"{line} -> caxflow rundb rebuild" for line in wrong)
             if not wrong and database.manifest(each.receipt["manifest"]["digest"]) is None:
-                yield f"{run}: manifest {each.receipt['manifest']['digest']} is lost -> caxflow rundb rebuild"
+                digest = each.receipt["manifest"]["digest"]
+                yield f"{run}: manifest {digest} is lost, or altered -> caxflow rundb rebuild"
 
 
 def _stated(folder: Path | None, settings: Settings) -> Iterator[tuple[Run, list[Stated], str]]:
@@ -193,7 +194,9 @@ def _tell(database: RunsDB, document: dict, stated: Stated, folder: Path, proble
     """Tell one copy's receipts where the entry does not say what they prove; whether there was anything."""
     wrong = consistency.contradictions(document, stated)
     if not wrong and database.manifest(stated.receipt["manifest"]["digest"]) is None:
-        wrong = [f"{stated.done.run}: its manifest {stated.receipt['manifest']['digest']} is lost"]
+        wrong = [
+            f"{stated.done.run}: its manifest {stated.receipt['manifest']['digest']} is lost, or altered"
+        ]
     for line in wrong:
         print(line)
     if wrong and not database.dry:

@@ -12,6 +12,7 @@ from caxflow import documents, receipts, targets
 from caxflow.config import Settings
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
+from caxflow.files.manifest import Manifest
 from caxflow.monitoring import status
 from caxflow.planning import sync
 from caxflow.rundb import Key
@@ -139,10 +140,14 @@ def read(work_dir: Path, done: Target) -> Stated | None:
         return None
     entry = receipt["entry"]
     whole = documents.value(receipt, "manifest", "digest", type_=str) and isinstance(entry, Mapping)
-    if not whole or not {"kind", "host", "location"} <= entry.keys():
+    try:
+        if not whole or not {"kind", "host", "location"} <= entry.keys():
+            raise CaxflowError("something is missing")
+        Manifest.from_json(receipt["manifest"])
+    except CaxflowError as error:
         raise CaxflowError(
-            f"receipt {work_dir / str(done)} is damaged", "remove it; the fact is proven again"
-        )
+            f"receipt {work_dir / str(done)} is damaged: {error.what}", receipts.REMOVE
+        ) from error
     proof = Target(done.site, done.run, PROOFS[done.stage])
     return Stated(done, receipt, proof if (work_dir / str(proof)).exists() else None)
 

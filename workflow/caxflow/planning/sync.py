@@ -105,7 +105,7 @@ def _tell_receipt(database: RunsDB, work_dir: Path, target: Target) -> bool:
     except (KeyError, TypeError, ValueError) as error:
         raise CaxflowError(
             f"receipt {path} is damaged: {type(error).__name__} {error}",
-            "remove it; the fact is proven again",
+            receipts.REMOVE,
         ) from error
     database.keep_manifest(receipt["manifest"])
     void_since, stands = [], []

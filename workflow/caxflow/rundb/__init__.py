@@ -17,6 +17,7 @@ from caxflow import documents, receipts
 from caxflow.conditions import corrections
 from caxflow.config import Selection
 from caxflow.errors import CaxflowError
+from caxflow.files.manifest import Manifest
 from caxflow.rundb import claims, marks
 from caxflow.rundb.claims import Claim, Held, is_dead
 from caxflow.rundb.connection import ODD, Connection, DatabaseAway, public, utc
@@ -206,17 +207,19 @@ class RunsDB(Connection):
                 self.runs.update_many({"_id": {"$in": list(identities)}}, {"$unset": {marks.key(site): ""}})
 
     def manifest(self, digest: str) -> dict | None:
-        """The manifest with that digest, as `caxflow.files.manifest` writes it, if the database has it."""
+        """The manifest with that digest, as `Manifest.to_json` makes it, if the database has it unaltered."""
         with self.answers():
-            return self.manifests.find_one({"_id": digest}, {"_id": 0})
+            found = self.manifests.find_one({"_id": digest}, {"_id": 0})
+        try:
+            return found if found and Manifest.from_json(found).digest == digest else None
+        except CaxflowError:
+            return None  # altered: as good as lost
 
     def keep_manifest(self, manifest: Mapping[str, Any]) -> None:
-        """Keep a manifest under its digest; the same one twice is the same one."""
-        if not self.dry:
+        """Keep a manifest under its digest; the same one twice is the same one, an altered one is mended."""
+        if not self.dry and self.manifest(manifest["digest"]) is None:
             with self.answers():
-                self.manifests.update_one(
-                    {"_id": manifest["digest"]}, {"$setOnInsert": manifest}, upsert=True
-                )
+                self.manifests.replace_one({"_id": manifest["digest"]}, dict(manifest), upsert=True)
 
     def claim(
         self, run: Run, key: Key, location: str, owner: str, lease: float, *, instead: str | None = None

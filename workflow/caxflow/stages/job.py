@@ -132,8 +132,15 @@ class Job:
         return self.work_dir / targets.path(self.site.name, self.run, stage)
 
     def receipt(self, site: Site, stage: str) -> dict:
-        """A receipt that this stage builds upon."""
-        return receipts.read(self.work_dir / targets.path(site.name, self.run, stage))
+        """A receipt that this stage builds upon; a manifest in it must have its own digest."""
+        path = self.work_dir / targets.path(site.name, self.run, stage)
+        content = receipts.read(path)
+        try:
+            if content.get("manifest"):
+                Manifest.from_json(content["manifest"])
+        except CaxflowError as error:
+            raise CaxflowError(f"receipt {path} is damaged: {error.what}", receipts.REMOVE) from error
+        return content
 
     def take_claim(self, key: Key, location: str, instead: str | None = None) -> None:
         """Claim the copy that this job makes, `instead` of one whose manifest has that digest."""

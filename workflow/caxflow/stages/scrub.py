@@ -118,8 +118,9 @@ def read_one(subject: Subject) -> int:
         if wrong and copy.manifest != manifest.digest:
             wrong = _against_itself(subject, copy, right, wrong)
     else:
-        found = take_manifest(subject.place, copy.location, progress=subject.progress)
-        manifest, wrong = found, _against_cax(subject, copy)
+        algorithm = copy.manifest.partition(":")[0] if copy.manifest else "xxh128"
+        found = take_manifest(subject.place, copy.location, algorithm=algorithm, progress=subject.progress)
+        manifest, wrong = found, _against_cax(subject, copy) or _against_digest(copy, found)
         proven = not wrong and _compare_with_others(subject, document, copy, found)
     if wrong:
         raise quarantine.condemn(subject, copy.location, wrong, seen=copy)
@@ -143,7 +144,8 @@ def _compare_with_others(subject: Subject, document: Mapping, copy: Copy, found:
     BadCopy
         If it differs from another one.
     """
-    known = proof.is_cax_checksum(copy.checksum)  # was compared already
+    # With these it was compared already.
+    known = proof.is_cax_checksum(copy.checksum) or copy.manifest == found.digest
     if copy.kind != "raw":
         return known  # each site may have made its own
     for site in subject.settings.sites.values():
@@ -181,6 +183,16 @@ def _unlike(subject: Subject, other: Copy) -> BadCopy:
         f"{subject} differs from the one at {other.host}",
         "find out which of the two is right before anything is copied or removed",
     )
+
+
+def _against_digest(copy: Copy, found: Manifest) -> list[str]:
+    """What is wrong with a copy by its manifest's digest, which is all that is left of that."""
+    same = (
+        not copy.manifest
+        or not copy.manifest.startswith(f"{found.algorithm}:")
+        or copy.manifest == found.digest
+    )
+    return [] if same else ["its files are not those of its manifest, of which only the digest is known"]
 
 
 def _against_cax(subject: Subject, copy: Copy) -> list[str]:
