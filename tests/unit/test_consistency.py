@@ -140,7 +140,7 @@ def test_a_receipt_whose_manifest_was_altered_is_named(tmp_path):
     settings, work = configured(tmp_path), tmp_path / "work/midway"
     done = state(work, tmp_path, "midway")
     content = receipts.read(work / str(done))
-    content["manifest"]["files"][0][2] = "0" * 32
+    content["manifest"]["files"][0][2] = "f" * 32
     receipts.write(work / str(done), content)
     words = rf"receipt \S+{done} is damaged: manifest does not have the digest .* -> remove it; the fact is"
     with pytest.raises(CaxflowError, match=words):
