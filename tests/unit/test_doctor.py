@@ -94,6 +94,24 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
     )
 
 
+def test_what_people_are_told_by(tmp_path, examine, monkeypatch):
+    monkeypatch.delenv("CAXFLOW_WEBHOOK", raising=False)
+    mail = {"to": ["a@x.org"], "sender": "b@x.org", "server": "127.0.0.1", "port": 1, "tls": "none"}
+    (tmp_path / "page").mkdir()
+    findings = examine(
+        notify={"webhook": True, "mail": mail},
+        page={"folder": f"{tmp_path}/page"},
+        metrics=f"{tmp_path}/metrics/caxflow.prom",
+    )
+    (one,) = found(findings, "webhook")
+    assert one[0] == BAD
+    assert "export CAXFLOW_WEBHOOK=" in one[2]
+    (one,) = found(findings, "mail")
+    assert one[:2] == (BAD, "mail by 127.0.0.1:1 failed: ConnectionRefusedError")
+    assert found(findings, "runs page") == [(GOOD, f"{tmp_path}/page can be written", "")]
+    assert found(findings, "metrics")[0][::2] == (DOUBTFUL, f"mkdir -p {tmp_path}/metrics")
+
+
 def test_only_one_partner(tmp_path):
     settings = configured(tmp_path)
     findings = list(doctor.examine(settings, None, settings.site("lngs")))

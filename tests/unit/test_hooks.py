@@ -8,7 +8,7 @@ import pytest
 
 from caxflow import hooks, page
 from caxflow.config import Notify, Page, RunDBAddress
-from caxflow.monitoring import notify
+from caxflow.monitoring import delivery
 from caxflow.planning.sync import Synced
 
 
@@ -70,7 +70,7 @@ def test_the_page_is_refreshed_only_now_and_then(tmp_path, settings, written):
 
 
 def test_one_that_fails_is_said_and_the_others_are_done(tmp_path, settings, written, monkeypatch):
-    monkeypatch.delenv(notify.WEBHOOK, raising=False)
+    monkeypatch.delenv(delivery.WEBHOOK, raising=False)
     (tmp_path / "file").touch()
     settings.metrics = str(tmp_path / "file" / "x.prom")
     said = []

@@ -12,10 +12,12 @@ from caxflow.monitoring import doctor, status
 
 _EPILOG = """\
 Without SITE: the profile, the work directory, the data folders here, the processor, the batch commands, the
-runs database, and every site that this one pulls from or pushes to. With SITE: that partner only.
+runs database, what people are told by, and every site that this one pulls from or pushes to. With SITE: that
+partner only.
 
 Nothing is only asked that can be tried: a small file is written, sent, read and removed, the database is
-written to, SSH checks the host keys. The way back is tried where the partner's own workflow needs it.
+written to, SSH checks the host keys. The way back is tried where the partner's own workflow needs it. Webhook
+and mail server are asked whether they would take a message; nobody gets one.
 
 exit code: 0 nothing is in the way; 1 something is, each with the command that mends it; 2 the command line or
 the configuration is wrong

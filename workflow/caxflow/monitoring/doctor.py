@@ -22,6 +22,7 @@ from pathlib import Path
 from caxflow import config, transfer, words
 from caxflow.config import Settings, Site, reach
 from caxflow.errors import CaxflowError
+from caxflow.monitoring import delivery
 from caxflow.planning import planner
 from caxflow.processing import products
 from caxflow.processing.processors import Processor
@@ -67,6 +68,8 @@ def examine(settings: Settings, profile: Path | None, only: Site | None = None) 
         yield from _guarded("processor", lambda: _processor(settings))
         name = profile.name if profile else here.name
         yield from _guarded("runs database", lambda: _database(settings, name))
+        for about, check in _reports(settings):
+            yield from _guarded(about, check)
     partners = [only] if only and only.name != here.name else _partners(settings) if only is None else []
     with ThreadPoolExecutor(4) as pool:
         for findings in pool.map(lambda site: list(_partner(settings, site)), partners):
@@ -243,6 +246,32 @@ def _database(settings: Settings, profile: str) -> Iterator[Finding]:
             yield Finding(about, BAD, f"indexes are missing: {', '.join(missing)}", mend)
         else:
             yield Finding(about, GOOD, "has its indexes")
+
+
+def _reports(settings: Settings) -> Iterator[tuple[str, Callable[[], Iterator[Finding]]]]:
+    """What people look at and are told by, as far as it is configured."""
+    if settings.page:
+        yield "runs page", lambda: _kept_in("runs page", Path(settings.page.folder))
+    if settings.metrics:
+        yield "metrics", lambda: _kept_in("metrics", Path(settings.metrics).parent)
+    if settings.notify and settings.notify.webhook:
+        yield "webhook", lambda: _would_tell("webhook", delivery.try_webhook)
+    if settings.notify and (mail := settings.notify.mail):
+        yield "mail", lambda: _would_tell("mail", lambda: delivery.try_mail(mail))
+
+
+def _kept_in(about: str, folder: Path) -> Iterator[Finding]:
+    if not folder.is_dir():
+        said = f"{folder} is no folder yet; it is made when it is needed"
+        yield Finding(about, DOUBTFUL, said, f"mkdir -p {shlex.quote(str(folder))}")
+        return
+    _write_once(str(folder))
+    yield Finding(about, GOOD, f"{folder} can be written")
+
+
+def _would_tell(about: str, attempt: Callable[[], None]) -> Iterator[Finding]:
+    attempt()
+    yield Finding(about, GOOD, "would take a message; none was sent")
 
 
 def _clock(about: str, off: float, whose: str) -> Finding:

@@ -1,12 +1,11 @@
-"""Tells people what a human must do: by a webhook in Slack's format and by e-mail, grouped and seldom.
+"""Tells people what a human must do, grouped and seldom.
 
 What was told is kept in the work directory, so that the same is told once, and again only after a day or
-when it comes back. Addresses of webhooks and passwords are secrets: they come from the environment.
+when it comes back.
 """
 
 import datetime
 import json
-import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -15,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from caxflow import receipts, words
-from caxflow.config import Mail, Notify, Settings
+from caxflow.config import Notify, Settings
 from caxflow.errors import CaxflowError
+from caxflow.monitoring.delivery import deliver
 from caxflow.planning import plan
 from caxflow.workdir import journal
 
 STATE = ".caxflow/notified.json"
-WEBHOOK, USER, PASSWORD = "CAXFLOW_WEBHOOK", "CAXFLOW_MAIL_USER", "CAXFLOW_MAIL_PASSWORD"
 AWAY = datetime.timedelta(hours=1)  # a shorter absence mends itself
 MOST_RUNS = 8  # named in one line of a message
 MOST_LINES = 20
@@ -73,7 +72,7 @@ def tell(
     problems: list[str],
     away: str,
     now: datetime.datetime,
-    send: Callable[[Notify, str, str], list[str]] | None = None,
+    send: Callable[[Notify, str, str], list[str]] = deliver,
 ) -> list[str]:
     """Tell what is new, if it is time to.
 
@@ -85,7 +84,7 @@ def tell(
         Why the runs database cannot be reached; empty if it can.
     now : datetime
         With its zone.
-    send : callable, optional
+    send : callable
         Is given the options, a subject and a text, as `deliver` is.
 
     Returns
@@ -111,7 +110,7 @@ def tell(
     quiet = last and now - _time(last) < datetime.timedelta(minutes=options.every)
     failed = []
     if new and not quiet:
-        failed = (send or deliver)(options, *message(settings.here.name, new))
+        failed = send(options, *message(settings.here.name, new))
         before |= {alarm.key: now.isoformat() for alarm in new}
         last = now.isoformat()
     after = {"told": before, "last": last, "away": since}
@@ -133,89 +132,6 @@ def message(site: str, found: list[Alarm]) -> tuple[str, str]:
         lines[MOST_LINES:] = [f"• and {len(lines) - MOST_LINES:,} more: caxflow status --profile {site}"]
     subject = f"caxflow at {site}: {words.count(len(found), 'thing')} for a human"
     return subject, "\n".join(lines)
-
-
-def deliver(options: Notify, subject: str, text: str) -> list[str]:
-    """Send a message by every way that is configured; return what went wrong with some of them.
-
-    Raises
-    ------
-    CaxflowError
-        If all of them failed.
-    """
-    failed: list[CaxflowError] = []
-    ways: list[Callable[[], None]] = []
-    if options.webhook:
-        ways.append(lambda: _post(f"*{_slack(subject)}*\n{_slack(text)}"))
-    if options.mail:
-        ways.append(lambda: _mail(options.mail, subject, text))
-    for way in ways:
-        try:
-            way()
-        except CaxflowError as error:
-            failed.append(error)
-    if failed and len(failed) == len(ways):
-        raise failed[0]
-    return [str(error) for error in failed]
-
-
-def _post(text: str) -> None:
-    import http.client
-    import urllib.error
-    import urllib.request
-
-    address = os.environ.get(WEBHOOK, "")
-    if not re.match(r"https://|http://(127\.\d+\.\d+\.\d+|localhost)[:/]", address):
-        raise CaxflowError(
-            "the webhook's address is not known", f"export {WEBHOOK}=https://…, as Slack gives it"
-        )
-    content = json.dumps({"text": text}).encode()
-    request = urllib.request.Request(address, content, {"Content-Type": "application/json"})  # noqa: S310
-    try:
-        with urllib.request.urlopen(request, timeout=20):  # noqa: S310 - the scheme was checked above
-            pass
-    except urllib.error.HTTPError as error:
-        error.close()
-        # The address is the secret: it must not get into a message.
-        raise CaxflowError(f"the webhook answers {error.code}", f"check {WEBHOOK}") from None
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", None) or type(error).__name__
-        raise CaxflowError(f"the webhook does not answer: {reason}", "it is tried again later") from None
-
-
-def _mail(options: Mail, subject: str, text: str) -> None:
-    import smtplib
-    import ssl
-    from email.message import EmailMessage
-
-    port = options.port or {"tls": 465, "starttls": 587, "none": 25}[options.tls]
-    secure = ssl.create_default_context()
-    user, password = os.environ.get(USER), os.environ.get(PASSWORD)
-    try:
-        mail = EmailMessage()
-        mail["From"], mail["To"], mail["Subject"] = options.sender, ", ".join(options.to), subject
-        # What is no text, as in the name of a file, is told all the same.
-        mail.set_content(text.encode(errors="backslashreplace").decode())
-        if options.tls == "tls":
-            server = smtplib.SMTP_SSL(options.server, port, timeout=20, context=secure)
-        else:
-            server = smtplib.SMTP(options.server, port, timeout=20)
-        with server:
-            if options.tls == "starttls":
-                server.starttls(context=secure)
-            if user and password:
-                server.login(user, password)
-            server.send_message(mail)
-    except (OSError, ValueError, smtplib.SMTPException) as error:
-        raise CaxflowError(
-            f"mail by {options.server}:{port} failed: {type(error).__name__}",
-            "mend notify.mail in config.yaml",
-        ) from None
-
-
-def _slack(text: str) -> str:
-    """Text as Slack wants it: a run comment or a path must not become a link or a call to everybody."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _without_run(reason: str, run: str) -> str:

@@ -1,0 +1,140 @@
+"""The ways by which people are told: a webhook in Slack's format, and e-mail.
+
+Addresses of webhooks and passwords are secrets: they come from the environment, and get into no message.
+"""
+
+import contextlib
+import json
+import os
+import re
+import smtplib
+from collections.abc import Iterator, Mapping
+
+from caxflow.config import Mail, Notify
+from caxflow.errors import CaxflowError
+
+WEBHOOK, USER, PASSWORD = "CAXFLOW_WEBHOOK", "CAXFLOW_MAIL_USER", "CAXFLOW_MAIL_PASSWORD"
+
+
+def deliver(options: Notify, subject: str, text: str) -> list[str]:
+    """Send a message by every way that is configured; return what went wrong with some of them.
+
+    Raises
+    ------
+    CaxflowError
+        If all of them failed.
+    """
+    failed: list[CaxflowError] = []
+    if options.webhook:
+        with _noting(failed):
+            _post({"text": f"*{_slack(subject)}*\n{_slack(text)}"})
+    if options.mail:
+        with _noting(failed):
+            _mail(options.mail, subject, text)
+    if failed and len(failed) == bool(options.webhook) + bool(options.mail):
+        raise failed[0]
+    return [str(error) for error in failed]
+
+
+def try_webhook() -> None:
+    """Ask the webhook without a message, which it refuses as one that has none; nobody is told.
+
+    Raises
+    ------
+    CaxflowError
+        If its address is not known, or it would take no message either.
+    """
+    _post({}, refusals=(400,))
+
+
+def try_mail(options: Mail) -> None:
+    """Ask the mail server whether it would take a message for everybody; none is sent.
+
+    Raises
+    ------
+    CaxflowError
+        If it would not.
+    """
+    with _server(options) as server:
+        server.ehlo_or_helo_if_needed()
+        for code, said in (server.mail(options.sender), *map(server.rcpt, options.to)):
+            if code >= 400:
+                raise smtplib.SMTPResponseException(code, said)
+        server.rset()
+
+
+@contextlib.contextmanager
+def _noting(failed: list[CaxflowError]) -> Iterator[None]:
+    try:
+        yield
+    except CaxflowError as error:
+        failed.append(error)
+
+
+def _post(content: Mapping[str, str], refusals: tuple[int, ...] = ()) -> None:
+    """Post to the webhook; `refusals` are answers that are expected."""
+    import http.client
+    import urllib.error
+    import urllib.request
+
+    address = os.environ.get(WEBHOOK, "")
+    if not re.match(r"https://|http://(127\.\d+\.\d+\.\d+|localhost)[:/]", address):
+        raise CaxflowError(
+            "the webhook's address is not known", f"export {WEBHOOK}=https://…, as Slack gives it"
+        )
+    body = json.dumps(content).encode()
+    request = urllib.request.Request(address, body, {"Content-Type": "application/json"})  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=20):  # noqa: S310 - the scheme was checked above
+            pass
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code not in refusals:
+            # The address is the secret: it must not get into a message.
+            raise CaxflowError(f"the webhook answers {error.code}", f"check {WEBHOOK}") from None
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or type(error).__name__
+        raise CaxflowError(f"the webhook does not answer: {reason}", "it is tried again later") from None
+
+
+def _mail(options: Mail, subject: str, text: str) -> None:
+    from email.message import EmailMessage
+
+    with _server(options) as server:
+        mail = EmailMessage()
+        mail["From"], mail["To"], mail["Subject"] = options.sender, ", ".join(options.to), subject
+        # What is no text, as in the name of a file, is told all the same.
+        mail.set_content(text.encode(errors="backslashreplace").decode())
+        server.send_message(mail)
+
+
+@contextlib.contextmanager
+def _server(options: Mail) -> Iterator[smtplib.SMTP]:
+    """A mail server that knows who we are; what goes wrong with it is one line."""
+    import ssl
+
+    port = options.port or {"tls": 465, "starttls": 587, "none": 25}[options.tls]
+    secure = ssl.create_default_context()
+    user, password = os.environ.get(USER), os.environ.get(PASSWORD)
+    try:
+        if options.tls == "tls":
+            server = smtplib.SMTP_SSL(options.server, port, timeout=20, context=secure)
+        else:
+            server = smtplib.SMTP(options.server, port, timeout=20)
+        with server:
+            if options.tls == "starttls":
+                server.starttls(context=secure)
+            if user and password:
+                server.login(user, password)
+            yield server
+    except (OSError, ValueError, smtplib.SMTPException) as error:
+        code = getattr(error, "smtp_code", None)
+        raise CaxflowError(
+            f"mail by {options.server}:{port} failed: {type(error).__name__}{f' {code}' if code else ''}",
+            f"mend notify.mail in config.yaml, or {USER} and {PASSWORD}",
+        ) from None
+
+
+def _slack(text: str) -> str:
+    """Text as Slack wants it: a run comment or a path must not become a link or a call to everybody."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
