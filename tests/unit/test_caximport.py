@@ -120,8 +120,9 @@ def command(tmp_path):
     return lambda *more: cli.main([*words, *more])
 
 
-def test_files_are_of_the_schema_and_name_each_other(command, tmp_path):
+def test_files_are_of_the_schema_and_name_each_other(command, tmp_path, capsys):
     assert command("--here", "midway-login1", "--processor", "mini_v1") == 0
+    assert f"next: caxflow doctor --profile {tmp_path}/p/midway-login1; " in capsys.readouterr().out
     overrides = yaml.safe_load((tmp_path / "p" / "midway-login1" / "caxflow.yaml").read_text())
     settings = config.load(overrides)
     assert settings.here.work_dir == "/project/caxflow"

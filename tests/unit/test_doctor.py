@@ -152,6 +152,12 @@ def test_a_folder_that_hides_the_profile(tmp_path, profile, examine):
     (one,) = found(examine(folder), "profile")
     assert one == (GOOD, f"snakemake --profile midway finds {folder}", "")
     Path("midway").mkdir()
+    # One beside the clone is found by its path only.
+    apart = tmp_path / "site/midway"
+    apart.mkdir(parents=True)
+    (apart / "config.yaml").write_text("cores: 1")
+    (one,) = found(examine(apart), "profile")
+    assert one == (GOOD, f"snakemake --profile {apart} finds {apart}", "")
     (one,) = found(examine(folder), "profile")
     assert one == (
         BAD,

@@ -33,14 +33,25 @@ def test_links_each_profile_and_does_nothing_the_second_time(profiles, tmp_path)
 def test_never_replaces_what_is_not_its_own(profiles, tmp_path, capsys):
     folder = tmp_path / "home"
     (folder / "midway").mkdir(parents=True)
-    (folder / "midway" / "config.yaml").write_text("mine")
+    (folder / "midway" / "notes").write_text("mine")
     (folder / "tegner").symlink_to("/another/clone/profiles/tegner")
     assert main(str(profiles), str(folder)) == 1
-    assert (folder / "midway" / "config.yaml").read_text() == "mine"
+    assert (folder / "midway" / "notes").read_text() == "mine"
     assert str((folder / "tegner").readlink()) == "/another/clone/profiles/tegner"
     said = capsys.readouterr().err.splitlines()
     assert said[0].startswith(f"{folder / 'midway'} is not a link of ours -> ")
     assert said[1].startswith(f"{folder / 'tegner'} leads to /another/clone/profiles/tegner -> ")
+
+
+def test_a_profile_of_ones_own_is_in_order(profiles, tmp_path, capsys):
+    own = tmp_path / "site/profiles/midway"
+    shutil.copytree(profiles / "midway", own)
+    folder = tmp_path / "home"
+    folder.mkdir()
+    (folder / "midway").symlink_to(own)
+    assert main(str(profiles), str(folder)) == 0
+    assert (folder / "midway").readlink() == own
+    assert f"{folder / 'midway'} stays what it is, {own}; remove it" in capsys.readouterr().out
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(profiles, tmp_path, capsys):

@@ -109,6 +109,15 @@ def test_a_failure_here_counts_for_the_exit_code(tmp_path, database, database_ur
         assert f"failed here: {RUN}" in capsys.readouterr().out
 
 
+def test_what_cannot_be_known_is_not_said(tmp_path, capsys):
+    configured(tmp_path)
+    rundb = "rundb={uri: 'mongodb://127.0.0.1:1', timeout: 0.1}"
+    assert cli.main(["status", "--config", "site=midway", f"sites_dir={tmp_path}/config/sites", rundb]) == 1
+    out = capsys.readouterr().out
+    assert "no copies yet" not in out
+    assert out.startswith("from the receipts here only: ")
+
+
 def test_a_damaged_receipt_is_told_and_hides_nothing_else(tmp_path):
     settings = configured(tmp_path)
     work = tmp_path / "work/midway"

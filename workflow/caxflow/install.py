@@ -25,7 +25,8 @@ def link_profiles(profiles: Path, folder: Path) -> tuple[list[str], list[str]]:
     Returns
     -------
     done, refused : list of str
-        What was done or found in order, and what is in the way with its mend; one sentence a profile.
+        What was done or found in order, and what is in the way with its mend; one sentence a profile. A
+        profile of somebody else is in order.
     """
     done, refused = [], []
     folder.mkdir(parents=True, exist_ok=True)
@@ -33,6 +34,9 @@ def link_profiles(profiles: Path, folder: Path) -> tuple[list[str], list[str]]:
         link = folder / profile.name
         if link.is_symlink() and link.resolve() == profile:
             done.append(f"{link} is in place")
+        elif (link / "config.yaml").is_file():
+            # A site's own, or another clone's: whoever put it there wants it, at each update.
+            done.append(f"{link} stays what it is, {link.resolve()}; remove it if this clone's is wanted")
         elif link.is_symlink():
             refused.append(f"{link} leads to {link.readlink()} -> remove it if this clone is to be used")
         elif link.exists():

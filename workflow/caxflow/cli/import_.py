@@ -12,7 +12,7 @@ from caxflow.cli.site import WrongCallError
 from caxflow.errors import CaxflowError
 from caxflow.switching import caximport
 
-SITES = config.HOME / "config" / "sites"
+SITES, PROFILES = config.HOME / "config" / "sites", config.HOME / "profiles"
 HEAD = "# Made from {source} by `caxflow import`; config/README.md describes every key.\n"
 
 _EPILOG = """\
@@ -69,9 +69,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--processor", metavar="VERSION", help="processor whose files the sites keep")
     parser.add_argument("--sites", type=Path, default=SITES, help="folder of the site files")
-    parser.add_argument(
-        "--profiles", type=Path, default=config.HOME / "profiles", help="folder of the profiles"
-    )
+    parser.add_argument("--profiles", type=Path, default=PROFILES, help="folder of the profiles")
     parser.set_defaults(run=_import)
 
 
@@ -105,7 +103,10 @@ def _import(arguments: argparse.Namespace) -> int:
     for note in [*twice, *made.notes]:
         print(f"note: {note}")
     if here:
-        print(f"next: caxflow doctor --profile {here}; caxflow shadow {arguments.source} --profile {here}")
+        profile = here if arguments.profiles == PROFILES else arguments.profiles / here
+        print(
+            f"next: caxflow doctor --profile {profile}; caxflow shadow {arguments.source} --profile {profile}"
+        )
     return 0
 
 

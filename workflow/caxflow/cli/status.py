@@ -84,7 +84,10 @@ def _all(settings: Settings, as_json: bool) -> int:
         print(json.dumps(status.plain(known), indent=1))
     else:
         console = screen.console()
-        console.print(_overview(rows), "" if rows else "no copies yet")
+        if rows:
+            console.print(_overview(rows), "")
+        elif not away:
+            console.print("no copies yet")
         for line in _remarks(folder, away, pending, targets):
             console.print(line, soft_wrap=True)
     bad = any(row.state in (documents.ERROR, status.SUSPECT) for row in rows)

@@ -66,7 +66,7 @@ def examine(settings: Settings, profile: Path | None, only: Site | None = None) 
         for kind in here.roots:
             yield from _guarded(f"{kind} data here", lambda kind=kind: _own_root(here, kind))
         yield from _guarded("processor", lambda: _processor(settings))
-        name = profile.name if profile else here.name
+        name = _as_typed(profile) if profile else here.name
         yield from _guarded("runs database", lambda: _database(settings, name))
         for about, check in _reports(settings):
             yield from _guarded(about, check)
@@ -110,14 +110,20 @@ def _profile(folder: Path | None) -> Iterator[Finding]:
 
 def _found_by_snakemake(folder: Path) -> Finding:
     """Whether ``snakemake --profile NAME`` finds the profile by its name alone, from the clone."""
-    name = folder.name
-    if Path(name).is_dir():
+    name = _as_typed(folder)
+    if folder.name == name and Path(name).is_dir():
         said = f"a folder {name} in {Path.cwd()} hides the profile from snakemake"
         return Finding("profile", BAD, said, f"mv {shlex.quote(name)} {shlex.quote(name)}.old")
     if config.HOME / "profiles" in folder.parents:
         said = f"{folder} is not linked to where snakemake looks"
         return Finding("profile", BAD, said, "make install")
     return Finding("profile", GOOD, f"snakemake --profile {name} finds {folder}")
+
+
+def _as_typed(folder: Path) -> str:
+    """What snakemake is given: the profile's name, where that leads to it, or its path."""
+    found = folder.parent.name == "snakemake" or config.HOME / "profiles" in folder.parents
+    return folder.name if found else str(folder)
 
 
 def _installed(module: str, mend: str) -> Finding:
