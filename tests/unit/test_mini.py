@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caxflow import simulate
-from caxflow.errors import CaxflowError
+from caxflow.errors import CaxflowError, Overrun
 from caxflow.files.rootfile import check_root, read_metadata
 from caxflow.mini import merge, process_run, workers
 from caxflow.mini.analysis import analyse
@@ -512,6 +512,11 @@ def test_a_killed_worker_is_an_error_and_no_hang():
     tasks = [(f"__import__('os').kill(__import__('os').getpid(), {int(signal.SIGKILL)})",)]
     with pytest.raises(CaxflowError, match="worker process was killed by signal 9"):
         list(workers.ordered_map(eval, tasks, 2))
+
+
+def test_a_worker_without_memory_says_so_in_a_line():
+    with pytest.raises(Overrun, match=r"^a worker process got no more memory -> ask for more"):
+        list(workers.ordered_map(bytes, [(1 << 60,)], 2))
 
 
 def is_running(pid: int) -> bool:

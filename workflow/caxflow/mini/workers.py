@@ -23,6 +23,7 @@ _LIBRARY = str(Path(__file__).resolve().parents[2])
 # Tasks that wait at a worker besides the one it does, and results (a worker) that may wait for their turn.
 _QUEUED = 1
 _BACKLOG = 4
+_MORE = "ask for more, or fewer cores"
 
 
 def ordered_map(function: Callable, tasks: Iterable[tuple], cores: int) -> Iterator:
@@ -73,6 +74,8 @@ def _attempt(function: Callable, task: tuple) -> tuple:
         return "done", function(*task)
     except CaxflowError as error:
         return "refused", (error.what, error.mend)
+    except MemoryError:
+        return "starved", None
     except Exception:
         return "failed", traceback.format_exc()
 
@@ -107,6 +110,8 @@ class _Worker:
         self.waiting -= 1
         if outcome == "refused":
             raise CaxflowError(*value)
+        if outcome == "starved":
+            raise Overrun("a worker process got no more memory", _MORE)
         if outcome == "failed":
             raise RuntimeError(f"in a worker process:\n{value}")
         return index, value
@@ -119,7 +124,7 @@ class _Worker:
     def _died(self) -> Overrun:
         code = self.process.wait()
         how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        return Overrun(f"a worker process {how}", "most often memory ran out: ask for more, or fewer cores")
+        return Overrun(f"a worker process {how}", f"most often memory ran out: {_MORE}")
 
 
 def _run(function, tasks, workers) -> Iterator:

@@ -6,6 +6,7 @@ argument, whatever characters it has.
 """
 
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -21,6 +22,8 @@ from caxflow.processing import leash
 
 # What an outside program has no business to know.
 _SECRETS = ("MONGODB_PASSWORD", "MONGO_PASSWORD", "SC_API_KEY")
+# What Python, numpy, C++ and the system say where memory is limited by address space, as Grid Engine does.
+_WANTS_MEMORY = re.compile(r"MemoryError|bad_alloc|[Cc]annot allocate memory|Unable to allocate")
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,7 @@ def run(words: list[str], directory: Path, log: Path) -> None:
     with log.open("ab") as stream:
         stream.write(f"$ {shlex.join(words)}\n".encode(errors="surrogateescape"))
         stream.flush()
+        begun = stream.tell()
         # Whatever ends this process closes the pipe: then the leash ends the program and all it started.
         leashed = [sys.executable, "-I", leash.__file__, *words]
         with subprocess.Popen(
@@ -186,18 +190,23 @@ def run(words: list[str], directory: Path, log: Path) -> None:
         how = f"exited with {status}"
         if status < 0:
             how = f"was ended by signal {-status} ({signal.strsignal(-status)})"
-        # Nobody but the system kills so, for want of memory.
-        kind = Overrun if status in (-signal.SIGKILL, 128 + signal.SIGKILL) else CaxflowError
+        # Nobody but the system kills so, for want of memory; where it only refuses it, the program says so.
+        killed = status in (-signal.SIGKILL, 128 + signal.SIGKILL)
+        kind = Overrun if killed or _WANTS_MEMORY.search(_tail(log, begun)) else CaxflowError
         raise kind(f"{Path(words[0]).name} {how}: {last_line(log)}", f"read {log}")
 
 
 def last_line(log: Path) -> str:
     """The last line of a log that says something, printable and short."""
-    with log.open("rb") as stream:
-        stream.seek(max(0, log.stat().st_size - 4096))
-        lines = stream.read().decode(errors="replace").splitlines()
+    lines = _tail(log).splitlines()
     text = next((line.strip() for line in reversed(lines) if line.strip()), "it wrote nothing")
     return "".join(each if each.isprintable() else " " for each in text)[:200]
+
+
+def _tail(log: Path, begun: int = 0) -> str:
+    with log.open("rb") as stream:
+        stream.seek(max(begun, log.stat().st_size - 4096))
+        return stream.read().decode(errors="replace")
 
 
 def _placeholders(word: str) -> list[tuple]:

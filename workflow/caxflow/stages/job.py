@@ -277,7 +277,10 @@ def _attempt(work: Callable[[Job], None], job: Job, batch: bool) -> str:
         # The user gets one line, the log the rest.
         traceback.print_exc(file=job.log)
         reason = f"{job.run} {job.stage} at {job.site.name}: unexpected {type(error).__name__}: {error}"
-        reason = f"{' '.join(reason.split())} -> see {job.log.name}"
+        reason, final = (
+            f"{' '.join(reason.split())} -> see {job.log.name}",
+            not isinstance(error, MemoryError),
+        )
     else:
         return ""
     job.say(reason)
