@@ -17,7 +17,7 @@ import uproot
 
 from caxflow import simulate
 from caxflow.conditions import settings as frozen
-from caxflow.errors import CaxflowError
+from caxflow.errors import CaxflowError, Overrun
 from caxflow.processing import commands, paxini, processors, products, running
 from caxflow.targets import Run
 
@@ -272,6 +272,20 @@ def test_a_command_that_fails_says_how(tmp_path, words, message):
     assert message in str(caught.value)
 
 
+def test_want_of_memory_is_told_from_other_failures(tmp_path):
+    starved = "import resource; resource.setrlimit(resource.RLIMIT_AS, (1 << 28,) * 2); bytes(1 << 30)"
+    for program, kind in (
+        ("import os; os.kill(os.getpid(), 9)", Overrun),
+        (starved, Overrun),
+        ("exit('terminate called after throwing an instance of std::bad_alloc')", Overrun),
+        # What an earlier attempt said does not count.
+        ("exit('the lifetime is negative')", CaxflowError),
+    ):
+        with pytest.raises(CaxflowError) as caught:
+            commands.run([sys.executable, "-c", program], tmp_path, tmp_path / "log")
+        assert type(caught.value) is kind
+
+
 def test_an_interrupted_command_does_not_live_on(tmp_path):
     program = (
         "import os, pathlib, time; pathlib.Path('pid').write_text(str(os.getpid())); time.sleep(60);"
@@ -477,6 +491,14 @@ def test_a_file_that_is_there_is_never_overwritten(simulated, settings, place):
     with pytest.raises(CaxflowError, match=r"exists already and is not whole"):
         place.run(command(PAXER), simulated, settings)
     assert place.product.read_bytes() == b"precious"
+
+
+def test_what_another_job_published_meanwhile_is_adopted(simulated, settings, place):
+    script = shlex.quote(f'"$@" && cp "$0" {shlex.quote(str(place.product))}')
+    made = place.run(command(f"sh -c {script} {{output}} {PAXER}"), simulated, settings)
+    assert made.adopted
+    assert made.events == EVENTS
+    assert place.kept() == []
 
 
 def test_of_two_racing_jobs_one_publishes(tmp_path):

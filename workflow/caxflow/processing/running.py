@@ -114,6 +114,9 @@ def process(
             made = workshop / product.name
             facts = _make(job, made, parts)
             _check(made, numbers)
+            if product.exists() and not replace:
+                # By a job of a call that was killed, which the batch system worked on beside this one.
+                return _adopt(product, settings, numbers)
             size = made.stat().st_size
             products.publish(made, product, replace=replace)
     except CaxflowError as error:
