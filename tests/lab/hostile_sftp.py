@@ -97,6 +97,9 @@ def main():
             write(2, struct.pack(">I", 3))
             continue
         number, body = body[:4], body[4:]
+        if BEHAVIOUR == "unasked":
+            while True:
+                write(101, os.urandom(4) + struct.pack(">I", 0) + string(bytes(1 << 19)) + string(b""))
         kind, body = answer(kind, body, seen)
         write(kind, number + body)
 

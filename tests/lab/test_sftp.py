@@ -177,6 +177,7 @@ HOSTILE = {
     "cut": "broke",
     "huge": "broke",
     "more": "broke",
+    "unasked": "broke",
     "less": "became shorter while it was read",
     "changes": "read a second time it is not the same",
     "noisy": "odd begins no SFTP .*prints 131072 bytes",
@@ -197,6 +198,18 @@ def test_hostile_server(lab, tmp_path, behaviour):
     }  # fmt: skip
     assert found == set()
     assert not Path("/tmp/climbed").exists()
+
+
+def test_times_that_sftp_has_no_word_for(lab, tmp_path):
+    (tmp_path / "data").mkdir()
+    times = {"long ago": -7, "now": 10**9, "far ahead": 1 << 33}
+    for name, seconds in times.items():
+        (tmp_path / "data" / name).touch()
+        os.utime(tmp_path / "data" / name, (seconds, seconds))
+    with OddSite(lab, "odd") as site:
+        copy(Place("here"), tmp_path / "data", site.place("scp"), tmp_path / "copy")
+    found = {name: (tmp_path / "copy" / name).stat().st_mtime for name in times}
+    assert found == {"long ago": 0, "now": 10**9, "far ahead": 0xFFFFFFFF}
 
 
 def test_mute_server_is_given_up(lab, tmp_path):

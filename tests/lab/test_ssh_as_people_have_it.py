@@ -1,6 +1,7 @@
 """Sites as people have them: login shells, start-up files, old Pythons, certificates, agents, ssh_config."""
 
 import os
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -308,8 +309,8 @@ def test_keys_that_cannot_be_used_are_named(lab, refused, tmp_path):
 def test_a_jump_host_that_cannot_be_reached_is_named(lab, refused, client):
     with OddSite(lab, "behind") as site:
         said = refused(site.place(client=client, jump="127.0.0.9:1"))
-        assert "behind: 127.0.0.9 cannot be reached" in said
-        assert "Connection refused" in said
+        assert re.search(r"^behind: .* cannot be reached \(.*Connection refused\)", said)
+        assert "127.0.0.9" in said
 
 
 @pytest.fixture

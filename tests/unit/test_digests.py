@@ -1,6 +1,7 @@
 import hashlib
 import os
 import subprocess
+import sys
 import zlib
 
 import pytest
@@ -51,6 +52,18 @@ def test_ranges_and_progress(tmp_path):
     assert (found["sha256"], size) == (hashlib.sha256(content[100:4100]).hexdigest(), 4000)
     assert beyond == ({"sha256": hashlib.sha256(content[4900:]).hexdigest()}, 100)
     assert sum(seen) == 4000
+
+
+def test_a_package_of_another_python_in_the_way_does_not_matter(monkeypatch, tmp_path):
+    (tmp_path / "xxhash.py").write_text("print 'written for Python 2'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "xxhash", raising=False)
+    digests._maker.cache_clear()
+    try:
+        assert "sha256" in digests.available()
+        assert digests._maker("xxh128") in (None, libxxhash.Xxh128)
+    finally:
+        digests._maker.cache_clear()
 
 
 def test_unknown_digest_is_refused():

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from caxflow import transfer
 from caxflow.errors import CaxflowError
 from caxflow.files import digests
-from caxflow.files.listing import FileStat, scan
+from caxflow.files.listing import DEEPEST, FileStat, scan
 from caxflow.files.manifest import Entry, Manifest, take
 from caxflow.transfer import Place, copy, plan
 from caxflow.transfer.folder import Folder
 from caxflow.transfer.local import copy_piece
 from caxflow.transfer.part import Part
 from caxflow.transfer.protocol import JSON, FdChannel, LostError, Stream, frame_json
-from caxflow.transfer.session import beneath
+from caxflow.transfer.session import Session, beneath
 
 HERE = Place("here")
 
@@ -308,6 +308,35 @@ def test_beneath_never_leaves(parts):
     assert os.path.normpath(found).startswith(b"/nowhere/root/")
 
 
+def test_what_takes_long_shows_that_it_goes_on(tmp_path):
+    """Else a disk that is slow, of a dataset of many files, would be given up."""
+    root = tmp_path / "data"
+    (root / "sub").mkdir(parents=True)
+    for number in range(30):
+        (root / "sub" / str(number)).touch()
+    for operation, arguments in (
+        ("scan", {"path": root}),
+        ("look", {"paths": [str(root)]}),
+        ("census", {"root": str(tmp_path), "depth": 1}),
+        ("permissions", {"path": str(root), "wanted": [None, None, None, 0o640, []], "apply": True}),
+        ("manifests", {"path": root, "algorithms": ["sha256"], "drop_cache": False}),
+        ("remove_tree", {"path": str(root), "root": str(tmp_path)}),
+    ):
+        signs = []
+        getattr(Session(signs.append), operation)(**arguments)
+        assert len(signs) >= 30, operation
+    assert not root.exists()
+
+
+@pytest.mark.parametrize("how", ["local", "manifest"])
+def test_folders_too_deep_are_refused(tmp_path, out, how):
+    deepest = tmp_path / "data" / "/".join(["d"] * (DEEPEST + 1))
+    deepest.mkdir(parents=True)
+    (deepest / "file").touch()
+    with pytest.raises(CaxflowError, match=f"goes more than {DEEPEST} folders deep -> no dataset is so deep"):
+        take(tmp_path / "data") if how == "manifest" else copy(HERE, tmp_path / "data", HERE, out / "copy")
+
+
 def test_places_are_checked():
     for options, text in (
         ({"method": "ftp"}, "unknown"),
@@ -414,7 +443,9 @@ def test_garbage_never_breaks_the_reader(garbage):
 @given(st.lists(st.binary(max_size=50), max_size=4), st.lists(st.integers(1, 40), min_size=1))
 def test_frames_survive_any_fragmentation(bodies, cuts):
     reading, writing = os.pipe()
-    sent = b"noise\n" + b"\0caxflow-helper-1\n" + b"".join(frame_json(body.hex()) for body in bodies)
+    sent = (
+        b"noise\n" + b"\0caxflow-helper-1\n" + b"".join(frame_json({"body": body.hex()}) for body in bodies)
+    )
 
     def write():
         at, number = 0, 0
@@ -428,7 +459,7 @@ def test_frames_survive_any_fragmentation(bodies, cuts):
     thread.start()
     stream = Stream(FdChannel(reading, reading))
     assert stream.skip_noise() == b"noise\n"
-    assert [stream.json(stream.header()[3]) for _ in bodies] == [body.hex() for body in bodies]
+    assert [stream.json(stream.header()[3]) for _ in bodies] == [{"body": body.hex()} for body in bodies]
     with pytest.raises(LostError):
         stream.header()
     thread.join()

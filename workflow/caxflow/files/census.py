@@ -55,11 +55,11 @@ def _items(root: bytes, below: bytes, depth: int, report):
         if (own or deeper) and entry.is_dir(follow_symlinks=False):
             yield from _items(root, name, 1 if own else depth - 1, report)
         else:
-            report(0)
-            yield (to_text(name), *_sum(entry))
+            yield (to_text(name), *_sum(entry, report))
 
 
-def _sum(entry) -> tuple:
+def _sum(entry, report) -> tuple:
+    report(0)
     status = entry.stat(follow_symlinks=False)
     if not stat.S_ISDIR(status.st_mode):
         regular = stat.S_ISREG(status.st_mode)
@@ -67,6 +67,6 @@ def _sum(entry) -> tuple:
     size, files, newest = 0, 0, status.st_mtime
     with os.scandir(entry.path) as found:
         for inner in found:
-            _, more, count, time = _sum(inner)
+            _, more, count, time = _sum(inner, report)
             size, files, newest = size + more, files + count, max(newest, time)
     return "directory", size, files, newest

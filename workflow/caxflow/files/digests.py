@@ -39,7 +39,7 @@ def _maker(algorithm: str):
     if algorithm == "xxh128":
         try:
             from xxhash import xxh3_128
-        except ImportError:
+        except Exception:  # not there, or not for this Python: a PYTHONPATH may lead to anything
             from caxflow.files import libxxhash
 
             return libxxhash.Xxh128 if libxxhash.load() else None

@@ -28,6 +28,7 @@ def to_text(path: bytes) -> str:
     return path.decode("utf-8", "surrogateescape")
 
 
+DEEPEST = 100  # folders within folders; more, and much of what there is to look at files with gives up
 _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}")
 
 
@@ -37,8 +38,8 @@ def safe_path(path: str) -> str:
     Raises
     ------
     CaxflowError
-        If it is empty, absolute, has a NUL, an empty component, ``.`` or ``..``, or a component or a
-        whole longer than Linux allows (255 and 4095 bytes).
+        If it is empty, absolute, has a NUL, an empty component, ``.`` or ``..``, more than `DEEPEST`
+        components, or a component or a whole longer than Linux allows (255 and 4095 bytes).
     """
     if isinstance(path, str) and _PLAIN.fullmatch(path):
         return path  # what nearly all are, and several checks of each file take time
@@ -51,6 +52,11 @@ def safe_path(path: str) -> str:
     if strange or max(sizes) > 255 or sum(sizes) + len(sizes) > 4096:
         raise CaxflowError(
             f"file name {path!r:.200} may not be used", "names must be relative and stay inside the dataset"
+        )
+    if len(parts) > DEEPEST:
+        raise CaxflowError(
+            f"{path[:60]!r}… goes more than {DEEPEST} folders deep",
+            "no dataset is so deep: find out what made it",
         )
     return path
 
@@ -101,8 +107,14 @@ _KINDS = (
 )
 
 
-def scan(path: str) -> Listing:
+def scan(path: str, report=None) -> Listing:
     """List a dataset: regular files and directories only.
+
+    Parameters
+    ----------
+    path : str
+    report : callable, optional
+        Called with 0 for each file, as it may take long.
 
     Raises
     ------
@@ -118,7 +130,7 @@ def scan(path: str) -> Listing:
             folder, name = os.path.split(root)
             return Listing(to_text(folder) or ".", True, (_file(name, status),), ())
         files, directories = [], []
-        _descend(root, b"", files, directories)
+        _descend(root, b"", files, directories, report or (lambda _: None))
     except OSError as error:
         raise os_error(error, path) from None
     files.sort(key=lambda file: to_bytes(file.path))
@@ -129,12 +141,13 @@ def _file(name: bytes, status) -> FileStat:
     return FileStat(to_text(name), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
-def _descend(root: bytes, below: bytes, files: list, directories: list) -> None:
+def _descend(root: bytes, below: bytes, files: list, directories: list, report) -> None:
     folders = []
     with os.scandir(os.path.join(root, below)) as found:
         for entry in found:
             name = below + b"/" + entry.name if below else entry.name
             status = entry.stat(follow_symlinks=False)
+            report(0)
             if stat.S_ISREG(status.st_mode):
                 files.append(_file(name, status))
             elif stat.S_ISDIR(status.st_mode):
@@ -146,8 +159,8 @@ def _descend(root: bytes, below: bytes, files: list, directories: list) -> None:
                     "a dataset holds only regular files and directories: remove or replace it",
                 )
     for name in folders:
-        directories.append(to_text(name))
-        _descend(root, name, files, directories)
+        directories.append(safe_path(to_text(name)))
+        _descend(root, name, files, directories, report)
 
 
 def os_error(error: OSError, path: str = "") -> CaxflowError:
@@ -158,7 +171,7 @@ def os_error(error: OSError, path: str = "") -> CaxflowError:
         "ENOENT": "check that it exists and that its file system is mounted",
         "EACCES": "give the account that copies the right to use it",
         "EPERM": "give the account that copies the right to use it",
-        "ENOSPC": "free space there, then start again: what has arrived is kept",
+        "ENOSPC": "free space there (or files, see df -i), then start again: what has arrived is kept",
         "EDQUOT": "free space or raise the quota there, then start again: what has arrived is kept",
         "EROFS": "the file system is mounted read-only: ask the site's manager",
         "EIO": "the disk fails: ask the site's manager",

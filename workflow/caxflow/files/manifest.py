@@ -286,7 +286,7 @@ def take_all(path: str, algorithms=("xxh128",), drop_cache=False, threads=None, 
         If the dataset cannot be read or changes meanwhile.
     """
     path = os.fspath(path)
-    listing = scan(path)
+    listing = scan(path, progress)
     lock = threading.Lock()
     root = to_bytes(listing.root)
 
@@ -303,7 +303,7 @@ def take_all(path: str, algorithms=("xxh128",), drop_cache=False, threads=None, 
         hashed = list(pool.map(one, sorted(listing.files, key=lambda file: -file.size)))
     finally:
         pool.shutdown(wait=True)
-    if scan(path) != listing:
+    if scan(path, progress) != listing:
         raise CaxflowError(
             f"{printable(path)} changed while it was read", "wait until it is complete, then start again"
         )

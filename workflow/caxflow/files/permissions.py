@@ -53,7 +53,7 @@ def read(keys, where: str) -> Wanted:
     return Wanted(keys.get("owner"), keys.get("group"), modes["directories"], modes["files"], acl)
 
 
-def deviations(path: str, wanted: Wanted, apply: bool = False) -> list:
+def deviations(path: str, wanted: Wanted, apply: bool = False, report=None) -> list:
     """What of a copy is not as wanted.
 
     Parameters
@@ -63,6 +63,8 @@ def deviations(path: str, wanted: Wanted, apply: bool = False) -> list:
     wanted : Wanted
     apply : bool
         Whether to make it so.
+    report : callable, optional
+        Called with 0 for each file, as it may take long.
 
     Returns
     -------
@@ -84,6 +86,8 @@ def deviations(path: str, wanted: Wanted, apply: bool = False) -> list:
             wrong = _one(each, (user, group), wanted, named, apply)
         except OSError as error:
             raise _explained(error, each) from None
+        if report:
+            report(0)
         if wrong:
             found.append(f"{printable(to_text(each))}: {', '.join(wrong)}")
     return found

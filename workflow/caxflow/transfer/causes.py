@@ -66,11 +66,11 @@ OF_LOGINS = (
     (
         r"Could not resolve hostname ([^:\s]+)",
         "the name {match[1]} cannot be resolved",
-        "check host of the site, and ssh_config",
+        "check host and jump of the site, and ssh_config",
     ),
     (
         r"connect to host (\S+) port (\d+): (.+)",
-        "{match[1]} cannot be reached at port {match[2]} ({match[3]})",
+        "{host} cannot be reached ({match[1]}, port {match[2]}: {match[3]})",
         "check host and port, and that its sshd is up",
     ),
     (

@@ -6,6 +6,7 @@ Runs at the far end too: Python 3.8, standard library only.
 from __future__ import annotations
 
 import os
+import stat
 
 from caxflow.files.listing import safe_path, to_bytes
 
@@ -51,10 +52,14 @@ class Folder:
         return self._known[path]
 
     def open(self, path: str, flags: int) -> int:
-        """Open the file `path` (checked by `caxflow.files.manifest.safe_path`) and return its descriptor."""
+        """Open the file `path` (checked by `caxflow.files.listing.safe_path`) and return its descriptor."""
         above, _, name = to_bytes(safe_path(path)).rpartition(b"/")
         flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe put in a file's place must not block
-        return os.open(name, flags, 0o666, dir_fd=self._directory(above))
+        try:
+            return os.open(name, flags, 0o666, dir_fd=self._directory(above))
+        except OSError as error:
+            error.filename = f"{self.root}/{path}"  # it knows only the last part of the name
+            raise
 
     def make(self, directory: str) -> None:
         """Make a sub-directory whose parent exists; it may exist already."""
@@ -81,3 +86,37 @@ class Folder:
     def sync_directory(self, directory: str = "") -> None:
         """Bring a directory's entries to the disk."""
         os.fsync(self._directory(to_bytes(directory)))
+
+
+def remove_tree(path: bytes, alive) -> None:
+    """Remove a file or a directory and all below it; links are not followed, what is gone already is fine.
+
+    `alive` is called for each file, as it may take long.
+    """
+    try:
+        is_directory = stat.S_ISDIR(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return
+    if is_directory:
+        for _, directories, files, fd in os.fwalk(path, topdown=False, onerror=_raise):
+            for name in files:
+                _gone(os.unlink, name, fd)
+                alive()
+            for name in directories:
+                try:
+                    _gone(os.rmdir, name, fd)
+                except NotADirectoryError:  # a link to one
+                    os.unlink(name, dir_fd=fd)
+    (os.rmdir if is_directory else os.unlink)(path)
+
+
+def _raise(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def _gone(remove, name: bytes, fd: int) -> None:
+    try:
+        remove(name, dir_fd=fd)
+    except FileNotFoundError:
+        pass

@@ -22,7 +22,7 @@ import time
 from caxflow.errors import CaxflowError
 from caxflow.files.listing import os_error, printable, scan, to_bytes, to_text
 from caxflow.transfer.durable import sync_files
-from caxflow.transfer.folder import Folder
+from caxflow.transfer.folder import Folder, remove_tree
 
 SUFFIX = b".part-caxflow"
 # Method scp, which cannot lock, has a token in each attempt's name.
@@ -133,12 +133,12 @@ class Part:
             if not stat.S_ISDIR(os.lstat(path).st_mode):
                 raise
 
-    def allocated(self) -> int:
+    def allocated(self, report) -> int:
         """Bytes on the disk that the growing copy takes already."""
-        found = scan(to_text(self.data)).files
+        found = scan(to_text(self.data), report).files
         return sum(os.lstat(os.path.join(self.data, to_bytes(file.path))).st_blocks * 512 for file in found)
 
-    def keep_only(self, sizes: dict, directories) -> list:
+    def keep_only(self, sizes: dict, directories, alive=lambda: None) -> list:
         """Remove what does not belong to the dataset; make its directories.
 
         Parameters
@@ -147,6 +147,8 @@ class Part:
             Size in bytes of each file by path.
         directories : sequence of str
             Sub-directories, parents first.
+        alive : callable, optional
+            Called for each file.
 
         Returns
         -------
@@ -160,6 +162,7 @@ class Part:
             for name in files + names:
                 path = name if below == b"." else os.path.join(below, name)
                 status = os.lstat(os.path.join(folder, name))
+                alive()
                 # A file with a second name may be published under that: nothing is written to it any more.
                 own = stat.S_ISREG(status.st_mode) and status.st_nlink < 2
                 if own and to_text(path) in sizes:
@@ -198,7 +201,7 @@ class Part:
             raise CaxflowError(
                 f"{printable(to_text(self.destination))} was taken over by another transfer", "start again"
             )
-        there = {file.path: file for file in scan(to_text(self.data)).files}
+        there = {file.path: file for file in scan(to_text(self.data), lambda _: alive()).files}
         if {(file.path, file.size) for file in there.values()} != {(path, size) for path, size, _ in files}:
             raise CaxflowError(
                 f"files in {printable(to_text(self.container))} changed meanwhile", "let nothing write there"
@@ -214,6 +217,7 @@ class Part:
             sync_files(folder, unsure, alive)
             for directory in reversed(("", *directories)):
                 folder.sync_directory(directory)
+                alive()
         finally:
             folder.close()
         self._rename(to_bytes(files[0][0]) if single else b"")
@@ -273,7 +277,7 @@ def _sync(directory: bytes) -> None:
         os.close(fd)
 
 
-def remove_leftovers(parent: str, older_than: float, only: str | None = None) -> list:
+def remove_leftovers(parent: str, older_than: float, only: str | None = None, alive=lambda: None) -> list:
     """Remove what transfers left unfinished below a directory and nobody writes to any more.
 
     Parameters
@@ -284,14 +288,14 @@ def remove_leftovers(parent: str, older_than: float, only: str | None = None) ->
         Age in seconds since anything was last written to them.
     only : str, optional
         Name of a copy; by default all are looked at.
+    alive : callable, optional
+        Called for each file that goes.
 
     Returns
     -------
     list of str
         Paths removed.
     """
-    import shutil
-
     removed = []
     root = to_bytes(parent)
     try:
@@ -308,7 +312,7 @@ def remove_leftovers(parent: str, older_than: float, only: str | None = None) ->
         try:
             if not match[2]:
                 part.begin(wait=0)
-            shutil.rmtree(container)
+            remove_tree(container, alive)
             removed.append(to_text(container))
         except CaxflowError:
             continue  # somebody writes to it

@@ -4,7 +4,7 @@ The same class works here and, called by name through `helper`, at the far end: 
 library only; arguments and results are plain values.
 """
 
-# ruff: noqa: B905, PTH102, PTH103, PTH104, PTH106, PTH108, PTH118, PTH119, PTH120, PTH123, PTH208 (this also runs under Python 3.8, and paths are bytes)
+# ruff: noqa: B905, PTH102, PTH103, PTH104, PTH106, PTH118, PTH119, PTH120, PTH123, PTH208 (this also runs under Python 3.8, and paths are bytes)
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import time
 from caxflow.errors import CaxflowError
 from caxflow.files import digests
 from caxflow.files.listing import FileStat, os_error, printable, safe_path, scan, to_bytes, to_text, unchanged
+from caxflow.transfer.folder import remove_tree
 from caxflow.transfer.part import Part, remove_leftovers
 
 BLOCK = 4 << 20  # bytes; what a resumed file is compared by
@@ -39,8 +40,8 @@ class Session:
         """Answer."""
 
     def scan(self, path: str) -> dict:
-        """List a dataset; see `caxflow.files.manifest.scan`."""
-        listing = scan(path)
+        """List a dataset; see `caxflow.files.listing.scan`."""
+        listing = scan(path, self.report)
         return {
             "root": listing.root,
             "single": listing.single,
@@ -150,8 +151,8 @@ class Session:
                 part.discard_empty()
                 part.close()
                 return {"exists": exists, "data": "", "present": []}
-            present = part.keep_only(dict(map(tuple, files)), directories)
-            needed = sum(size for _, size in files) - part.allocated()
+            present = part.keep_only(dict(map(tuple, files)), directories, lambda: self.report(0))
+            needed = sum(size for _, size in files) - part.allocated(self.report)
             free = self.free_space(to_text(part.data))
             if needed > free:
                 part.discard_empty()
@@ -199,13 +200,13 @@ class Session:
 
     def leftovers(self, parent: str, older_than: float, only: str | None) -> list:
         """Remove unfinished copies; see `caxflow.transfer.part.remove_leftovers`."""
-        return remove_leftovers(parent, older_than, only)
+        return remove_leftovers(parent, older_than, only, lambda: self.report(0))
 
     def inventory(self, path: str) -> dict:
         """Names and sizes of a dataset's files, and how many members its zip files have."""
         from caxflow.transfer import zips
 
-        listing = scan(path)
+        listing = scan(path, self.report)
         counts = {}
         for file in listing.files:
             if file.path.endswith(".zip"):
@@ -224,7 +225,7 @@ class Session:
         kind = self.kind(path)
         if kind in ("file", "directory"):
             try:
-                files = {file.path: file.size for file in scan(path).files}
+                files = {file.path: file.size for file in scan(path, self.report).files}
             except CaxflowError as wrong:
                 error = wrong.what
         return {"kind": kind, "files": files, "error": error}
@@ -246,7 +247,7 @@ class Session:
         """How owners, modes and lists of a copy deviate; see `caxflow.files.permissions.deviations`."""
         from caxflow.files.permissions import deviations
 
-        return deviations(path, wanted, apply)
+        return deviations(path, wanted, apply, self.report)
 
     def rename(self, old: str, new: str, root: str, new_root: str) -> bool:
         """Rename a copy from below `root` to below `new_root`, where nothing may be at the new path.
@@ -286,16 +287,7 @@ class Session:
 
     def remove_tree(self, path: str, root: str) -> None:
         """Remove a file or directory below `root`, never following a symbolic link; may be gone already."""
-        import shutil
-
-        path = beneath(path, root)
-        try:
-            if stat.S_ISDIR(os.lstat(path).st_mode):
-                shutil.rmtree(path)
-            else:
-                os.unlink(path)
-        except FileNotFoundError:
-            pass
+        remove_tree(beneath(path, root), lambda: self.report(0))
 
 
 def beneath(path: str, root: str) -> bytes:

@@ -19,7 +19,7 @@ from caxflow.transfer.ends import at
 from caxflow.transfer.place import Place
 from caxflow.transfer.protocol import LostError
 from caxflow.transfer.session import BLOCK
-from caxflow.transfer.sftp_client import CREATE, READ, WRITE, Attributes, SftpClient
+from caxflow.transfer.sftp_client import CREATE, READ, WRITE, Attributes, Room, SftpClient
 from caxflow.transfer.sftp_part import Beacon, SftpPart, remove_leftovers
 from caxflow.transfer.ssh import Connection, open_channel
 
@@ -90,6 +90,7 @@ class SftpEnd:
         """Log out; a copy that was begun is let go of, if need be over a new connection."""
         part, self._part = self._part, None
         if part:
+            part.close()
             with suppress(CaxflowError, OSError, LostError):
                 again = SftpConnection(self.place)
                 again.greet()
@@ -112,8 +113,10 @@ class SftpEnd:
         name = error.filename or path
         if error.errno == errno.EIO:
             with suppress(OSError, LostError):
-                if self._do_free_space(name) < _ROOM:
-                    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                room = self._room(name)
+                cause = errno.EROFS if room.read_only else errno.ENOSPC
+                if room.read_only or room.size < _ROOM or room.files == 0:
+                    error = OSError(cause, os.strerror(cause))
         if error.errno == errno.EIO:
             return CaxflowError(
                 f"{self.place.site}: {printable(name)}: the server says only: {error.strerror}",
@@ -156,9 +159,17 @@ class SftpEnd:
         self._report(0)
 
     def _do_free_space(self, path: str) -> int:
+        return self._room(path).size
+
+    def _room(self, path: str) -> Room:
         while path not in ("", "/") and self.client.kind(path) is None:
             path = path.rpartition("/")[0]
-        return self.client.free(path or "/")
+        return self.client.room(path or "/")
+
+    def _go_on(self) -> None:
+        """Show here and there that something goes on."""
+        self._report(0)
+        self._alive()
 
     def _do_manifests(self, path: str, algorithms, drop_cache: bool) -> dict:
         listing = self._do_scan(path)
@@ -280,11 +291,11 @@ class SftpEnd:
 
     def _do_begin(self, destination: str, token: str, wait: float, files, directories) -> dict:
         part = SftpPart(self.client, destination, token)
-        exists = part.begin(wait, alive=lambda: self._report(0))
+        exists = part.begin(wait, alive=self._go_on)
         if exists:
             return {"exists": exists, "data": "", "present": []}
         self._part = part
-        present = part.keep_only(dict(map(tuple, files)), directories)
+        present = part.keep_only(dict(map(tuple, files)), directories, self._go_on)
         self._check_space(part, sum(size for _, size in files) - sum(size for _, size in present))
         return {"exists": None, "data": part.data, "present": present}
 
@@ -324,7 +335,7 @@ class SftpEnd:
                 f"{self.place.site}: files in {printable(self._part.container)} changed meanwhile",
                 "let nothing write there",
             )
-        self._part.publish(files, single)
+        self._part.publish(files, single, self._go_on)
         self._part = None
 
     def _do_let_go(self) -> None:
@@ -333,7 +344,7 @@ class SftpEnd:
             part.let_go(self.client)
 
     def _do_leftovers(self, parent: str, older_than: float, only: str | None) -> list[str]:
-        return remove_leftovers(self.client, parent, older_than, only)
+        return remove_leftovers(self.client, parent, older_than, only, self._go_on)
 
     def _do_rename(self, old: str, new: str, root: str, new_root: str) -> bool:
         old, new = self._beneath(old, root), self._beneath(new, new_root)
@@ -355,7 +366,7 @@ class SftpEnd:
             folder = folder.rpartition("/")[0]
 
     def _do_remove_tree(self, path: str, root: str) -> None:
-        self.client.remove_tree(self._beneath(path, root))
+        self.client.remove_tree(self._beneath(path, root), self._go_on)
 
     def _beneath(self, path: str, root: str) -> str:
         parent, _, name = path.rpartition("/")

@@ -43,6 +43,14 @@ class Attributes(NamedTuple):
     mtime: int
 
 
+class Room(NamedTuple):
+    """Of a file system: bytes and files (None: any number) that it still takes; whether it is read-only."""
+
+    size: int
+    files: int | None
+    read_only: bool
+
+
 class _Fields:
     """The fields of an answer, one after the other."""
 
@@ -92,6 +100,7 @@ class SftpClient:
     def __init__(self, channel):
         self._stream = Stream(channel)
         self._number = 0
+        self._asked: set[int] = set()
         self._answers: dict[int, tuple[int, _Fields]] = {}
         self._extensions: dict[bytes, bytes] = {}
         self._at_once = _REQUEST
@@ -127,6 +136,7 @@ class SftpClient:
 
     def _ask(self, kind: int, *fields: bytes) -> int:
         self._number = (self._number + 1) & 0xFFFFFFFF
+        self._asked.add(self._number)
         body = b"".join(fields)
         self._stream.write(memoryview(struct.pack(">IBI", len(body) + 5, kind, self._number) + body))
         return self._number
@@ -138,6 +148,9 @@ class SftpClient:
             if not 5 <= length <= _LARGEST:
                 raise LostError(f"an SFTP answer of {length} bytes", self._stream)
             kind, of = struct.unpack(">BI", self._stream.body(5))
+            if of not in self._asked:
+                raise LostError("an SFTP server that answers what nobody asked", self._stream)
+            self._asked.remove(of)
             self._answers[of] = (kind, _Fields(self._stream.body(length - 5)))
         kind, fields = self._answers.pop(number)
         if kind != _STATUS:
@@ -194,7 +207,8 @@ class SftpClient:
         self._path(_MKDIR, path, struct.pack(">II", _MODE, mode))
 
     def set_mtime(self, path: str, seconds: int) -> None:
-        """Set a file's time of modification."""
+        """Set a file's time of modification, as near as SFTP's 32 bits allow: from 1970 to 2106."""
+        seconds = max(0, min(seconds, 0xFFFFFFFF))
         self._path(_SETSTAT, path, struct.pack(">III", _TIMES, seconds, seconds))
 
     def resolve(self, path: str) -> str:
@@ -215,21 +229,25 @@ class SftpClient:
         """Remove an empty directory."""
         self._path(_RMDIR, path)
 
-    def remove_tree(self, path: str) -> None:
-        """Remove a file, or a directory with all that is below; links are not followed."""
+    def remove_tree(self, path: str, alive=lambda: None) -> None:
+        """Remove a file, or a directory with all that is below; links are not followed.
+
+        `alive` is called for each file, as it may take long.
+        """
         kind = self.kind(path)
+        alive()
         if kind == "directory":
             for name, _ in self.listing(path):
-                self.remove_tree(f"{path}/{name}")
+                self.remove_tree(f"{path}/{name}", alive)
             self.remove_directory(path)
         elif kind:
             self.remove(path)
 
-    def free(self, path: str) -> int:
-        """Bytes that may still be written where `path` is; an OSError if the server cannot tell."""
+    def room(self, path: str) -> Room:
+        """What may still be written where `path` is; an OSError if the server cannot tell."""
         answer = self._path_extended(b"statvfs@openssh.com", path)
-        _, fragment, _, _, available = (answer.number("Q") for _ in range(5))
-        return fragment * available
+        _, fragment, _, _, blocks, files, _, free, _, flags, _ = (answer.number("Q") for _ in range(11))
+        return Room(fragment * blocks, free if files else None, bool(flags & 1))
 
     def _path_extended(self, extension: bytes, path: str) -> _Fields:
         if extension not in self._extensions:

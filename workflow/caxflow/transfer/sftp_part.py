@@ -64,14 +64,14 @@ class SftpPart:
             The kind of what is published already under the destination; then nothing was begun.
         """
         client = self._client
-        if client.kind(self._parent or "/") is None:
-            client.make(self._parent)
         self._presence = _announce(self._token)
-        client.make(self.container, 0o700)
-        # The server's clock, which its files' times are by.
-        offset = client.lstat(self.container).mtime - time.monotonic()
-        deadline = time.monotonic() + wait + 2
         try:
+            if client.kind(self._parent or "/") is None:
+                client.make(self._parent)
+            client.make(self.container, 0o700)
+            # The server's clock, which its files' times are by.
+            offset = client.lstat(self.container).mtime - time.monotonic()
+            deadline = time.monotonic() + wait + 2
             who = f"{self._token} {_machine() or '-'} process {os.getpid()} on {os.uname().nodename}\n"
             _write(client, f"{self.container}/owner", who)
             while not (exists := client.kind(self.destination)):
@@ -155,32 +155,33 @@ class SftpPart:
         if not self._has(self.container, "data"):
             self._client.make(self.data)
 
-    def keep_only(self, sizes: dict, directories) -> list:
+    def keep_only(self, sizes: dict, directories, alive=lambda: None) -> list:
         """Remove what does not belong to the dataset; make its directories.
 
         See `caxflow.transfer.part.Part.keep_only`.
         """
         left = []
-        self._keep("", sizes, set(directories), left)
+        self._keep("", sizes, set(directories), left, alive)
         for directory in directories:
             if self._client.kind(f"{self.data}/{directory}") is None:
                 self._client.make(f"{self.data}/{directory}")
         return left
 
-    def _keep(self, below: str, sizes: dict, directories: set, left: list) -> None:
+    def _keep(self, below: str, sizes: dict, directories: set, left: list, alive) -> None:
         for name, status in self._client.listing(f"{self.data}/{below}"):
             path = f"{below}/{name}" if below else name
             if stat.S_ISDIR(status.mode) and path in directories:
-                self._keep(path, sizes, directories, left)
+                self._keep(path, sizes, directories, left, alive)
             elif stat.S_ISREG(status.mode) and status.size <= sizes.get(path, -1):
                 left.append((path, status.size))
             else:
-                self._client.remove_tree(f"{self.data}/{path}")
+                self._client.remove_tree(f"{self.data}/{path}", alive)
 
-    def publish(self, files, single: bool) -> None:
-        """Set times and rename; `files` and `single` as of `caxflow.transfer.part.Part.publish`."""
+    def publish(self, files, single: bool, alive=lambda: None) -> None:
+        """Set times and rename; parameters as of `caxflow.transfer.part.Part.publish`."""
         for path, _, mtime_ns in files:
             self._client.set_mtime(f"{self.data}/{path}", mtime_ns // 10**9)
+            alive()
         if self._client.kind(self.destination):
             raise CaxflowError(
                 f"{printable(self.destination)} appeared while it was being copied",
@@ -188,11 +189,16 @@ class SftpPart:
             )
         self._client.rename(f"{self.data}/{files[0][0]}" if single else self.data, self.destination)
         self._client.remove_tree(self.container)
-        self._presence.close()
+        self.close()
+
+    def close(self) -> None:
+        """Tell others on this machine that nothing is written any more."""
+        if self._presence:
+            self._presence.close()
 
     def let_go(self, client: SftpClient) -> None:
         """Leave what has arrived to the next attempt, or remove the container if that is nothing."""
-        self._presence.close()
+        self.close()
         if client.kind(self.data) and _holds_something(client, self.data):
             client.remove(f"{self.container}/owner")
         else:
@@ -213,7 +219,9 @@ class Beacon:
             _write(self._client, self._path, "\n")
 
 
-def remove_leftovers(client: SftpClient, parent: str, older_than: float, only: str | None) -> list[str]:
+def remove_leftovers(
+    client: SftpClient, parent: str, older_than: float, only: str | None, alive
+) -> list[str]:
     """Remove unfinished copies that nobody writes to any more; see `caxflow.transfer.remove_leftovers`."""
     removed = []
     for name, status in client.listing(parent):
@@ -221,7 +229,7 @@ def remove_leftovers(client: SftpClient, parent: str, older_than: float, only: s
         if not match or (only is not None and match[1] != only) or not stat.S_ISDIR(status.mode):
             continue
         if time.time() - _newest(client, f"{parent}/{name}") >= older_than:
-            client.remove_tree(f"{parent}/{name}")
+            client.remove_tree(f"{parent}/{name}", alive)
             removed.append(f"{parent}/{name}")
     return removed
 
@@ -268,19 +276,21 @@ def _machine() -> str:
         return ""
 
 
-def _announce(token: str) -> socket.socket | None:
+def _announce(token: str) -> socket.socket:
     found = socket.socket(socket.AF_UNIX)
     with suppress(OSError):
-        found.bind(f"\0caxflow-{token}")
+        found.bind(_presence(token))
     return found
 
 
+def _presence(token: str) -> str:
+    return f"\0caxflow-{token}"
+
+
 def _lives(token: str) -> bool:
-    probe = socket.socket(socket.AF_UNIX)
-    try:
-        probe.bind(f"\0caxflow-{token}")
-    except OSError:
-        return True
-    finally:
-        probe.close()
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.bind(_presence(token))
+        except OSError:
+            return True
     return False

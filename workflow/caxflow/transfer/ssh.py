@@ -242,8 +242,8 @@ class _OpenSsh(FdChannel):
 
     def _listen(self) -> None:
         began = time.monotonic()
-        for raw in self._process.stderr:
-            line = raw[:500].decode("utf-8", "replace").rstrip()
+        for raw in iter(lambda: self._process.stderr.readline(500), b""):
+            line = raw.decode("utf-8", "replace").rstrip()
             agreed = re.match(r"debug1: kex: client->server cipher: (\S+)", line)
             if agreed:
                 self.cipher = agreed[1]
