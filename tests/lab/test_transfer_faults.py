@@ -312,6 +312,7 @@ def test_source_that_changes(far, dataset, out, way, change):
     CHANGES[change](changed)
     error = copying.end().get("error", "")
     assert ("added" if change == "add" else changed.name) in error
+    assert not re.match(r"\w+: (here|far|other): ", error), error
     if names(out):
         only_partial(out)
     if change in ("link", "pipe", "directory"):

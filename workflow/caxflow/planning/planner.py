@@ -194,7 +194,8 @@ class Planner:
         if site not in facts.source[kind]:
             found = source_of(facts, kind, self.settings.site(site), self.settings)
             if found is None:
-                wrong = "; ".join(f"at {name}: {fault}" for name, fault in facts.faults.items())
+                faults = facts.faults.items()
+                wrong = "; ".join(f"at {name}: {fault}" for name, fault in faults if name != site)
                 raise CaxflowError(
                     f"no site has a good {kind} copy of {run} for {site}" + (f" ({wrong})" if wrong else ""),
                     f"ask the runs database why: caxflow why {run}",

@@ -18,9 +18,10 @@ from caxflow.transfer.ssh import HelperConnection
 _STRANGE = "ask the site's manager what answers in the place of python there"
 
 
-def at(site: str, error: CaxflowError) -> CaxflowError:
-    """The same error, saying at which site."""
-    return error if error.what.startswith(f"{site}: ") else CaxflowError(f"{site}: {error.what}", error.mend)
+def at(site: str, error: CaxflowError, other: str | None = None) -> CaxflowError:
+    """The same error, saying at which site, where it does not say so, or that it came from the other one."""
+    said = error.what.partition(": ")[0]
+    return error if said in (site, other) else CaxflowError(f"{site}: {error.what}", error.mend)
 
 
 class LocalEnd:

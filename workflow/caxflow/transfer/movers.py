@@ -47,7 +47,7 @@ def push(job, _source, destination) -> None:
                 job.piece_done(piece, found)
             sender.flush()
         except CaxflowError as error:
-            raise at(job.source_place.site, error) from None
+            raise at(job.source_place.site, error, job.destination_place.site) from None
         finally:
             sender.close()
             folder.close()
@@ -84,7 +84,7 @@ def pull(job, source, _destination) -> None:
     except LostError as error:
         raise (reading.lost(error) if reading else error) from None
     except CaxflowError as error:
-        raise at(job.destination_place.site, error) from None
+        raise at(job.destination_place.site, error, job.source_place.site) from None
     finally:
         if receiver:
             receiver.close()
