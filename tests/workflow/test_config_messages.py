@@ -66,7 +66,15 @@ def broken_configfile(clone):
     return ["--configfile", "empty.yaml", "broken.yaml"], ["broken.yaml line 3", "not valid YAML"]
 
 
+def target_behind_config(_clone):
+    return ["--config", "dry=true", "all"], [
+        "--config: 'all' is no key with a value",
+        "targets before --config",
+    ]
+
+
 CASES = [
+    target_behind_config,
     wrong_key,
     unknown_site,
     unquoted_run,

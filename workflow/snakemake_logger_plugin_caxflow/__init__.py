@@ -48,6 +48,10 @@ _NOISE = re.compile("|".join(NOISE))
 _UNREADABLE = re.compile(
     r"Traceback .*\n\w+Error: \[Errno \d+\] (?P<why>[^:\n]+): '(?P<file>[^\n]+)'\s*$", re.DOTALL
 )
+# Of a word after --config, to which all words go that follow it.
+_NO_PAIR = re.compile(
+    r"Traceback .*\n\w+Error: .*name=value.*Unparsable value: (?P<word>.+)\)\s*$", re.DOTALL
+)
 MEND = "mend --configfile, or configfile in the profile"
 _NO_YAML = "WorkflowError:\nConfig file is not valid"
 JOBS = (LogEvent.JOB_INFO, LogEvent.JOB_FINISHED, LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR)
@@ -146,7 +150,10 @@ class LogHandler(LogHandlerBase):
 
 
 def _in_a_line(text: str) -> str:
-    """What is wrong with a --configfile, in one line; anything else as it is."""
+    """What is wrong with a --configfile or with --config, in one line; anything else as it is."""
+    if found := _NO_PAIR.match(text):
+        mend = "write key=value, in quotes where blanks are in it, and targets before --config"
+        return f"caxflow: --config: {found['word']} is no key with a value -> {mend}"
     found = _UNREADABLE.match(text)
     if found and "load_configfile" in text:
         return f"caxflow: {found['file']}: {found['why'].lower()} -> {MEND}"
