@@ -26,6 +26,7 @@ def run(scene: Scene, console: Console) -> int:
     status = _call(list(COMMAND), scene, console)
     console.print("", report.table(scene), "", report.LEGEND, "", sep="\n")
     if status == 0:
+        console.print("To look further, in the shell that `make demo-shell` opens:")
         console.print(report.hints(scene), soft_wrap=True)
     else:
         console.print(f"Snakemake ended with {status}; what failed and why stands above.")
@@ -34,8 +35,8 @@ def run(scene: Scene, console: Console) -> int:
 
 def shell(scene: Scene, console: Console) -> int:
     """Open the user's shell with everything running, until it is left."""
+    console.print("All of it runs until you leave this shell. In it:")
     console.print(report.hints(scene), soft_wrap=True)
-    console.print("All of it runs until you leave this shell.")
     _call([os.environ.get("SHELL", "/bin/sh")], scene, None)
     return 0
 
@@ -62,7 +63,7 @@ def main() -> int:
     try:
         home = Path(os.environ.get("CAXFLOW_HOME") or HOME)
         with Scene(home / "demo-data") as scene:
-            console.print(f"three sites and a runs database are up, in {scene.directory}")
+            console.print(f"three sites and a runs database are up, in {scene.directory}", soft_wrap=True)
             scene.simulate(console.print)
             scene.register()
             return what(scene, console)

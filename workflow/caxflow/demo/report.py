@@ -1,6 +1,7 @@
 """What the demo shows at its end: what is where, how it was proven, and how to look further."""
 
 import datetime
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,20 +63,29 @@ def proofs(data: str, stated: dict, checksum: Path) -> Iterator[str]:
 
 
 def hints(scene: Scene) -> str:
-    """How to look further, as commands for the demo's shell in the clone."""
+    """How to look further, as commands for the demo's shell; before the main job, how to begin."""
     run = RECIPES[0].run
+    commands = {"what would be done next": "snakemake --profile demo -n all"}
+    if not (scene.work / targets.path("midway", run, "processed.root")).exists():
+        return _listed(commands | {"do it": "snakemake --profile demo all"})
     data = scene.directory.relative_to(HOME) if scene.directory.is_relative_to(HOME) else scene.directory
-    file = f"{data}/{scene.work.name}/midway/{run}.processed.root"
-    commands = {
-        "what would be done next": "snakemake --profile demo -n all",
+    work = data / scene.work.name
+    sums = shlex.quote(f"{scene.work}/tegner/{run}.checksum")
+    commands |= {
         "one fact, by its file name": f"snakemake --profile demo midway/{run}.processed.root",
-        "a receipt": f"cat {data}/{scene.work.name}/midway/{run}.raw.done",
+        "what is where, as the runs database has it": "caxflow status --profile demo",
+        "a receipt": f"cat {work}/midway/{run}.raw.done",
         "the copy at tegner, checked by another program": (
-            f"(cd {data}/tegner/raw/{run} && xxhsum -c {scene.work}/tegner/{run}.checksum)"
+            f"(cd {data}/tegner/raw/{run} && xxhsum -c {sums})"
         ),
-        "the physics": f"python -c \"import uproot; uproot.open('{file}')['tree'].show()\"",
+        "the physics": (
+            f"python -c \"import uproot; uproot.open('{work}/midway/{run}.processed.root')['tree'].show()\""
+        ),
     }
     if not shutil.which("xxhsum"):
         del commands["the copy at tegner, checked by another program"]
-    lines = (f"  {command}\n      {what}" for what, command in commands.items())
-    return "\n".join(["To look further, in the shell that `make demo-shell` opens:", *lines])
+    return _listed(commands)
+
+
+def _listed(commands: dict[str, str]) -> str:
+    return "\n".join(f"  {command}\n      {what}" for what, command in commands.items())
