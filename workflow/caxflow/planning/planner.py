@@ -486,7 +486,18 @@ def work_dir(settings: Settings) -> str:
 
 
 def use_library(folder: str) -> None:
-    """Have the scripts use the library in `folder`, beside the Snakefile, whichever clone is installed."""
+    """Have the scripts use the library in `folder`, beside the Snakefile, whichever clone is installed.
+
+    Raises
+    ------
+    CaxflowError
+        If Snakemake cannot start them: it hands this Python's path to a shell as it is.
+    """
+    if not re.fullmatch(r"[\w@%+=:,./-]+", sys.executable):
+        raise CaxflowError(
+            f"Snakemake cannot start jobs by {sys.executable}, for the blanks or signs in its path",
+            "have the environment elsewhere: python3 -m venv ~/caxflow-env, activate it, then `make install`",
+        )
     known = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), *([known] if known else [])])
 
