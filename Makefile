@@ -8,10 +8,11 @@
 # make clean      away with what was made here: the demo's data, caches, test artefacts
 
 SHELL := /bin/bash
-ENVIRONMENT := $(or $(VIRTUAL_ENV),$(CONDA_PREFIX),$(CURDIR)/.venv)
-# Blanks in it would part it, for make and for the shell.
-BLANK := $() $()
-VENV := $(subst $(BLANK),\ ,$(ENVIRONMENT))
+VENV := $(or $(VIRTUAL_ENV),$(CONDA_PREFIX),$(CURDIR)/.venv)
+ifneq ($(words $(VENV)),1)
+$(error Snakemake starts no job from an environment whose path has blanks, as $(VENV): \
+make one elsewhere and activate it, as by: python3 -m venv ~/caxflow-env && . ~/caxflow-env/bin/activate)
+endif
 PYTHON := $(VENV)/bin/python
 PROFILES := $(or $(XDG_CONFIG_HOME),$(HOME)/.config)/snakemake
 # Batch systems to install the plugins of: slurm, generic (submit, status and cancel scripts), and htcondor where there
@@ -22,7 +23,7 @@ EXTRAS ?= slurm,generic$(if $(shell command -v condor_submit),$(COMMA)htcondor)
 LOCK ?= requirements/lock.txt
 WORKERS ?= 2
 PIP = $(PYTHON) -m pip --disable-pip-version-check install --quiet --use-pep517 $(if $(LOCK),--constraint $(LOCK))
-lint test soak: export PATH := $(ENVIRONMENT)/bin:$(PATH)
+lint test soak: export PATH := $(VENV)/bin:$(PATH)
 
 .PHONY: help install demo demo-shell test lint soak clean
 

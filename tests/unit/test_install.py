@@ -7,7 +7,9 @@ import subprocess
 import pytest
 
 from caxflow.config import HOME
+from caxflow.errors import CaxflowError
 from caxflow.install import link_profiles, main, path_hint, plugin_hints
+from caxflow.planning import planner
 
 
 @pytest.fixture
@@ -87,19 +89,38 @@ def test_names_the_profiles_whose_plugin_is_not_installed(profiles, tmp_path, ca
     assert hint in capsys.readouterr().out
 
 
-def test_make_installs_where_a_path_has_blanks(tmp_path):
-    clone = tmp_path / "a clone of mine"
+def test_make_in_a_path_with_blanks_wants_an_environment_elsewhere(tmp_path):
+    clone, elsewhere = tmp_path / "a clone of mine", tmp_path / "environment"
     (clone / "requirements").mkdir(parents=True)
     for name in ("Makefile", "pyproject.toml", "requirements/lock.txt"):
         shutil.copy(HOME / name, clone / name)
-    outside = {key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
-    # The interpreter is a file that is there already; only what would be done is told.
-    python = clone / ".venv/bin/python"
+    python = elsewhere / "bin/python"
     python.parent.mkdir(parents=True)
     python.touch()
-    done = subprocess.run(
-        ["make", "-n", "demo"], check=False, cwd=clone, env=outside, text=True, capture_output=True
-    )
+
+    def make(**environment):
+        outside = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
+        # Only what would be done is told.
+        command = ["make", "-n", "demo"]
+        return subprocess.run(
+            command, check=False, cwd=clone, env=outside | environment, text=True, capture_output=True
+        )
+
+    refused = make()
+    assert refused.returncode == 2
+    assert refused.stdout == ""
+    assert f"blanks, as {clone}/.venv: make one elsewhere" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    done = make(VIRTUAL_ENV=str(elsewhere))
     assert (done.returncode, done.stderr) == (0, "")
-    escaped = str(python).replace(" ", "\\ ")
-    assert f"{escaped} -m caxflow.demo\n" in done.stdout
+    assert f"{python} -m caxflow.demo\n" in done.stdout
+
+
+def test_an_interpreter_whose_path_a_shell_would_part_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "")
+    planner.use_library(tmp_path)
+    monkeypatch.setattr("sys.executable", "/home/a user/.venv/bin/python")
+    with pytest.raises(
+        CaxflowError, match=r"cannot start jobs by /home/a user/\.venv.* -> have the environment"
+    ):
+        planner.use_library(tmp_path)
