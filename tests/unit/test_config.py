@@ -4,8 +4,10 @@ import contextlib
 import datetime
 import math
 import os
+import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -109,6 +111,18 @@ def test_the_files_that_are_shipped_are_accepted_for_every_site():
         assert config.load({"site": site}).here.name == site
     for site in ("lngs", "midway", "tegner"):
         assert set(config.load({"site": site, "sites_dir": "demo"}).sites) == {"lngs", "midway", "tegner"}
+
+
+def test_the_examples_of_the_manual_are_accepted(folder):
+    text = (config.HOME / "config/README.md").read_text(encoding="utf-8")
+    blocks = [textwrap.dedent(block) for block in re.findall(r"(?:^    .*\n)+", text, re.MULTILINE)]
+    examples = {re.match(r"[\w.]+:", block)[0]: block for block in blocks if "snakemake" not in block}
+    assert set(examples) == {"pax_v6.11.2:", "corrections:", "purge:"}
+    main = yaml.safe_dump(MAIN, sort_keys=False) + textwrap.indent(examples.pop("pax_v6.11.2:"), "  ")
+    folder.write("config.yaml", "\n".join([main, *examples.values()]))
+    settings = folder.load()
+    assert "pax_v6.11.2" in settings.processors
+    assert settings.purge.bytes == settings.scrub.bytes == 10**13
 
 
 def test_overrides_are_merged_key_by_key_and_lists_are_replaced(folder):
