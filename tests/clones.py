@@ -90,6 +90,8 @@ class Clone:
     def _local(self, document, name):
         document["access"] = {"method": "local"}
         document["roots"] = {kind: str(self.data / name / kind) for kind in document["roots"]}
+        for folder in document["roots"].values():
+            Path(folder).mkdir(parents=True, exist_ok=True)
         document["work_dir"] = str(self.work(name))
         if "processed" in document:
             document["processed"] = {"version": "mini_v1", "make": name != "tegner", "cores": 1}

@@ -49,6 +49,8 @@ class Experiment:
         """Write a site's file."""
         access = {"method": method, "host": name, "ssh_config": str(self.sites.ssh_config), "timeout": 10}
         folders = {kind: str(self.sites[name].root / kind) for kind in roots}
+        for folder in folders.values():
+            Path(folder).mkdir(parents=True, exist_ok=True)
         document = {"host": HOSTS[name], "access": access, "roots": folders}
         self.write(f"sites/{name}.yaml", document | self._work(name) | keys)
 

@@ -321,6 +321,15 @@ def test_source_that_changes(far, dataset, out, way, change):
     finish(dataset, *WAYS[way](far), out)
 
 
+@pytest.mark.parametrize("way", ["push", "scp-push"])
+def test_a_data_root_is_never_made(far, dataset, out, way):
+    """Its file system may not be mounted, and the copy would fill the one below."""
+    root = out / "raw"
+    with pytest.raises(CaxflowError, match=r"far: .*/raw, which is to hold the data, does not exist"):
+        copy(*_args(WAYS[way](far), dataset, root), root=str(root))
+    assert names(out) == []
+
+
 def test_unreadable_file_is_named(far, dataset, out):
     """Root may read everything, so the file is one that gives an error to everybody."""
     (dataset / "sub" / "0.zip").unlink()

@@ -139,6 +139,12 @@ def test_nothing_there_and_no_root(tmp_path, out):
     (tmp_path / "full" / "file").touch()
     with pytest.raises(CaxflowError, match=r"root, which is to hold the data, does not exist"):
         copy(HERE, tmp_path / "full", HERE, tmp_path / "root" / "parent" / "copy")
+    root = tmp_path / "root"
+    with pytest.raises(CaxflowError, match=r"root, which is to hold the data, does not exist"):
+        copy(HERE, tmp_path / "full", HERE, root / "copy", root=str(root))
+    root.mkdir()
+    copy(HERE, tmp_path / "full", HERE, root / "copy", root=str(root))
+    copy(HERE, tmp_path / "full", HERE, root / "parent" / "copy", root=str(root))
     assert names(out) == []
 
 

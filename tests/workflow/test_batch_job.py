@@ -2,17 +2,22 @@
 
 import contextlib
 import datetime
+import io
 import socket
 import threading
 
+import pytest
 import uproot
 
 from caxflow import config, receipts
 from caxflow.conditions import settings
+from caxflow.errors import CaxflowError
 from caxflow.files.manifest import take
 from caxflow.planning import decisions, plan
 from caxflow.receipts import statement
 from caxflow.simulate import simulate_run
+from caxflow.stages import processed
+from caxflow.stages.job import Job
 from caxflow.targets import Run, Target
 
 RUN = Run("160315_1432")
@@ -85,3 +90,18 @@ def test_a_job_without_a_plan_says_what_to_do(clone):
         said = clone.run("snakemake", *words)
     assert "start the workflow again" in said.refused()
     assert knocks == []
+
+
+def test_the_root_of_products_is_never_made(clone):
+    prepare(clone, clone.document(at=("lngs", "midway"), _id="id"))
+    loaded = config.load({"site": "midway"}, clone.folder / "config")
+    root = clone.data / "midway/processed"
+    root.rmdir()
+    nowhere = clone.data / "nowhere"
+    job = Job(loaded, "processed.done", loaded.here, RUN, nowhere, io.StringIO(), work_dir=clone.work())
+    with pytest.raises(
+        CaxflowError, match=r"/processed, which is to hold the processed data, does not exist"
+    ):
+        processed.process_raw(job, nowhere)
+    assert not root.exists()
+    assert job.making

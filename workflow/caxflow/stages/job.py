@@ -127,6 +127,19 @@ class Job:
             changed = transfer.permissions(self.place(self.site), location, wanted, apply=True)
             self.say(f"{location}: permissions set, of {words.count(len(changed), 'path')}")
 
+    def check_root(self, kind: str) -> None:
+        """See that the data root for what is made here is there; it is never made.
+
+        Raises
+        ------
+        CaxflowError
+            If it is not: perhaps its file system is not mounted, and the one below would be filled.
+        """
+        root = Path(self.site.roots[kind])
+        if not root.is_dir():
+            what = f"{root}, which is to hold the {kind} data, does not exist"
+            raise CaxflowError(what, "make it, or mount its file system")
+
     def path(self, stage: str) -> Path:
         """Another target about this run at this site."""
         return self.work_dir / targets.path(self.site.name, self.run, stage)

@@ -21,6 +21,7 @@ def make_minitrees(job: Job) -> None:
     folder = next(iter(paths.values())).parent
     job.entry = {"kind": "minitrees", "host": job.site.host, "version": version, "location": str(folder)}
     job.making = True
+    job.check_root("minitrees")
     made = [_make(job, name, processed, path, version) for name, path in paths.items()]
     for each in made:
         job.permit("minitrees", str(each.path))

@@ -133,4 +133,5 @@ def _is_making(job: Job, processor: Processor) -> Path:
         "location": str(product),
     }
     job.making = True
+    job.check_root("processed")
     return product

@@ -74,7 +74,10 @@ def make_copy(
             copied = renewal.renew(job.subject(key), source, path, location, expected=expected, old=instead)
         else:
             place = job.place(job.site)
-            copied = transfer.copy(source, path, place, location, expected=expected, progress=job.report)
+            root = job.site.roots[key.kind]
+        copied = transfer.copy(
+            source, path, place, location, expected=expected, progress=job.report, root=root
+        )
     except BadSource as error:
         raise _judge_source(job, key, stated, error) from error
     job.say(f"{location}: {copied}")

@@ -51,6 +51,7 @@ def copy(
     progress: Callable[[Progress], None] | None = None,
     extra_algorithms: tuple[str, ...] = (),
     allow_existing: bool = True,
+    root: str | None = None,
 ) -> Copied:
     """Copy a dataset and publish it under `destination_path` once it is whole.
 
@@ -69,6 +70,8 @@ def copy(
         Digests to take in the same pass, see `caxflow.files.digests`.
     allow_existing : bool
         Whether an identical copy that is already there is read, compared and taken over.
+    root : str, optional
+        The destination's data root, which is never made: its file system may not be mounted.
 
     Returns
     -------
@@ -91,6 +94,7 @@ def copy(
         expected=expected,
         extra_algorithms=extra_algorithms,
         allow_existing=allow_existing,
+        root=root,
     )
     return attend(job, progress)
 

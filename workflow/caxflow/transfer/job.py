@@ -38,12 +38,14 @@ class Job(Task):
         expected: Manifest | None,
         extra_algorithms: tuple[str, ...],
         allow_existing: bool,
+        root: str | None,
     ):
         super().__init__(source, destination)
         self.source_place, self.source_path = source, os.fspath(source_path)
         self.destination_place = destination
         self.destination_path = os.fspath(destination_path).rstrip("/")
         self.expected, self.extra, self.allow_existing = expected, tuple(extra_algorithms), allow_existing
+        self._root = root
         self.dataset = Dataset(source.site, self.source_path, self.destination_path, expected)
         limited = [place for place in self.places if place.remote and place.bandwidth]
         self.rate = min((place.bandwidth for place in limited), default=None)
@@ -238,6 +240,7 @@ class Job(Task):
             wait=self.destination_place.timeout + 15,
             files=[[name, file.size] for name, file in zip(self.names, self.listing.files, strict=True)],
             directories=list(self.listing.directories),
+            root=self._root,
         )
 
     def _both(self, at_source: dict, at_destination: dict) -> tuple:

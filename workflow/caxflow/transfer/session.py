@@ -4,7 +4,7 @@ The same class works here and, called by name through `helper`, at the far end: 
 library only; arguments and results are plain values.
 """
 
-# ruff: noqa: B905, PTH102, PTH103, PTH104, PTH106, PTH118, PTH119, PTH120, PTH123, PTH208 (this also runs under Python 3.8, and paths are bytes)
+# ruff: noqa: B905, PTH102, PTH103, PTH104, PTH106, PTH116, PTH118, PTH119, PTH120, PTH123, PTH208 (this also runs under Python 3.8, and paths are bytes)
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class Session:
             raise os_error(error, path) from None
         return {name: each.hexdigest() for name, each in zip(algorithms, whole)}, found
 
-    def begin(self, destination: str, token: str, wait: float, files, directories) -> dict:
+    def begin(self, destination: str, token: str, wait: float, *, files, directories, root) -> dict:
         """Begin to make a copy.
 
         Parameters
@@ -134,6 +134,8 @@ class Session:
             The files that will be written.
         directories : list of str
             Sub-directories, parents first.
+        root : str or None
+            The data root, which must exist.
 
         Returns
         -------
@@ -142,7 +144,7 @@ class Session:
             None; ``data``: the directory to write to; ``present``: path and size of files left by an
             earlier attempt.
         """
-        self._parent(destination)
+        self._parent(destination, root)
         part = Part(destination, token)
         try:
             part.begin(wait, alive=lambda: self.report(0))
@@ -167,16 +169,21 @@ class Session:
         self.part = part
         return {"exists": None, "data": to_text(part.data), "present": present}
 
-    def _parent(self, destination: str) -> None:
-        """Make the directory that will hold the copy, but not the one above: that is the site's data root."""
+    def _parent(self, destination: str, root) -> None:
+        """Make the directory that will hold the copy, but neither the one above nor the data root."""
         parent = os.path.dirname(to_bytes(destination))
+        above = os.path.dirname(parent)
         try:
-            os.mkdir(parent or b".")
+            if root and parent == to_bytes(root):
+                above = parent
+                os.stat(parent)
+            else:
+                os.mkdir(parent or b".")
         except FileExistsError:
             pass
         except FileNotFoundError:
             raise CaxflowError(
-                f"{printable(to_text(os.path.dirname(parent)))}, which is to hold the data, does not exist",
+                f"{printable(to_text(above))}, which is to hold the data, does not exist",
                 "make it, or mount its file system",
             ) from None
 

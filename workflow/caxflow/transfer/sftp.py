@@ -289,8 +289,11 @@ class SftpEnd:
 
     # Writing
 
-    def _do_begin(self, destination: str, token: str, wait: float, files, directories) -> dict:
+    def _do_begin(self, destination: str, token: str, wait: float, *, files, directories, root) -> dict:
         part = SftpPart(self.client, destination, token)
+        if root and self.client.kind(root) is None:
+            what = f"{self.place.site}: {printable(root)}, which is to hold the data, does not exist"
+            raise CaxflowError(what, "make it, or mount its file system")
         exists = part.begin(wait, alive=self._go_on)
         if exists:
             return {"exists": exists, "data": "", "present": []}
