@@ -102,3 +102,53 @@ def test_what_the_machine_says(tmp_path, folder):
     ).stdout
     kind = durable._kind(folder.fileno())
     assert kind[:3] == stat[:3] or not kind  # it calls ext4 ext2/ext3; btrfs cannot be told by its device
+
+
+@pytest.fixture
+def written_out(monkeypatch):
+    """Ranges that were begun to be written out."""
+    ranges = []
+    monkeypatch.setattr(durable, "begin_to_write_out", lambda fd, *each: ranges.append(each))
+    return ranges
+
+
+@pytest.mark.parametrize("size", [7, durable._AT_ONCE + 1])
+def test_a_whole_file_has_its_time_before_all_is_synced(tmp_path, written_out, monkeypatch, size):
+    fd = os.open(tmp_path / "file", os.O_WRONLY | os.O_CREAT)
+    os.pwrite(fd, bytes(size), 0)
+    monkeypatch.setattr(Folder, "set_mtime", lambda *_: pytest.fail("set once more"))
+    syncer = durable.Syncer(Folder(str(tmp_path)))
+    syncer.put(fd, "file", MTIME, 0, size, whole=True)
+    syncer.finish(lambda: None)
+    assert (tmp_path / "file").stat().st_mtime_ns == MTIME
+    assert written_out == [(0, size)]
+
+
+def test_pieces_are_written_out_and_get_their_time_at_the_end(tmp_path, written_out, synced):
+    syncer = durable.Syncer(Folder(str(tmp_path)))
+    for offset in (0, 4096):
+        fd = os.open(tmp_path / "file", os.O_WRONLY | os.O_CREAT)
+        os.pwrite(fd, bytes(4096), offset)
+        syncer.put(fd, "file", MTIME, offset, 4096, whole=False)
+    syncer.finish(lambda: None)
+    assert (tmp_path / "file").stat().st_mtime_ns == MTIME
+    assert written_out == [(0, 4096), (4096, 4096)]
+    assert synced == [(tmp_path / "file").stat().st_ino]
+
+
+def test_writing_out_is_only_begun(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "posix_fadvise", lambda *_: pytest.fail("waits for every core"))
+    (tmp_path / "file").write_bytes(bytes(4096))
+    fd = os.open(tmp_path / "file", os.O_RDONLY)
+    durable.begin_to_write_out(fd, 0, 4096)
+    os.close(fd)
+    durable.begin_to_write_out(fd, 0, 4096)  # a hint: what is wrong, an fsync tells
+
+
+def test_a_disk_that_fails_is_told_with_the_next_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "utime", lambda *_, **__: (_ for _ in ()).throw(OSError(5, "")))
+    syncer = durable.Syncer(Folder(str(tmp_path)))
+    size = durable._AT_ONCE + 1
+    syncer.put(os.open(tmp_path / "file", os.O_WRONLY | os.O_CREAT), "file", MTIME, 0, size, whole=True)
+    with pytest.raises(CaxflowError, match=r"/file: Input/output error -> the disk fails"):
+        syncer.finish(lambda: None)

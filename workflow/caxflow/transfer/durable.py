@@ -2,16 +2,17 @@
 
 An fsync waits for a commit of the file system's journal, whatever the file's size, and a commit takes in all
 that was changed before it. So while data come, files are only begun to be written out; at the end the times
-of all are set, which is a change too, and then all are synced: many at once with their file system, where
-that can be trusted, else by a few threads that share the commits.
+of those that came in pieces are set, which is a change too, and then all are synced: many at once with their
+file system, where that can be trusted, else by a few threads that share the commits.
 
 Runs at the far end too: Python 3.8, standard library only.
 """
 
-# ruff: noqa: PTH123, UP031 (this also runs under Python 3.8)
+# ruff: noqa: PTH123, UP031, UP033 (this also runs under Python 3.8)
 
 from __future__ import annotations
 
+import functools
 import os
 import queue
 import threading
@@ -24,6 +25,7 @@ _AT_ONCE = 1 << 20  # bytes of a file up to which beginning to write it out take
 _THREADS = 4
 _MANY = 100  # files from which on the whole file system is synced, if it may be
 _MOST_WAITING = 256 << 20  # bytes; about a second of a disk
+_SYNC_FILE_RANGE_WRITE = 2  # linux/fs.h
 
 
 def sync_files(folder, times: dict, alive) -> None:
@@ -33,8 +35,8 @@ def sync_files(folder, times: dict, alive) -> None:
     ----------
     folder : Folder
         What the files are below, opened before they were written.
-    times : dict of str to int
-        Time of modification (ns) of each file, by path.
+    times : dict of str to int or None
+        Time of modification (ns) of each file, by path; None where it has it already.
     alive : callable
         Called now and then.
 
@@ -45,7 +47,8 @@ def sync_files(folder, times: dict, alive) -> None:
     """
     errors: list = []
     paths = sorted(times)
-    _each(folder, lambda path: folder.set_mtime(path, times[path]), paths, alive, errors)
+    timeless = [path for path in paths if times[path] is not None]
+    _each(folder, lambda path: folder.set_mtime(path, times[path]), timeless, alive, errors)
     if not errors and not (len(paths) >= _MANY and sync_file_system(folder.fileno())):
         shares = [paths[turn::_THREADS] for turn in range(min(_THREADS, len(paths)))]
         threads = [
@@ -84,6 +87,29 @@ def _each(folder, do, paths, alive, errors: list) -> None:
             alive()
     except Exception as error:
         errors.append(error)
+
+
+def begin_to_write_out(fd: int, offset: int, length: int) -> None:
+    """Have the kernel begin to write a range of a file to the disk, where it can be asked to.
+
+    Not by POSIX_FADV_DONTNEED, which does so too: it then tries to drop the pages and, as these are under
+    way, waits until every core has looked for them; where cores are busy, longer than to make the file took.
+    """
+    call = _sync_file_range()
+    if call:
+        call(fd, offset, length, _SYNC_FILE_RANGE_WRITE)  # a hint: whether it was taken, an fsync will tell
+
+
+@functools.lru_cache(maxsize=None)
+def _sync_file_range():
+    import ctypes
+
+    try:
+        call = ctypes.CDLL(None).sync_file_range
+    except (OSError, AttributeError):
+        return None
+    call.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+    return call
 
 
 def sync_file_system(fd: int) -> bool:
@@ -144,29 +170,43 @@ class Syncer:
         self._error = None
         self._thread = None
 
-    def put(self, fd: int, path: str, mtime_ns: int, whole: bool, length: int) -> None:
-        """Take over an open file of which a piece of `length` bytes, or the whole, was written."""
+    def put(self, fd: int, path: str, mtime_ns: int, offset: int, length: int, *, whole: bool) -> None:
+        """Take over an open file of which a piece, or the whole, was written."""
         if self._error:
             raise self._error
-        self._times[path] = mtime_ns
-        if whole and length <= _AT_ONCE:
-            _write_out(fd, whole)
-            return
+        if whole:
+            self._times[path] = None
+            if length <= _AT_ONCE:
+                self._end(fd, path, mtime_ns, offset, length)
+                return
+        else:
+            self._times[path] = mtime_ns  # once the last piece is written
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, daemon=True)
             self._thread.start()
-        self._queue.put((fd, path, whole))
+        self._queue.put((fd, path, mtime_ns if whole else None, offset, length))
 
     def _run(self) -> None:
         while True:
             job = self._queue.get()
             if job is None:
                 return
-            fd, path, whole = job
             try:
-                _write_out(fd, whole)
-            except OSError as error:
-                self._error = os_error(error, self._folder.root + "/" + path)
+                self._end(*job)
+            except CaxflowError as error:
+                self._error = error
+
+    def _end(self, fd: int, path: str, mtime_ns, offset: int, length: int) -> None:
+        """Set the time, begin to write out, close."""
+        try:
+            try:
+                if mtime_ns is not None:
+                    os.utime(fd, ns=(mtime_ns, mtime_ns))
+                begin_to_write_out(fd, offset, length)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise os_error(error, self._folder.root + "/" + path) from None
 
     def finish(self, alive) -> None:
         """Sync all files that were taken over; `alive` is called now and then."""
@@ -185,13 +225,3 @@ class Syncer:
         """Give up: nothing more is written."""
         self._error = self._error or CaxflowError("given up")
         self._stop()
-
-
-def _write_out(fd: int, whole: bool) -> None:
-    try:
-        if not whole:
-            os.fdatasync(fd)
-        elif hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)  # Linux begins to write out dirty pages
-    finally:
-        os.close(fd)

@@ -202,7 +202,7 @@ class Receiver:
                 raise
         except OSError as error:
             raise os_error(error, self._folder.root + "/" + path) from None
-        self._syncer.put(fd, path, mtime_ns, True, size)
+        self._syncer.put(fd, path, mtime_ns, 0, size, whole=True)
         found = {name: each.hexdigest() for name, each in zip(self._algorithms, hashers)}
         self._sealed(index, 0, size, found)
 
@@ -247,7 +247,7 @@ class Receiver:
         if self._hashers[0].digest() != theirs:
             raise altered(path)
         whole = length == size
-        self._syncer.put(self._fd, path, mtime_ns, whole, length)
+        self._syncer.put(self._fd, path, mtime_ns, offset, length, whole=whole)
         found = zip(self._algorithms if whole else self._algorithms[:1], self._hashers)
         self._index, self._fd = None, -1
         self._sealed(index, offset, length, {name: each.hexdigest() for name, each in found})
