@@ -26,6 +26,19 @@ def test_system_library_agrees_with_the_package(parts):
     assert system.digest() == package.digest()
 
 
+def test_openssl_is_loaded_only_for_its_digests():
+    """The far end's helper starts for every connection."""
+    code = (
+        "import sys; from caxflow.files import digests; print(digests.available(), 'hashlib' in sys.modules);"
+        "digests.hasher('sha256'); print('hashlib' in sys.modules)"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    said = subprocess.run(
+        [sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True, env=environment
+    ).stdout
+    assert said == f"{digests.ALGORITHMS} False\nTrue\n"
+
+
 def test_all_digests_in_one_pass(tmp_path):
     content = os.urandom(3 * digests.BUFFER + 17)
     file = tmp_path / "file"

@@ -9,7 +9,6 @@ XXH3 comes from the ``xxhash`` package or, where that is missing, from the syste
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import zlib
 
@@ -46,12 +45,16 @@ def _maker(algorithm: str):
         return xxh3_128
     if algorithm == "adler32":
         return _Adler32
-    return getattr(hashlib, algorithm) if algorithm in ALGORITHMS else None
+    if algorithm not in ALGORITHMS:
+        return None
+    import hashlib  # which loads OpenSSL: at the far end that is noticed, and mostly not needed
+
+    return getattr(hashlib, algorithm)
 
 
 def available() -> tuple:
     """Names of the digests that can be computed here, the preferred first."""
-    return tuple(name for name in ALGORITHMS if _maker(name))
+    return tuple(name for name in ALGORITHMS if name != "xxh128" or _maker(name))  # Python has the others
 
 
 def hasher(algorithm: str):
@@ -136,7 +139,9 @@ def cax_reduce(sha512_of_files) -> str:
     strings, and take the sha512 of their concatenation. Neither names nor empty directories count, so
     it cannot tell exchanged files; it serves only to compare with checksums that cax recorded.
     """
-    return hashlib.sha512("".join(sorted(sha512_of_files)).encode("ascii")).hexdigest()
+    total = hasher("sha512")
+    total.update("".join(sorted(sha512_of_files)).encode("ascii"))
+    return total.hexdigest()
 
 
 def cax_sha512(path) -> str:
@@ -151,6 +156,6 @@ def cax_sha512(path) -> str:
     for folder, _, names in os.walk(path):
         for name in names:
             file = os.path.join(folder, name)
-            exists = os.path.exists(file)
-            found.append(hash_file(file, ("sha512",))["sha512"] if exists else hashlib.sha512().hexdigest())
+            there = file if os.path.exists(file) else os.devnull
+            found.append(hash_file(there, ("sha512",))["sha512"])
     return cax_reduce(found)

@@ -3,7 +3,7 @@
 import functools
 import shlex
 import zlib
-from importlib import resources
+from pathlib import Path
 
 # What the far end may import; the packages themselves are empty there.
 _MODULES = (
@@ -62,10 +62,10 @@ def command(python: str) -> str:
 @functools.cache
 def program(timeout: float) -> bytes:
     """What that command reads from standard input first: its length in hexadecimal, then its source."""
-    package = resources.files("caxflow")
+    package = Path(__file__).parents[1]
     sources = {"caxflow": "", "caxflow.files": "", "caxflow.transfer": ""}
     for name in _MODULES:
-        sources[f"caxflow.{name}"] = package.joinpath(name.replace(".", "/") + ".py").read_text("utf-8")
+        sources[f"caxflow.{name}"] = (package / (name.replace(".", "/") + ".py")).read_text("utf-8")
     text = f"sources = {sources!r}\ntimeout = {float(timeout)!r}\n{_START}"
     packed = zlib.compress(text.encode("utf-8"), 6)
     return b"%08x" % len(packed) + packed
