@@ -36,6 +36,7 @@ def test_what_is_meant_makes_sense(tmp_path):
         "names": {"folder": root},
         "permissions": {"path": data, "wanted": [None, None, 0o700, 0o600, []], "apply": False},
         "scan": {"path": data},
+        "scan_again": {"path": root},
         "rename": {"old": data, "new": f"{root}/moved", "root": root, "new_root": root},
     }  # fmt: skip
     assert asked.keys() == _SHAPES.keys() <= OPERATIONS

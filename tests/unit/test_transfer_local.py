@@ -17,6 +17,7 @@ from caxflow.files.listing import DEEPEST, FileStat, scan
 from caxflow.files.manifest import Entry, Manifest, take
 from caxflow.transfer import Place, copy, plan
 from caxflow.transfer.folder import Folder
+from caxflow.transfer.job import Job
 from caxflow.transfer.local import copy_piece
 from caxflow.transfer.part import Part
 from caxflow.transfer.protocol import JSON, FdChannel, LostError, Stream, frame_json
@@ -470,3 +471,31 @@ def test_frames_survive_any_fragmentation(bodies, cuts):
         stream.header()
     thread.join()
     os.close(reading)
+
+
+def test_the_source_is_listed_while_the_other_end_logs_in(dataset, out, monkeypatch):
+    listed = threading.Event()
+
+    def scan_and_tell(self, path):
+        listed.set()
+        return scanned(self, path)
+
+    def open_late(self, place, report):
+        assert place is HERE or listed.wait(60)
+        return opened(self, place, report)
+
+    scanned, opened = Session.scan, Job.open
+    monkeypatch.setattr(Session, "scan", scan_and_tell)
+    monkeypatch.setattr(Job, "open", open_late)
+    copy(HERE, dataset, Place("there"), out / "copy")
+    assert take(out / "copy") == take(dataset)
+
+
+def test_a_listing_that_did_not_change_is_not_sent_again(dataset):
+    session = Session(lambda _: None)
+    before = session.scan(str(dataset))
+    assert session.scan_again(str(dataset)) is None
+    (dataset / "none").write_bytes(b"some")
+    changed = session.scan_again(str(dataset))
+    assert [file[0] for file in changed["files"] if file not in before["files"]] == ["none"]
+    assert session.scan_again(str(dataset / "sub"))["root"].endswith("/sub")

@@ -4,6 +4,7 @@ from typing import Any
 
 _KIND = (str, None)
 _PATHS = [str]
+_LISTING = {"root": str, "single": bool, "files": [[str, int, int, int, int]], "directories": _PATHS}
 # By operation of `caxflow.transfer.session.Session`: a type, a tuple of what is allowed, a list of one shape
 # for all items or of several for each, a dict by key or, by `str`, for all keys. Of others nothing is used.
 _SHAPES: dict[str, Any] = {
@@ -19,7 +20,8 @@ _SHAPES: dict[str, Any] = {
     "names": _PATHS,
     "permissions": _PATHS,
     "rename": bool,
-    "scan": {"root": str, "single": bool, "files": [[str, int, int, int, int]], "directories": _PATHS},
+    "scan": _LISTING,
+    "scan_again": (None, _LISTING),
 }
 
 
@@ -50,5 +52,9 @@ def _fits(value, shape) -> bool:
 
 def _all_fit(values: list, shapes: list) -> bool:
     if len(shapes) == 1:
-        return all(_fits(value, shapes[0]) for value in values)
+        shape = shapes[0]  # of thousands of files, mostly a few plain types, which are compared fast
+        return all(
+            (isinstance(value, list) and [*map(type, value)] == shape) or _fits(value, shape)
+            for value in values
+        )
     return len(values) == len(shapes) and all(map(_fits, values, shapes))

@@ -133,9 +133,9 @@ class Dataset:
                 "do not use this copy: take another source, or verify it at its site",
             )
 
-    def refuse_changes(self, found: dict) -> None:
-        """Raise a CaxflowError if the source lists something else by now, saying what."""
-        if found == self._found or (now := self.parse(found)) == self.listing:
+    def refuse_changes(self, found: dict | None) -> None:
+        """Raise a CaxflowError if the source lists something else by now, what; None: it does not."""
+        if found is None or found == self._found or (now := self.parse(found)) == self.listing:
             return
         before = {file.path: file for file in self.listing.files}
         after = {file.path: file for file in now.files}

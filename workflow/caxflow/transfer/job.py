@@ -154,10 +154,16 @@ class Job(Task):
 
     def _open_ends(self) -> None:
         with ThreadPoolExecutor(2) as pool:
-            opened = [pool.submit(self._open, place) for place in self.places]
+            opened = [pool.submit(self._open_source), pool.submit(self._open, self.destination_place)]
         self.source, self.destination = (each.result() for each in opened)
         common = set(self.source.algorithms) & set(self.destination.algorithms)
         self.algorithm = next(name for name in ("xxh128", "sha256") if name in common)
+
+    def _open_source(self):
+        """Open the source and list its files, perhaps while the other end still logs in."""
+        end = self._open(self.source_place)
+        self.dataset.take(end.call("scan", path=self.source_path))
+        return end
 
     def _open(self, place: Place):
         end = self.open(place, self._report)
@@ -184,7 +190,6 @@ class Job(Task):
         self.beat(count if self.phase == "comparing" else 0)
 
     def _copy(self) -> Copied:
-        self.dataset.take(self._scan())
         self.files = len(self.listing.files)
         begun = self._start()
         if begun["exists"]:
@@ -217,7 +222,7 @@ class Job(Task):
     def _publish(self) -> None:
         """Publish the copy, unless the source is no longer what was copied."""
         self.phase = "publishing"
-        self.dataset.refuse_changes(self._scan())
+        self.dataset.refuse_changes(self.source.call("scan_again", path=self.source_path))
         self.destination.call(
             "publish",
             files=[
@@ -227,9 +232,6 @@ class Job(Task):
             directories=list(self.listing.directories),
             single=self.listing.single,
         )
-
-    def _scan(self) -> dict:
-        return self.source.call("scan", path=self.source_path)
 
     def _start(self) -> dict:
         return self.destination.call(

@@ -160,8 +160,8 @@ class Stream:
         """The body of a NAME frame: path and time of modification (ns)."""
         if not _TIME.size <= length <= _TIME.size + LARGEST_NAME:
             raise LostError("a name longer than any file system takes", self)
-        body = self.body(length)
-        return to_text(body[_TIME.size :]), _TIME.unpack_from(body)[0]
+        body = self.view(length)
+        return to_text(bytes(body[_TIME.size :])), _TIME.unpack_from(body)[0]
 
     def json(self, length: int) -> dict:
         """The body of a JSON frame."""

@@ -35,6 +35,7 @@ class Session:
     def __init__(self, report):
         self.report = report
         self.part = None
+        self._listed = None  # path and listing of the dataset that was listed last
 
     def ping(self) -> None:
         """Answer."""
@@ -42,12 +43,19 @@ class Session:
     def scan(self, path: str) -> dict:
         """List a dataset; see `caxflow.files.listing.scan`."""
         listing = scan(path, self.report)
+        self._listed = path, listing
         return {
             "root": listing.root,
             "single": listing.single,
             "files": [list(file) for file in listing.files],
             "directories": list(listing.directories),
         }
+
+    def scan_again(self, path: str):
+        """List a dataset once more; None if it is as it was when it was listed last."""
+        before = self._listed
+        found = self.scan(path)
+        return None if self._listed == before else found
 
     def kind(self, path: str) -> str | None:
         """``file``, ``directory``, ``other``, or None if nothing is there."""
@@ -340,6 +348,7 @@ OPERATIONS = frozenset(
     (
         "ping",
         "scan",
+        "scan_again",
         "kind",
         "free_space",
         "manifests",

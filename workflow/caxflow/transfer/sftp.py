@@ -133,6 +133,9 @@ class SftpEnd:
     def _do_kind(self, path: str) -> str | None:
         return self.client.kind(path)
 
+    def _do_scan_again(self, path: str) -> dict:
+        return self._do_scan(path)
+
     def _do_scan(self, path: str) -> dict:
         status = self.client.stat(path)
         if stat.S_ISREG(status.mode):
