@@ -267,3 +267,30 @@ def test_minitrees_and_processed_files_move_and_leave_no_empty_folder(copies, ca
             copies.made("processed")[version]["location"] == f"{roots['processed']}/pax_{version}/{RUN}.root"
         )
         assert copies.made("minitrees")[version]["status"] == "transferred"
+
+
+@pytest.mark.parametrize("began", [False, True])
+def test_after_a_failure_the_same_command_can_be_given_again(
+    copies, volume, moved_away, caxflow, monkeypatch, began
+):
+    """Nothing of it stays at the new path, where it would be in the way."""
+    if began:
+        killed(copies, volume, "copy", "after")
+        assert copies.whole("midway")
+
+    def fails(*_):
+        raise CaxflowError("midway: the disk does not answer", "mount it")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(proof, "read_again", fails)
+        _, _, err = caxflow("mv", RUN, "--from", volume / "raw")
+        assert "the disk does not answer -> mount it" in err
+    assert (copies.row("midway")["status"], copies.row("midway")["location"]) == (
+        "transferred",
+        str(moved_away),
+    )
+    assert contents(moved_away) == FILES
+    assert not copies.path("midway").exists()
+    code, _, err = caxflow("mv", RUN, "--from", volume / "raw")
+    assert (code, err) == (0, "")
+    moved(copies, moved_away, volume)

@@ -43,6 +43,7 @@ class Move:
     claim: Claim | None = None
     old: str = ""
     _manifest: Manifest | None = field(default=None, repr=False)
+    _made: list[str] = field(default_factory=list, repr=False)
 
     def perform(self) -> str:
         """Move the copy; where it was. A dry database is told nothing, and then nothing is moved.
@@ -64,6 +65,8 @@ class Move:
         self._manifest = self._known_manifest(copy.manifest)
         where = parts.of(subject.key, subject.run, self.old, self._manifest)
         self._look(where, begun=bool(moving))
+        # Whatever of it is at the new path already, an earlier attempt has copied.
+        self._made = [part.at(self.new) for part in where] if moving else []
         if subject.database.dry:
             return self.old
         self.claim = subject.hold(self._take_over(copy) if moving else self.intend())
@@ -137,6 +140,8 @@ class Move:
             expected=part.manifest,
             progress=subject.progress,
         )
+        if not made.adopted:
+            self._made.append(new)
         if self._manifest is None:
             self._manifest = made.manifest
         stated = [each.to_json() for each in made.manifests.values()]
@@ -151,9 +156,12 @@ class Move:
             transfer.permissions(subject.place, new, wanted, apply=True)
 
     def put_back(self, where: list[Part]) -> None:
-        """Undo the intent, if all of the copy is still where it was."""
+        """Undo the intent, if all of the copy is still where it was; what was copied goes first."""
         subject = self.subject
-        if all(transfer.exists(subject.place, part.path) for part in where):
+        ours = self._find().note.get("token") == self.claim.token
+        if ours and all(transfer.exists(subject.place, part.path) for part in where):
+            for new in self._made:
+                transfer.remove_tree(subject.place, new, root=subject.root)
             changes = {"status": documents.TRANSFERRED} | _ended("moving", "token", "lease", "since")
             subject.database.tell(subject.run, subject.key, changes, {"token": self.claim.token})
 
