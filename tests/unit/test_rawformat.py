@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from caxflow.errors import CaxflowError
 from caxflow.rawdata import rawformat, safepickle
 from caxflow.rawdata.rawformat import ZipName
-from caxflow.simulate import simulate_run
+from caxflow.simulate import encode, simulate_run
 
 NAME = "160315_1432"
 
@@ -129,6 +129,45 @@ def test_structured_arrays_of_an_event_are_read(blob):
     assert np.array_equal(record.fields["trigger_signals"].numpy(), theirs.trigger_signals, equal_nan=False)
     assert record.fields["trigger_signals"].numpy().dtype == theirs.trigger_signals.dtype
     assert record.fields["is_channel_suspicious"].numpy().dtype == bool
+
+
+def step_by_step(data):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(safepickle, "_array", lambda *_: None)
+        return safepickle.loads(data)
+
+
+def test_most_arrays_are_read_at_once_and_all_are_the_same(blob, monkeypatch):
+    data, read, found = zlib.decompress(blob), safepickle._array, []
+    monkeypatch.setattr(safepickle, "_array", lambda *given: found.append(read(*given)) or found[-1])
+    record = safepickle.loads(data)
+    assert record == step_by_step(data)
+    arrays = [pulse.fields["raw_data"] for pulse in record.fields["pulses"]]
+    at_once = {id(each[0]) for each in found if each}
+    assert sum(id(array) in at_once for array in arrays) > len(arrays) / 2
+
+
+def test_a_damaged_array_is_read_at_once_as_step_by_step():
+    pulse = {"channel": 3, "left": 5, "right": 8, "raw_data": np.arange(4, dtype="<i2")}
+    # Numbers of what is referred to are long after some 256 of them.
+    many = pulse | {"raw_data": np.arange(4, dtype="<i2"), "others": [str(n) for n in range(250)]}
+    content = np.full(130, 1, "<i2")
+    data = encode.to_pickle({"pulses": []}, [many, pulse, pulse | {"raw_data": content}])
+    start = data.index(content.tobytes())
+    outcomes = []
+    for at in range(safepickle._ARRAY_HEAD.search(data).start(), len(data)):
+        if start <= at < start + content.nbytes:
+            continue
+        damaged = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+        outcomes.append([])
+        for read in (safepickle.loads, step_by_step):
+            try:
+                outcomes[-1].append(read(damaged))
+            except safepickle.RefusedError:
+                outcomes[-1].append("refused")
+        assert outcomes[-1][0] == outcomes[-1][1], at
+    assert ["refused"] * 2 in outcomes
+    assert any(isinstance(at_once, safepickle.Record) for at_once, _ in outcomes)
 
 
 def test_bson_and_pickle_hold_the_same(run, tmp_path):

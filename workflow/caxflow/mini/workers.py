@@ -5,6 +5,7 @@ modules; forked ones inherit locks that other threads hold. These start a fresh 
 their parent does.
 """
 
+import gc
 import os
 import signal
 import socket
@@ -60,6 +61,8 @@ def serve(descriptor: int) -> None:
     """Be a worker: do what comes over the socket until its other end closes."""
     # Ctrl-C reaches the whole process group; the parent decides what follows from it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Events are trees of many small objects without cycles; looking for some would take a tenth of the time.
+    gc.disable()
     connection = Connection(descriptor)
     try:
         while True:

@@ -339,7 +339,8 @@ def _integers(values: list, name: str) -> "np.ndarray":
     import numpy as np
 
     # Plain integers only: numpy would also read texts, and round fractions, where it is told the type.
-    if not all(isinstance(value, int) and -(2**62) < value < 2**62 for value in values):
+    plain = all(issubclass(kind, int) for kind in set(map(type, values)))
+    if values and not (plain and min(values) > -(2**62) and max(values) < 2**62):
         raise ValueError(f"the {name} of a pulse is not an integer")
     return np.array(values, np.int64)
 
