@@ -202,6 +202,9 @@ def test_says_what_failed_before_what_is_next(browser, settings, tmp_path):
     browser.open(f"file://{tmp_path}/page/index.html#/runs?state=f")
     browser.until("caxflow.runs.complete")
     assert names(browser) == [runs[6]["name"], name]
+    browser.open(f"file://{tmp_path}/page/index.html#/run/{runs[6]['name']}")
+    browser.until("document.querySelector('#run .history')")
+    assert "raw at midway: begun" in browser.text("#run .history")
     for index, said in ((20, HOSTILE), (6, "midway: the disk is full")):
         browser.open(f"file://{tmp_path}/page/index.html#/run/{runs[index]['name']}")
         browser.until(f"document.querySelector('#run h2')?.innerText.startsWith('{runs[index]['name']}')")
@@ -390,6 +393,9 @@ def test_fits_a_phone(browser, site, pictures, view):
     elif view != "#/":
         browser.until("document.querySelector('#run h2')")
     assert browser.evaluate("document.documentElement.scrollWidth") == 390
+    # Of a run, nothing lies beside the screen either.
+    beside = "[...document.querySelectorAll('#run .wide')].every((e) => e.scrollWidth <= e.clientWidth)"
+    assert browser.evaluate(beside)
     browser.picture(pictures / f"phone-{view.split('/')[1] or 'overview'}.png")
 
 

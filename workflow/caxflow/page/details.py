@@ -158,12 +158,13 @@ def _history(document: Mapping, copies: list[Copy], sites: Mapping[str, str]) ->
         name = f"{copy.kind} {copy.version}" if copy.version else copy.kind
         where = f"{name} at {sites.get(copy.host, copy.host)}"
         if at := _iso(copy.created):
-            yield at, f"{where}: made"
+            there = copy.status in (documents.TRANSFERRED, documents.VERIFYING)
+            yield at, f"{where}: {'made' if there else 'begun'}"
         if at := _iso(copy.note.get("verified")):
             yield at, f"{where}: read again from disk, its bytes are the origin's"
         if at := _iso(copy.note.get("next")):
             tried = words.count(documents.value(copy.note, "attempts", type_=int) or 1, "attempt")
-            yield at, f"{where}: tried again after {tried}"
+            yield at, f"{where}: to be tried again, after {tried}"
 
 
 def _iso(found: object) -> str | None:
