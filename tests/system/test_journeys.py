@@ -119,8 +119,13 @@ def test_a_source_that_vanishes_then_comes_back(experiment, runs):
     assert found["status"] == "error"
     assert victim.name in found["caxflow"]["error"]
     hidden.rename(victim)
+    # A copy that was found damaged is no source before it was read again.
     code, said = experiment.snakemake(f"midway/{RUN}.checksum")
-    assert code == 0, said
+    assert code == 1
+    assert f"once its files are back, have them read again: lngs/{RUN}.raw.done" in said
+    for target in (f"lngs/{RUN}.raw.done", f"midway/{RUN}.checksum"):
+        code, said = experiment.snakemake(target)
+        assert code == 0, said
     assert entry(runs, "raw", "midway")["status"] == "transferred"
     assert "error" not in entry(runs, "raw", "midway")["caxflow"]
 

@@ -354,3 +354,32 @@ def test_a_scrub_ends_when_its_time_is_up(copies):
     assert copies.row("midway", "160315_1432")["caxflow"]["verified"] > now() - datetime.timedelta(hours=1)
     assert (now() - copies.row("midway", "160315_1500")["caxflow"]["verified"]).days == 40
     assert any("the time is up; 1 copy left" in line for line in copies.said)
+
+
+def test_the_only_copy_counts_again_once_its_files_are_back(copies):
+    copies.add(sites=["lngs"])
+    good = (copies.path("lngs") / "a.zip").read_bytes()
+    copies.spoil("lngs")
+    zygote = mortal.Zygote(copies.folder, "onecall")
+
+    def call(site):
+        return zygote.call("perform", f"{site}/{RUN}.raw.done", copies.overrides())
+
+    try:
+        assert call("midway")["status"] == 1
+        # It is no source, whatever it holds by now, before it was read again.
+        assert f"have them read again: lngs/{RUN}.raw.done" in call("midway")["said"]
+        still = call("lngs")
+        assert still["status"] == 1
+        assert "is still not what it must be: a.zip has the right size but other contents" in still["said"]
+        assert "suspect" in copies.row("lngs")["caxflow"]
+        (copies.path("lngs") / "a.zip").write_bytes(good)
+        for site in ("lngs", "midway"):
+            done = call(site)
+            assert done["status"] == 0, done["said"]
+    finally:
+        zygote.close()
+    assert copies.whole("midway")
+    assert copies.row("lngs")["status"] == "transferred"
+    assert not {"suspect", "error"} & set(copies.row("lngs")["caxflow"])
+    assert [record["action"] for record in copies.database.audit(RUN)][:2] == ["suspect", "registered"]

@@ -34,7 +34,7 @@ states:
   verifying     copied, and about to be read again
   transferring  being made
   error         the last attempt failed; caxflow why RUN tells more
-  suspect       differs from the origin: never a source again
+  suspect       differs from the origin: no source any more
 
 exit code: 0 all is well; 1 something is in error or suspect, or the runs database could not be asked,
 or does not know the run; 2 the command line or the configuration is wrong

@@ -70,7 +70,12 @@ def condemn(
     if not moved:
         what = f"THE ONLY COPY IS DAMAGED: {what}"
         subject.say(what)
-        return BadCopy(what, f"it stays in {location}; look for another copy, and ask who made it")
+        again = (
+            f"; once its files are back: {subject.site.name}/{subject.run}.raw.done"
+            if key.kind == "raw"
+            else ""
+        )
+        return BadCopy(what, f"it stays in {location}; look for another copy, and ask who made it{again}")
     transfer.rename(subject.place, location, moved[0], root=subject.root)
     subject.say(f"{what}; moved to {moved[0]}")
     return BadCopy(what, f"it was moved to {moved[0]}; a later call copies it anew")

@@ -31,7 +31,8 @@ class Facts:
     there : dict
         By kind, by site: location, manifest, checksum of copies that can be trusted as a source.
     registrable : dict
-        By site: the same of a raw copy at its origin that was found incomplete, and may be looked at again.
+        By site: the same of a raw copy that may be looked at again: one at its origin that was found
+        incomplete, or the only one, found damaged.
     faults : dict
         By site: what is wrong with its raw copy.
     source : dict
@@ -108,6 +109,9 @@ def gather(document: Mapping, settings: Settings) -> Facts:
     for site in settings.sites.values():
         if site.processed and not site.processed.make:
             _look_for_newer(document, site, settings, facts)
+        copy = None if facts.there["raw"] else copy_at(document, "raw", site, settings)
+        if copy and was_damaged(copy):
+            facts.registrable[site.name] = _stated(run, copy, site)
     return facts
 
 
@@ -192,6 +196,12 @@ def copy_at(document: Mapping, kind: str, site: Site, settings: Settings) -> Cop
 def was_refused(copy: Copy) -> bool:
     """Whether a copy at its origin was found incomplete, which the event builder may have mended since."""
     return copy.status == documents.ERROR and not copy.manifest and "suspect" not in copy.note
+
+
+def was_damaged(copy: Copy) -> bool:
+    """Whether a copy was found bad and left in its place; its manifest says whether it is whole again."""
+    aside = documents.value(copy.note, "suspect", "quarantine", type_=str)
+    return copy.status == documents.ERROR and bool(copy.manifest) and "suspect" in copy.note and not aside
 
 
 def _stated(run: Run, copy: Copy, site: Site) -> dict:

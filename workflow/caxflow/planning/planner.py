@@ -196,10 +196,11 @@ class Planner:
             if found is None:
                 faults = facts.faults.items()
                 wrong = "; ".join(f"at {name}: {fault}" for name, fault in faults if name != site)
-                raise CaxflowError(
-                    f"no site has a good {kind} copy of {run} for {site}" + (f" ({wrong})" if wrong else ""),
-                    f"ask the runs database why: caxflow why {run}",
-                )
+                mend = f"ask the runs database why: caxflow why {run}"
+                if kind == "raw" and (damaged := next(iter(facts.registrable), None)):
+                    mend = f"once its files are back, have them read again: {damaged}/{run}.raw.done"
+                what = f"no site has a good {kind} copy of {run} for {site}"
+                raise CaxflowError(f"{what} ({wrong})" if wrong else what, mend)
             facts.source[kind][site] = found
             self._freeze()
         return facts.source[kind][site]

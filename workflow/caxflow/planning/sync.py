@@ -210,7 +210,7 @@ def _entry_changes(receipt: Mapping) -> dict:
         "caxflow.next": None,
     }
     # A receipt without a status takes note of a copy that the entry speaks of already.
-    return changes | (_birth(receipt) if entry.get("status") else {})
+    return changes | (_birth(receipt) | {"caxflow.suspect": None} if entry.get("status") else {})
 
 
 def _unsaid(copy: Copy | None, changes: dict, born: Mapping) -> dict | None:

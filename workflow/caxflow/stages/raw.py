@@ -28,7 +28,9 @@ def register_raw(job: Job) -> None:
     location = there["location"]
     job.entry = {"kind": "raw", "host": job.site.host, "version": None, "location": location}
     known = job.database.manifest(there["manifest"]) if there["manifest"] else None
-    if known:
+    if known and refused:
+        manifest, how = _read_damaged(job, location, known), "found damaged, then read again: whole"
+    elif known:
         manifest, how = Manifest.from_json(known), "the runs database states it"
     else:
         place = job.place(job.site)
@@ -40,6 +42,19 @@ def register_raw(job: Job) -> None:
     job.say(f"{location}: {len(manifest)} files, {manifest.digest}")
     # What was refused before is good after all; else the copy's status is not ours to say.
     job.state(job.statement(manifest, location, documents.TRANSFERRED if refused else None, proof=how))
+
+
+def _read_damaged(job: Job, location: str, known: dict) -> Manifest:
+    """Read a copy that was found damaged again; what it must be is known."""
+    # What is found bad from now on is not made good by this reading.
+    job.entry["since"] = job.database.now().replace(tzinfo=datetime.UTC).isoformat()
+    _, wrong = proof.read_again(job.place(job.site), location, [known], job.report)
+    if wrong:
+        what = (
+            f"{job.run}: its raw copy at {job.site.name} is still not what it must be: {proof.summary(wrong)}"
+        )
+        raise CaxflowError(what, "bring back the files that it names, then ask again")
+    return Manifest.from_json(known)
 
 
 def copy_raw(job: Job, source: str) -> None:
