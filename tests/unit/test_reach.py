@@ -1,10 +1,14 @@
-"""How a job reaches a site: within what its site's file and Snakemake allow."""
+"""How a job reaches a site, within what its site's file and Snakemake allow, and what it says meanwhile."""
 
+import io
 from pathlib import Path
 from types import SimpleNamespace
 
 from caxflow.config import Access, Site, reach
+from caxflow.stages import job as stage
 from caxflow.stages.job import Job
+from caxflow.targets import Run
+from caxflow.transfer import Progress
 
 
 def site(name, **access):
@@ -43,4 +47,19 @@ def test_a_copy_opens_no_more_connections_than_it_was_given():
         False,
         True,
         False,
+    ]
+
+
+def test_the_log_tells_every_ten_seconds_how_far_a_copy_is(tmp_path, monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(stage.time, "monotonic", lambda: now)
+    log = io.StringIO()
+    job = Job(None, "raw.done", HERE, Run("160315_1432"), Path("output"), log, work_dir=tmp_path)
+    for second in range(25):
+        now = 1000.0 + second
+        job.report(Progress("moving", second * 10**8, 41 * 10**9, 10**8 if second else 0, 0, 1, second))
+    assert [line.split(" ", 2)[2] for line in log.getvalue().splitlines()] == [
+        "moving: 0 B of 41.0 GB, 0 B/s",
+        "moving: 1.1 GB of 41.0 GB, 100.0 MB/s, 6 min 39 s left",
+        "moving: 2.2 GB of 41.0 GB, 100.0 MB/s, 6 min 28 s left",
     ]

@@ -193,6 +193,8 @@ def test_remove_leftovers(out):
         os.utime(folder / "data", (1, 1))
         os.utime(folder, (1, 1))
     assert transfer.remove_leftovers(HERE, out, 3600) == list(map(str, old))
+    ahead = time.time() + 3600  # by a clock that was wrong
+    os.utime(out / ".young.part-caxflow", (ahead, ahead))
     held = Part(str(out / "busy"), "somebody")
     held.begin(wait=0)
     try:

@@ -172,9 +172,9 @@ class Job:
         self.teller.tell(progress.phase, progress.done, progress.total, progress.rate)
         if time.monotonic() - self._said > 10:
             self._said = time.monotonic()
-            self.say(
-                f"{words.size(progress.done)} of {words.size(progress.total)}, {words.size(progress.rate)}/s"
-            )
+            left = f", {words.duration(progress.remaining)} left" if progress.remaining else ""
+            moved = f"{words.size(progress.done)} of {words.size(progress.total)}"
+            self.say(f"{progress.phase}: {moved}, {words.size(progress.rate)}/s{left}")
 
     def say(self, text: str) -> None:
         """A line in the log."""

@@ -199,7 +199,7 @@ def remove_leftovers(place: Place, parent: str, older_than: float, name: str | N
     parent : str
         The directory that holds the copies.
     older_than : float
-        Seconds since anything was last written to them.
+        Seconds since anything was last written to them; 0 takes all, whatever their times say.
     name : str, optional
         Of the one copy to look at; by default all.
 

@@ -306,7 +306,7 @@ def remove_leftovers(parent: str, older_than: float, only: str | None = None, al
         own, container = match[1], os.path.join(root, match[0])
         if (only is not None and own != to_bytes(only)) or not stat.S_ISDIR(os.lstat(container).st_mode):
             continue
-        if time.time() - _last_written(container) < older_than:
+        if older_than and time.time() - _last_written(container) < older_than:
             continue
         part = Part(to_text(os.path.join(root, own)), "cleaner")
         try:

@@ -228,7 +228,7 @@ def remove_leftovers(
         match = _LEFTOVER.fullmatch(name)
         if not match or (only is not None and match[1] != only) or not stat.S_ISDIR(status.mode):
             continue
-        if time.time() - _newest(client, f"{parent}/{name}") >= older_than:
+        if not older_than or time.time() - _newest(client, f"{parent}/{name}") >= older_than:
             client.remove_tree(f"{parent}/{name}", alive)
             removed.append(f"{parent}/{name}")
     return removed
