@@ -3,6 +3,7 @@
 import ast
 import configparser
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -185,6 +186,25 @@ def test_a_template_is_split_before_it_is_filled():
     template = commands.Template.read("prog '--a={input}' {{literal}} {number}", processors.PLACEHOLDERS, "x")
     nasty = "/data/$(touch hacked) 'x' \"y\"; {output}\n"
     assert template.fill({"input": nasty, "number": 7}) == ["prog", f"--a={nasty}", "{literal}", "7"]
+
+
+@pytest.mark.parametrize(
+    ("more", "meant"),
+    [
+        ("> log", ">"),
+        ("2>&1", ">&"),
+        ("| tee log", "|"),
+        ("&& rm x", "&&"),
+        ("; rm x", ";"),
+        ("--data=$HOME/x", "--data=$HOME/x"),
+        ("~/pax.ini", "~/pax.ini"),
+    ],
+)
+def test_what_only_a_shell_would_understand_is_refused(more, meant):
+    with pytest.raises(CaxflowError, match=re.escape(f"{meant} in its command means nothing")):
+        command(f"{PAXER} {more}")
+    quoted = command(f"sh -c '{more}' {PAXER}").template
+    assert quoted.words[2] == more
 
 
 @pytest.mark.parametrize(

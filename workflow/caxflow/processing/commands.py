@@ -22,6 +22,7 @@ from caxflow.processing import leash
 
 # What an outside program has no business to know.
 _SECRETS = ("MONGODB_PASSWORD", "MONGO_PASSWORD", "SC_API_KEY")
+_SHELLS = re.compile(r"[<>|&;]+$|[^'\"]*\$[A-Za-z_{]|~/")
 # What Python, numpy, C++ and the system say where memory is limited by address space, as Grid Engine does.
 _WANTS_MEMORY = re.compile(r"MemoryError|bad_alloc|[Cc]annot allocate memory|Unable to allocate")
 
@@ -124,6 +125,11 @@ class Template:
             ) from None
         if not words:
             raise CaxflowError(f"{about}: the command is empty", "write the program and its arguments")
+        if meant := _for_a_shell(text):
+            raise CaxflowError(
+                f"{about}: {meant} in its command means nothing, since no shell reads it",
+                "write it out or quote it; what prepares the program goes into setup, all it says into the log",
+            )
         for name in names:
             if name not in known:
                 raise CaxflowError(
@@ -201,6 +207,13 @@ def last_line(log: Path) -> str:
     lines = _tail(log).splitlines()
     text = next((line.strip() for line in reversed(lines) if line.strip()), "it wrote nothing")
     return "".join(each if each.isprintable() else " " for each in text)[:200]
+
+
+def _for_a_shell(text: str) -> str | None:
+    """The first part of a command, outside of quotes, of which a shell would make something else."""
+    reader = shlex.shlex(text, posix=False, punctuation_chars="<>|&;")
+    reader.whitespace_split, reader.commenters = True, ""
+    return next((part for part in reader if _SHELLS.match(part)), None)
 
 
 def _tail(log: Path, begun: int = 0) -> str:
