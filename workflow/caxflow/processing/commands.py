@@ -128,7 +128,7 @@ class Template:
         if meant := _for_a_shell(text):
             raise CaxflowError(
                 f"{about}: {meant} in its command means nothing, since no shell reads it",
-                "write it out or quote it; what prepares the program goes into setup, all it says into the log",
+                "write it out, or quote it; a line of shell goes into setup",
             )
         for name in names:
             if name not in known:
