@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caxflow import config
+from caxflow.config import retention
 from caxflow.errors import CaxflowError
 from caxflow.planning import plan
 
@@ -379,6 +380,12 @@ def test_what_an_editor_leaves_is_no_site(folder):
 def test_a_site_file_with_another_suffix_is_not_passed_over(folder):
     (folder.path / "sites/midway.yaml").rename(folder.path / "sites/midway.yml")
     assert "midway.yml: site files end in .yaml" in folder.refused()
+
+
+def test_a_policy_is_told_in_the_words_of_the_configuration():
+    keys = {"after_days": 90, "copies": 1, "verified_within_days": 0.5, "at_most": {"runs": 5}}
+    told = "after_days: 90, copies: 1, verified_within_days: 0.5, processed: true"
+    assert str(retention.read_purge(keys)) == told
 
 
 @pytest.mark.parametrize("key", ["runs", "select", "purge", "notify", "rundb"])

@@ -34,6 +34,15 @@ def decide(copies, here, **overrides):
     return decisions.decide(copies.database.get(RUN), here, lambda _: None, now())
 
 
+def perform(copies, *targets, here="midway"):
+    """What becomes of calls of the workflow for targets."""
+    zygote = mortal.Zygote(copies.folder, "onecall")
+    try:
+        return [zygote.call("perform", target, copies.overrides(here)) for target in targets]
+    finally:
+        zygote.close()
+
+
 def test_a_bad_copy_is_told_with_its_files_and_moved_aside(copies):
     copies.add()
     copies.spoil("midway")
@@ -315,6 +324,45 @@ def test_a_manifest_that_is_lost_or_altered_is_made_again_of_a_copy_that_has_its
     assert copies.row("midway")["manifest"] == before["manifest"]
     assert copies.row("midway")["caxflow"]["verified"] > before["caxflow"]["verified"]
     assert copies.database.manifest(before["manifest"]) == known
+
+
+def test_a_copy_that_is_not_there_is_told_and_made_anew(copies):
+    copies.add()
+    shutil.rmtree(copies.path("midway"))
+    with pytest.raises(CaxflowError, match=r"nothing else in .* either -> mount its file system"):
+        scrub.read_one(copies.subject())
+    assert copies.row("midway")["status"] == "transferred"
+    (copies.path("midway").parent / "another").mkdir()
+    with pytest.raises(BadCopy, match="it is not there -> a later call copies it anew"):
+        scrub.read_one(copies.subject())
+    assert copies.row("midway")["status"] == "error"
+    assert aside(copies, "midway") == []
+    (done,) = perform(copies, f"midway/{RUN}.checksum")
+    assert done["status"] == 0, done["said"]
+    assert copies.row("midway")["status"] == "transferred"
+    assert copies.whole("midway")
+
+
+@pytest.mark.parametrize("part", [False, True])
+def test_no_receipt_states_a_copy_that_is_not_there(copies, part):
+    copies.add()
+    (copies.path("midway").parent / "another").mkdir()
+    shutil.rmtree(copies.path("midway") / "log" if part else copies.path("midway"))
+    (done,) = perform(copies, f"midway/{RUN}.raw.done")
+    assert done["status"] == 1
+    assert ("log/eventbuilder.log is missing" if part else "it is not there") in done["said"]
+    assert not copies.work("midway", f"midway/{RUN}.raw.done").exists()
+    assert copies.row("midway")["status"] == "error"
+
+
+def test_the_only_copy_that_is_not_there_is_shouted_about(copies):
+    copies.add(sites=["midway"])
+    (copies.path("midway").parent / "another").mkdir()
+    shutil.rmtree(copies.path("midway"))
+    with pytest.raises(
+        BadCopy, match=r"THE ONLY COPY IS DAMAGED: .* it is not there -> look for another copy"
+    ):
+        scrub.read_one(copies.subject())
 
 
 def test_while_the_database_is_away_nothing_is_moved(copies):

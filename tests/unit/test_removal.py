@@ -164,15 +164,27 @@ def test_a_witness_that_goes_while_it_is_read_does_not_come_back(copies, monkeyp
         (lambda copies: copies.set("tegner", manifest="xxh128:" + "0" * 32), "its manifest is another one"),
         (lambda copies: copies.set("tegner", location="/elsewhere/160315_1432"), "outside"),
         (lambda copies: (copies.path("tegner") / "b.zip").unlink(), "are not those of its manifest"),
-        (lambda copies: copies.path("tegner").rename(copies.folder / "away"), "there is nothing at"),
         (lambda copies: copies.set("tegner", host="rucio-catalogue"), "1 found"),
     ],
-    ids=["transferring", "error", "suspect", "leaving", "another", "outside", "file", "gone", "unknown host"],
+    ids=["transferring", "error", "suspect", "leaving", "another", "outside", "file", "unknown host"],
 )
 def test_what_does_not_count(copies, spoil, why):
     copies.add()
     spoil(copies)
     refused(copies, "2 other copies", why)
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_a_witness_that_is_not_there_does_not_count_and_is_told(copies, stale):
+    copies.add(verified_days_ago=10 if stale else 0.5)
+    (copies.path("tegner").parent / "another").mkdir()
+    copies.path("tegner").rename(copies.folder / "away")
+    with pytest.raises(CaxflowError, match=r"2 other copies .* 1 found"):
+        removal_of(copies).perform()
+    assert copies.whole("midway")
+    row = copies.row("tegner")
+    assert (row["status"], row["caxflow"]["suspect"]["files"]) == ("error", ["it is not there"])
+    assert row["caxflow"]["suspect"]["quarantine"] is None
 
 
 def test_the_last_copy_never_goes(copies):

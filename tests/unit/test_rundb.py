@@ -370,6 +370,7 @@ TAKEN = {
         "midway",
     ),
     "odd notes": (entry(note="x"), "another program"),
+    "a lease that is no time": (entry(note={"owner": "tegner", "lease": "soon"}), "it has no lease"),
 }
 
 

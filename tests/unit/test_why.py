@@ -70,6 +70,12 @@ def test_a_removal_is_told_until_the_copy_is_there_again(tmp_path, settings):
     ]
 
 
+def test_what_was_removed_as_nobody_writes_it_is_passed_over(tmp_path, ask):
+    gone = [{"type": ["raw"], "host": "midway-login1", "why": "removed"}, {"type": "raw", "why": "removed"}]
+    odd = document(tmp_path, raw(tmp_path, "lngs")) | {"caxflow": {"gone": gone}, "tags": [{"name": ["a"]}]}
+    assert ask(odd, select={"tags": ["a"]}).removed == []
+
+
 def test_a_claim_of_a_process_that_is_gone_says_so(tmp_path, ask):
     by = {"user": "joe", "host": receipts.who()["host"], "pid": 2**30}
     claim = {"owner": "midway", "lease": LATER, "by": by}

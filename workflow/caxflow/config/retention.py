@@ -48,6 +48,18 @@ class Purge:
     runs: int = 100
     bytes: int = 10**13
 
+    def __str__(self) -> str:
+        """In the words of the configuration."""
+        keys = {"after_days": self.after, "superseded_after_days": self.superseded}
+        keys |= {"copies": self.demand.copies, "verified_within_days": self.demand.within}
+        keys |= {"processed": str(self.processed).lower()}
+        plain = {
+            key: f"{value / datetime.timedelta(days=1):g}" if isinstance(value, datetime.timedelta) else value
+            for key, value in keys.items()
+            if value is not None
+        }
+        return ", ".join(f"{key}: {value}" for key, value in plain.items())
+
 
 @dataclass(frozen=True)
 class Scrub:

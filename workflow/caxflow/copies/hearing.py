@@ -3,6 +3,7 @@
 Nothing here changes the copy itself. Reading a witness again renews its entry, or condemns it.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import os
@@ -97,6 +98,9 @@ class Hearing:
             stale = [each for each in found if each.renewable and each.site not in tried]
             if new:
                 against[new[0].site] = self._look(new[0], copy)
+                if read and against[new[0].site]:
+                    with contextlib.suppress(CaxflowError):
+                        quarantine.condemn_missing(self.at(new[0]), new[0].copy)
             elif stale:
                 tried.add(stale[0].site)
                 wrong = self._read_again(stale[0], copy) if read else self._look(stale[0], copy)
@@ -166,7 +170,8 @@ class Hearing:
         theirs, now = witness.copy, other.database.now()
         other.say(f"reading {theirs.location} at {witness.site} again")
         try:
-            _, wrong = proof.read_again(other.place, theirs.location, [expected], other.progress)
+            with quarantine.reading(other, theirs):
+                _, wrong = proof.read_again(other.place, theirs.location, [expected], other.progress)
             cax = "" if theirs.manifest == expected["digest"] else self._ask_cax(other, theirs)
         except Held:
             raise

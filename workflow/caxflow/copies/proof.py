@@ -47,6 +47,12 @@ def read_again(
     )
 
 
+def unlike(digest: str | None, found: Manifest) -> str:
+    """What is wrong with a copy by its manifest's digest, where that is all that is left of it; or empty."""
+    known = digest and digest.startswith(f"{found.algorithm}:") and digest != found.digest
+    return "its files are not those of its manifest, of which only the digest is known" if known else ""
+
+
 def is_cax_checksum(checksum: str | None) -> bool:
     """Whether an entry's checksum is the bare sha512 that cax recorded."""
     return checksum is not None and len(checksum) == 128 and ":" not in checksum

@@ -5,15 +5,16 @@ into ``<root>/.caxflow-quarantine/``, so that a later call copies it anew; the o
 Nothing is deleted here.
 """
 
+import contextlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from caxflow import documents, transfer
 from caxflow.copies import evidence, proof
 from caxflow.copies.subject import Subject
 from caxflow.documents import Copy
 from caxflow.errors import BadCopy, CaxflowError
-from caxflow.rundb import MARK, DatabaseAway, audit, identity
+from caxflow.rundb import MARK, DatabaseAway, Held, audit, identity
 from caxflow.workdir import journal
 
 FOLDER = ".caxflow-quarantine"
@@ -35,13 +36,22 @@ def condemn(
     seen : Copy, optional
         The entry before the reading. Of a copy that was removed, moved or replaced since, or condemned by
         somebody else, nothing is said.
+
+    Raises
+    ------
+    CaxflowError
+        If there is nothing at all at the site: its file system may not be mounted.
     """
     database, key = subject.database, subject.key
+    there = not _is_gone(subject, location)
+    if not there:
+        subject.check_mounted(location)
     what = f"{subject} is not what it must be: {proof.summary(list(differences))}"
     token = secrets.token_hex(8)
     suspect = {"token": token, "files": list(differences)[:_FILES], "location": location}
     moved: list[str] = []
     changed: list[Copy] = []
+    elsewhere: list[Copy] = []
 
     def change(document: Mapping) -> tuple[dict, dict] | None:
         copy = subject.find(document)
@@ -49,8 +59,8 @@ def condemn(
             changed.append(copy)
         if copy is None or changed:
             return None
-        elsewhere = good_elsewhere(document, subject)
-        moved[:] = [subject.aside(FOLDER, location, token)] if elsewhere else []
+        elsewhere[:] = good_elsewhere(document, subject)
+        moved[:] = [subject.aside(FOLDER, location, token)] if elsewhere and there else []
         suspect.update(at=database.now(), quarantine=moved[0] if moved else None)
         facts = {"site": subject.site.name, "suspect": suspect}
         audit.record(database, "suspect", subject.run, key, grounds=what, ident=token, **facts)
@@ -67,6 +77,9 @@ def condemn(
         # It stays what the failure of the job makes of it; the next verification finds the same.
         return BadCopy(what, f"it stays in {location} until the runs database knows")
     journal.forget(subject.work_dir, subject.site.name, subject.run, key.kind, key.version)
+    if not there and elsewhere:
+        subject.say(what)
+        return BadCopy(what, "a later call copies it anew")
     if not moved:
         what = f"THE ONLY COPY IS DAMAGED: {what}"
         subject.say(what)
@@ -75,10 +88,47 @@ def condemn(
             if key.kind == "raw"
             else ""
         )
-        return BadCopy(what, f"it stays in {location}; look for another copy, and ask who made it{again}")
+        mend = f"it stays in {location}; look for another copy, and ask who made it"
+        mend = mend if there else "look for another copy, and ask who took it away"
+        return BadCopy(what, f"{mend}{again}")
     transfer.rename(subject.place, location, moved[0], root=subject.root)
     subject.say(f"{what}; moved to {moved[0]}")
     return BadCopy(what, f"it was moved to {moved[0]}; a later call copies it anew")
+
+
+@contextlib.contextmanager
+def reading(subject: Subject, seen: Copy | None) -> Iterator[None]:
+    """While a copy is read: one that is not there at all is bad, where reading it just fails.
+
+    Parameters
+    ----------
+    seen : Copy or None
+        Its entry, if there is one.
+    """
+    try:
+        yield
+    except (Held, DatabaseAway, BadCopy):
+        raise
+    except CaxflowError:
+        bad = condemn_missing(subject, seen) if seen else None
+        if bad is None:
+            raise
+        raise bad from None
+
+
+def condemn_missing(subject: Subject, seen: Copy) -> CaxflowError | None:
+    """Tell that a copy is not there at all; None where there is something, or nobody can look."""
+    if not _is_gone(subject, seen.location):
+        return None
+    return condemn(subject, seen.location, ["it is not there"], seen)
+
+
+def _is_gone(subject: Subject, location: str) -> bool:
+    """Whether there is nothing at a path; not where nobody can look."""
+    try:
+        return transfer.exists(subject.place, location) is None
+    except CaxflowError:
+        return False
 
 
 def make_room(subject: Subject) -> str | None:

@@ -153,11 +153,8 @@ class Removal:
             raise CaxflowError(
                 f"{subject} is not removed: it is {state}", f"ask why: caxflow why {subject.run}"
             )
-        if not there and not transfer.names(subject.place, subject.root):
-            raise CaxflowError(
-                f"{subject}: there is nothing at {copy.location}, and nothing else in {subject.root} either",
-                f"mount its file system; if it is mounted and empty, mkdir {subject.root}/{TRASH}",
-            )
+        if not there:
+            subject.check_mounted(copy.location)
         return not there
 
     def check_itself(self, document: Mapping, copy: Copy) -> None:

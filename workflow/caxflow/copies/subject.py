@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from caxflow import documents
+from caxflow import documents, transfer
 from caxflow.config import Settings, Site, reach
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
@@ -71,6 +71,20 @@ class Subject:
                 f"mend the document's location, or roots.{self.key.kind} of site {self.site.name}",
             )
         return copy
+
+    def check_mounted(self, location: str) -> None:
+        """See that there is anything at all at the site, where there is nothing at `location`.
+
+        Raises
+        ------
+        CaxflowError
+            If its folder looks like one whose file system is not mounted.
+        """
+        if not transfer.names(self.place, self.root):
+            raise CaxflowError(
+                f"{self}: there is nothing at {location}, and nothing else in {self.root} either",
+                f"mount its file system; if it is mounted and empty, mkdir {self.root}/.caxflow-trash",
+            )
 
     def hold(self, token: str) -> Claim:
         """Hold the copy by a token: the lease is renewed with the progress of what is done to it."""

@@ -237,8 +237,10 @@ def _removed(document: Mapping, settings: Settings, audit: Iterable[Mapping]) ->
     for gone in documents.value(document, "caxflow", "gone", type_=list) or []:
         if not isinstance(gone, Mapping) or gone.get("why") != "removed":
             continue
-        kind, host, version = (gone.get(key) for key in ("type", "host", "pax_version"))
-        if (kind, host, version) in there:
+        kind, host, version = (
+            documents.value(gone, key, type_=str) for key in ("type", "host", "pax_version")
+        )
+        if kind is None or host is None or (kind, host, version) in there:
             continue
         record = records.get(f"{gone.get('token')}.removed", {})
         at, by = documents.time_of(gone.get("at")), documents.value(record, "by", type_=Mapping)
@@ -255,7 +257,7 @@ def _excluding(document: Mapping, selection: Selection) -> Iterator[str]:
     start = documents.time_of(document.get("start"))
     source = documents.value(document, "source", "type", type_=str)
     listed = documents.value(document, "tags", type_=list) or []
-    tags = {tag.get("name") for tag in listed if isinstance(tag, Mapping)}
+    tags = {documents.value(tag, "name", type_=str) for tag in listed}
     if selection.runs and str(run) not in selection.runs:
         yield "it is not among the configured runs"
     if selection.detectors and run.detector not in selection.detectors:

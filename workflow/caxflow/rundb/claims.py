@@ -156,7 +156,7 @@ def _held(run: Run, key: Key, copy: documents.Copy | None) -> Held:
     who = f"{copy.note.get('owner', 'another program')} ({by.get('user', '?')}@{by.get('host', '?')})"
     if copy.status == documents.VERIFYING:
         return Held(f"{where} is there, and is verified by {who}", "run again: the plan waits for that")
-    until = copy.note.get("lease")
+    until = documents.time_of(copy.note.get("lease"))
     mend = (
         f"its claim ends at {until:%Y-%m-%d %H:%M} UTC unless renewed"
         if until

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import datetime
+from collections.abc import Mapping
 
 from caxflow import documents, transfer
 from caxflow.copies import proof, quarantine, renewal
@@ -21,24 +22,27 @@ _HANDED_ON = ("correction_versions",)  # what is true of every copy of a file
 def register_raw(job: Job) -> None:
     """Take note of a raw copy that is there: its manifest, and that the dataset is complete.
 
-    Where the database has the copy's manifest already, that is taken over: verification reads the bytes.
+    Where the database has the copy's manifest already, that is taken over if the files have its names and
+    sizes: verification reads the bytes.
     """
     refused = job.facts.registrable.get(job.site.name)
     there = refused or job.facts.there["raw"][job.site.name]
     location = there["location"]
     job.entry = {"kind": "raw", "host": job.site.host, "version": None, "location": location}
     known = job.database.manifest(there["manifest"]) if there["manifest"] else None
-    if known and refused:
-        manifest, how = _read_damaged(job, location, known), "found damaged, then read again: whole"
-    elif known:
-        manifest, how = Manifest.from_json(known), "the runs database states it"
-    else:
-        place = job.place(job.site)
-        _check_complete(job, location)
-        manifest = transfer.take_manifest(place, location, drop_cache=False, progress=job.report)
-        how = "complete by its own zips, every byte read at the site"
-        _compare_with_others(job, manifest)
-        _compare_with_cax(job, location, there["checksum"])
+    subject = job.subject(Key("raw", job.site.host))
+    seen = _seen(subject) if there["manifest"] and not refused else None
+    with quarantine.reading(subject, seen):
+        if known and refused:
+            manifest, how = _read_damaged(job, location, known), "found damaged, then read again: whole"
+        elif known:
+            manifest, how = Manifest.from_json(known), "the runs database states it, and its files are there"
+            _look_at(subject, seen, known, location)
+        else:
+            manifest = _take(job, location, there)
+            how = "complete by its own zips, every byte read at the site"
+    if wrong := proof.unlike(there["manifest"], manifest):
+        raise quarantine.condemn(subject, location, [wrong], seen)
     job.say(f"{location}: {len(manifest)} files, {manifest.digest}")
     # What was refused before is good after all; else the copy's status is not ours to say.
     job.state(job.statement(manifest, location, documents.TRANSFERRED if refused else None, proof=how))
@@ -55,6 +59,24 @@ def _read_damaged(job: Job, location: str, known: dict) -> Manifest:
         )
         raise CaxflowError(what, "bring back the files that it names, then ask again")
     return Manifest.from_json(known)
+
+
+def _look_at(subject: Subject, seen: Copy | None, known: Mapping, location: str) -> None:
+    """See that a copy has the files of its manifest; one that has others is read, and bad if it is."""
+    if odd := proof.same_files(subject.place, location, Manifest.from_json(known)):
+        subject.say(f"{odd}; reading it")
+        _, wrong = proof.read_again(subject.place, location, [known], subject.progress)
+        if wrong:
+            raise quarantine.condemn(subject, location, wrong, seen)
+
+
+def _take(job: Job, location: str, there: Mapping) -> Manifest:
+    """The manifest of a copy that is complete, and not unlike any other."""
+    _check_complete(job, location)
+    manifest = transfer.take_manifest(job.place(job.site), location, drop_cache=False, progress=job.report)
+    _compare_with_others(job, manifest)
+    _compare_with_cax(job, location, there["checksum"])
+    return manifest
 
 
 def copy_raw(job: Job, source: str) -> None:
@@ -90,9 +112,9 @@ def make_copy(
         else:
             place = job.place(job.site)
             root = job.site.roots[key.kind]
-        copied = transfer.copy(
-            source, path, place, location, expected=expected, progress=job.report, root=root
-        )
+            copied = transfer.copy(
+                source, path, place, location, expected=expected, progress=job.report, root=root
+            )
     except BadSource as error:
         raise _judge_source(job, key, stated, error) from error
     job.say(f"{location}: {copied}")
@@ -149,12 +171,9 @@ def verify(job: Job, stage: str) -> None:
     begun, clock = _time(job)
     subject = job.subject(Key(job.entry["kind"], job.entry["host"], job.entry["version"]))
     seen = _seen(subject)
-    found, wrong = proof.read_again(
-        job.place(job.site),
-        stated["location"],
-        [stated["manifest"], *stated.get("other_manifests", ())],
-        job.report,
-    )
+    manifests = [stated["manifest"], *stated.get("other_manifests", ())]
+    with quarantine.reading(subject, seen):
+        found, wrong = proof.read_again(job.place(job.site), stated["location"], manifests, job.report)
     if wrong:
         raise quarantine.condemn(subject, stated["location"], wrong, seen=seen)
     job.say(f"{stated['location']}: {len(found)} files read again from disk, as at the origin")

@@ -113,14 +113,19 @@ def read_one(subject: Subject) -> int:
     right = evidence.master(document, "raw", subject.settings) if key.kind == "raw" else copy
     stated = database.manifest(right.manifest) if right and right.manifest else None
     if stated:
-        found, wrong = proof.read_again(subject.place, copy.location, [stated], subject.progress)
+        with quarantine.reading(subject, copy):
+            found, wrong = proof.read_again(subject.place, copy.location, [stated], subject.progress)
         manifest, proven = Manifest.from_json(stated), True
         if wrong and copy.manifest != manifest.digest:
             wrong = _against_itself(subject, copy, right, wrong)
     else:
         algorithm = copy.manifest.partition(":")[0] if copy.manifest else "xxh128"
-        found = take_manifest(subject.place, copy.location, algorithm=algorithm, progress=subject.progress)
-        manifest, wrong = found, _against_cax(subject, copy) or _against_digest(copy, found)
+        with quarantine.reading(subject, copy):
+            found = take_manifest(
+                subject.place, copy.location, algorithm=algorithm, progress=subject.progress
+            )
+        unlike = proof.unlike(copy.manifest, found)
+        manifest, wrong = found, _against_cax(subject, copy) or ([unlike] if unlike else [])
         proven = not wrong and _compare_with_others(subject, document, copy, found)
     if wrong:
         raise quarantine.condemn(subject, copy.location, wrong, seen=copy)
@@ -183,16 +188,6 @@ def _unlike(subject: Subject, other: Copy) -> BadCopy:
         f"{subject} differs from the one at {other.host}",
         "find out which of the two is right before anything is copied or removed",
     )
-
-
-def _against_digest(copy: Copy, found: Manifest) -> list[str]:
-    """What is wrong with a copy by its manifest's digest, which is all that is left of that."""
-    same = (
-        not copy.manifest
-        or not copy.manifest.startswith(f"{found.algorithm}:")
-        or copy.manifest == found.digest
-    )
-    return [] if same else ["its files are not those of its manifest, of which only the digest is known"]
 
 
 def _against_cax(subject: Subject, copy: Copy) -> list[str]:
