@@ -133,6 +133,14 @@ def test_a_job_that_was_killed_points_to_its_log(shown):
     assert said() == ["FAILED pull it: it was ended before it could say why -> see logs/it.log"]
 
 
+def test_what_fails_in_a_group_is_told_once(shown):
+    display, said = shown
+    display.start(1, "process_raw", "process it", [f"midway/{RUN}.processed.root"])
+    for _ in ("the job", "its group"):
+        display.fail(1, "process_raw", [f"midway/{RUN}.processed.root"], None, "a.log")
+    assert said() == ["FAILED process it: it was ended before it could say why -> see a.log"]
+
+
 def test_an_interrupted_job_says_so(shown, work_dir):
     display, said = shown
     (work_dir / "it.log").write_text(f"1 GB of 2 GB\n2016-03-15 12:00:00 {underway.INTERRUPTED}\n")
@@ -218,6 +226,8 @@ def job(**keys):
 NOISE = (
     record(msg="Building DAG of jobs..."),
     record(msg="Select jobs to execute..."),
+    record(msg="Provided remote nodes: 4"),
+    record(msg="Submitted group job 833117d2-0341 with external jobid '21798'."),
     record(msg=None),
     record(
         LogEvent.ERROR,

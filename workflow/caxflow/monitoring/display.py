@@ -135,7 +135,11 @@ class Display:
 
     def fail(self, job: int, rule: str, made: Sequence[str], said: str | None, log: str) -> None:
         """A job failed; its reason stands in the journal, unless it was killed: `said` is what is known."""
-        work = self._end(job) or Work(rule, _targets(made))
+        work = self._end(job)
+        if work is None and job in self.failed:
+            # What fails in a group is told twice: of the job, and of its group.
+            return
+        work = work or Work(rule, _targets(made))
         reason = next(filter(None, (self._reason(work, target) for target in work.made)), None)
         if reason is None and _was_interrupted(log):
             reason = underway.INTERRUPTED
