@@ -358,3 +358,13 @@ def test_what_is_removed_while_it_is_told_does_not_come_back(tmp_path, runs, run
     sync.sync(rundb, tmp_path)
     assert len(runs.find_one()["data"]) == before
     assert not (tmp_path / str(target("raw.done"))).exists()
+
+
+def test_the_audit_knows_who_made_a_file_whatever_is_told_first(tmp_path, runs, rundb, database):
+    made, checked = target("processed.done"), target("processed.checksum")
+    state(tmp_path, made, entry("processed", version="v0.0.1"), ROOT, 5)
+    prove(tmp_path, checked)
+    for each in (checked, made, made):
+        sync.sync(rundb, tmp_path, [each])
+    records = list(database.caxflow_audit.find())
+    assert sorted(record["action"] for record in records) == ["made", "verified"]

@@ -4,11 +4,14 @@ import datetime
 
 import pytest
 
-from caxflow import receipts
+from caxflow import __version__, cli, receipts
 from caxflow.config import Selection
+from caxflow.config.retention import Demand
+from caxflow.copies.removal import Removal
 from caxflow.monitoring import why
 from caxflow.targets import Target
 from caxflow.workdir import journal
+from copies import Copies
 from operators import NOW, RUN, configured, document, fail, raw, state
 
 LATER = NOW + datetime.timedelta(minutes=5)
@@ -67,6 +70,19 @@ def test_a_removal_is_told_until_the_copy_is_there_again(tmp_path, settings):
     assert told == [
         ["its raw copy at midway was removed, 2016-03-16 12:00 UTC, by joe@login: disk full"],
         [],
+    ]
+
+
+def test_the_history_is_what_the_audit_has_even_without_a_document(tmp_path, database, database_uri, capsys):
+    with Copies(tmp_path, database_uri, database.name) as copies:
+        copies.add()
+        Removal(copies.subject(), Demand(), "disk full").perform()
+        copies.database.runs.delete_many({})
+        assert cli.main(["why", "--profile", copies.profile(), str(RUN), "--history"]) == 1
+    said = capsys.readouterr().out.splitlines()[-2:]
+    by = "{user}@{host}, caxflow {version}".format(**receipts.who(), version=__version__)
+    assert [line.partition(" UTC: ")[2] for line in said] == [
+        f"{action} raw at midway, by {by}: disk full" for action in ("removing", "removed")
     ]
 
 

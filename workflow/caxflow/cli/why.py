@@ -10,7 +10,7 @@ from caxflow import receipts, words
 from caxflow.cli import screen, site
 from caxflow.config import Settings
 from caxflow.monitoring import status, why
-from caxflow.monitoring.why import Answer, Trouble
+from caxflow.monitoring.why import Answer, Deed, Trouble
 from caxflow.planning import planner
 from caxflow.rundb import DatabaseAway, RunsDB
 from caxflow.targets import Run
@@ -24,8 +24,9 @@ exit code: 0 nothing is in the way: it is done here, at work, or the next `all` 
 failed, nothing is known of it, or the database could not be asked; 2 the command line or the configuration
 is wrong
 
-example:
+examples:
   caxflow why --profile midway 160315_1432
+  caxflow why --profile midway 160315_1432 --history
 """
 _VERDICTS = {
     why.SETTLED: ("green", "nothing remains to be done at {here}"),
@@ -50,6 +51,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("runs", metavar="RUN", nargs="+", help="160315_1432, or 160315_1432_MV")
     parser.add_argument("--json", action="store_true", help="as JSON; times in UTC")
+    parser.add_argument(
+        "--history", action="store_true", help="also who did what to its copies, when and on what grounds"
+    )
     site.add_options(parser)
     parser.set_defaults(run=_run)
 
@@ -63,7 +67,8 @@ def _run(arguments: argparse.Namespace) -> int:
     else:
         console = screen.console()
         for each in found:
-            for line in _lines(each, arguments.profile or settings.here.name):
+            lines = _lines(each, arguments.profile or settings.here.name)
+            for line in [*lines, *(_deed(deed) for deed in each.history if arguments.history)]:
                 console.print(line, soft_wrap=True)
     good = (why.SETTLED, why.TODO, why.BUSY)
     return 0 if all(each.verdict in good and not each.away for each in found) else 1
@@ -104,6 +109,11 @@ def _lines(found: Answer, profile: str) -> Iterator[Text]:
         yield Text(f"  the runs database has yet to be told of {', '.join(found.untold)}")
     for name, stages in found.receipts.items():
         yield Text(f"  proven here of {name}: {', '.join(stages)}", style="dim")
+
+
+def _deed(deed: Deed) -> Text:
+    at = f"{deed.at:%Y-%m-%d %H:%M} UTC" if deed.at else "at an unknown time"
+    return Text(f"  {at}: {deed.action} {deed.copy}, by {deed.by}: {deed.grounds}")
 
 
 def _trouble(trouble: Trouble, profile: str) -> Iterator[Text]:

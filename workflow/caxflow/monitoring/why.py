@@ -52,6 +52,30 @@ class Trouble:
     log: str = ""
 
 
+@dataclass(frozen=True)
+class Deed:
+    """What was done to a copy, as the audit has it.
+
+    Parameters
+    ----------
+    at : datetime or None
+        The server's time, naive UTC.
+    action : str
+        As in `caxflow.rundb.audit`.
+    copy : str
+        Kind, version and site.
+    by : str
+        User, host and version of caxflow.
+    grounds : str
+    """
+
+    at: datetime.datetime | None
+    action: str
+    copy: str
+    by: str
+    grounds: str
+
+
 @dataclass
 class Answer:
     """Why a run is where it is.
@@ -79,6 +103,8 @@ class Answer:
         Targets that the runs database has yet to be told about.
     receipts : dict
         By site, the stages that are proven here.
+    history : list of Deed
+        All that was done to its copies, in the order of time.
     """
 
     run: str
@@ -93,6 +119,7 @@ class Answer:
     removed: list[str] = field(default_factory=list)
     untold: list[str] = field(default_factory=list)
     receipts: dict[str, list[str]] = field(default_factory=dict)
+    history: list[Deed] = field(default_factory=list)
 
 
 def answer(
@@ -129,6 +156,7 @@ def answer(
         found.claims = list(_claims(document, settings))
         _look_ahead(found, document, settings, work_dir, now=now, editions=editions)
         found.removed = list(_removed(document, settings, audit))
+    found.history = list(_history(audit, settings))
     if found.underway:
         found.verdict = BUSY
     elif document is None:
@@ -249,6 +277,19 @@ def _removed(document: Mapping, settings: Settings, audit: Iterable[Mapping]) ->
         grounds = f": {record['grounds']}" if record.get("grounds") else ""
         what = f"{kind} copy {version}" if version else f"{kind} copy"
         yield f"its {what} at {names.get(host, host)} was removed{when}{who}{grounds}"
+
+
+def _history(audit: Iterable[Mapping], settings: Settings) -> Iterator[Deed]:
+    names = {site.host: site.name for site in settings.sites.values()}
+    for record in audit:
+        kind, host, version, action, grounds = (
+            documents.value(record, key, type_=str) or ""
+            for key in ("kind", "host", "pax_version", "action", "grounds")
+        )
+        by = documents.value(record, "by", type_=Mapping) or {}
+        who = f"{by.get('user', '?')}@{by.get('host', '?')}, caxflow {record.get('caxflow', '?')}"
+        copy = " ".join(each for each in (kind, version, "at", names.get(host, host)) if each)
+        yield Deed(documents.time_of(record.get("at")), action, copy, who, grounds)
 
 
 def _excluding(document: Mapping, selection: Selection) -> Iterator[str]:

@@ -126,8 +126,10 @@ def _tell_receipt(database: RunsDB, work_dir: Path, target: Target) -> bool:
         journal.forget(work_dir, site, run, key.kind, key.version)
         return False
     # What a crash kept from the audit is recorded now; the same record twice is one.
-    if told or (stands and (proven or "source" in receipt)):
-        action = "verified" if proven else "copied" if "source" in receipt else "registered"
+    made = key.kind != "raw" and receipt["entry"].get("status")
+    if told or (stands and (proven or made or "source" in receipt)):
+        done = "copied" if "source" in receipt else "made" if made else "registered"
+        action = "verified" if proven else done
         grounds = "its bytes were read again from disk" if proven else str(receipt.get("proof"))
         facts = {"site": site, "manifest": changes["manifest"]}
         # A copy that was found there, by an attempt after a crash or by another work directory, sent nothing.
