@@ -71,8 +71,6 @@ def _notify(settings: Settings, work_dir: Path, done: Synced) -> list[str]:
 
 def _page(settings: Settings, work_dir: Path, _: Synced) -> list[str]:
     from caxflow import page
-    from caxflow.planning import planner
-    from caxflow.rundb import RunsDB
 
     folder = Path(settings.page.folder)
     index = folder / "index.html"
