@@ -126,6 +126,14 @@ def test_the_examples_of_the_manual_are_accepted(folder):
     assert settings.purge.bytes == settings.scrub.bytes == 10**13
 
 
+def test_the_site_that_the_manual_sets_up(folder):
+    text = (config.HOME / "profiles/README.md").read_text(encoding="utf-8")
+    example = textwrap.dedent(re.search(r"^ +host: (?:.+\n)+", text, re.MULTILINE)[0])
+    folder.write("sites/sydney.yaml", example.replace("pax_v6.11.2", "mini_v1"))
+    sydney = config.load({"site": "sydney"}, folder.path).here
+    assert (sydney.pull_from, sydney.access.method, sydney.processed.make) == (("midway",), "stream", True)
+
+
 def test_overrides_are_merged_key_by_key_and_lists_are_replaced(folder):
     folder.set("config.yaml", "select", {"detectors": ["tpc"], "tags": ["a"]})
     settings = folder.load(select={"tags": ["b"]}, rundb={"timeout": 3}, dry=True)
