@@ -337,6 +337,29 @@ def test_what_takes_long_shows_that_it_goes_on(tmp_path):
     assert not root.exists()
 
 
+def test_errors_name_the_whole_path(tmp_path, monkeypatch):
+    (tmp_path / "data" / "sub").mkdir(parents=True)
+    file = tmp_path / "data" / "sub" / "file"
+    file.touch()
+    folder = Folder(str(tmp_path / "data"))
+    for do in (
+        lambda: folder.open("sub/absent", os.O_RDONLY),
+        lambda: folder.set_mtime("sub/absent", 1),
+        lambda: folder.make("sub/absent/below"),
+    ):
+        with pytest.raises(OSError, match="No such file") as caught:
+            do()
+        assert caught.value.filename.startswith(f"{tmp_path}/data/sub/absent")
+    folder.close()
+
+    def refuse(name, **_):
+        raise PermissionError(errno.EACCES, "Permission denied", name)
+
+    monkeypatch.setattr("os.unlink", refuse)
+    with pytest.raises(CaxflowError, match=f"^here: {file}: Permission denied -> give the account"):
+        transfer.remove_tree(HERE, tmp_path / "data", root=tmp_path)
+
+
 @pytest.mark.parametrize("how", ["local", "manifest"])
 def test_folders_too_deep_are_refused(tmp_path, out, how):
     deepest = tmp_path / "data" / "/".join(["d"] * (DEEPEST + 1))

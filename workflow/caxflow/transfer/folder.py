@@ -3,10 +3,13 @@
 Runs at the far end too: Python 3.8, standard library only.
 """
 
+# ruff: noqa: PTH118 (this also runs under Python 3.8, and paths are bytes)
+
 from __future__ import annotations
 
 import os
 import stat
+from contextlib import contextmanager
 
 from caxflow.files.listing import safe_path, to_bytes
 
@@ -58,22 +61,24 @@ class Folder:
         try:
             return os.open(name, flags, 0o666, dir_fd=self._directory(above))
         except OSError as error:
-            error.filename = f"{self.root}/{path}"  # it knows only the last part of the name
+            error.filename = f"{self.root}/{path}"  # as `_naming` does, which takes time
             raise
 
     def make(self, directory: str) -> None:
         """Make a sub-directory whose parent exists; it may exist already."""
         above, _, name = to_bytes(safe_path(directory)).rpartition(b"/")
-        try:
-            os.mkdir(name, 0o777, dir_fd=self._directory(above))
-        except FileExistsError:
-            self._directory(to_bytes(directory))
+        with _naming(f"{self.root}/{directory}"):
+            try:
+                os.mkdir(name, 0o777, dir_fd=self._directory(above))
+            except FileExistsError:
+                self._directory(to_bytes(directory))
 
     def set_mtime(self, path: str, mtime_ns: int) -> None:
         """Set a file's time of modification."""
         above, _, name = to_bytes(safe_path(path)).rpartition(b"/")
         times = (mtime_ns, mtime_ns)
-        os.utime(name, ns=times, dir_fd=self._directory(above), follow_symlinks=False)
+        with _naming(f"{self.root}/{path}"):
+            os.utime(name, ns=times, dir_fd=self._directory(above), follow_symlinks=False)
 
     def sync_file(self, path: str) -> None:
         """Bring a file's content to the disk; quick where it is there already."""
@@ -98,15 +103,15 @@ def remove_tree(path: bytes, alive) -> None:
     except FileNotFoundError:
         return
     if is_directory:
-        for _, directories, files, fd in os.fwalk(path, topdown=False, onerror=_raise):
+        for folder, directories, files, fd in os.fwalk(path, topdown=False, onerror=_raise):
             for name in files:
-                _gone(os.unlink, name, fd)
+                _gone(os.unlink, folder, name, fd)
                 alive()
             for name in directories:
                 try:
-                    _gone(os.rmdir, name, fd)
+                    _gone(os.rmdir, folder, name, fd)
                 except NotADirectoryError:  # a link to one
-                    os.unlink(name, dir_fd=fd)
+                    _gone(os.unlink, folder, name, fd)
     (os.rmdir if is_directory else os.unlink)(path)
 
 
@@ -115,8 +120,19 @@ def _raise(error: OSError) -> None:
         raise error
 
 
-def _gone(remove, name: bytes, fd: int) -> None:
+def _gone(remove, folder: bytes, name: bytes, fd: int) -> None:
+    with _naming(os.path.join(folder, name)):
+        try:
+            remove(name, dir_fd=fd)
+        except FileNotFoundError:
+            pass
+
+
+@contextmanager
+def _naming(path):
+    """An error about a name in an open directory knows the whole path."""
     try:
-        remove(name, dir_fd=fd)
-    except FileNotFoundError:
-        pass
+        yield
+    except OSError as error:
+        error.filename = path
+        raise

@@ -7,7 +7,7 @@ from collections import defaultdict
 
 from caxflow.errors import CaxflowError
 from caxflow.files import digests
-from caxflow.files.listing import os_error
+from caxflow.files.listing import os_error, printable
 from caxflow.transfer.folder import Folder
 
 
@@ -92,7 +92,8 @@ class Frontier:
                 count = os.preadv(fd, [view[: min(len(view), end - position)]], position)
                 if not count:
                     raise CaxflowError(
-                        f"file {path} became shorter while it was copied", "let nothing write there"
+                        f"file {printable(path)} became shorter while it was copied",
+                        "let nothing write there",
                     )
                 for each in hashers:
                     each.update(view[:count])
