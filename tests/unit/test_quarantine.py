@@ -343,6 +343,17 @@ def test_a_copy_that_is_not_there_is_told_and_made_anew(copies):
     assert copies.whole("midway")
 
 
+def test_a_folder_in_which_nothing_is_left_may_be_a_file_system_of_its_own(copies):
+    copies.add()
+    folder = copies.path("midway").with_name("sr0")
+    folder.mkdir()
+    (folder.parent / "another").mkdir()
+    copies.set("midway", location=str(folder / str(RUN)))
+    with pytest.raises(CaxflowError, match=r"nothing else in \S+/sr0 either -> mount its file system"):
+        scrub.read_one(copies.subject())
+    assert copies.row("midway")["status"] == "transferred"
+
+
 @pytest.mark.parametrize("part", [False, True])
 def test_no_receipt_states_a_copy_that_is_not_there(copies, part):
     copies.add()

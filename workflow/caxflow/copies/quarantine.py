@@ -6,6 +6,7 @@ Nothing is deleted here.
 """
 
 import contextlib
+import posixpath
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -40,12 +41,19 @@ def condemn(
     Raises
     ------
     CaxflowError
-        If there is nothing at all at the site: its file system may not be mounted.
+        If there is nothing at all where it should be: its file system may not be mounted.
     """
     database, key = subject.database, subject.key
     there = not _is_gone(subject, location)
     if not there:
         subject.check_mounted(location)
+        folder = posixpath.dirname(location.rstrip("/"))
+        if not transfer.exists(subject.place, folder) or not transfer.names(subject.place, folder):
+            # A part of the root may be a file system of its own.
+            raise CaxflowError(
+                f"{subject}: there is nothing at {location}, and nothing else in {folder} either",
+                "mount its file system; of what is gone, `caxflow rm` drops the entry",
+            )
     what = f"{subject} is not what it must be: {proof.summary(list(differences))}"
     token = secrets.token_hex(8)
     suspect = {"token": token, "files": list(differences)[:_FILES], "location": location}
