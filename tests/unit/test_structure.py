@@ -1,8 +1,10 @@
-"""Imports of the library go one way: no cycle between modules or packages, and nothing of Snakemake's."""
+"""Imports of the library go one way, nothing is Snakemake's, and what is sent to far ends is fit for them."""
 
 import ast
 from graphlib import TopologicalSorter
 from pathlib import Path
+
+from caxflow.transfer import bootstrap
 
 LIBRARY = Path(__file__).resolve().parents[2] / "workflow" / "caxflow"
 MODULES = {
@@ -60,3 +62,17 @@ def test_the_library_works_without_snakemake():
         if any(name.partition(".")[0] == "snakemake" for name in imported(path))
     }
     assert found == set()
+
+
+# What Python 3.8 does not know, by the names of attributes and keywords.
+NEWER = {"removeprefix", "removesuffix", "pairwise", "bit_count", "strict", "slots", "kw_only"}
+
+
+def test_what_runs_at_the_far_end_is_python_3_8_and_brings_all_it_imports():
+    sent = {f"caxflow.{name}" for name in bootstrap._MODULES}
+    for module in sent:
+        path = MODULES[module]
+        tree = ast.parse(path.read_text(), feature_version=(3, 8))
+        names = {getattr(node, "attr", getattr(node, "arg", None)) for node in ast.walk(tree)}
+        assert not names & NEWER, module
+        assert {module_of(name) for name in imported(path)} <= sent | {None, "caxflow"}, module
