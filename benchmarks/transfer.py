@@ -7,6 +7,9 @@ An sshd of its own is started on loopback, or, with `--rtt`, at the end of an em
 and then proves the copy as its users do; `NAME-only` are the same copies without proof. All are run in turn,
 `--repeats` times. Ratios are our rate over theirs of the same turn: median, smallest and largest.
 
+Only caxflow's copies are on the disk when they count as done; with `--synced`, so are those of all others. In
+`--directory /dev/shm` no disk takes part.
+
 The last line with `--json` is one object: `mb_s`, `ratio` and `cpu_s_per_gb` (both ends) by peer, medians.
 """
 
@@ -45,6 +48,7 @@ class Scene:
         self.netns = ""
         self.cpu = 0.0
         self.used = connections or 2  # connections of our last copy
+        self.synced = False
 
     def go_far(self, link, far) -> None:
         """Reach the server over an emulated link from now on."""
@@ -129,6 +133,12 @@ class Scene:
             shutil.rmtree(self.target, ignore_errors=True)
         self.copies += 1
         self.target = self.base / f"copy{self.copies}"
+
+    def bring_to_disk(self) -> None:
+        """Wait until all of the file system that is copied to is on its disk."""
+        folder = os.open(self.base, os.O_RDONLY)
+        ctypes.CDLL(None).syncfs(folder)
+        os.close(folder)
 
     @property
     def far_path(self) -> Path:
@@ -341,10 +351,12 @@ def make(source: Path, shape: str, scale: float) -> int:
 def measure(scene: Scene, peer: str, size: int) -> tuple[float, float]:
     """Rate in MB/s and CPU s/GB of one run of one peer."""
     scene.make_room(keep=size / len(list(scene.source.iterdir())) < 1_000_000)
-    os.sync()
+    scene.bring_to_disk()
     scene.cpu, before = 0.0, scene.server_cpu()
     begin = time.monotonic()
     PEERS[peer](scene)
+    if scene.synced and "limit" not in peer and not peer.startswith("caxflow"):
+        scene.bring_to_disk()
     seconds = time.monotonic() - begin
     if "limit" not in peer:
         check(scene.source, scene.target)
@@ -424,6 +436,7 @@ def parsed() -> argparse.Namespace:
     add("--scale", type=float, default=1.0)
     add("--peers", default="", help="comma-separated; all that are installed by default")
     add("--connections", type=int)
+    add("--synced", action="store_true", help="bring every peer's copy to the disk, too")
     add("--directory", type=Path, help="where to work; a temporary one by default")
     add("--picture", type=Path, metavar="FILE.svg", help="draw the rates")
     add("--json", action="store_true", help="one JSON object last")
@@ -445,6 +458,7 @@ def compare(arguments: argparse.Namespace, base: Path) -> dict:
     with ExitStack() as stack:
         sites = stack.enter_context(SshSites(base / "sites", ["far"], embedded=False))
         scene = Scene(sites, base, arguments.direction == "push", arguments.connections)
+        scene.synced = arguments.synced
         if arguments.rtt:
             from lab.links import FarSite, Link
 
@@ -467,7 +481,7 @@ def main() -> None:
 
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)  # to know the CPU time of all
     with tempfile.TemporaryDirectory(dir=arguments.directory, prefix="benchmark-") as directory:
-        found = compare(arguments, Path(directory))
+        found = compare(arguments, Path(directory).resolve())
         print(table(found))
         if arguments.picture:
             what = f"{arguments.files or arguments.shape}, {arguments.direction}, {arguments.rtt:g} ms"
