@@ -231,6 +231,19 @@ def test_tile_leads_to_its_runs(browser, site):
     assert set(browser.texts("#table tbody .state")) == {"moving"}
 
 
+def test_a_reason_leads_to_the_runs_that_failed_for_it(browser, site):
+    browser.open("about:blank")
+    browser.open(f"{site}#/")
+    expected = dict(zip(*[iter(browser.texts("#overview .ranking td"))] * 2, strict=False))
+    browser.evaluate(
+        "[...document.querySelectorAll('.ranking a')].find((a) => a.text.includes('lost')).click()"
+    )
+    browser.until("caxflow.runs.complete")
+    found = next(number for reason, number in expected.items() if "lost" in reason)
+    assert browser.text("#found") == f"{found} of 1,500 runs"
+    assert set(browser.texts("#table tbody .state")) == {"failed"}
+
+
 def test_newest_come_first_and_pages_turn(runs):
     expected = [document["name"] + "_MV" * (document["number"] == 0) for document in documents(300)]
     assert names(runs) == expected[:100]

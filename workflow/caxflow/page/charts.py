@@ -78,8 +78,19 @@ def bars(series: dict[str, Points], say: Callable[[float], str], what: str) -> s
     return "".join([*parts, "</svg>", legend(series)])
 
 
-def ranking(values: dict[str, float], say: Callable[[float], str], none: str) -> str:
-    """List names with a bar each, the largest first; a table, so that it reads without the bars."""
+def ranking(
+    values: dict[str, float],
+    say: Callable[[float], str],
+    none: str,
+    link: Callable[[str], str] | None = None,
+) -> str:
+    """List names with a bar each, the largest first; a table, so that it reads without the bars.
+
+    Parameters
+    ----------
+    link : callable, optional
+        Gives the address that a name leads to.
+    """
     if not values:
         return nothing(none)
     most = max(values.values()) or 1
@@ -87,7 +98,8 @@ def ranking(values: dict[str, float], say: Callable[[float], str], none: str) ->
     for name, value in values.items():
         bar = '<svg class="rank" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
         bar += f'<rect class="bar c0" width="{max(100 * value / most, 1):.1f}" height="8" rx="1"/></svg>'
-        lines.append(f"<tr><td>{escape(name)}{bar}</td><td>{escape(say(value))}</td></tr>")
+        shown = f'<a href="{escape(link(name))}">{escape(name)}</a>' if link else escape(name)
+        lines.append(f"<tr><td>{shown}{bar}</td><td>{escape(say(value))}</td></tr>")
     return f'<table class="ranking"><tbody>{"".join(lines)}</tbody></table>'
 
 

@@ -44,7 +44,7 @@ def overview(summary: Summary, rates: Mapping[str, float], problems: list[str]) 
         _card(
             "Failures by reason",
             "what failed and was not made good since",
-            charts.ranking(dict(summary.reasons.most_common(8)), _count, "nothing failed"),
+            charts.ranking(dict(summary.reasons.most_common(8)), _count, "nothing failed", _failed_for),
         ),
         _card("Unverified copies", "raw data that caxflow has not read again from disk", _ages(summary)),
     ]
@@ -102,6 +102,11 @@ def _problems(problems: list[str]) -> str:
 
 def _card(title: str, what: str, content: str) -> str:
     return f'<section class="card"><h3>{title}</h3><p>{what}</p>{content}</section>'
+
+
+def _failed_for(reason: str) -> str:
+    """The runs that failed for a reason; the table knows its beginning."""
+    return f"#/runs?state={rows.FAILED}&q={quote(reason[: rows.LONGEST])}"
 
 
 def _count(number: float) -> str:

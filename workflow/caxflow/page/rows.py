@@ -38,11 +38,12 @@ class Words:
 
 @dataclass
 class Codes:
-    """The words of all rows: hosts (the configured sites' first), sources, tags."""
+    """The words of all rows: hosts (the configured sites' first), sources, tags, reasons of failures."""
 
     hosts: Words
     sources: Words = field(default_factory=Words)
     tags: Words = field(default_factory=Words)
+    reasons: Words = field(default_factory=Words)
 
     @classmethod
     def of(cls, settings: Settings) -> "Codes":
@@ -75,13 +76,17 @@ def state_of_run(
     return WAITS if waits else DONE
 
 
-def row(document: Mapping, run: Run, copies: list[Copy], state: str, codes: Codes) -> list:
+def row(
+    document: Mapping, run: Run, copies: list[Copy], state: str, troubles: list[Trouble], *, codes: Codes
+) -> list:
     """Name, number, source, tags, bytes, events, seconds, state, and two letters a host (raw, processed).
 
+    Of a run that failed the reasons stand behind them.
     The order is known to ``assets/runs.js``.
     """
     start, end = (documents.time_of(document.get(key)) for key in ("start", "end"))
     source = documents.value(document, "source", "type", type_=str)
+    failed = [[codes.reasons(reason_of(trouble.reason)) for trouble in troubles]] if troubles else []
     return [
         str(run),
         documents.value(document, "number", type_=int),
@@ -92,6 +97,7 @@ def row(document: Mapping, run: Run, copies: list[Copy], state: str, codes: Code
         round((end - start).total_seconds()) if start and end else None,
         state,
         _where(copies, codes),
+        *failed,
     ]
 
 

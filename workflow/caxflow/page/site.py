@@ -148,7 +148,7 @@ class _Site:
         troubles = self.troubles(document, run, copies)
         todo, waits = self.decide(document, troubles)
         state = state_of_run(document, copies, todo, waits, troubles)
-        coded = row(document, run, copies, state, self.codes)
+        coded = row(document, run, copies, state, troubles, codes=self.codes)
         told = details(document, copies, self.settings)
         told |= {"todo": todo, "why": waits, "number": coded[1], "bytes": coded[4], "events": coded[5]}
         told["source"] = documents.value(document, "source", "type", type_=str)
@@ -192,8 +192,7 @@ class _Site:
     def end_month(self) -> None:
         if self.rows:
             codes = self.codes
-            content = {"hosts": [*codes.hosts], "sources": [*codes.sources], "tags": [*codes.tags]}
-            content["rows"] = self.rows
+            content = {name: [*words] for name, words in vars(codes).items()} | {"rows": self.rows}
             text = f"caxflow.month({_json(self.month)}, {_json(content)});\n"
             self.put(f"data/runs/{self.month}.js", text)
             digest = hashlib.sha256(text.encode()).hexdigest()[:12]

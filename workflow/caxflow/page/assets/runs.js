@@ -64,7 +64,7 @@ caxflow.start = function (name) {
     for (const kind in words) of[kind] = month[kind].map((word) => number(kind, word));
     const width = words.hosts.length;
     for (const row of month.rows) {
-      const [name, runNumber, source, tags, bytes, events, seconds, state, where] = row;
+      const [name, runNumber, source, tags, bytes, events, seconds, state, where, failed = []] = row;
       let copies = where;
       if (of.hosts.some((to, from) => to !== from)) {
         const cells = new Array(2 * width).fill("-");
@@ -80,7 +80,7 @@ caxflow.start = function (name) {
       columns.seconds.push(seconds);
       columns.state.push(state);
       columns.copies.push(copies);
-      const said = tags.map((tag) => month.tags[tag]).join(" ");
+      const said = [...tags.map((tag) => month.tags[tag]), ...failed.map((reason) => month.reasons[reason])].join(" ");
       columns.text.push(`${name} ${runNumber ?? ""} ${said} ${month.sources[source]}`.toLowerCase());
     }
   }
