@@ -31,7 +31,7 @@ def add(summary, *entries, end=NOW - 48 * HOUR, size=100, state="d"):
         "raw_size_byte": size,
         "data": list(entries),
     }
-    summary.add(made, Run("170308_1200"), list(documents.copies(made)), state)
+    summary.add(made, Run("170308_1200"), list(documents.copies(made)), state, [])
 
 
 def entry(host, made=NOW - 24 * HOUR, status="transferred", **note):
