@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caxflow import __version__, words
-from caxflow.conditions.runkind import TPC
+from caxflow.conditions.runkind import LED, TPC
 from caxflow.errors import CaxflowError
 from caxflow.monitoring import histogram
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Rows = Sequence[tuple[str, str]]
 
 _CHUNK = "50 MB"
-_BRANCHES = ("event_number", "start_time", "stop_time", "peaks.area", "s1s", "s2s")
+_BRANCHES = ("start_time", "stop_time", "peaks.area", "peaks.n_contributing_channels", "s1s", "s2s")
 _INTERACTIONS = ("interactions.s1", "interactions.s2", "interactions.drift_time")
 
 _STYLE = """
@@ -35,7 +35,7 @@ body { margin: 1.5rem auto; max-width: 62rem; padding: 0 1rem; color: var(--ink)
   font: 15px/1.45 system-ui, sans-serif }
 h1 { font-size: 1.5rem; margin: 0 } h2 { font-size: 1.1rem; margin: 1.6rem 0 .4rem }
 h3 { font-size: .95rem; margin: 0 0 .2rem } p.about { color: var(--soft); margin: .2rem 0 1rem }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)); gap: 1rem }
+.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: 1rem }
 figure { margin: 0 } figcaption { color: var(--soft); font-size: .85rem }
 svg { width: 100%; height: auto; display: block } svg text { font-size: 12px; fill: var(--soft) }
 text.count, text.label { text-anchor: end } .cell { fill: var(--data) } text.tick { text-anchor: middle }
@@ -57,6 +57,8 @@ class Spectra:
     ----------
     area : numpy.ndarray of float64
         All light of the event in pe.
+    largest, channels : numpy.ndarray of float64
+        Area of its largest peak in pe, and how many channels saw that.
     s1, s2 : numpy.ndarray of float64
         Area in pe of the main interaction's S1 and S2.
     drift_time : numpy.ndarray of float64
@@ -68,6 +70,8 @@ class Spectra:
     """
 
     area: "np.ndarray"
+    largest: "np.ndarray"
+    channels: "np.ndarray"
     s1: "np.ndarray"
     s2: "np.ndarray"
     drift_time: "np.ndarray"
@@ -89,7 +93,9 @@ def read_spectra(path: str | Path) -> Spectra:
     import numpy as np
     import uproot
 
-    columns: dict[str, list] = {name: [] for name in ("area", "s1", "s2", "drift_time")}
+    columns: dict[str, list] = {
+        name: [] for name in ("area", "largest", "channels", "s1", "s2", "drift_time")
+    }
     counts = dict.fromkeys(("peaks", "s1s", "s2s"), 0)
     first, last = np.inf, -np.inf
     try:
@@ -97,6 +103,9 @@ def read_spectra(path: str | Path) -> Spectra:
             for events in file["tree"].iterate([*_BRANCHES, *_INTERACTIONS], step_size=_CHUNK):
                 area = events["peaks.area"]
                 columns["area"].append(np.asarray(ak.sum(area, axis=1), np.float64))
+                largest = ak.argmax(area, axis=1, keepdims=True)
+                columns["largest"].append(_first(area[largest]))
+                columns["channels"].append(_first(events["peaks.n_contributing_channels"][largest]))
                 for kind in ("s1", "s2"):
                     columns[kind].append(_first(area[events[f"interactions.{kind}"][:, :1]]))
                 columns["drift_time"].append(_first(events["interactions.drift_time"]))
@@ -131,7 +140,7 @@ def page(spectra: Spectra, made: Mapping, settings: Mapping, receipts: Mapping[s
         f"processed by {made.get('processor', 'another site')} at {made['site']}",
     ]
     sections = [
-        f'<div class="figures">{"".join(_figures(spectra, kind))}</div>',
+        f'<div class="figures">{"".join(_figures(spectra, kind, _unit(settings)))}</div>',
         "<h2>Events</h2>" + _table(_events(spectra, settings)),
         "<h2>Settings</h2>" + _table(list(_settings(settings))),
         "<h2>Where it comes from</h2>" + _table(list(_provenance(made, receipts))),
@@ -152,7 +161,14 @@ def _first(jagged) -> "np.ndarray":
     return np.asarray(ak.fill_none(ak.firsts(jagged), np.nan), np.float64)
 
 
-def _figures(spectra: Spectra, kind: str) -> Iterator[str]:
+def _unit(settings: Mapping) -> str:
+    """What areas are counted in: an LED run, of which gains are measured, is processed with gains of 1."""
+    gains = settings["processor"].get("DEFAULT", {}).get("gains") or [1]
+    return "electrons" if settings["kind"] == LED and max(gains) == 1 else "pe"
+
+
+def _figures(spectra: Spectra, kind: str, unit: str) -> Iterator[str]:
+    label = f"area [{unit}]"
     if kind == TPC:
         drift = spectra.drift_time / 1000
         yield histogram.draw(spectra.s1, title="Main S1", label="area [pe]", log=True, of="pe")
@@ -167,7 +183,10 @@ def _figures(spectra: Spectra, kind: str) -> Iterator[str]:
             labels=("drift time [µs]", "S2 area [pe]"),
             log=(False, True),
         )
-    yield histogram.draw(spectra.area, title="All light of an event", label="area [pe]", log=True, of="pe")
+    else:
+        yield histogram.draw(spectra.largest, title="Largest peak", label=label, log=True, of=unit)
+        yield histogram.draw(spectra.channels, title="Channels that saw the largest peak", label="channels")
+    yield histogram.draw(spectra.area, title="All light of an event", label=label, log=True, of=unit)
 
 
 def _events(spectra: Spectra, settings: Mapping) -> Rows:
