@@ -5,7 +5,6 @@ waits for new runs: by the server's change stream, or, where it has none, until 
 it does what is due from time to time: a scrub, a purge.
 """
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -22,7 +21,7 @@ from caxflow.errors import CaxflowError
 from caxflow.planning import bygones, planner
 from caxflow.rundb import RunsDB
 from caxflow.targets import Target
-from caxflow.workdir import chores, journal
+from caxflow.workdir import chores, journal, lock
 
 # Longest pause, in pauses, after failures in a row; a new run ends it early.
 MOST = 8
@@ -198,19 +197,13 @@ def alone(work_dir: Path) -> Iterator[None]:
     CaxflowError
         If there is one already.
     """
-    path = work_dir / journal.STATE / "daemon"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    handle = lock.take(
+        work_dir / journal.STATE / "daemon",
+        lambda owner: CaxflowError(
+            f"a daemon serves {work_dir} already: {owner}", "one is enough; end it first"
+        ),
+    )
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            owner = os.read(handle, 200).decode(errors="replace") or "another host"
-            raise CaxflowError(
-                f"a daemon serves {work_dir} already: {owner}", "one is enough; end it first"
-            ) from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, "{user}@{host}, process {pid}".format(**receipts.who()).encode(), 0)
         yield
     finally:
         os.close(handle)

@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import fcntl
 import functools
 import math
 import os
@@ -24,7 +23,7 @@ from caxflow.processing import products
 from caxflow.processing.processors import Processor, Resources, resources
 from caxflow.rundb import RunsDB
 from caxflow.targets import Run
-from caxflow.workdir import journal, lost, outdated, underway
+from caxflow.workdir import journal, lock, lost, outdated, underway
 
 
 class Planner:
@@ -66,20 +65,12 @@ class Planner:
         if self.preview():
             versions.check_work_dir(self.work_dir)
             return
-        path = self.work_dir / journal.STATE / "lock"
-        path.parent.mkdir(exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            owner = os.read(handle, 200).decode(errors="replace") or "another host"
-            os.close(handle)
-            raise CaxflowError(
+        self._lock = lock.take(
+            self.work_dir / journal.STATE / "lock",
+            lambda owner: CaxflowError(
                 f"another workflow is at work in {self.work_dir}: {owner}", "wait for it, or end it first"
-            ) from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, "{user}@{host}, process {pid}".format(**receipts.who()).encode(), 0)
-        self._lock = handle
+            ),
+        )
         versions.upgrade_work_dir(self.work_dir)
         underway.sweep(self.work_dir)
 
