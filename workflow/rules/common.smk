@@ -2,7 +2,7 @@
 
 from caxflow.batch import lastwords
 from caxflow.config import reach
-from caxflow.planning import requests, upkeep
+from caxflow.planning import interrupts, requests, upkeep
 from caxflow.planning.facts import describe
 
 
@@ -15,6 +15,7 @@ PLANNER = planner.Planner(SETTINGS, main=workflow.is_main_process, preview=only_
 UPKEEP = upkeep.Upkeep(PLANNER)
 
 if workflow.is_main_process:
+    logger.addFilter(interrupts.Once())
     logger.addFilter(lastwords.LastWords(SETTINGS, PLANNER.work_dir))
     logger.addFilter(requests.InOurWords(SETTINGS, lambda: [rule.name for rule in workflow.rules]))
 

@@ -244,6 +244,8 @@ def run(
         try:
             failed = (attempt > 1 and _final(job)) or _attempt(work, job, batch=not reports)
         except KeyboardInterrupt:
+            # Once is enough: another one would spoil the end.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             # Nobody's fault: nothing is counted or told, and the next call goes on where this one was.
             job.say(underway.INTERRUPTED)
             sys.exit(130)
