@@ -34,13 +34,12 @@ def decide(copies, here, **overrides):
     return decisions.decide(copies.database.get(RUN), here, lambda _: None, now())
 
 
-def perform(copies, *targets, here="midway"):
-    """What becomes of calls of the workflow for targets."""
-    zygote = mortal.Zygote(copies.folder, "onecall")
-    try:
-        return [zygote.call("perform", target, copies.overrides(here)) for target in targets]
-    finally:
-        zygote.close()
+@pytest.fixture(scope="module")
+def perform(tmp_path_factory):
+    """What becomes of a call of midway's workflow for a target."""
+    zygote = mortal.Zygote(tmp_path_factory.mktemp("zygote"), "onecall")
+    yield lambda copies, target: zygote.call("perform", target, copies.overrides())
+    zygote.close()
 
 
 def test_a_bad_copy_is_told_with_its_files_and_moved_aside(copies):
@@ -281,16 +280,10 @@ def test_of_two_that_find_the_same_copy_bad_one_sets_it_aside(copies, monkeypatc
     assert len(aside(copies, "midway")) == 1
 
 
-def test_a_source_that_turns_out_bad_is_none_any_more(copies):
+def test_a_source_that_turns_out_bad_is_none_any_more(copies, perform):
     copies.add(sites=["lngs", "tegner"])
     copies.spoil("lngs")
-    zygote = mortal.Zygote(copies.folder, "onecall")
-    try:
-        failed, done = (
-            zygote.call("perform", f"midway/{RUN}.raw.done", copies.overrides()) for _ in range(2)
-        )
-    finally:
-        zygote.close()
+    failed, done = [perform(copies, f"midway/{RUN}.raw.done") for _ in range(2)]
     assert failed["status"] == 1
     assert "its raw copy at lngs is not what it must be: a.zip has the right size but other" in failed["said"]
     assert done["status"] == 0, done["said"]
@@ -326,7 +319,7 @@ def test_a_manifest_that_is_lost_or_altered_is_made_again_of_a_copy_that_has_its
     assert copies.database.manifest(before["manifest"]) == known
 
 
-def test_a_copy_that_is_not_there_is_told_and_made_anew(copies):
+def test_a_copy_that_is_not_there_is_told_and_made_anew(copies, perform):
     copies.add()
     shutil.rmtree(copies.path("midway"))
     with pytest.raises(CaxflowError, match=r"nothing else in .* either -> mount its file system"):
@@ -337,7 +330,7 @@ def test_a_copy_that_is_not_there_is_told_and_made_anew(copies):
         scrub.read_one(copies.subject())
     assert copies.row("midway")["status"] == "error"
     assert aside(copies, "midway") == []
-    (done,) = perform(copies, f"midway/{RUN}.checksum")
+    done = perform(copies, f"midway/{RUN}.checksum")
     assert done["status"] == 0, done["said"]
     assert copies.row("midway")["status"] == "transferred"
     assert copies.whole("midway")
@@ -355,11 +348,11 @@ def test_a_folder_in_which_nothing_is_left_may_be_a_file_system_of_its_own(copie
 
 
 @pytest.mark.parametrize("part", [False, True])
-def test_no_receipt_states_a_copy_that_is_not_there(copies, part):
+def test_no_receipt_states_a_copy_that_is_not_there(copies, perform, part):
     copies.add()
     (copies.path("midway").parent / "another").mkdir()
     shutil.rmtree(copies.path("midway") / "log" if part else copies.path("midway"))
-    (done,) = perform(copies, f"midway/{RUN}.raw.done")
+    done = perform(copies, f"midway/{RUN}.raw.done")
     assert done["status"] == 1
     assert ("log/eventbuilder.log is missing" if part else "it is not there") in done["said"]
     assert not copies.work("midway", f"midway/{RUN}.raw.done").exists()
@@ -415,29 +408,25 @@ def test_a_scrub_ends_when_its_time_is_up(copies):
     assert any("the time is up; 1 copy left" in line for line in copies.said)
 
 
-def test_the_only_copy_counts_again_once_its_files_are_back(copies):
+def test_the_only_copy_counts_again_once_its_files_are_back(copies, perform):
     copies.add(sites=["lngs"])
     good = (copies.path("lngs") / "a.zip").read_bytes()
     copies.spoil("lngs")
-    zygote = mortal.Zygote(copies.folder, "onecall")
 
     def call(site):
-        return zygote.call("perform", f"{site}/{RUN}.raw.done", copies.overrides())
+        return perform(copies, f"{site}/{RUN}.raw.done")
 
-    try:
-        assert call("midway")["status"] == 1
-        # It is no source, whatever it holds by now, before it was read again.
-        assert f"have them read again: lngs/{RUN}.raw.done" in call("midway")["said"]
-        still = call("lngs")
-        assert still["status"] == 1
-        assert "is still not what it must be: a.zip has the right size but other contents" in still["said"]
-        assert "suspect" in copies.row("lngs")["caxflow"]
-        (copies.path("lngs") / "a.zip").write_bytes(good)
-        for site in ("lngs", "midway"):
-            done = call(site)
-            assert done["status"] == 0, done["said"]
-    finally:
-        zygote.close()
+    assert call("midway")["status"] == 1
+    # It is no source, whatever it holds by now, before it was read again.
+    assert f"have them read again: lngs/{RUN}.raw.done" in call("midway")["said"]
+    still = call("lngs")
+    assert still["status"] == 1
+    assert "is still not what it must be: a.zip has the right size but other contents" in still["said"]
+    assert "suspect" in copies.row("lngs")["caxflow"]
+    (copies.path("lngs") / "a.zip").write_bytes(good)
+    for site in ("lngs", "midway"):
+        done = call(site)
+        assert done["status"] == 0, done["said"]
     assert copies.whole("midway")
     assert copies.row("lngs")["status"] == "transferred"
     assert not {"suspect", "error"} & set(copies.row("lngs")["caxflow"])
