@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from caxflow.transfer import Place
 from caxflow.transfer.answers import _SHAPES, makes_sense
 from caxflow.transfer.ends import RemoteEnd
 from caxflow.transfer.protocol import FdChannel, Stream, frame_json
+from caxflow.transfer.remote import Reading
 from caxflow.transfer.session import OPERATIONS, Session
 
 
@@ -44,6 +46,20 @@ def test_what_is_meant_makes_sense(tmp_path):
         answer = getattr(session, operation)(**arguments)
         assert makes_sense(operation, arguments, json.loads(json.dumps(answer))), operation
     session.let_go()
+
+
+def test_a_connection_that_ends_before_anything_is_asked_is_told():
+    class Connection:
+        def diagnosis(self, error):
+            return CaxflowError(f"far: the connection to far broke ({error})", "start again")
+
+    near, far = socket.socketpair()
+    with near, far:
+        Connection.stream = Stream(FdChannel(near.fileno(), near.fileno()))
+        far.close()
+        job = SimpleNamespace(listing=SimpleNamespace(root="/data"), algorithm="sha256")
+        with pytest.raises(CaxflowError, match=r"^far: the connection to far broke"):
+            Reading(job, SimpleNamespace(connection=Connection()), None)
 
 
 GARBAGE = st.recursive(

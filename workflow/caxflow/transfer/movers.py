@@ -61,7 +61,6 @@ def pull(job, source, _destination) -> None:
 
     folder = Folder(job.data)
     receiver = None
-    reading = None
     try:
         reading = Reading(
             job,
@@ -82,7 +81,7 @@ def pull(job, source, _destination) -> None:
                 receiver.seal(piece.index, offset, length)
         receiver.finish(job.beat)
     except LostError as error:
-        raise (reading.lost(error) if reading else error) from None
+        raise reading.lost(error) from None
     except CaxflowError as error:
         raise at(job.destination_place.site, error, job.source_place.site) from None
     finally:

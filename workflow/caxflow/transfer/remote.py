@@ -86,7 +86,10 @@ class Reading:
         self._end, self.connection, self.stream = end, end.connection, end.connection.stream
         self.waiting = deque()
         self._ahead = 0
-        self.stream.send({"send": {"root": job.listing.root, "algorithm": job.algorithm}})
+        try:
+            self.stream.send({"send": {"root": job.listing.root, "algorithm": job.algorithm}})
+        except LostError as error:
+            raise self.lost(error) from None
 
     def ask(self, *pieces) -> None:
         """Ask for `pieces`."""
