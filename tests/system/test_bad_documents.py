@@ -69,7 +69,9 @@ CASES = {
     "data that is a word": Case(top(data="many"), "no site has a raw copy for midway"),
     "no end": Case(without("end"), "it is still being taken"),
     "an end that is a word": Case(top(end="soon"), "it is still being taken"),
-    "a copy that is not there": Case(entry(location="{root}/160101_9999"), "160101_1600: its raw copy at lngs is not"),
+    "a copy that is not there": Case(
+        entry(location="{root}/160101_9999"), "160101_1600: its raw copy at lngs is not"
+    ),
     "a manifest that nobody has": Case(
         entry(manifest="xxh128:" + "0" * 32), "160101_1700 at lngs is not complete"
     ),
