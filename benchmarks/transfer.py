@@ -38,11 +38,11 @@ GCM = "aes128-gcm@openssh.com"
 class Scene:
     """A server, a client's configuration, and the data; every peer is a method that copies and proves."""
 
-    def __init__(self, sites, base: Path, push: bool, connections: int | None):
+    def __init__(self, sites, user: str, base: Path, push: bool, connections: int | None):
         self.config, self.source, self.push = str(sites.ssh_config), base / "source", push
         self.site, self.connections = sites["far"], connections
         self.identity, self.known_hosts = str(sites.identity), str(sites.known_hosts)
-        self.base, self.copies = base, 0
+        self.user, self.base, self.copies = user, base, 0
         self.target = base / "copy0"
         self.prefix: list[str] = []
         self.netns = ""
@@ -182,7 +182,7 @@ class Scene:
             client.connect(
                 self.site.host,
                 self.site.port,
-                "root",
+                self.user,
                 key_filename=self.identity,
                 compress=True,
                 look_for_keys=False,
@@ -220,7 +220,7 @@ class Scene:
             "type": "sftp",
             "host": self.site.host,
             "port": self.site.port,
-            "user": "root",
+            "user": self.user,
             "key_file": self.identity,
             "known_hosts_file": self.known_hosts,
             "shell_type": "unix",
@@ -448,7 +448,7 @@ def parsed() -> argparse.Namespace:
 
 def compare(arguments: argparse.Namespace, base: Path) -> dict:
     """Run all in turn, below `base`; what `report` makes of it."""
-    from caxflow.demo.sshd import SshSites
+    from caxflow.demo.sshd import SshSites, user
 
     peers = arguments.peers.split(",") if arguments.peers else [peer for peer in PEERS if usable(peer)]
     peers = list(dict.fromkeys(["caxflow", *peers]))
@@ -457,7 +457,7 @@ def compare(arguments: argparse.Namespace, base: Path) -> dict:
     size = make(base / "source", arguments.shape, arguments.scale)
     with ExitStack() as stack:
         sites = stack.enter_context(SshSites(base / "sites", ["far"], embedded=False))
-        scene = Scene(sites, base, arguments.direction == "push", arguments.connections)
+        scene = Scene(sites, user(), base, arguments.direction == "push", arguments.connections)
         scene.synced = arguments.synced
         if arguments.rtt:
             from lab.links import FarSite, Link
