@@ -279,17 +279,16 @@ class Scene:
     def ssh_limit(self, count: int = 1) -> None:
         """What `count` connections can carry if nothing is done with the bytes."""
         files = sorted(self.source.iterdir())
-        parts = [files[number::count] for number in range(count)]
         started = []
-        for part in parts:
-            names = shlex.join(map(str, part))
+        for number in range(count):
             if len(files) == 1:
-                size = files[0].stat().st_size // count
-                names = f"{names} | head -c {size}"
+                read = f"head -c {files[0].stat().st_size // count} {shlex.quote(str(files[0]))}"
+            else:
+                read = f"cat {shlex.join(map(str, files[number::count]))}"
             line = (
-                f"cat {names} | {shlex.join(self.ssh('cat >/dev/null'))}"
+                f"{read} | {shlex.join(self.ssh('cat >/dev/null'))}"
                 if self.push
-                else f"{shlex.join(self.ssh(f'cat {names}'))} >/dev/null"
+                else f"{shlex.join(self.ssh(read))} >/dev/null"
             )
             started.append(
                 subprocess.Popen(
