@@ -6,9 +6,16 @@ import signal
 import uuid
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from caxflow.demo.database import DatabaseServer
 from caxflow.demo.sshd import SshSites
+
+# No test may depend on how busy the machine is.
+settings.register_profile(
+    "shared machine", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("shared machine")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As in a job that a script put into the background; the programs under test would inherit that.

@@ -163,7 +163,7 @@ def test_what_is_where_as_table_and_json(desk, experiment, runs):
     assert re.search(r"^midway +raw +proven +1 +\S+ [kMG]?B +\d+ s ago$", said, re.MULTILINE)
     rows = desk.json("status")["rows"]
     assert [(row["site"], row["state"], row["copies"]) for row in rows] == [
-        ("lngs", "copied", 1),
+        ("lngs", "proven", 1),
         ("midway", "proven", 1),
         ("tegner", "proven", 1),
     ]

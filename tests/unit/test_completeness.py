@@ -4,7 +4,7 @@ import textwrap
 import zipfile
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from caxflow.rawdata import completeness
@@ -44,7 +44,6 @@ def test_complete_muon_veto_run_whatever_its_number():
     assert problems(files, members, "muon_veto", number=4242) == []
 
 
-@settings(deadline=None)
 @given(st.sampled_from(["tpc", "muon_veto"]), st.integers(1, 6000), st.booleans(), st.data())
 def test_a_file_that_is_lost_is_always_missed(detector, events, old, data):
     files, members = dataset(events, detector, old=old)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from caxflow import config
@@ -459,6 +459,7 @@ KEYS = st.sampled_from(
 )
 
 
+@example(overrides={"select": {"a line\nand another": 1}})
 @given(overrides=st.dictionaries(KEYS, ANYTHING, max_size=2))
 def test_whatever_comes_is_accepted_or_refused_in_one_line(tmp_path_factory, overrides):
     path = tmp_path_factory.getbasetemp() / "any_config"

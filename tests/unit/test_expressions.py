@@ -83,7 +83,7 @@ def trees():
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(tree=trees(), v=st.floats(0.1, 20), t=st.floats(1, 100))
 def test_random_expressions_have_sympys_values(tree, v, t):
     import sympy
@@ -264,7 +264,7 @@ def test_the_error_says_where_and_with_which_value():
         expressions.parse("log(1 - v)", ("v",))(v=2)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text(alphabet="0123456789.eE+-*/()<>=&|~,'v \"_:[]{}PiecewsxpSymbol", max_size=60))
 def test_any_text_gives_a_number_or_a_clear_error(text):
     with contextlib.suppress(CaxflowError):

@@ -256,7 +256,7 @@ def hits_by_hand(pulse, gain):
             yield pulse.left + first, pulse.left + last, pulse.left + highest, area
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_hits_are_those_found_by_hand(data):
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))

@@ -246,7 +246,7 @@ def runs(number):
 
 
 @given(order=st.permutations(list(runs(8))), size=st.integers(1, 9))
-@effort(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@effort(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_newest_come_first_and_the_rest_is_counted(load, order, size):
     made = make(order, load(batch_size=size, kinds=["raw"]))
     newest = sorted((found["name"] for found in order), reverse=True)[:size]
@@ -430,7 +430,7 @@ WHOLE = document(
 
 
 @given(changes=st.lists(st.tuples(st.sampled_from(list(places(WHOLE))), JUNK), min_size=1, max_size=3))
-@effort(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@effort(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_document_ends_the_planning(load, changes):
     spoilt = copy.deepcopy(WHOLE)
     for path, junk in changes:

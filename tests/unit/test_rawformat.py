@@ -10,7 +10,7 @@ import zlib
 import bson
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from caxflow.errors import CaxflowError
@@ -65,7 +65,6 @@ def same(one: rawformat.Event, other: rawformat.Event):
 numbers = st.integers(0, 10**9 - 1)
 
 
-@settings(deadline=None)
 @given(first=numbers, last=numbers, number=numbers, count=st.none() | numbers)
 def test_zip_names_are_read_back(first, last, number, count):
     name = ZipName(first, last, number, count)
@@ -547,7 +546,6 @@ def test_cut_anywhere_it_is_refused():
             rawformat.read_event(zlib.compress(data[:length]))
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_damage_anywhere_gives_an_event_or_a_refusal(data):
     content = bytearray(small_event())

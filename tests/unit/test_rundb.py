@@ -125,7 +125,7 @@ SELECTIONS = st.builds(
 )
 
 
-@effort(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@effort(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(selection=SELECTIONS)
 def test_a_selection_finds_what_it_says(runs, rundb, selection):
     if runs.estimated_document_count() == 0:

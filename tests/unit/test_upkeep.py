@@ -5,8 +5,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as effort
+from hypothesis import given
 from hypothesis import strategies as st
 
 from caxflow.config.retention import Demand
@@ -244,7 +243,6 @@ STATES = st.fixed_dictionaries(
 )
 
 
-@effort(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(states=st.lists(STATES, min_size=3, max_size=3), wanted=st.integers(1, 3))
 def test_evidence_is_what_a_plain_reading_of_the_rule_says(states, wanted):
     sites = {

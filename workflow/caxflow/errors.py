@@ -4,6 +4,8 @@
 class CaxflowError(Exception):
     """Something the user can understand and mend; shown as one line, never with a traceback.
 
+    Whatever a name in it is made of, the message is one printable line.
+
     Parameters
     ----------
     what : str
@@ -15,7 +17,8 @@ class CaxflowError(Exception):
     def __init__(self, what: str, mend: str = ""):
         self.what = what
         self.mend = mend
-        super().__init__(f"{what} -> {mend}" if mend else what)
+        message = f"{what} -> {mend}" if mend else what
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
 
 
 class Overrun(CaxflowError):
