@@ -239,9 +239,10 @@ class Scene:
         self._rclone("copy", *self.ends())
 
     def rclone_tuned_only(self) -> None:
+        at_once = max(4, self.used)
         self._rclone(
             "copy", *self.ends(), "--ignore-checksum", "--sftp-disable-hashcheck",
-            "--sftp-chunk-size", "255k", "--sftp-ciphers", GCM, "--transfers", "4", "--checkers", "4",
+            "--sftp-chunk-size", "255k", "--sftp-ciphers", GCM, "--transfers", at_once, "--checkers", at_once,
         )  # fmt: skip
 
     def rclone_tuned(self) -> None:
