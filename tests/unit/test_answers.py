@@ -26,6 +26,7 @@ def test_what_is_meant_makes_sense(tmp_path):
     asked = {
         "begin": {
             "destination": f"{root}/new", "token": "1", "wait": 0, "files": [["a", 1]], "directories": [],
+            "root": root,
         },
         "blocks": {"root": data, "files": [["a.zip", 2]], "algorithms": ["sha256"]},
         "census": {"root": root, "depth": 1},
