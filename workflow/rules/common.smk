@@ -29,21 +29,22 @@ KEEPERS = planner.one_of(name for name, processed in PROCESSED.items() if not pr
 WITH_MINITREES = planner.one_of(name for name, site in SETTINGS.sites.items() if site.minitrees)
 
 
-def connections(site):
-    """How many a copy opens at most at a site: a resource, so that those of all jobs together can be bounded."""
+def connections(kind):
+    """Resources of a copy: how many connections it opens at most to each site that is far.
 
-    def at_either_end(wildcards, input):
-        ends = (wildcards.site, input[0].partition("/")[0])
-        return reach.connections(site) if site.name in ends else 0
+    So those of all jobs together can be bounded.
+    """
 
-    return at_either_end
+    def to(site):
+        @planner.one_line()
+        def at_either_end(wildcards):
+            ends = (wildcards.site, PLANNER.source(kind, wildcards.run, wildcards.site))
+            return reach.connections(site) if site.name in ends else 0
 
+        return at_either_end
 
-CONNECTIONS = {
-    reach.resource(site): connections(site)
-    for site in SETTINGS.sites.values()
-    if reach.is_far(SETTINGS, site)
-}
+    far = [site for site in SETTINGS.sites.values() if reach.is_far(SETTINGS, site)]
+    return {reach.resource(site): to(site) for site in far}
 
 
 @planner.one_line()

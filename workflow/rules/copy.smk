@@ -16,7 +16,7 @@ rule copy_raw:
     conda:
         "../envs/caxflow.yaml"
     resources:
-        **CONNECTIONS,
+        **connections("raw"),
         transfers=1,
     params:
         what=in_words("raw"),

@@ -110,7 +110,7 @@ rule copy_processed:
     conda:
         "../envs/caxflow.yaml"
     resources:
-        **CONNECTIONS,
+        **connections("processed"),
         transfers=1,
     params:
         source=source_of_processed,
