@@ -59,7 +59,7 @@ lint: $(VENV)/.caxflow-dev
 	snakemake --profile profiles/demo --lint
 
 test: lint
-	pytest -m "not soak" -n $(WORKERS) --dist loadfile
+	pytest -m "not soak" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 soak: $(VENV)/.caxflow-dev
 	pytest -m soak
