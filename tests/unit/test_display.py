@@ -41,6 +41,12 @@ def plain(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
 
 
+@pytest.fixture(autouse=True)
+def alone(monkeypatch):
+    """What a handler leaves in the environment, for jobs, ends with the test."""
+    monkeypatch.setenv(underway.SHOWN, "1")
+
+
 @pytest.fixture
 def shown():
     """A display that is no terminal, and what it says without the times."""

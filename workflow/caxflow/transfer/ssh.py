@@ -21,6 +21,8 @@ from caxflow.transfer.protocol import JSON, FdChannel, LostError, Stream
 _CHATTER = re.compile(
     r"debug\d: (?!Server accepts key)|OpenSSH_|Authenticated to |Transferred: |Bytes per second: |\s*$"
 )
+# ssh breaks in on a line of the far end, and its own goes on to the line's end.
+_ASIDE = re.compile(r"(?<=.)debug\d: .*")
 
 
 class Connection:
@@ -255,7 +257,7 @@ class _OpenSsh(FdChannel):
             elif line.startswith("Authenticated to "):
                 self._said = []  # a banner, remarks about keys: no cause of what happens from here on
             elif not _CHATTER.match(line):
-                self._said = [*self._said[-19:], line]
+                self._said = [*self._said[-19:], _ASIDE.sub("", line)]
         self.reached.set()
 
     def start(self) -> None:

@@ -46,6 +46,7 @@ class Task:
         self.lock = threading.Lock()
         self._connections: list = []
         self._greeted: list = []  # those of them that may be spoken to
+        self._closed = False
         self.began = time.monotonic()
 
     def work(self):
@@ -84,9 +85,14 @@ class Task:
             self.beat()
 
     def _keep(self, connection):
-        """Have the connection end with the task."""
+        """Have the connection end with the task; one that comes when that has ended, ends at once."""
         with self.lock:
-            self._connections.append(connection)
+            late = self._closed
+            if not late:
+                self._connections.append(connection)
+        if late:
+            connection.close()
+            raise CaxflowError(f"{connection.place.site}: is not needed any more")
         if self.stopped.is_set():
             connection.kill()
             raise StoppedError
@@ -118,6 +124,7 @@ class Task:
     def close(self) -> None:
         """End all connections, in an orderly way."""
         with self.lock:
+            self._closed = True
             connections, self._connections, self._greeted = self._connections, [], []
         for connection in connections:
             connection.close()

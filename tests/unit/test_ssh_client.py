@@ -1,0 +1,39 @@
+"""What is made of an ssh client's words, and what becomes of one that nobody needs any more."""
+
+import os
+
+import pytest
+
+from caxflow import transfer
+from caxflow.errors import CaxflowError
+from caxflow.transfer import Place
+from caxflow.transfer.task import Task
+
+FAR = Place("far", "stream", host="far", client="openssh")
+
+
+@pytest.fixture
+def ssh(tmp_path, monkeypatch):
+    """Have a script be `ssh`."""
+
+    def be(script):
+        program = tmp_path / "ssh"
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+
+    return be
+
+
+def test_what_the_far_end_says_is_told_though_ssh_breaks_in_on_it(ssh):
+    ssh(r"printf 'sh: 1: python3: not founddebug1: channel 0: exit-status\r\n\n' >&2; exit 127")
+    with pytest.raises(CaxflowError, match=r"far: python3 cannot be run at far: sh: 1: python3: not found ->"):
+        transfer.inventory(FAR, "/data")
+
+
+def test_a_connection_that_comes_when_all_is_done_ends(ssh):
+    ssh("exit 0")
+    task = Task(FAR)
+    task.close()
+    with pytest.raises(CaxflowError, match="far: is not needed any more"):
+        task.open(FAR, lambda _: None)
