@@ -27,7 +27,7 @@ def ssh(tmp_path, monkeypatch):
 
 def test_what_the_far_end_says_is_told_though_ssh_breaks_in_on_it(ssh):
     ssh(r"printf 'sh: 1: python3: not founddebug1: channel 0: exit-status\r\n\n' >&2; exit 127")
-    with pytest.raises(CaxflowError, match=r"far: python3 cannot be run at far: sh: 1: python3: not found ->"):
+    with pytest.raises(CaxflowError, match="cannot be run at far: sh: 1: python3: not found ->"):
         transfer.inventory(FAR, "/data")
 
 
