@@ -24,6 +24,8 @@ LOCK ?= requirements/lock.txt
 WORKERS ?= 2
 PIP = $(PYTHON) -m pip --disable-pip-version-check install --quiet --use-pep517 $(if $(LOCK),--constraint $(LOCK))
 lint test soak: export PATH := $(VENV)/bin:$(PATH)
+# The tests start thousands of Python processes: each would compile the library anew where this is set.
+test soak: export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help install demo demo-shell test lint soak clean
 
