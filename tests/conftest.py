@@ -1,13 +1,13 @@
 """Fixtures for all tests: a runs database, SSH sites, and tools that must be there."""
 
 import os
-import shutil
 import signal
 import uuid
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+import needs
 from caxflow.demo.database import DatabaseServer
 from caxflow.demo.sshd import SshSites
 
@@ -22,19 +22,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def require_tool(name: str) -> str:
-    """Return the path of a program; without it the test fails in CI and is skipped elsewhere."""
-    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-    if found is None:
-        give_up = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-        give_up(f"{name} is not installed here")
-    return found
-
-
 @pytest.fixture(scope="session")
 def require():
     """`require(tool)` returns the tool's path, or ends the test with the reason."""
-    return require_tool
+    return needs.tool
 
 
 @pytest.fixture(scope="session")
@@ -70,6 +61,6 @@ def database(database_uri):
 @pytest.fixture
 def sites(tmp_path):
     """SSH sites lngs, midway and tegner of this test's own, served by OpenSSH."""
-    require_tool("sshd")
+    needs.tool("sshd")
     with SshSites(tmp_path / "sites", ["lngs", "midway", "tegner"], embedded=False) as running:
         yield running

@@ -14,18 +14,6 @@ from lab.processes import below
 NEAR, FAR = "192.0.2.1", "192.0.2.2"
 
 
-def why_not() -> str:
-    """Why there can be no link here; empty if there can."""
-    if os.geteuid() != 0:
-        return "not root"
-    for tool in ("gcc", "ip"):
-        if shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is None:
-            return f"{tool} is not installed"
-    if not Path("/dev/net/tun").exists():
-        return "no /dev/net/tun"
-    return ""
-
-
 def _run(*command) -> None:
     subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True)
 

@@ -9,13 +9,14 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
+import needs
 from caxflow.files import digests, libxxhash
 
 
 @given(st.lists(st.binary(max_size=3000), max_size=5))
 def test_system_library_agrees_with_the_package(parts):
     if libxxhash.load() is None:
-        pytest.skip("libxxhash is not installed here")
+        needs.missing("there is no libxxhash", "apt-get install libxxhash0")
     system, package = libxxhash.Xxh128(), xxhash.xxh3_128()
     for part in parts:
         system.update(part)
@@ -90,7 +91,7 @@ def test_dropped_pages_are_gone(tmp_path, require):
     file = tmp_path / "file"
     file.write_bytes(os.urandom(1 << 20))
     if os.statvfs(tmp_path).f_fsid == 0 or _is_memory(tmp_path):
-        pytest.skip("the temporary directory is in memory")
+        needs.missing("the temporary directory is in memory", "set TMPDIR to a folder on a disk")
     fd = os.open(file, os.O_RDONLY)
     try:
         digests.drop_cache(fd)

@@ -3,12 +3,12 @@
 import grp
 import os
 import pwd
-import shutil
 import stat
 import subprocess
 
 import pytest
 
+import needs
 from caxflow import transfer
 from caxflow.errors import CaxflowError
 from caxflow.files import permissions
@@ -50,8 +50,7 @@ def test_modes_are_set_found_and_not_touched_twice(copy):
 
 
 def test_owner_and_group_are_set_by_name(copy):
-    if os.getuid():
-        pytest.skip("only root gives files away")
+    needs.root()
     user, group = pwd.getpwuid(1).pw_name, grp.getgrgid(1).gr_name
     want = wanted(owner=user, group=group, directories="2755")
     assert len(deviations(str(copy), want, apply=True)) == 4
@@ -69,8 +68,7 @@ def test_lists_are_what_getfacl_reads(copy):
     (line,) = deviations(str(copy), want)
     assert line.startswith(f"{copy}/a.zip: ")
     assert "access control list" in line
-    if not shutil.which("getfacl"):
-        return
+    needs.tool("getfacl")
     shown = subprocess.run(
         ["getfacl", "-cp", copy / "log/b.log", copy], capture_output=True, text=True, check=True
     ).stdout

@@ -1,0 +1,99 @@
+"""What tests need of the machine: without it they fail in CI, and are skipped with a remedy elsewhere.
+
+As a program it lists the Debian packages that are missing here, one a line.
+"""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+# Debian's package of each program.
+PACKAGES = {
+    "bash": "bash",
+    "dash": "dash",
+    "rbash": "bash",
+    "tcsh": "tcsh",
+    "fish": "fish",
+    "sshd": "openssh-server",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
+    "ssh-agent": "openssh-client",
+    "xxhsum": "xxhash",
+    "sha256sum": "coreutils",
+    "rsync": "rsync",
+    "rclone": "rclone",
+    "ip": "iproute2",
+    "gcc": "gcc",
+    "ps": "procps",
+    "unshare": "util-linux",
+    "setpriv": "util-linux",
+    "fincore": "util-linux-extra",
+    "getfacl": "acl",
+    "munged": "munge",
+    "munge": "munge",
+    "slurmctld": "slurm-wlm",
+    "slurmd": "slurm-wlm",
+    "sbatch": "slurm-wlm",
+    "srun": "slurm-wlm",
+    "squeue": "slurm-wlm",
+    "scancel": "slurm-wlm",
+    "scontrol": "slurm-wlm",
+    "sacct": "slurm-wlm",
+    "sacctmgr": "slurm-wlm",
+    "slurmdbd": "slurmdbd",
+    "mariadbd": "mariadb-server",
+    "mariadb": "mariadb-client",
+    "mariadb-install-db": "mariadb-server",
+    "chromium": "chromium",
+}
+
+
+def find(program: str) -> str | None:
+    """Return the path of a program, those of administrators included."""
+    return shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+
+
+def missing(what: str, remedy: str) -> None:
+    """End the test: it fails in CI, and is skipped elsewhere."""
+    import pytest
+
+    (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"{what} -> {remedy}")
+
+
+def tool(program: str) -> str:
+    """Return the path of a program."""
+    if (found := find(program)) is None:
+        missing(f"there is no {program}", f"apt-get install {PACKAGES[program]}")
+    return found
+
+
+def root() -> None:
+    """See that the tests run as root."""
+    if os.geteuid() != 0:
+        missing("these tests make namespaces, mounts and files of other users", "run the tests as root")
+
+
+def mount(*options: str) -> None:
+    """Mount a file system, as ``mount`` does; the test unmounts it."""
+    root()
+    done = subprocess.run(["mount", *options], capture_output=True, text=True, check=False)
+    if done.returncode:
+        missing(f"nothing can be mounted: {done.stderr.strip()}", "run the tests where root may mount")
+
+
+def link() -> None:
+    """See that a `lab.links.Link` can be made."""
+    root()
+    tool("gcc")
+    tool("ip")
+    if not Path("/dev/net/tun").exists():
+        missing("there is no /dev/net/tun", "run the tests where there is one: modprobe tun")
+
+
+if __name__ == "__main__":
+    packages = {package for program, package in PACKAGES.items() if find(program) is None}
+    if not Path("/usr/include/stdio.h").exists():
+        packages.add("libc6-dev")  # gcc comes without it where recommended packages are left out
+    for package in sorted(packages):
+        print(package)
