@@ -102,7 +102,6 @@ def test_the_daemon_from_idle_to_work_and_a_clean_stop(desk, experiment, runs):
     ear = Ear(desk.start("run", "--pause", "600"))
     try:
         ear.wait("nothing to do at midway")
-        time.sleep(1)
         experiment.add_run(runs)
         ear.wait("nothing to do at midway", ear.wait("jobs done"))
         assert entry(runs, "raw", "midway")["status"] == "transferred"

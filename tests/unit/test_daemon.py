@@ -25,7 +25,7 @@ NOTE = (
 class Said(list):
     """What the daemon said; `wait` for a line."""
 
-    def wait(self, text, seconds=20):
+    def wait(self, text, seconds=60):
         deadline = time.monotonic() + seconds
         while not any(text in line for line in self):
             assert time.monotonic() < deadline, self
@@ -195,12 +195,22 @@ def test_a_new_run_wakes_it(tmp_path, make, runs):
     one, said = make(pause=1000)
     with Serving(one):
         said.wait("waiting for new runs")
-        deadline = time.monotonic() + 20
-        while not calls(tmp_path):
-            # Again and again: the first may come before the daemon listens.
-            runs.insert_one(document(tmp_path, run=type(RUN)(f"160315_{1000 + runs.count_documents({})}")))
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+        runs.insert_one(document(tmp_path))
+        _until(lambda: calls(tmp_path))
+    assert said[-1] == "stopped"
+
+
+def test_a_run_that_comes_right_after_the_look_is_not_missed(tmp_path, make, runs):
+    one, said = make(pause=1000)
+
+    def say(line):
+        said.append(line)
+        if "nothing to do" in line and not runs.count_documents({}):
+            runs.insert_one(document(tmp_path))
+
+    one.say = say
+    with Serving(one):
+        _until(lambda: calls(tmp_path))
     assert said[-1] == "stopped"
 
 
@@ -208,19 +218,20 @@ def test_the_same_again_waits_for_the_pause(tmp_path, make, runs):
     """A command that achieves nothing, as under `dry`, is not called in a hot loop."""
     runs.insert_one(document(tmp_path))
     one, _ = make(pause=1000)
-    with Serving(one):
-        deadline = time.monotonic() + 20
-        while calls(tmp_path) < 2 and time.monotonic() < deadline:
-            time.sleep(0.02)
-        time.sleep(0.5)
-    assert calls(tmp_path) == 2
+    waits = []
+    one._wait = lambda seconds, news: (waits.append(seconds), one.stop())
+    one.run()
+    assert (calls(tmp_path), waits) == (2, [1000])
 
 
 def test_without_the_database_it_says_so_once_and_goes_on(tmp_path, make, free_port):
     one, said = make(uri=f"mongodb://127.0.0.1:{free_port}/?serverSelectionTimeoutMS=200", pause=0.05)
+    looks, load = [], one.load
+    one.load = lambda: (looks.append(1), load())[1]
     with Serving(one):
         said.wait("does not answer")
-        time.sleep(0.5)
+        so_far = len(looks)
+        _until(lambda: len(looks) > so_far + 5)
     assert sum("does not answer" in line for line in said) == 1
     assert calls(tmp_path) == 0
 
@@ -261,10 +272,10 @@ def test_jobs_at_work_may_end_when_it_is_to_stop(tmp_path, make, runs):
     runs.insert_one(document(tmp_path))
     script = "import signal, time\n"
     script += "def end(*_): time.sleep(0.3); file.open('a').write('ended\\n'); sys.exit(1)\n"
-    one, _ = make(f"{script}signal.signal(15, end); time.sleep(60)", grace=50)
+    script += "signal.signal(15, end); file.open('a').write('ready\\n'); time.sleep(60)"
+    one, _ = make(script, grace=50)
     with Serving(one):
-        _until(lambda: calls(tmp_path))
-        time.sleep(0.3)
+        _until(lambda: calls(tmp_path) and "ready" in (tmp_path / "calls").read_text())
     assert "ended" in (tmp_path / "calls").read_text()
 
 
@@ -290,7 +301,7 @@ def test_a_second_signal_interrupts_at_once(tmp_path, make, runs):
         one.stop(signal.SIGTERM, None)
 
 
-def _until(true, seconds=20):
+def _until(true, seconds=60):
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline

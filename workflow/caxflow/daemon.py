@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,14 +77,14 @@ class Daemon:
             self.say(f"serving {settings.here.name}, process {os.getpid()}")
             failures, before = 0, None
             while not self._stop.is_set():
-                wanted, good = self.round()
-                failures = 0 if good else failures + 1
-                # What was done and is wanted still (a dry one tells the database nothing) can wait.
-                if good and wanted and wanted != before:
+                # Watched from before the look on: a run that ends during it is not missed.
+                with self._changes() as news:
+                    wanted, good = self.round()
+                    failures = 0 if good else failures + 1
+                    # What was done and is wanted still (a dry one tells the database nothing) can wait.
+                    if not good or not wanted or wanted == before:
+                        self._wait(self.pause * min(MOST, 2 ** max(0, failures - 1)), news)
                     before = wanted
-                    continue
-                before = wanted
-                self._wait(self.pause * min(MOST, 2 ** max(0, failures - 1)))
             self.say("stopped")
 
     def once(self) -> bool:
@@ -168,18 +168,23 @@ class Daemon:
                 self._hurry = False
                 os.killpg(process.pid, signal.SIGINT)
 
-    def _wait(self, seconds: float) -> None:
+    @contextmanager
+    def _changes(self) -> Iterator[Iterator[bool]]:
+        """Watch the runs database; without it the next look says what is wrong."""
+        with ExitStack() as opened:
+            news: Iterator[bool] = iter(())
+            with suppress(CaxflowError):
+                database = opened.enter_context(RunsDB(self.load().rundb, dry=True))
+                news = opened.enter_context(database.changes())
+            yield news
+
+    def _wait(self, seconds: float, news: Iterator[bool]) -> None:
         """Wait for a new run, for `stop`, or for so long."""
         until = time.monotonic() + seconds
-        try:
-            settings = self.load()
-            with RunsDB(settings.rundb, dry=True) as database:
-                for news in database.changes():
-                    if news or self._stop.is_set() or time.monotonic() > until:
-                        return
-        except CaxflowError:
-            # The next look says what is wrong.
-            pass
+        with suppress(CaxflowError):
+            for new in news:
+                if new or self._stop.is_set() or time.monotonic() > until:
+                    return
         self._stop.wait(max(0, until - time.monotonic()))
 
     def _say_once(self, line: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pymongo
 import pymongo.errors
+from pymongo.change_stream import ChangeStream
 
 from caxflow import documents, receipts
 from caxflow.conditions import corrections
@@ -337,18 +338,27 @@ class RunsDB(Connection):
         with self.answers():
             return list(self._database[AUDIT].find({"run": str(run)}).sort([("at", 1), ("_id", 1)]))
 
-    def changes(self) -> Iterator[bool]:
-        """Whether runs were begun or ended just now, about twice a second, without end.
+    @contextlib.contextmanager
+    def changes(self) -> Iterator[Iterator[bool]]:
+        """Watch for runs that begin or end from now on.
 
-        It ends at once where the server has no change streams, or does not let us see them.
+        Yields
+        ------
+        iterator of bool
+            Whether another one did, about twice a second, without end. It ends at once where the server has
+            no change streams, or does not let us see them.
         """
-        news = [{"operationType": {"$in": ["insert", "replace"]}}]
-        news.append({"updateDescription.updatedFields.end": {"$exists": True}})
-        with (
-            self.answers(),
-            contextlib.suppress(pymongo.errors.OperationFailure),
-            self.runs.watch([{"$match": {"$or": news}}], max_await_time_ms=500) as stream,
-        ):
+        wanted = [{"operationType": {"$in": ["insert", "replace"]}}]
+        wanted.append({"updateDescription.updatedFields.end": {"$exists": True}})
+        with contextlib.ExitStack() as opened:
+            stream = None
+            with self.answers(), contextlib.suppress(pymongo.errors.OperationFailure):
+                watched = self.runs.watch([{"$match": {"$or": wanted}}], max_await_time_ms=500)
+                stream = opened.enter_context(watched)
+            yield self._news(stream) if stream else iter(())
+
+    def _news(self, stream: ChangeStream) -> Iterator[bool]:
+        with self.answers(), contextlib.suppress(pymongo.errors.OperationFailure):
             while True:
                 yield stream.try_next() is not None
 
