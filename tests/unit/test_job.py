@@ -1,5 +1,10 @@
-"""What becomes of a job that fails."""
+"""What becomes of a job that fails, and of one whose main process has ended."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -32,3 +37,46 @@ def test_only_what_more_memory_or_time_may_mend_is_tried_again(tmp_path, error, 
         reason = stages_job._attempt(work, job, batch=True)
     assert str(error) in reason
     assert journal.failure(tmp_path, job.target)["final"] is final
+
+
+SAYS = """\
+import json, sys
+from caxflow import receipts
+print(json.dumps(receipts.who()), flush=True)
+sys.stdin.read()
+"""
+WATCHES = """\
+import json, sys
+from caxflow.stages.job import end_with
+end_with(json.loads(sys.argv[1]))
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def python(program, *words):
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *words],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("collected", [True, False])
+def test_a_job_ends_when_its_main_process_has(collected):
+    """Also if that was killed and nothing collects it, as in a container whose first process is a program."""
+    with python(SAYS) as main:
+        who = main.stdout.readline()
+        with (
+            python(WATCHES, who) as job,
+            python(WATCHES, json.dumps(json.loads(who) | {"machine": "x"})) as far,
+        ):
+            assert job.stdout.readline() == far.stdout.readline() == "ready\n"
+            assert job.poll() is None
+            main.kill()
+            os.waitid(os.P_PID, main.pid, os.WEXITED | (0 if collected else os.WNOWAIT))
+            assert job.wait(60) == -signal.SIGTERM
+            assert far.poll() is None
+            far.communicate()

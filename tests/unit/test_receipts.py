@@ -27,7 +27,7 @@ def test_a_statement_says_what_who_when_and_by_which_version():
     stated = receipts.statement(TARGET, bytes=12)
     assert (stated["site"], stated["run"], stated["stage"]) == ("midway", "160315_1432_MV", "raw.done")
     assert stated["by"]["pid"] == os.getpid()
-    assert set(stated["by"]) == {"host", "user", "pid"}
+    assert set(stated["by"]) == {"host", "user", "pid", "started", "machine"}
     assert stated["caxflow"] == __version__
     assert stated["bytes"] == 12
     assert stated["at"].endswith("+00:00")

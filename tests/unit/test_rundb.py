@@ -2,6 +2,7 @@
 
 import datetime
 import os
+import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
-from caxflow import documents
+from caxflow import documents, receipts
 from caxflow.config import RunDBAddress, Selection
 from caxflow.demo.database import DatabaseServer
 from caxflow.demo.server import free_port
@@ -31,6 +32,7 @@ KEY = Key("raw", HOST)
 PLACE = "/raw/161101_1600"
 PAST = datetime.datetime(2016, 11, 1, 18)
 FUTURE = datetime.datetime(2116, 11, 1, 18)
+EXPIRED = -1  # minutes of lease: one that ends when it begins may end within the millisecond of the look
 SECRET = "hunter2-of-the-test"
 
 
@@ -306,9 +308,11 @@ def test_the_owner_that_died_here_is_followed_at_once(database_uri, database, ru
     token = owner.stdout.readline().split()[1]
     with pytest.raises(Held, match="midway"):
         rundb.claim(RUN, KEY, PLACE, "midway", 30)
+    # It has ended, and its parent has not collected it: as of now, perhaps for ever.
     owner.kill()
-    owner.communicate()
+    os.waitid(os.P_PID, owner.pid, os.WEXITED | os.WNOWAIT)
     assert rundb.claim(RUN, KEY, PLACE, "midway", 30).token != token
+    owner.communicate()
     with pytest.raises(Held):
         rundb.claim(RUN, KEY, PLACE, "midway", 30)
 
@@ -347,7 +351,16 @@ def test_two_versions_of_a_product_are_claimed_apart(runs, rundb):
     assert {one["pax_version"] for one in runs.find_one()["data"]} == {"v6.8.0", "v6.11.2"}
 
 
+ENDED = receipts.who() | {"pid": 2**22 + 1}
+
+
+def held_by(process):
+    return entry(note={"owner": "midway", "token": "t", "lease": FUTURE, "by": process})
+
+
 FREE = {
+    "a process that ended here": held_by(ENDED),
+    "another process with its number": held_by(receipts.who() | {"started": 1}),
     "an error": entry(status="error", note={"attempts": 2, "error": "disk full", "owner": "tegner"}),
     "an error of cax": entry(status="error"),
     "an expired lease": entry(note={"owner": "tegner", "token": "t", "lease": PAST}),
@@ -363,12 +376,10 @@ TAKEN = {
     "cax at work since lately": (entry(creation_time=FUTURE), "another program"),
     "cax verifying": (entry(status="verifying"), "another program"),
     "another site verifying": (entry(status="verifying", note={"owner": "tegner"}), "is verified by tegner"),
-    "a dead process elsewhere": (
-        entry(
-            note={"owner": "midway", "token": "t", "lease": FUTURE, "by": {"host": "else", "pid": 2**22 + 1}}
-        ),
-        "midway",
-    ),
+    "a dead process elsewhere": (held_by(ENDED | {"machine": "another"}), "midway"),
+    "a process of nobody knows where": (held_by({"host": socket.gethostname(), "pid": 2**22 + 1}), "midway"),
+    "a process that lives here": (held_by(receipts.who()), "midway"),
+    "a process that is none": (held_by("x"), "midway (?@?)"),
     "odd notes": (entry(note="x"), "another program"),
     "a lease that is no time": (entry(note={"owner": "tegner", "lease": "soon"}), "it has no lease"),
 }
@@ -418,7 +429,7 @@ def test_no_claim_on_a_run_that_is_not_there(rundb):
 
 def test_a_lease_is_renewed(runs, rundb):
     runs.insert_one(document())
-    claim = rundb.claim(RUN, KEY, PLACE, "midway", 1e-6)
+    claim = rundb.claim(RUN, KEY, PLACE, "midway", EXPIRED)
     before = runs.find_one()["data"][0]["caxflow"]
     claim.lease = 1e-3
     claim._renewed = datetime.datetime.min
@@ -440,7 +451,7 @@ def test_a_young_lease_is_left_alone(runs, rundb):
 
 def test_after_a_take_over_the_first_owner_stops(runs, rundb):
     runs.insert_one(document())
-    first = rundb.claim(RUN, KEY, PLACE, "midway", 1e-6)
+    first = rundb.claim(RUN, KEY, PLACE, "midway", EXPIRED)
     second = rundb.claim(RUN, KEY, PLACE, "tegner", 30)
     before = runs.find_one()
     with pytest.raises(Held, match="taken over"):
@@ -451,7 +462,7 @@ def test_after_a_take_over_the_first_owner_stops(runs, rundb):
 
 def test_a_claim_on_an_entry_that_vanished_is_lost(runs, rundb):
     runs.insert_one(document())
-    claim = rundb.claim(RUN, KEY, PLACE, "midway", 1e-6)
+    claim = rundb.claim(RUN, KEY, PLACE, "midway", EXPIRED)
     runs.update_one({}, {"$set": {"data": []}})
     with pytest.raises(Held):
         claim.renew()
@@ -462,7 +473,7 @@ def test_in_a_dry_run_nothing_is_written(database_uri, database, runs):
     runs.insert_one(document())
     before = list(runs.find())
     with RunsDB(address(database_uri, database.name), dry=True) as dry:
-        dry.claim(RUN, KEY, PLACE, "midway", 1e-6).renew()
+        dry.claim(RUN, KEY, PLACE, "midway", EXPIRED).renew()
         assert dry.tell(RUN, KEY, {"status": "transferred"})
         dry.fill_in(RUN, "raw_size_byte", 3)
         dry.keep_manifest({"digest": "xxh128:00"})

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+from caxflow import receipts
 from caxflow.targets import Run, Target
 from caxflow.workdir import underway
 
@@ -36,6 +37,18 @@ def test_what_a_killed_job_left_is_not_believed(tmp_path):
     assert subprocess.run([sys.executable, "-c", script], env=environment, check=False).returncode == -9
     assert underway.path(tmp_path, TARGET).exists()
     assert underway.read(tmp_path, TARGET) is None
+    # Its number may be another process's by now, or this machine may have been rebooted since.
+    left = json.loads(underway.path(tmp_path, TARGET).read_text())
+    mine = {key: value for key, value in receipts.who().items() if key in left}
+    for by, believed in (
+        (mine, True),
+        (mine | {"started": 1}, False),
+        (mine | {"machine": "before the reboot"}, False),
+        (mine | {"machine": "another", "host": "elsewhere"}, True),
+    ):
+        underway.path(tmp_path, TARGET).write_text(json.dumps(left | by))
+        assert (underway.read(tmp_path, TARGET) is not None) is believed
+    underway.path(tmp_path, TARGET).write_text(json.dumps(left))
     # Nor does it stay until another process has that number.
     living = Target("tegner", *TARGET[1:])
     underway.Teller(tmp_path, living).tell("moving", 1, 2, 3.0)

@@ -93,7 +93,7 @@ def test_what_was_removed_as_nobody_writes_it_is_passed_over(tmp_path, ask):
 
 
 def test_a_claim_of_a_process_that_is_gone_says_so(tmp_path, ask):
-    by = {"user": "joe", "host": receipts.who()["host"], "pid": 2**30}
+    by = receipts.who() | {"user": "joe", "pid": 2**30}
     claim = {"owner": "midway", "lease": LATER, "by": by}
     found = ask(document(tmp_path, raw(tmp_path, "midway", "transferring", caxflow=claim)), kinds=["raw"])
     assert "process 1073741824, which is gone), claimed until" in found.claims[0]

@@ -1,9 +1,10 @@
 """The processes that a process has begotten: how to keep them as one's own, and how to find them."""
 
-import contextlib
 import ctypes
 import os
 from pathlib import Path
+
+from caxflow import processes
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
@@ -32,13 +33,8 @@ def descendants() -> list[int]:
 
     `adopt_orphans` keeps those whose parent has ended in the family.
     """
-    parents = {}
-    for directory in Path("/proc").iterdir():
-        if directory.name.isdigit():
-            with contextlib.suppress(OSError):
-                # proc(5): pid (name) state ppid …; the name may hold blanks and brackets.
-                stat = (directory / "stat").read_bytes()
-                parents[int(directory.name)] = int(stat.rpartition(b")")[2].split()[1])
+    found = ((int(entry.name), processes.status(int(entry.name))) for entry in Path("/proc").glob("[0-9]*"))
+    parents = {pid: status.parent for pid, status in found if status}
     family = [os.getpid()]
     for member in family:
         family += [pid for pid, parent in parents.items() if parent == member]

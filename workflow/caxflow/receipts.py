@@ -12,7 +12,7 @@ import socket
 import tempfile
 from pathlib import Path
 
-from caxflow import __version__
+from caxflow import __version__, processes
 from caxflow.errors import CaxflowError
 from caxflow.targets import Target
 
@@ -21,12 +21,12 @@ REMOVE = "remove it; the fact is proven again"
 
 
 def who() -> dict[str, str | int]:
-    """Host, user and process that do the work; no secrets."""
+    """Host, user and process (see `caxflow.processes`) that do the work; no secrets."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # an account without a name, as in some containers
         user = f"uid{os.getuid()}"
-    return {"host": socket.gethostname(), "user": user, "pid": os.getpid()}
+    return {"host": socket.gethostname(), "user": user} | processes.identify()
 
 
 def now() -> datetime.datetime:

@@ -8,19 +8,18 @@ old files are whole, a failure leaves the entry as it was.
 """
 
 import datetime
-import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from caxflow import documents, receipts, transfer
+from caxflow import documents, processes, receipts, transfer
 from caxflow.copies import evidence, parts, proof
 from caxflow.copies.parts import Part
 from caxflow.copies.subject import Subject
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Manifest
-from caxflow.rundb import Claim, Held, audit, is_dead
+from caxflow.rundb import Claim, Held, audit, has_ended
 from caxflow.workdir import journal
 
 
@@ -268,9 +267,9 @@ class Move:
     def _take_over(self, copy: Copy) -> str:
         """Go on with a move that was interrupted; the token that holds it from now on."""
         subject, now, token = self.subject, self.subject.database.now(), secrets.token_hex(8)
-        lease, by = documents.time_of(copy.note.get("lease")), copy.note.get("by") or {}
-        ours = by.get("host") == receipts.who()["host"] and by.get("pid") == os.getpid()
-        if lease and lease > now and not (ours or is_dead(copy.note)):
+        lease = documents.time_of(copy.note.get("lease"))
+        by = documents.value(copy.note, "by", type_=Mapping) or {}
+        if lease and lease > now and not (processes.is_this(by) or has_ended(copy.note)):
             raise Held(
                 f"{subject} is being moved by {by.get('user', '?')}@{by.get('host', '?')}",
                 f"let it finish; its claim ends at {lease:%Y-%m-%d %H:%M} UTC unless renewed",

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from caxflow import documents, receipts, targets
+from caxflow import documents, processes, receipts, targets
 from caxflow.config import Settings
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
@@ -265,9 +265,7 @@ def remark(copy: Copy) -> str:
     if copy.status == documents.TRANSFERRING:
         by = documents.value(copy.note, "by", type_=Mapping) or {}
         owner = copy.note.get("owner", "another program")
-        pid = by.get("pid")
-        ended = by.get("host") == receipts.who()["host"] and not Path(f"/proc/{pid}").exists()
-        process = f"process {pid}, which is gone" if ended else f"process {pid}"
+        process = f"process {by.get('pid')}" + (", which is gone" if processes.has_ended(by) else "")
         who = f" ({by['user']}@{by['host']}, {process})" if {"user", "host"} <= by.keys() else ""
         lease = documents.time_of(copy.note.get("lease"))
         until = f", claimed until {lease:%Y-%m-%d %H:%M} UTC" if lease else ""

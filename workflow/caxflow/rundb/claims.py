@@ -9,10 +9,9 @@ import datetime
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from caxflow import documents, receipts
+from caxflow import documents, processes, receipts
 from caxflow.errors import CaxflowError
 from caxflow.rundb.connection import DatabaseAway, utc
 from caxflow.rundb.entries import Key, touching
@@ -141,7 +140,7 @@ def _free(
     if copy and documents.stalled(copy, now):
         begun = {"$lt": now - documents.STALLED}
         yield {"status": documents.TRANSFERRING, "caxflow.lease": None, "creation_time": begun}
-    if copy and copy.status == documents.TRANSFERRING and is_dead(copy.note):
+    if copy and copy.status == documents.TRANSFERRING and has_ended(copy.note):
         # Our own process of before a crash; its token makes sure that only one takes it over.
         yield {"caxflow.token": copy.note.get("token")}
 
@@ -166,9 +165,6 @@ def _held(run: Run, key: Key, copy: documents.Copy | None) -> Held:
     return Held(f"{where} is being {what} by {who}", mend)
 
 
-def is_dead(note: Mapping) -> bool:
-    """Whether the process that holds a claim ran on this machine and is gone."""
-    pid = documents.value(note, "by", "pid", type_=int)
-    if pid is None or documents.value(note, "by", "host") != receipts.who()["host"]:
-        return False
-    return not Path(f"/proc/{pid}").exists()
+def has_ended(note: Mapping) -> bool:
+    """Return whether the process that an entry's note names is known to have ended."""
+    return processes.has_ended(documents.value(note, "by", type_=Mapping) or {})

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from caxflow import config, receipts, targets, transfer, words
+from caxflow import config, processes, receipts, targets, transfer, words
 from caxflow.config import Settings, Site, reach
 from caxflow.copies.subject import Subject
 from caxflow.errors import BadCopy, CaxflowError, Overrun
@@ -262,12 +262,11 @@ def end_with(main: Mapping[str, Any]) -> None:
     """End when the main process is gone: what it started must not work on beside its successor's jobs."""
 
     def watch() -> None:
-        while Path(f"/proc/{main['pid']}").exists():
+        while not processes.has_ended(main):
             time.sleep(1)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    if main["host"] == receipts.who()["host"]:
-        threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _final(job: Job) -> str:

@@ -76,8 +76,8 @@ def fail(work_dir: Path, target: Target, reason: str, **facts: object) -> dict:
 
 
 def call_of(main: Mapping) -> str:
-    """Name of a call, by its main process."""
-    return f"{main['host']} {main['pid']}"
+    """Return the name of a call, by its main process."""
+    return " ".join(str(main.get(key)) for key in ("host", "machine", "pid", "started"))
 
 
 def failure(work_dir: Path, target: Target) -> dict | None:

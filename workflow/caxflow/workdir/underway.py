@@ -9,7 +9,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from caxflow import receipts
+from caxflow import processes, receipts
 from caxflow.targets import Target
 from caxflow.workdir import journal
 
@@ -32,8 +32,8 @@ class State:
         Bytes of the phase.
     rate : float
         Bytes a second of late.
-    host, pid
-        Which process does it.
+    host, pid, started, machine
+        Which process does it, see `caxflow.processes`.
     """
 
     phase: str
@@ -42,11 +42,16 @@ class State:
     rate: float
     host: str
     pid: int
+    started: int | None = None
+    machine: str | None = None
 
     @property
     def alive(self) -> bool:
         """Whether the process that said so may still be there; of another host nobody knows."""
-        return self.host != receipts.who()["host"] or Path(f"/proc/{self.pid}").exists()
+        if self.host != receipts.who()["host"]:
+            return True
+        # Another machine of this name is, most often, this one before it was rebooted.
+        return self.machine == processes.machine() and not processes.has_ended(asdict(self))
 
 
 class Teller:
@@ -61,7 +66,7 @@ class Teller:
 
     def __init__(self, work_dir: Path, target: Target):
         self._file = path(work_dir, target)
-        self._who = receipts.who()
+        self._who = {key: value for key, value in receipts.who().items() if key != "user"}
         self._next = 0.0
 
     def tell(self, phase: str, done: int, total: int, rate: float) -> None:
@@ -69,7 +74,7 @@ class Teller:
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + INTERVAL
-        state = State(phase, done, total, rate, self._who["host"], self._who["pid"])
+        state = State(phase, done, total, rate, **self._who)
         temporary = self._file.with_name(f".{self._file.name}.{state.pid}")
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
