@@ -4,11 +4,14 @@ import base64
 import itertools
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
 import time
 from pathlib import Path
+
+PATIENCE = 120  # s, for an answer or an event that may take long on a busy machine
 
 FLAGS = (
     "--headless=new",
@@ -92,6 +95,8 @@ class Browser:
 
     def _read(self) -> dict:
         while b"\0" not in self._waiting:
+            if not select.select([self._up], [], [], PATIENCE)[0]:
+                raise TimeoutError(f"the browser has not answered for {PATIENCE} s; {self.errors}")
             more = os.read(self._up, 1 << 20)
             if not more:
                 raise RuntimeError((self.folder / "log").read_text())
@@ -112,9 +117,16 @@ class Browser:
             self.call("Page.handleJavaScriptDialog", accept=False)
 
     def open(self, address: str) -> None:
-        """Go to an address, or to another part of the same page."""
-        self.call("Page.navigate", url=address)
-        self.until("document.readyState === 'complete'")
+        """Go to an address, or to another part of the same page, and wait until the page has taken it up."""
+        moves = self.evaluate("location.href") != address
+        # Heard after the page's own listeners, which were there before.
+        self.evaluate(
+            "void (window.moved = new Promise((done) => addEventListener('hashchange', done, {once: true})))"
+        )
+        if "loaderId" in self.call("Page.navigate", url=address):
+            self.until("document.readyState === 'complete'")
+        elif moves:
+            self.evaluate("moved.then(() => null)")
 
     def evaluate(self, script: str):
         """Value of a JavaScript expression; promises are waited for."""
@@ -123,7 +135,7 @@ class Browser:
             raise RuntimeError(result["exceptionDetails"]["exception"].get("description"))
         return result["result"].get("value")
 
-    def until(self, condition: str, patience: float = 60) -> None:
+    def until(self, condition: str, patience: float = PATIENCE) -> None:
         """Wait until a JavaScript condition holds."""
         end = time.monotonic() + patience
         while not self.evaluate(f"!!({condition})"):

@@ -162,13 +162,16 @@
       const day = name.slice(0, 6);
       if (/^\d+$/.test(name)) return byNumber(Number(name));
       if (!/^\d{6}_\d{4}(_MV)?$/.test(name)) return missing(name);
+      // What was asked for meanwhile is not replaced by what comes late.
+      const asked = location.hash;
       load("days", day, caxflow.days, () => {
+        if (location.hash !== asked) return;
         const run = (caxflow.days[day] || []).find((one) => one.run === name);
         if (!run) return missing(name);
         show(run);
         if (run.stated) load("receipts", day, receiptsOf, () => {
           const stated = (receiptsOf[day] || {})[name];
-          if (stated && location.hash.endsWith(`/${name}`)) show({ ...run, ...stated });
+          if (stated && location.hash === asked) show({ ...run, ...stated });
         });
       });
     },
