@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 import needs
 from caxflow.demo.database import DatabaseServer
 from caxflow.demo.sshd import SshSites
-from garbage import _collected, _what_was_there_before  # noqa: F401
+from garbage import _cleared_up, _what_was_there_before  # noqa: F401
 
 # No test may depend on how busy the machine is.
 settings.register_profile(

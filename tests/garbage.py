@@ -1,12 +1,22 @@
-"""Each test collects what it left behind, so that a warning about it fails that test and no later one.
+"""Each test clears up after itself: what it left behind fails that test, and no later one.
 
 Fixtures for `conftest`, which imports them.
 """
 
+import contextlib
 import gc
+import os
+import signal
 import sys
+import time
+import warnings
+from pathlib import Path
 
 import pytest
+
+from caxflow import processes
+
+PATIENCE = 30  # s, for a process that is about to end
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -18,11 +28,42 @@ def _what_was_there_before():
 
 
 @pytest.fixture(autouse=True)
-def _collected(request):
-    """Collect garbage when all else of the test has been torn down."""
+def _cleared_up(request):
+    """When all else of the test has been torn down, end its processes and collect its garbage."""
+    before = _children()
     yield
     # pytest keeps the values of fixtures, and the frames of a failure, until the next test has begun.
     request.node.funcargs.clear()
     for name in ("last_type", "last_value", "last_traceback", "last_exc"):
         vars(sys).pop(name, None)
-    gc.collect()
+    left = _end(_children() - before)
+    with warnings.catch_warnings():
+        if left:
+            # The failure says it; pytest would keep a warning beside it for the next test.
+            warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+    if left:
+        pytest.fail(f"left running: {', '.join(left)}", pytrace=False)
+
+
+def _children() -> set[int]:
+    """Process ids of the children of this process that run."""
+    found = set()
+    for file in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # a thread that has just ended
+            found |= {int(pid) for pid in file.read_text().split()}
+    return {pid for pid in found if (seen := processes.status(pid)) and seen.state != "Z"}
+
+
+def _end(children: set[int]) -> list[str]:
+    """End processes that do not end by themselves; their commands."""
+    deadline = time.monotonic() + PATIENCE
+    while (running := children & _children()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    commands = []
+    for pid in running:
+        with contextlib.suppress(OSError):
+            commands.append(Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()[:200])
+            # With all that it started, where it is in a session of its own.
+            (os.killpg if os.getpgid(pid) == pid else os.kill)(pid, signal.SIGKILL)
+    return commands

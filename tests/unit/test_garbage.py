@@ -9,20 +9,26 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).resolve().parents[1]
-BEGINNING = "import subprocess, sys, pytest\n\ndef begin():\n    return subprocess.Popen(['sleep', '0'])\n"
+BEGINNING = (
+    "import subprocess, sys, pytest\n\ndef begin(time='0'):\n    return subprocess.Popen(['sleep', time])\n"
+)
 LEAVES = {
     "in a cycle": "def test_leaves():\n    a = [begin()]\n    a.append(a)\n",
     "of a fixture": (
         "@pytest.fixture\ndef process():\n    yield begin()\n\ndef test_leaves(process):\n    pass\n"
     ),
     "of a failure": "def test_leaves():\n    process = begin()\n    assert not process\n",
+    "running": "KEPT = []\n\ndef test_leaves():\n    KEPT.append(begin('600'))\n",
+    "running, of a failure": "def test_leaves():\n    process = begin('600')\n    assert not process\n",
     "at once": "def test_leaves():\n    begin()\n",
 }
 
 
 @pytest.mark.parametrize("how", LEAVES)
 def test_the_test_at_fault_is_named(tmp_path, how):
-    (tmp_path / "conftest.py").write_text("from garbage import _collected, _what_was_there_before\n")
+    (tmp_path / "conftest.py").write_text(
+        "from garbage import _cleared_up, _what_was_there_before\nimport garbage\ngarbage.PATIENCE = 0.1\n"
+    )
     (tmp_path / "pyproject.toml").write_text('[tool.pytest.ini_options]\nfilterwarnings = ["error"]\n')
     innocent = "def test_innocent_{}():\n    pass\n"
     program = "\n".join([BEGINNING, innocent.format(1), LEAVES[how], innocent.format(2), innocent.format(3)])
@@ -30,7 +36,7 @@ def test_the_test_at_fault_is_named(tmp_path, how):
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-rEF", "test_some.py"],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(TESTS)},
+        env=os.environ | {"PYTHONPATH": f"{TESTS}:{TESTS.parent / 'workflow'}"},
         capture_output=True,
         text=True,
         check=False,
@@ -38,4 +44,4 @@ def test_the_test_at_fault_is_named(tmp_path, how):
     assert done.returncode == 1, done.stdout
     named = set(re.findall(r"^(?:FAILED|ERROR) test_some\.py::(\w+)", done.stdout, re.MULTILINE))
     assert named == {"test_leaves"}, done.stdout
-    assert "subprocess" in done.stdout
+    assert ("left running: sleep 600" if "running" in how else "subprocess") in done.stdout
