@@ -61,7 +61,7 @@ lint: $(VENV)/.caxflow-dev
 	snakemake --profile profiles/demo --lint
 
 test: lint
-	pytest -m "not soak" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	pytest -m "not soak" -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=20
 
 soak: $(VENV)/.caxflow-dev
 	pytest -m soak

@@ -17,6 +17,8 @@ import pytest
 from caxflow import processes
 
 PATIENCE = 30  # s, for a process that is about to end
+# Ids of processes that live on after the test that started them, since a fixture of several tests ends them.
+SERVICES: set[int] = set()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -36,7 +38,7 @@ def _cleared_up(request):
     request.node.funcargs.clear()
     for name in ("last_type", "last_value", "last_traceback", "last_exc"):
         vars(sys).pop(name, None)
-    left = _end(_children() - before)
+    left = _end(_children() - before - SERVICES)
     with warnings.catch_warnings():
         if left:
             # The failure says it; pytest would keep a warning beside it for the next test.

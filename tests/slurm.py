@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import yaml
 
+import garbage
 from experiment import ROOT, Experiment
 
 PROGRAMS = ("munged", "munge", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol")
@@ -235,6 +236,7 @@ class Slurm:
                 words, env=os.environ | self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         self._processes[words[0]] = process
+        garbage.SERVICES.add(process.pid)
 
     def _ask(self, *words: str) -> subprocess.CompletedProcess:
         return subprocess.run(

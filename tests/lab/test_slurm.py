@@ -87,7 +87,7 @@ def _work_off(experiment: OnSlurm) -> str:
     process = experiment.start("all", processors=processors(experiment.moods))
     slurm = experiment.slurm
     slurm.run("scancel", _running(experiment, "cancelled", process))
-    # A minute, the shortest limit; an end of "now" is refused once the controller's clock has gone on a second.
+    # The shortest limit; an end of "now" is refused when a second has gone by at the controller.
     slurm.run("scontrol", "update", f"JobId={_running(experiment, 'slow', process)}", "TimeLimit=1")
     said, _ = process.communicate(timeout=900)
     assert process.returncode == 1, said
