@@ -313,6 +313,33 @@ def test_a_jump_host_that_cannot_be_reached_is_named(lab, refused, client):
         assert "127.0.0.9" in said
 
 
+def test_proxy_commands(lab, works):
+    """They are run, and ended with the connection: what a test leaves running fails it."""
+    through = f"ssh -F '{lab.ssh_config}' -W %h:%p gate"
+    with OddSite(lab, "proxied") as site:
+        for command in (through, f"{through} 2>/dev/null"):
+            site.configure(ProxyCommand=command)
+            for client in CLIENTS:
+                works(site.place(client=client, connections=2))
+                works(site.place("scp", client=client))
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_proxy_commands_that_fail(lab, refused, dataset, tmp_path, client):
+    """Each is ended, and paramiko's is quoted."""
+    with OddSite(lab, "unproxied") as site:
+        for command, said in (
+            ("echo there is no way through >&2; exit 1", "cannot be reached (there is no way through) -> "),
+            ("/absent/proxy %h", "/absent/proxy: not found) -> "),
+        ):
+            site.configure(ProxyCommand=command)
+            told = refused(site.place(client=client, timeout=3))
+            assert client == "openssh" or said in told
+        site.configure(ProxyCommand="sleep 600")
+        with pytest.raises(CaxflowError):
+            copy(HERE, dataset, site.place(client=client, timeout=3), tmp_path / "refused")
+
+
 @pytest.fixture
 def agent(lab, tmp_path_factory):
     """An agent that holds the lab's key; the path of its socket."""

@@ -3,14 +3,18 @@
 import getpass
 import os
 import socket
+import subprocess
+import tempfile
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import paramiko
 
 from caxflow.errors import CaxflowError
+from caxflow.files.listing import legible
 from caxflow.transfer import ssh_config
 from caxflow.transfer.place import Place
 
@@ -35,13 +39,14 @@ def open_client(place: Place, reached=None) -> paramiko.SSHClient:
     client.set_missing_host_key_policy(paramiko.RejectPolicy())
     host, port = settings["hostname"], int(place.port or settings.get("port", 22))
     alias = settings.get("hostkeyalias", host)
-    through = []
+    through = []  # what ends the way there, once nothing needs it
+    sock = None
     try:
         ssh_config.load_known_hosts(client, known, alias, port, settings.get("hostkeyalias", ""))
         begin = time.monotonic()
         sock = _socket(place, settings, host, port, through)
         if reached:
-            direct = isinstance(sock, socket.socket)
+            direct = getattr(sock, "family", socket.AF_UNIX) != socket.AF_UNIX
             reached(sock, time.monotonic() - begin if direct else 0.0)
         client.connect(
             alias,
@@ -56,20 +61,22 @@ def open_client(place: Place, reached=None) -> paramiko.SSHClient:
         )
     except BaseException as error:
         client.close()
-        for hop in through:
-            hop.close()
+        if sock is not None:
+            sock.close()  # the client has it only once it logs in
+        said = next(filter(None, [end() for end in through]), "")
         if isinstance(error, (OSError, EOFError, paramiko.SSHException)):
-            raise _refusal(place, error, settings, ssh_config.has_authority(known, alias, port)) from None
+            certified = ssh_config.has_authority(known, alias, port)
+            raise _refusal(place, error, settings, certified, said) from None
         raise
-    client.hops = through  # closed with it by `close_client`
+    client.through = through  # ended with it by `close_client`
     return client
 
 
 def close_client(client: paramiko.SSHClient) -> None:
     """Log out, at the jump hosts too."""
     client.close()
-    for hop in getattr(client, "hops", ()):
-        close_client(hop)
+    for end in getattr(client, "through", ()):
+        end()
 
 
 def shut(client: paramiko.SSHClient) -> None:
@@ -108,10 +115,12 @@ def _socket(place: Place, settings: dict, host: str, port: int, through: list):
     jump = place.jump or settings.get("proxyjump")
     if jump and jump != "none":
         client = open_client(place.hop(jump))
-        through.append(client)
+        through.append(partial(close_client, client))
         return client.get_transport().open_channel("direct-tcpip", (host, port), ("127.0.0.1", 0))
     if settings.get("proxycommand", "none") != "none":
-        return paramiko.ProxyCommand(settings["proxycommand"])
+        proxy = _Proxy(settings["proxycommand"])
+        through.append(proxy.end)
+        return proxy.sock
     sock = socket.create_connection((host, port), timeout=max(5, min(place.timeout, 30)))
     sock.settimeout(None)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -125,6 +134,45 @@ def _socket(place: Place, settings: dict, host: str, port: int, through: list):
     return sock
 
 
+class _Proxy:
+    """The command of ``ProxyCommand``, as ssh runs it: by a shell, with one end of a socket.
+
+    paramiko's own neither ends nor collects the process, cannot be interrupted, and spins once it has ended.
+
+    Attributes
+    ----------
+    sock : socket.socket
+        The other end.
+    """
+
+    def __init__(self, command: str):
+        self.sock, theirs = socket.socketpair()
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `end`)
+        with theirs:
+            self._process = subprocess.Popen(
+                ["/bin/sh", "-c", f"exec {command}"],
+                stdin=theirs,
+                stdout=theirs,
+                stderr=self._said,
+                start_new_session=True,  # an interrupt from the terminal is for us to handle
+            )
+
+    def end(self) -> str:
+        """End the command; the last line that it said to standard error."""
+        self.sock.close()
+        try:
+            self._process.wait(0.2)  # its input has ended
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._said.closed:
+            return ""
+        with self._said:
+            self._said.seek(max(0, self._said.seek(0, os.SEEK_END) - 1000))
+            lines = self._said.read().decode("utf-8", "replace").splitlines()
+        return next((legible(line).strip() for line in reversed(lines) if line.strip()), "")
+
+
 def _factory(place: Place):
     def transport(sock, **options):
         made = paramiko.Transport(sock, default_window_size=WINDOW, **options)
@@ -136,7 +184,10 @@ def _factory(place: Place):
     return transport
 
 
-def _refusal(place: Place, error: Exception, settings: dict, certified: bool) -> CaxflowError:
+def _refusal(
+    place: Place, error: Exception, settings: dict, certified: bool, proxy: str = ""
+) -> CaxflowError:
+    """Why a login failed; `proxy` is what its ProxyCommand said last."""
     text, agent = str(error), settings.get("identityagent", "SSH_AUTH_SOCK")
     named = _named_keys(place, settings)
     keys = f" {named[0]}" if len(named) == 1 else ""
@@ -167,7 +218,7 @@ def _refusal(place: Place, error: Exception, settings: dict, certified: bool) ->
     elif isinstance(error, socket.gaierror):
         what, mend = f"the name {place.host} cannot be resolved", "check host of the site, and ssh_config"
     else:
-        what = f"{place.host} cannot be reached ({text or type(error).__name__})"
+        what = f"{place.host} cannot be reached ({proxy or text or type(error).__name__})"
         mend = "check host and port, and that its sshd is up"
     return CaxflowError(f"{place.site}: {what}", mend)
 
