@@ -1,14 +1,20 @@
 """A small experiment for system tests: SSH sites, a runs database, and the command that users type."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
 
+from caxflow import processes
 from caxflow.simulate import run_document, simulate_run
 from caxflow.targets import SUFFIXES
+from mortal import Gate
 
 ROOT = Path(__file__).resolve().parents[1]
 HOSTS = {
@@ -128,12 +134,48 @@ class Experiment:
             start_new_session=True,
         )
 
+    @contextlib.contextmanager
+    def held_up(self, gate: Gate, *words: str, **config) -> Iterator[tuple[subprocess.Popen, int]]:
+        """A workflow that stands at a gate, and the id of the process that stands there; then it is ended."""
+        process = self.start(*words, python_path=str(gate.folder), **config)
+        try:
+            yield process, gate.wait(process)
+        finally:
+            gate.open()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            self.wait_until_gone()
+
+    def wait_until_gone(self, *others: int) -> None:
+        """Wait until nothing of a killed workflow runs, nor these processes of it."""
+        deadline = time.monotonic() + 120
+        while self._jobs() or any(map(runs, others)):
+            assert time.monotonic() < deadline, self._jobs()
+            time.sleep(0.05)
+
+    def _jobs(self) -> list[str]:
+        """Commands of the jobs that run."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                words = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                if ".snakemake/scripts" in words and str(self.folder) in words:
+                    found.append(words)
+        return found
+
     def snakemake(self, *words: str, site: str = "midway", **config) -> tuple[int, str]:
         """Run snakemake to its end; the exit code and all it said."""
         process = self.start(*words, site=site, **config)
         said, _ = process.communicate(timeout=300)
         assert "Traceback" not in said, said
         return process.returncode, said
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there and has not ended."""
+    seen = processes.status(pid)
+    return seen is not None and seen.state != "Z"
 
 
 def entry(runs, kind: str, host: str, name: str = "160315_1432", detector: str = "tpc") -> dict | None:

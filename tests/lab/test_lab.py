@@ -15,6 +15,7 @@ import pymongo
 import pytest
 from pymongo import WriteConcern
 
+import garbage
 from caxflow.demo.database import DatabaseServer
 from caxflow.demo.server import Server
 from caxflow.demo.sshd import SshSites, make_key
@@ -155,6 +156,7 @@ def test_stopping_a_site_ends_its_sessions_and_leaves_the_others(both):
         socket.create_connection(("127.0.0.1", both["lngs"].port))
     assert ssh(both, "midway", "true").returncode == 0
     both["lngs"].start()
+    garbage.SERVICES.add(both["lngs"].server._keeper.pid)
     assert ssh(both, "lngs", "true").returncode == 0
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import garbage
 import needs
 from caxflow.demo.sshd import SshSites
 from caxflow.errors import CaxflowError
@@ -148,6 +149,7 @@ def test_server_restarted(lab, far, dataset, out, way):
     with pytest.raises(CaxflowError, match="far: far cannot be reached"):
         copy(*(ends[0], dataset, ends[1], out / "copy"))
     lab["far"].start()
+    garbage.SERVICES.add(lab["far"].server._keeper.pid)
     finish(dataset, *WAYS[way](far), out, most=most)
 
 

@@ -1,11 +1,8 @@
 """Several workflows at once, some of them killed: each copy is made once, and all that is said is true."""
 
-import contextlib
 import os
 import signal
-import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pymongo
 import yaml
@@ -88,45 +85,6 @@ def _is(record, action, site) -> bool:
     return (record["action"], record["kind"], record["host"]) == (action, "raw", HOSTS[site])
 
 
-def children_are_gone(experiment, pid=None):
-    """Wait until nothing of a killed workflow is left; `pid`, a process of it."""
-    deadline = time.monotonic() + 60
-    while (pid and alive(pid)) or jobs_of(experiment):
-        assert time.monotonic() < deadline, jobs_of(experiment)
-        time.sleep(0.1)
-
-
-def alive(pid) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def jobs_of(experiment) -> list[str]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            words = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            if ".snakemake/scripts" in words and str(experiment.folder) in words:
-                found.append(words)
-    return found
-
-
-@contextlib.contextmanager
-def held_up(experiment, gate, *words, **config):
-    """A workflow of midway that stands at a gate; the process that stands there."""
-    process = experiment.start(*words, python_path=str(gate.folder), **config)
-    try:
-        yield process, gate.wait(process)
-    finally:
-        gate.open()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        children_are_gone(experiment)
-
-
 def test_whoever_of_a_workflow_is_killed_the_next_call_goes_on(experiment, runs, database, tmp_path):
     """A job alone, all of it, the helper at the far end, and the main process alone, each at another step."""
     experiment.add_run(runs, events=4, events_per_file=2)
@@ -135,7 +93,7 @@ def test_whoever_of_a_workflow_is_killed_the_next_call_goes_on(experiment, runs,
 
     # A job, right before it publishes what it pulled.
     published = rf"os\.rename \S+/\.{RUN}\.part-caxflow/data"
-    with held_up(experiment, Gate(tmp_path / "1", published), "all", kinds=["raw"]) as (process, job):
+    with experiment.held_up(Gate(tmp_path / "1", published), "all", kinds=["raw"]) as (process, job):
         os.kill(job, signal.SIGKILL)
         said, _ = process.communicate(timeout=120)
     assert process.returncode == 1, said
@@ -145,7 +103,7 @@ def test_whoever_of_a_workflow_is_killed_the_next_call_goes_on(experiment, runs,
 
     # All of it, when the copy was read again, and the receipt is about to be there.
     stated = rf"os\.rename \S+ (\S+/)?midway/{RUN}\.checksum"
-    with held_up(experiment, Gate(tmp_path / "2", stated), "all", kinds=["raw"]) as (process, _):
+    with experiment.held_up(Gate(tmp_path / "2", stated), "all", kinds=["raw"]) as (process, _):
         os.killpg(process.pid, signal.SIGKILL)
     assert not experiment.work(f"midway/{RUN}.checksum").exists()
     assert entry(runs, "raw", "midway")["status"] == "verifying"
@@ -175,10 +133,10 @@ def test_whoever_of_a_workflow_is_killed_the_next_call_goes_on(experiment, runs,
 
     # The main process, when a copy was pushed, and its receipt is about to be there: the job ends by itself.
     stated = rf"os\.rename \S+ (\S+/)?tegner/{RUN}\.raw\.done"
-    with held_up(experiment, Gate(tmp_path / "4", stated), "all", kinds=["raw"]) as (process, job):
+    with experiment.held_up(Gate(tmp_path / "4", stated), "all", kinds=["raw"]) as (process, job):
         process.kill()
         process.wait()
-        children_are_gone(experiment, job)
+        experiment.wait_until_gone(job)
     assert not experiment.work(f"tegner/{RUN}.raw.done").exists()
     assert entry(runs, "raw", "tegner")["status"] == "transferring"
     seen.check(copies=2)
@@ -200,7 +158,7 @@ def test_the_database_dies_under_a_copy_and_comes_back(experiment, runs, tmp_pat
             experiment.add_run(own, events=4, events_per_file=2)
             truth = {RUN: invariants.sums(experiment.raw("lngs"))}
             gate = Gate(tmp_path / "gate", rf"os\.rename \S+/\.{RUN}\.part-caxflow/data")
-            with held_up(experiment, gate, "all", kinds=["raw"], rundb=there) as (process, _):
+            with experiment.held_up(gate, "all", kinds=["raw"], rundb=there) as (process, _):
                 server.kill()
                 gate.open()
                 said, _ = process.communicate(timeout=120)

@@ -5,12 +5,12 @@ import re
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 
 import needs
 from experiment import HOSTS, entry
+from mortal import Gate
 
 RUN = "160315_1432"
 
@@ -187,10 +187,7 @@ def test_killed_at_any_moment_it_goes_on_where_it_stopped(experiment, runs):
         process.communicate(timeout=60)
         assert absent_or_whole(experiment, "midway")
         assert absent_or_whole(experiment, "tegner")
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and _jobs_of(experiment):
-        time.sleep(0.2)
-    assert not _jobs_of(experiment)
+    experiment.wait_until_gone()
     code, said = experiment.snakemake("all")
     assert code == 0, said
     for site in ("midway", "tegner"):
@@ -201,29 +198,15 @@ def test_killed_at_any_moment_it_goes_on_where_it_stopped(experiment, runs):
         assert hidden == []
 
 
-def _jobs_of(experiment) -> list[str]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if ".snakemake/scripts" in words and str(experiment.folder) in words:
-            found.append(words)
-    return found
-
-
-def test_two_workflows_in_one_work_directory_the_second_is_refused(experiment, runs):
+def test_two_workflows_in_one_work_directory_the_second_is_refused(experiment, runs, tmp_path):
     experiment.add_run(runs, events=16, events_per_file=4)
-    first = experiment.start("all")
-    lock = experiment.work(".caxflow/lock")
-    deadline = time.monotonic() + 60
-    while not lock.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    code, said = experiment.snakemake("all")
-    assert code == 1
-    assert any("another workflow is at work" in line for line in reasons(said)), said
-    told, _ = first.communicate(timeout=300)
+    gate = Gate(tmp_path / "gate", rf"os\.rename \S+/\.{RUN}\.part-caxflow/data")
+    with experiment.held_up(gate, "all") as (first, _):
+        code, said = experiment.snakemake("all")
+        assert code == 1
+        assert any("another workflow is at work" in line for line in reasons(said)), said
+        gate.open()
+        told, _ = first.communicate(timeout=300)
     assert first.returncode == 0, told
 
 
