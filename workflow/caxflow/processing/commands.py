@@ -167,6 +167,8 @@ def run(words: list[str], directory: Path, log: Path) -> None:
     temporary = directory / "tmp"
     temporary.mkdir(exist_ok=True)
     environment["TMPDIR"] = str(temporary)
+    # Or Python writes standard output after the traceback that ended it, and that is not its last line.
+    environment["PYTHONUNBUFFERED"] = "1"
     log.parent.mkdir(parents=True, exist_ok=True)
     if shutil.which(words[0], path=environment.get("PATH")) is None:
         raise CaxflowError(
