@@ -53,7 +53,7 @@ class Experiment:
 
     def site(self, name: str, *, roots=("raw", "processed"), method: str = "stream", **keys) -> None:
         """Write a site's file."""
-        access = {"method": method, "host": name, "ssh_config": str(self.sites.ssh_config), "timeout": 10}
+        access = {"method": method, "host": name, "ssh_config": str(self.sites.ssh_config), "timeout": 60}
         folders = {kind: str(self.sites[name].root / kind) for kind in roots}
         for folder in folders.values():
             Path(folder).mkdir(parents=True, exist_ok=True)

@@ -165,11 +165,14 @@ class Slurm:
 
     def stop(self) -> None:
         """End all jobs and every process that was started here."""
-        if "slurmd" in self._processes and self._processes["slurmctld"].poll() is None:
-            self._ask("scancel", "--user=root")
-            time.sleep(0.5)
-        for name in reversed(list(self._processes)):
-            self._end(name)
+        try:
+            if "slurmd" in self._processes and self._processes["slurmctld"].poll() is None:
+                self._ask("scancel", "--user=root")
+                going = ("squeue", "--noheader", "--states=running,completing")
+                _until(lambda: not self._ask(*going).stdout.strip(), "an end of all jobs")
+        finally:
+            for name in reversed(list(self._processes)):
+                self._end(name)
 
     def _end(self, name: str) -> None:
         process = self._processes.pop(name)
@@ -283,10 +286,10 @@ class OnSlurm(Experiment):
         return made | {"PATH": path, "PYTHONPATH": library}
 
 
-def _until(ready, what: str, seconds: float = 30) -> None:
+def _until(ready, what: str, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not ready():
-        assert time.monotonic() < deadline, f"{what} does not come up"
+        assert time.monotonic() < deadline, f"{what} does not come"
         time.sleep(0.1)
 
 

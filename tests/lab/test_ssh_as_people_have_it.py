@@ -12,6 +12,7 @@ from caxflow.demo.sshd import SshSites, make_key
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import take
 from caxflow.transfer import Place, copy
+from experiment import runs
 from lab import pythons
 from lab.logins import OddSite, with_shell
 
@@ -335,9 +336,15 @@ def test_proxy_commands_that_fail(lab, refused, dataset, tmp_path, client):
             site.configure(ProxyCommand=command)
             told = refused(site.place(client=client, timeout=3))
             assert client == "openssh" or said in told
-        site.configure(ProxyCommand="sleep 600")
+        # One that says nothing, and goes on when nobody listens any more.
+        site.configure(ProxyCommand=f"sh -c 'echo $$ > {tmp_path}/pid; exec sleep 600'")
         with pytest.raises(CaxflowError):
             copy(HERE, dataset, site.place(client=client, timeout=3), tmp_path / "refused")
+        proxy = int((tmp_path / "pid").read_text())
+        deadline = time.monotonic() + 60
+        while runs(proxy):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
 
 
 @pytest.fixture

@@ -3,9 +3,11 @@
 Both read the user's ``ssh_config``, use keys or the agent only, and accept no host key that is not known.
 """
 
+import os
 import re
 import shlex
 import shutil
+import signal
 import struct
 import subprocess
 import threading
@@ -232,7 +234,7 @@ class _OpenSsh(FdChannel):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             bufsize=0,
-            start_new_session=True,  # an interrupt from the terminal is for us to handle
+            start_new_session=True,  # an interrupt from the terminal is for us to handle; see `kill`
         )
         super().__init__(self._process.stdout.fileno(), self._process.stdin.fileno())
         self.cipher = ""
@@ -264,7 +266,10 @@ class _OpenSsh(FdChannel):
         """The process runs already."""
 
     def kill(self) -> None:
-        self._process.kill()
+        # With its ProxyCommand, which it would end itself if it were asked.
+        if self._process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def end(self, wait: float) -> tuple[str, int]:
         with suppress(OSError):
@@ -272,7 +277,7 @@ class _OpenSsh(FdChannel):
         try:
             self._process.wait(wait)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self.kill()
             self._process.wait()
         self._listener.join(wait)
         self._process.stdout.close()
