@@ -15,6 +15,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import needs
+
 PROMISES = ("transferred", "verifying")
 RECEIPT = re.compile(
     r"(?P<run>\d{6}_\d{4}(_MV)?)\."
@@ -43,7 +45,7 @@ def sums(place: Path) -> dict[str, str]:
 
 def _xxhsum(paths: list[str], folder: Path) -> list[str]:
     done = subprocess.run(
-        ["xxhsum", "-H2", "--", *paths], cwd=folder, capture_output=True, text=True, check=True
+        [needs.tool("xxhsum"), "-H2", "--", *paths], cwd=folder, capture_output=True, text=True, check=True
     )
     return [line.split()[0] for line in done.stdout.splitlines()]
 

@@ -19,6 +19,8 @@ PACKAGES = {
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
     "ssh-agent": "openssh-client",
+    "scp": "openssh-client",
+    "sftp": "openssh-client",
     "xxhsum": "xxhash",
     "sha256sum": "coreutils",
     "rsync": "rsync",
