@@ -231,7 +231,7 @@ def test_without_the_database_it_says_so_once_and_goes_on(tmp_path, make, free_p
     with Serving(one):
         said.wait("does not answer")
         so_far = len(looks)
-        _until(lambda: len(looks) > so_far + 5)
+        _until(lambda: len(looks) > so_far + 3)
     assert sum("does not answer" in line for line in said) == 1
     assert calls(tmp_path) == 0
 

@@ -1,6 +1,7 @@
 """What is made of an ssh client's words, and what becomes of one that nobody needs any more."""
 
 import os
+import threading
 
 import pytest
 
@@ -37,3 +38,16 @@ def test_a_connection_that_comes_when_all_is_done_ends(ssh):
     task.close()
     with pytest.raises(CaxflowError, match="far: is not needed any more"):
         task.open(FAR, lambda _: None)
+
+
+def test_what_ssh_has_started_may_outlive_it(ssh, tmp_path):
+    """It keeps ssh's standard error open, which is closed when it ends, not left for a later test to find."""
+    os.mkfifo(tmp_path / "gate")
+    ssh(f"cat {tmp_path}/gate >/dev/null </dev/null & echo no way >&2; exit 255")
+    before = set(threading.enumerate())
+    with pytest.raises(CaxflowError, match="no way"):
+        transfer.inventory(FAR, "/data")
+    (listener,) = [new for new in set(threading.enumerate()) - before if "_listen" in new.name]
+    (tmp_path / "gate").write_text("")
+    listener.join(60)
+    assert not listener.is_alive()

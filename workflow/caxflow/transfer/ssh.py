@@ -245,8 +245,14 @@ class _OpenSsh(FdChannel):
         self._listener.start()
 
     def _listen(self) -> None:
+        # Closed here: another process may hold its other end for longer than anybody waits.
+        with self._process.stderr as said:
+            self._understand(said)
+        self.reached.set()
+
+    def _understand(self, said) -> None:
         began = time.monotonic()
-        for raw in iter(lambda: self._process.stderr.readline(500), b""):
+        for raw in iter(lambda: said.readline(500), b""):
             line = raw.decode("utf-8", "replace").rstrip()
             agreed = re.match(r"debug1: kex: client->server cipher: (\S+)", line)
             if agreed:
@@ -260,7 +266,6 @@ class _OpenSsh(FdChannel):
                 self._said = []  # a banner, remarks about keys: no cause of what happens from here on
             elif not _CHATTER.match(line):
                 self._said = [*self._said[-19:], _ASIDE.sub("", line)]
-        self.reached.set()
 
     def start(self) -> None:
         """The process runs already."""
@@ -281,6 +286,4 @@ class _OpenSsh(FdChannel):
             self._process.wait()
         self._listener.join(wait)
         self._process.stdout.close()
-        if not self._listener.is_alive():
-            self._process.stderr.close()
         return "\n".join(self._said), self._process.returncode
