@@ -9,18 +9,17 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pymongo
 import pytest
 from pymongo import WriteConcern
 
-import garbage
 from caxflow.demo.database import DatabaseServer
 from caxflow.demo.server import Server
 from caxflow.demo.sshd import SshSites, make_key
 from caxflow.errors import CaxflowError
 from caxflow.family import descendants
+from experiment import runs
 
 
 @pytest.fixture(params=["openssh", "embedded"])
@@ -43,14 +42,6 @@ def wait_for(condition, seconds=120):
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.01)
-
-
-def alive(pid):
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state not in "ZX"  # ended, and perhaps being collected
 
 
 def test_each_site_is_a_place_of_its_own(both):
@@ -148,15 +139,14 @@ def test_stopping_a_site_ends_its_sessions_and_leaves_the_others(both):
     )
     with session:
         pid = int(session.stdout.readline())
-        assert alive(pid)
+        assert runs(pid)
         both["lngs"].stop()
-        assert not alive(pid)
+        assert not runs(pid)
         assert session.wait() == 255
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", both["lngs"].port))
     assert ssh(both, "midway", "true").returncode == 0
     both["lngs"].start()
-    garbage.SERVICES.add(both["lngs"].server._keeper.pid)
     assert ssh(both, "lngs", "true").returncode == 0
 
 
@@ -191,9 +181,9 @@ def test_servers_end_when_their_owner_is_killed(tmp_path, pytestconfig):
     with owner:
         pids = [int(word) for word in owner.stdout.readline().split()]
         assert len(pids) == 2
-        assert all(alive(pid) for pid in pids)
+        assert all(runs(pid) for pid in pids)
         owner.kill()
-    wait_for(lambda: not any(alive(pid) for pid in pids))
+    wait_for(lambda: not any(runs(pid) for pid in pids))
 
 
 def test_a_server_that_ignores_signals_and_its_orphans_are_ended(tmp_path):
@@ -202,11 +192,11 @@ def test_a_server_that_ignores_signals_and_its_orphans_are_ended(tmp_path):
     server.start()
     orphan = server.wait(lambda: (tmp_path / "orphan").exists() and (tmp_path / "orphan").read_text().strip())
     pid = server.pid
-    assert alive(pid)
-    assert alive(int(orphan))
+    assert runs(pid)
+    assert runs(int(orphan))
     server.kill()
-    assert not alive(pid)
-    assert not alive(int(orphan))
+    assert not runs(pid)
+    assert not runs(int(orphan))
 
 
 def test_a_server_that_cannot_start_says_why(tmp_path):
@@ -267,10 +257,10 @@ def test_a_process_whose_first_thread_has_ended_is_still_seen_with_its_children(
     with subprocess.Popen([sys.executable, "-c", half], stdout=subprocess.PIPE, text=True) as process:
         child = int(process.stdout.readline())
         try:
-            wait_for(lambda: not alive(process.pid))
+            wait_for(lambda: not runs(process.pid))
             assert {process.pid, child} <= set(descendants())
         finally:
             process.kill()
             os.kill(child, signal.SIGKILL)
-    wait_for(lambda: not alive(child))
+    wait_for(lambda: not runs(child))
     assert not {process.pid, child} & set(descendants())

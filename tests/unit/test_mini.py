@@ -30,6 +30,7 @@ from caxflow.rawdata.detectors import ELECTRONS_PER_COUNT, top_positions
 from caxflow.rawdata.rawformat import Event
 from caxflow.simulate import run_document, simulate_run
 from caxflow.targets import Run
+from experiment import runs
 
 NAME = "160315_1432"
 EVENTS = 200
@@ -519,14 +520,6 @@ def test_a_worker_without_memory_says_so_in_a_line():
         list(workers.ordered_map(bytes, [(1 << 60,)], 2))
 
 
-def is_running(pid: int) -> bool:
-    try:
-        # Empty for a process that has ended and that nobody has asked about.
-        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
-    except OSError:
-        return False
-
-
 def test_workers_end_when_their_parent_is_killed():
     script = f"""
         import sys, time, os
@@ -547,7 +540,7 @@ def test_workers_end_when_their_parent_is_killed():
         parent.kill()
     assert pids
     deadline = time.monotonic() + 60
-    while any(map(is_running, pids)):
+    while any(map(runs, pids)):
         assert time.monotonic() < deadline, f"workers {pids} are still there"
         time.sleep(0.05)
 
