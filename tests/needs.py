@@ -73,7 +73,7 @@ def tool(program: str) -> str:
 def root() -> None:
     """See that the tests run as root."""
     if os.geteuid() != 0:
-        missing("these tests make namespaces, mounts and files of other users", "run the tests as root")
+        missing("namespaces, mounts, files of other users and Slurm need root", "run the tests as root")
 
 
 def mount(*options: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pymongo
 import pytest
 
+import needs
 from caxflow.demo.sshd import SshSites
 from caxflow.targets import Run, Target
 from caxflow.workdir import journal
@@ -30,6 +31,7 @@ def slurms(tmp_path_factory, require):
     """Two of them: one without accounts, and one that keeps them."""
     for program in (*PROGRAMS, *ACCOUNTING_PROGRAMS):
         require(program)
+    needs.root()
     folder = tmp_path_factory.mktemp("slurm")
     with Slurm(folder / "plain") as plain, Slurm(folder / "accounted", accounting=True) as accounted:
         yield plain, accounted

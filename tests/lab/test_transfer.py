@@ -152,12 +152,14 @@ def test_odd_names(far, tmp_path, way):
 
 
 def test_what_is_no_file_is_refused_over_there_too(far, tmp_path):
-    for make, kind in (
+    odd = [
         (lambda path: path.symlink_to("/etc/passwd"), "symbolic link"),
         (lambda path: path.symlink_to(path), "symbolic link"),
         (os.mkfifo, "named pipe"),
-        (lambda path: os.mknod(path, 0o20600, os.makedev(1, 5)), "character device"),
-    ):
+    ]
+    if os.geteuid() == 0:
+        odd.append((lambda path: os.mknod(path, 0o20600, os.makedev(1, 5)), "character device"))
+    for make, kind in odd:
         (tmp_path / "source").mkdir()
         (tmp_path / "source" / "file").write_bytes(b"x")
         make(tmp_path / "source" / "odd")

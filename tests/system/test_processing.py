@@ -5,6 +5,7 @@ import subprocess
 import numpy as np
 import pytest
 
+import needs
 from caxflow.simulate import run_document, simulate_run
 from experiment import HOSTS, ROOT, entry
 from slurm import PROGRAMS, OnSlurm, Slurm
@@ -25,6 +26,7 @@ def processed(tmp_path_factory, require, database_uri):
 
     for program in (*PROGRAMS, "sshd", "xxhsum"):
         require(program)
+    needs.root()
     folder = tmp_path_factory.mktemp("processing")
     name = f"test_{uuid.uuid4().hex[:12]}"
     with (
