@@ -1,7 +1,6 @@
 """A Slurm of one machine and one node, private to a test: own key, ports and folders; ended by process id."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from typing import ClassVar
 import yaml
 
 import garbage
+from caxflow.demo.server import Server
 from experiment import ROOT, Experiment
 
 PROGRAMS = ("munged", "munge", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol")
@@ -125,7 +125,7 @@ class Slurm:
         (folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
         self.path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}{os.pathsep}/usr/sbin{os.pathsep}/sbin"
         self.environment = {"PATH": self.path, "SLURM_CONF": str(self.conf)}
-        self._processes: dict[str, subprocess.Popen] = {}
+        self._daemons: dict[str, Server] = {}
 
     def __enter__(self) -> "Slurm":
         try:
@@ -159,29 +159,20 @@ class Slurm:
 
     def forget(self) -> None:
         """Have the controller know no job any more; then only the accounts do."""
-        self._end("slurmctld")
+        self._daemons.pop("slurmctld").stop()
         self._daemon("slurmctld", "-D", "-c", "-f", str(self.conf))
         _until(self._is_idle, "slurm")
 
     def stop(self) -> None:
         """End all jobs and every process that was started here."""
         try:
-            if "slurmd" in self._processes and self._processes["slurmctld"].poll() is None:
+            if "slurmd" in self._daemons and self._daemons["slurmctld"].running:
                 self._ask("scancel", "--user=root")
                 going = ("squeue", "--noheader", "--states=running,completing")
                 _until(lambda: not self._ask(*going).stdout.strip(), "an end of all jobs")
         finally:
-            for name in reversed(list(self._processes)):
-                self._end(name)
-
-    def _end(self, name: str) -> None:
-        process = self._processes.pop(name)
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            while self._daemons:
+                self._daemons.popitem()[1].stop()
 
     def _start(self) -> None:
         key, socket_path = self.folder / "munge.key", self.folder / "munge" / "socket"
@@ -233,13 +224,13 @@ class Slurm:
             self.run("sacctmgr", "--immediate", "add", *words)
 
     def _daemon(self, *words: str) -> None:
-        log = (self.folder / f"{words[0]}.out").open("wb")
-        with log:
-            process = subprocess.Popen(
-                words, env=os.environ | self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
-        self._processes[words[0]] = process
-        garbage.SERVICES.add(process.pid)
+        # Kept by a process that collects what the jobs leave, as process 1 of a machine does but not of every
+        # container: Slurm takes a zombie for a job that cannot be ended, and drains the node.
+        needed = [f"{name}={value}" for name, value in self.environment.items()]
+        daemon = Server(words[0], ["env", *needed, *words], self.folder / f"{words[0]}.out")
+        daemon.start()
+        self._daemons[words[0]] = daemon
+        garbage.SERVICES.add(daemon._keeper.pid)
 
     def _ask(self, *words: str) -> subprocess.CompletedProcess:
         return subprocess.run(
