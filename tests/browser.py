@@ -118,7 +118,7 @@ class Browser:
 
     def open(self, address: str) -> None:
         """Go to an address, or to another part of the same page, and wait until the page has taken it up."""
-        moves = self.evaluate("location.href") != address
+        moves = self.evaluate(f"location.href !== new URL({json.dumps(address)}).href")
         # Heard after the page's own listeners, which were there before.
         self.evaluate(
             "void (window.moved = new Promise((done) => addEventListener('hashchange', done, {once: true})))"

@@ -29,6 +29,7 @@ PACKAGES = {
     "gcc": "gcc",
     "ps": "procps",
     "unshare": "util-linux",
+    "mount": "mount",
     "setpriv": "util-linux",
     "fincore": "util-linux-extra",
     "getfacl": "acl",
@@ -79,7 +80,7 @@ def root() -> None:
 def mount(*options: str) -> None:
     """Mount a file system, as ``mount`` does; the test unmounts it."""
     root()
-    done = subprocess.run(["mount", *options], capture_output=True, text=True, check=False)
+    done = subprocess.run([tool("mount"), *options], capture_output=True, text=True, check=False)
     if done.returncode:
         missing(f"nothing can be mounted: {done.stderr.strip()}", "run the tests where root may mount")
 

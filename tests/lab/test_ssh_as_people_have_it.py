@@ -331,13 +331,13 @@ def test_proxy_commands_that_fail(lab, refused, dataset, tmp_path, client):
     with OddSite(lab, "unproxied") as site:
         for command, said in (
             ("echo there is no way through >&2; exit 1", "cannot be reached (there is no way through) -> "),
-            ("/absent/proxy %h", "/absent/proxy: not found) -> "),
+            ("/absent/proxy %h", ": /absent/proxy: "),
         ):
             site.configure(ProxyCommand=command)
             told = refused(site.place(client=client, timeout=3))
             assert client == "openssh" or said in told
         # One that says nothing, and goes on when nobody listens any more.
-        site.configure(ProxyCommand=f"sh -c 'echo $$ > {tmp_path}/pid; exec sleep 600'")
+        site.configure(ProxyCommand=f"sh -c 'sleep 600 & echo $! > {tmp_path}/pid; wait'")
         with pytest.raises(CaxflowError):
             copy(HERE, dataset, site.place(client=client, timeout=3), tmp_path / "refused")
         proxy = int((tmp_path / "pid").read_text())

@@ -167,6 +167,8 @@ def test_containers_of_one_host_name_do_not_know_each_others_processes():
     inside, known = elsewhere("unshare", "--pid", "--fork", value=ask)
     assert set(inside) == {"pid"}
     assert known is False
+    own = "processes.is_this(processes.identify())"
+    assert elsewhere("unshare", "--pid", "--fork", value=own)[1] is False
     # What counts its time from another moment.
     if os.path.exists("/proc/self/ns/time"):  # noqa: PTH110
         inside, known = elsewhere("unshare", "--time", "--boottime", "1000", "--fork", value=ask)

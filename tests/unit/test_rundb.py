@@ -360,6 +360,7 @@ def held_by(process):
 
 FREE = {
     "a process that ended here": held_by(ENDED),
+    "one of a machine that is up for long": held_by(ENDED | {"started": 2**31 + 5}),
     "another process with its number": held_by(receipts.who() | {"started": 1}),
     "an error": entry(status="error", note={"attempts": 2, "error": "disk full", "owner": "tegner"}),
     "an error of cax": entry(status="error"),

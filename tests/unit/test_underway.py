@@ -44,6 +44,7 @@ def test_what_a_killed_job_left_is_not_believed(tmp_path):
         (mine, True),
         (mine | {"started": 1}, False),
         (mine | {"machine": "before the reboot"}, False),
+        (mine | {"machine": None}, False),
         (mine | {"machine": "another", "host": "elsewhere"}, True),
     ):
         underway.path(tmp_path, TARGET).write_text(json.dumps(left | by))

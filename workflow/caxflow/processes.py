@@ -6,6 +6,7 @@ its number, the time at which it started, and the boot and namespaces in which t
 """
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -49,7 +50,10 @@ def machine() -> str | None:
     None where it cannot be known, as with a ``/proc`` that shows the processes of another namespace.
     """
     try:
-        if os.readlink("/proc/self") != str(os.getpid()):  # noqa: PTH115 (the link is no path)
+        # The numbers of this process in each namespace from that of /proc down to its own.
+        told = re.search(rb"^NSpid:(.*)$", Path("/proc/self/status").read_bytes(), re.MULTILINE)
+        numbers = told[1].split() if told else [Path("/proc/self").readlink().name]  # before Linux 4.1
+        if [int(number) for number in numbers] != [os.getpid()]:
             return None
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         spaces = [Path("/proc/self/ns", name) for name in ("pid", "time")]  # time: Linux 5.6 and newer
@@ -69,7 +73,7 @@ def identify() -> dict[str, int | str]:
 
 
 def is_this(process: Mapping) -> bool:
-    """Return whether `process`, as `identify` described it, is this one."""
+    """Return whether `process`, as `identify` described it, is known to be this one."""
     own = identify()
     return "machine" in own and all(process.get(key) == value for key, value in own.items())
 
@@ -81,7 +85,10 @@ def has_ended(process: Mapping) -> bool:
     the description is incomplete.
     """
     pid, started, where = (process.get(key) for key in ("pid", "started", "machine"))
-    if type(pid) is not int or type(started) is not int or pid <= 0 or where is None or where != machine():
+    # Numbers of 64 bits come from a database as a kind of int of their own.
+    if not all(isinstance(each, int) and not isinstance(each, bool) for each in (pid, started)):
+        return False
+    if pid <= 0 or where is None or where != machine():
         return False
     try:
         os.kill(pid, 0)
@@ -91,5 +98,5 @@ def has_ended(process: Mapping) -> bool:
         pass  # another user's
     now = status(pid)
     if now is None:
-        return False  # hidden by the options of /proc
+        return False  # hidden by the options of /proc, or collected just now
     return now.started != started or (now.state in "ZX" and now.threads <= 1)

@@ -20,7 +20,7 @@ from caxflow.config import Selection
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Manifest
 from caxflow.rundb import claims, marks
-from caxflow.rundb.claims import Claim, Held, has_ended
+from caxflow.rundb.claims import Claim, Held, holder_has_ended
 from caxflow.rundb.connection import ODD, Connection, DatabaseAway, public, utc
 from caxflow.rundb.entries import Key, identity, telling, telling_if, touching
 from caxflow.rundb.marks import MARK
@@ -36,7 +36,7 @@ __all__ = [
     "Held",
     "Key",
     "RunsDB",
-    "has_ended",
+    "holder_has_ended",
     "identity",
     "public",
     "select",
@@ -359,7 +359,7 @@ class RunsDB(Connection):
 
     def _news(self, stream: ChangeStream) -> Iterator[bool]:
         with self.answers(), contextlib.suppress(pymongo.errors.OperationFailure):
-            while True:
+            while stream.alive:  # it ends with the collection
                 yield stream.try_next() is not None
 
     def holding(self, selection: Selection, host: str) -> Iterator[dict]:

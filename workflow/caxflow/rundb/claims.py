@@ -140,8 +140,8 @@ def _free(
     if copy and documents.stalled(copy, now):
         begun = {"$lt": now - documents.STALLED}
         yield {"status": documents.TRANSFERRING, "caxflow.lease": None, "creation_time": begun}
-    if copy and copy.status == documents.TRANSFERRING and has_ended(copy.note):
-        # Our own process of before a crash; its token makes sure that only one takes it over.
+    if copy and copy.status == documents.TRANSFERRING and holder_has_ended(copy.note):
+        # A process of this machine that was killed; its token makes sure that only one takes it over.
         yield {"caxflow.token": copy.note.get("token")}
 
 
@@ -165,6 +165,6 @@ def _held(run: Run, key: Key, copy: documents.Copy | None) -> Held:
     return Held(f"{where} is being {what} by {who}", mend)
 
 
-def has_ended(note: Mapping) -> bool:
+def holder_has_ended(note: Mapping) -> bool:
     """Return whether the process that an entry's note names is known to have ended."""
     return processes.has_ended(documents.value(note, "by", type_=Mapping) or {})

@@ -2,12 +2,13 @@
 
 import getpass
 import os
+import signal
 import socket
 import subprocess
 import tempfile
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
@@ -135,7 +136,7 @@ def _socket(place: Place, settings: dict, host: str, port: int, through: list):
 
 
 class _Proxy:
-    """The command of ``ProxyCommand``, as ssh runs it: by a shell, with one end of a socket.
+    """The command of ``ProxyCommand``, run by the user's shell as ssh does it, but on a socket.
 
     paramiko's own neither ends nor collects the process, cannot be interrupted, and spins once it has ended.
 
@@ -146,24 +147,29 @@ class _Proxy:
     """
 
     def __init__(self, command: str):
-        self.sock, theirs = socket.socketpair()
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `end`)
-        with theirs:
+        with ExitStack() as opened:
+            self._said = opened.enter_context(tempfile.TemporaryFile())
+            self.sock, theirs = map(opened.enter_context, socket.socketpair())
             self._process = subprocess.Popen(
-                ["/bin/sh", "-c", f"exec {command}"],
+                [os.environ.get("SHELL") or "/bin/sh", "-c", f"exec {command}"],
                 stdin=theirs,
                 stdout=theirs,
                 stderr=self._said,
-                start_new_session=True,  # an interrupt from the terminal is for us to handle
+                # Or bash takes the socket for a login by rsh and reads its start-up file.
+                env={"SHLVL": "1"} | os.environ,
+                start_new_session=True,  # an interrupt from the terminal is for us to handle; see `end`
             )
+            opened.pop_all()
+        theirs.close()
 
     def end(self) -> str:
-        """End the command; the last line that it said to standard error."""
+        """End the command and what it started; the last line that it said to standard error."""
         self.sock.close()
-        try:
-            self._process.wait(0.2)  # its input has ended
-        except subprocess.TimeoutExpired:
-            self._process.kill()
+        if self._process.returncode is None:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(0.2)  # its input has ended
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         if self._said.closed:
             return ""

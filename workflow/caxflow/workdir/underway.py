@@ -47,11 +47,15 @@ class State:
 
     @property
     def alive(self) -> bool:
-        """Whether the process that said so may still be there; of another host nobody knows."""
+        """Whether the process that said so may still be there.
+
+        Of another host nobody knows. Another machine of this host's name is, most often, this one before it
+        was rebooted.
+        """
         if self.host != receipts.who()["host"]:
             return True
-        # Another machine of this name is, most often, this one before it was rebooted.
-        return self.machine == processes.machine() and not processes.has_ended(asdict(self))
+        here = self.machine is not None and self.machine == processes.machine()
+        return here and not processes.has_ended(asdict(self))
 
 
 class Teller:
