@@ -11,7 +11,7 @@ from typing import ClassVar
 import yaml
 
 import garbage
-from caxflow.demo.server import Server
+from caxflow.demo.server import Server, reserve_port
 from experiment import ROOT, Experiment
 
 PROGRAMS = ("munged", "munge", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol")
@@ -111,7 +111,7 @@ class Slurm:
         for name in ("state", "spool", "munge", "bin"):
             (folder / name).mkdir(parents=True)
         self.conf = folder / "slurm.conf"
-        ctld, slurmd, self._mariadb, accounts = _free_ports(4)
+        ctld, slurmd, self._mariadb, accounts = (reserve_port(self) for _ in range(4))
         keeps = ACCOUNTING.format(folder=folder, port=accounts) if accounting else NO_ACCOUNTING
         self.conf.write_text(
             CONFIGURATION.format(
@@ -282,14 +282,3 @@ def _until(ready, what: str, seconds: float = 120) -> None:
     while not ready():
         assert time.monotonic() < deadline, f"{what} does not come"
         time.sleep(0.1)
-
-
-def _free_ports(number: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(number)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()

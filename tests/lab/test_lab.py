@@ -9,13 +9,14 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pymongo
 import pytest
 from pymongo import WriteConcern
 
 from caxflow.demo.database import DatabaseServer
-from caxflow.demo.server import Server
+from caxflow.demo.server import Server, reserve_port
 from caxflow.demo.sshd import SshSites, make_key
 from caxflow.errors import CaxflowError
 from caxflow.family import descendants
@@ -148,6 +149,22 @@ def test_stopping_a_site_ends_its_sessions_and_leaves_the_others(both):
     assert ssh(both, "midway", "true").returncode == 0
     both["lngs"].start()
     assert ssh(both, "lngs", "true").returncode == 0
+
+
+def test_a_reserved_port_is_nobody_elses():
+    class Owner:
+        pass
+
+    first, second = Owner(), Owner()
+    port = reserve_port(first)
+    lowest, _ = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    assert port < int(lowest)  # else a connection that goes out might get it
+    assert reserve_port(second, port) != port
+    del first
+    assert reserve_port(second, port) == port
+    with socket.create_server(("127.0.0.1", reserve_port(second))) as listener:
+        taken = listener.getsockname()[1]
+        assert reserve_port(Owner(), taken) != taken
 
 
 def test_keys_are_private_and_survive_a_restart(both):

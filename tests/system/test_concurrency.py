@@ -9,6 +9,7 @@ import yaml
 
 import invariants
 from caxflow.demo.database import DatabaseServer
+from caxflow.demo.server import reserve_port
 from experiment import HOSTS, Experiment, entry
 from mortal import Gate
 
@@ -148,7 +149,8 @@ def test_whoever_of_a_workflow_is_killed_the_next_call_goes_on(experiment, runs,
 
 def test_the_database_dies_under_a_copy_and_comes_back(experiment, runs, tmp_path):
     """It is killed with kill -9 while a copy is about to be published, and started again from its journal."""
-    server = DatabaseServer(tmp_path / "own").start()
+    port = reserve_port(experiment)
+    server = DatabaseServer(tmp_path / "own", port=port).start()
     try:
         experiment.uri = server.uri
         there = {"uri": server.uri, "database": experiment.name, "timeout": 1}
@@ -169,7 +171,6 @@ def test_the_database_dies_under_a_copy_and_comes_back(experiment, runs, tmp_pat
             assert "does not answer" in said
             assert "wait for the runs database" in said
             assert not experiment.raw("tegner").exists()
-            port = int(server.uri.rpartition(":")[2])
             server = DatabaseServer(tmp_path / "own", port=port).start()
             assert entry(own, "raw", "midway")["status"] == "transferring"
             code, said = experiment.snakemake("all", kinds=["raw"])

@@ -12,6 +12,7 @@ import pytest
 from caxflow import daemon, receipts
 from caxflow.config import load as read_config
 from caxflow.daemon import Daemon
+from caxflow.demo.server import reserve_port
 from caxflow.errors import CaxflowError
 from caxflow.workdir import chores
 from operators import RUN, configured, document, raw
@@ -310,6 +311,4 @@ def _until(true, seconds=60):
 
 @pytest.fixture
 def free_port():
-    from caxflow.demo.server import free_port
-
-    return free_port()
+    return reserve_port(pytest)

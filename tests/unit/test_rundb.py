@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from caxflow import documents, receipts
 from caxflow.config import RunDBAddress, Selection
 from caxflow.demo.database import DatabaseServer
-from caxflow.demo.server import free_port
+from caxflow.demo.server import reserve_port
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Entry, Manifest
 from caxflow.rundb import Claim, DatabaseAway, Held, Key, RunsDB, marks, public
@@ -64,7 +64,7 @@ def rundb(database_uri, database):
 @pytest.fixture
 def away():
     """A database where nobody listens."""
-    with RunsDB(address(f"mongodb://127.0.0.1:{free_port()}", "run", timeout=0.1)) as opened:
+    with RunsDB(address(f"mongodb://127.0.0.1:{reserve_port(pytest)}", "run", timeout=0.1)) as opened:
         yield opened
 
 
@@ -648,7 +648,7 @@ CALLS = {
 @pytest.mark.parametrize("call", CALLS)
 def test_away_is_one_line_without_the_password(monkeypatch, call):
     monkeypatch.setenv("MONGODB_PASSWORD", SECRET)
-    port = free_port()
+    port = reserve_port(pytest)
     uri = f"mongodb://reader@127.0.0.1:{port}/run?authSource=run"
     with RunsDB(address(uri, "run", timeout=0.05)) as database, pytest.raises(DatabaseAway) as caught:
         CALLS[call](database)

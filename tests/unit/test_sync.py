@@ -10,7 +10,7 @@ import pytest
 
 from caxflow import __version__, receipts
 from caxflow.config import RunDBAddress
-from caxflow.demo.server import free_port
+from caxflow.demo.server import reserve_port
 from caxflow.planning import sync
 from caxflow.rundb import Key, RunsDB
 from caxflow.targets import Run, Target
@@ -257,7 +257,7 @@ def test_what_relied_on_a_bad_copy_is_looked_at_again(tmp_path, runs, rundb):
 def test_while_the_database_is_away_everything_waits_and_is_told_later(tmp_path, runs, rundb):
     work(tmp_path)
     waiting = list(journal.pending(tmp_path))
-    nobody = RunDBAddress(f"mongodb://127.0.0.1:{free_port()}", timeout=0.1)
+    nobody = RunDBAddress(f"mongodb://127.0.0.1:{reserve_port(pytest)}", timeout=0.1)
     with RunsDB(nobody) as away:
         done = sync.sync(away, tmp_path)
     assert done.waiting == len(waiting)

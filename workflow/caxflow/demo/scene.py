@@ -10,7 +10,7 @@ from pathlib import Path
 
 from caxflow.config import HOME
 from caxflow.demo.database import DatabaseServer
-from caxflow.demo.server import free_port
+from caxflow.demo.server import reserve_port
 from caxflow.demo.sshd import SshSites, python_first
 from caxflow.errors import CaxflowError
 from caxflow.targets import Run
@@ -57,7 +57,7 @@ class Scene:
         with contextlib.ExitStack() as starting:
             starting.enter_context(self._alone())
             self.sites = starting.enter_context(SshSites(self.directory, SITES))
-            database = DatabaseServer(self.directory / "rundb", port=free_port(PORT))
+            database = DatabaseServer(self.directory / "rundb", port=reserve_port(self, PORT))
             self.database = starting.enter_context(database)
             self._write_profile()
             self._running = starting.pop_all()

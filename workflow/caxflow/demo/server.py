@@ -2,11 +2,13 @@
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +16,9 @@ from typing import TypeVar
 from caxflow.errors import CaxflowError
 
 Answer = TypeVar("Answer")
+
+# Below those of ip_local_port_range, as Linux has it unless told otherwise.
+_PORTS = range(12_768, 32_768)
 
 _KEEPER = Path(__file__).with_name("keeper.py")
 
@@ -99,12 +104,22 @@ class Server:
         self.stop()
 
 
-def free_port(wanted: int = 0, host: str = "127.0.0.1") -> int:
-    """Return a TCP port of `host` that nothing listens on at this moment: `wanted`, or else any other."""
-    try:
-        with socket.create_server((host, wanted)) as listener:
-            return listener.getsockname()[1]
-    except OSError:
-        if not wanted:
-            raise
-        return free_port(0, host)
+def reserve_port(owner: object, wanted: int = 0, host: str = "127.0.0.1") -> int:
+    """Return a TCP port of `host` that nothing listens on: `wanted`, if it can be had, or else any other.
+
+    It stays free for who asked: no other caller on this machine gets it as long as `owner` lives, and it is
+    none that the kernel gives to outgoing connections.
+    """
+    others = random.sample(_PORTS, len(_PORTS))
+    for port in [wanted, *others] if wanted else others:
+        # A name in Linux' abstract namespace, which vanishes with the process.
+        guard = socket.socket(socket.AF_UNIX)
+        try:
+            guard.bind(f"\0caxflow-port-{port}")
+            socket.create_server((host, port)).close()
+        except OSError:
+            guard.close()  # it is taken
+        else:
+            weakref.finalize(owner, guard.close)
+            return port
+    raise CaxflowError(f"no TCP port of {host} is free", "end what listens on them")

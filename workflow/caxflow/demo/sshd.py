@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
-from caxflow.demo.server import Server, free_port
+from caxflow.demo.server import Server, reserve_port
 from caxflow.errors import CaxflowError
 
 HOST = "127.0.0.1"
@@ -100,7 +100,7 @@ class SshSite:
 
     def begin(self) -> None:
         """Start the server, on the port it had before if it had one; `wait` tells when it serves."""
-        self.port = self.port or free_port(host=HOST)
+        self.port = self.port or reserve_port(self, host=HOST)
         command = self._embedded_command() if self._embedded else self._sshd_command()
         self.server = Server(f"the SSH server of {self.name}", command, self._ssh / f"{self.name}.log")
         self.server.start()
