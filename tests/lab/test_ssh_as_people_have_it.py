@@ -11,7 +11,8 @@ import pytest
 from caxflow.demo.sshd import SshSites, make_key
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import take
-from caxflow.transfer import Place, copy
+from caxflow.transfer import Place, copy, paramiko_channel
+from caxflow.transfer.paramiko_channel import ParamikoChannel
 from experiment import runs
 from lab import pythons
 from lab.logins import OddSite, with_shell
@@ -345,6 +346,29 @@ def test_proxy_commands_that_fail(lab, refused, dataset, tmp_path, client):
         while runs(proxy):
             assert time.monotonic() < deadline
             time.sleep(0.02)
+
+
+@pytest.mark.parametrize("moment", ["before it is reached", "before it is logged in"])
+def test_a_login_that_is_not_needed_any_more_ends(lab, monkeypatch, moment):
+    """It was given up by another thread while it was under way; its ProxyCommand ends, or the test fails."""
+    with OddSite(lab, "late") as site:
+        site.configure(ProxyCommand=f"ssh -F '{lab.ssh_config}' -W %h:%p gate")
+        channel, log_in = ParamikoChannel(site.place(), "true"), paramiko_channel.open_client
+
+        def slow(place, reached):
+            if moment == "before it is reached":
+                give_up()
+            client = log_in(place, reached)
+            give_up()
+            return client
+
+        def give_up():
+            channel.kill()
+            channel.end(0)
+
+        monkeypatch.setattr(paramiko_channel, "open_client", slow)
+        with pytest.raises((OSError, CaxflowError), match="not needed any more"):
+            channel.start()
 
 
 @pytest.fixture

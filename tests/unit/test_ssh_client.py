@@ -8,6 +8,7 @@ import pytest
 from caxflow import transfer
 from caxflow.errors import CaxflowError
 from caxflow.transfer import Place
+from caxflow.transfer.ssh import HelperConnection
 from caxflow.transfer.task import Task
 
 FAR = Place("far", "stream", host="far", client="openssh")
@@ -51,3 +52,35 @@ def test_what_ssh_has_started_may_outlive_it(ssh, tmp_path):
     (tmp_path / "gate").write_text("")
     listener.join(60)
     assert not listener.is_alive()
+
+
+class Deaf:
+    """A channel to a far end that has said its word and ended before it took what we sent."""
+
+    cipher = ""
+
+    def __init__(self, word):
+        self.word = word
+
+    def start(self):
+        pass
+
+    def write_some(self, view):
+        raise OSError("Socket is closed")
+
+    def read_into(self, view):
+        told, self.word = self.word, b""
+        view[: len(told)] = told
+        return len(told)
+
+    def kill(self):
+        pass
+
+    def end(self, wait):
+        return "", 1
+
+
+def test_a_far_end_that_takes_nothing_is_heard():
+    connection = HelperConnection(FAR, Deaf(b"This service allows sftp connections only.\n"))
+    with pytest.raises(CaxflowError, match="far: far lets us run no program -> set method"):
+        connection.greet()

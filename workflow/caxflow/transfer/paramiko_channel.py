@@ -21,6 +21,7 @@ from caxflow.transfer.place import Place
 
 # More makes pulls worse: sshd then queues megabytes in a buffer that it shifts byte by byte.
 WINDOW = 4 << 20
+_OVER = "the connection is not needed any more"
 
 
 def open_client(place: Place, reached=None) -> paramiko.SSHClient:
@@ -242,6 +243,7 @@ class ParamikoChannel:
     def __init__(self, place: Place, command: str | None):
         self._place, self._command = place, command
         self._client = self._sock = self._session = None
+        self._over, self._lock = False, threading.Lock()
         self.cipher = ""
         self.round_trip = 0.0
         self.reached = threading.Event()
@@ -249,9 +251,14 @@ class ParamikoChannel:
     def start(self) -> None:
         """Log in and start it."""
         try:
-            self._client = open_client(self._place, self._reach)
+            client = open_client(self._place, self._reach)
         finally:
             self.reached.set()
+        with self._lock:
+            self._client, over = client, self._over
+        if over:
+            close_client(client)
+            raise OSError(_OVER)
         transport = self._client.get_transport()
         self.cipher = transport.local_cipher
         try:
@@ -268,8 +275,11 @@ class ParamikoChannel:
             raise OSError(refused) from None
 
     def _reach(self, sock, seconds: float) -> None:
-        self._sock, self.round_trip = sock, seconds
+        with self._lock:
+            self._sock, self.round_trip, over = sock, seconds, self._over
         self.reached.set()
+        if over:
+            raise OSError(_OVER)
 
     def read_into(self, view) -> int:
         data = self._session.recv(len(view))
@@ -283,6 +293,8 @@ class ParamikoChannel:
         return sent
 
     def kill(self) -> None:
+        with self._lock:
+            self._over = True  # for a login that is under way in another thread
         if self._client is not None:
             shut(self._client)
         elif self._sock is not None:
@@ -290,6 +302,8 @@ class ParamikoChannel:
                 self._sock.shutdown(socket.SHUT_RDWR)
 
     def end(self, wait: float) -> tuple[str, int]:
+        with self._lock:
+            self._over = True
         said, status = b"", -1
         if self._session is None:
             if self._client is not None:

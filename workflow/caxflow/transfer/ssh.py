@@ -124,7 +124,8 @@ class HelperConnection(Connection):
         self.algorithms: tuple[str, ...] = ()
 
     def _begin(self) -> None:
-        self.stream.write(memoryview(bootstrap.program(max(self.place.timeout, 10))))
+        with suppress(LostError):  # why, is what the far end has said
+            self.stream.write(memoryview(bootstrap.program(max(self.place.timeout, 10))))
         self.stream.skip_noise()
         kind, _, _, length = self.stream.header()
         if kind != JSON:
