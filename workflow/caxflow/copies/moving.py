@@ -19,7 +19,7 @@ from caxflow.copies.subject import Subject
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Manifest
-from caxflow.rundb import Claim, Held, audit, holder_has_ended
+from caxflow.rundb import Claim, Held, audit
 from caxflow.workdir import journal
 
 
@@ -269,7 +269,7 @@ class Move:
         subject, now, token = self.subject, self.subject.database.now(), secrets.token_hex(8)
         lease = documents.time_of(copy.note.get("lease"))
         by = documents.value(copy.note, "by", type_=Mapping) or {}
-        if lease and lease > now and not (processes.is_this(by) or holder_has_ended(copy.note)):
+        if lease and lease > now and not (processes.is_this(by) or processes.has_ended(by)):
             raise Held(
                 f"{subject} is being moved by {by.get('user', '?')}@{by.get('host', '?')}",
                 f"let it finish; its claim ends at {lease:%Y-%m-%d %H:%M} UTC unless renewed",

@@ -20,7 +20,7 @@ from caxflow.config import Selection
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Manifest
 from caxflow.rundb import claims, marks
-from caxflow.rundb.claims import Claim, Held, holder_has_ended
+from caxflow.rundb.claims import Claim, Held
 from caxflow.rundb.connection import ODD, Connection, DatabaseAway, public, utc
 from caxflow.rundb.entries import Key, identity, telling, telling_if, touching
 from caxflow.rundb.marks import MARK
@@ -36,7 +36,6 @@ __all__ = [
     "Held",
     "Key",
     "RunsDB",
-    "holder_has_ended",
     "identity",
     "public",
     "select",

@@ -140,7 +140,8 @@ def _free(
     if copy and documents.stalled(copy, now):
         begun = {"$lt": now - documents.STALLED}
         yield {"status": documents.TRANSFERRING, "caxflow.lease": None, "creation_time": begun}
-    if copy and copy.status == documents.TRANSFERRING and holder_has_ended(copy.note):
+    by = documents.value(copy.note, "by", type_=Mapping) if copy else None
+    if copy and copy.status == documents.TRANSFERRING and processes.has_ended(by or {}):
         # A process of this machine that was killed; its token makes sure that only one takes it over.
         yield {"caxflow.token": copy.note.get("token")}
 
@@ -163,8 +164,3 @@ def _held(run: Run, key: Key, copy: documents.Copy | None) -> Held:
     )
     what = "removed" if "removing" in copy.note else "made"
     return Held(f"{where} is being {what} by {who}", mend)
-
-
-def holder_has_ended(note: Mapping) -> bool:
-    """Return whether the process that an entry's note names is known to have ended."""
-    return processes.has_ended(documents.value(note, "by", type_=Mapping) or {})

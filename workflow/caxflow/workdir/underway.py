@@ -49,8 +49,8 @@ class State:
     def alive(self) -> bool:
         """Whether the process that said so may still be there.
 
-        Of another host nobody knows. Another machine of this host's name is, most often, this one before it
-        was rebooted.
+        True for another host, where that cannot be known. Another machine of this host's name is, most
+        often, this one before it was rebooted.
         """
         if self.host != receipts.who()["host"]:
             return True
