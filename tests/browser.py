@@ -1,6 +1,7 @@
 """A real headless Chromium, driven through the pipe of its DevTools protocol: no port, no driver."""
 
 import base64
+import contextlib
 import itertools
 import json
 import os
@@ -70,8 +71,14 @@ class Browser:
         return self
 
     def __exit__(self, *_):
+        # Asked first, since a browser that is killed leaves a folder in /tmp behind.
+        self.session = None
+        with contextlib.suppress(OSError, RuntimeError, subprocess.TimeoutExpired):
+            self.call("Browser.close")
+            self.process.wait(PATIENCE)
         # The whole session of our own browser: its renderers would outlive it otherwise.
-        os.killpg(self.process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         os.close(self._down)
         os.close(self._up)

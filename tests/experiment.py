@@ -117,7 +117,12 @@ class Experiment:
     def environment(self, **more: str) -> dict[str, str]:
         """The environment of the command; nothing of the user's."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        return os.environ | {"PATH": path, "XDG_CONFIG_HOME": str(self.folder / "xdg")} | more
+        # A Snakemake that is killed leaves a folder behind where temporary files are: beside ours, which is
+        # compared before and after what may change nothing.
+        temporary = self.folder.with_name(f"{self.folder.name}-tmp")
+        temporary.mkdir(exist_ok=True)
+        own = {"PATH": path, "XDG_CONFIG_HOME": str(self.folder / "xdg"), "TMPDIR": str(temporary)}
+        return os.environ | own | more
 
     def start(self, *words: str, site: str = "midway", python_path: str = "", **config) -> subprocess.Popen:
         """Start snakemake; its output goes to one stream, and it finds modules in `python_path` first."""
