@@ -129,7 +129,7 @@ class Zygote:
     def call(self, function: str, *arguments, die_at: int | None = None) -> dict:
         """Call it; its ``status``, what it ``said`` at its end and before that (``out``), and its ``steps``.
 
-        The status is negative after a signal, 1 after an exit with a message, 2 after an exception.
+        The status is negative after a signal, 1 after an exit that is not 0, 2 after an exception.
         """
         order = {"function": function, "arguments": arguments, "die_at": die_at}
         self._process.stdin.write(json.dumps(order) + "\n")
@@ -174,7 +174,8 @@ def _perform(module, order: dict, folder: str, answer: int) -> None:
             getattr(module, order["function"])(*order["arguments"])
             status = 0
         except SystemExit as error:
-            status, said = (1, str(error)) if error.code else (0, "")
+            # A command has printed its message, and leaves a number.
+            status, said = int(bool(error.code)), error.code if isinstance(error.code, str) else ""
         except BaseException:
             status, said = 2, traceback.format_exc()
         sys.stdout.flush()
