@@ -16,7 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 class Copying:
     """That process, as its test sees it."""
 
-    def __init__(self, source, source_path, destination, destination_path, *, prefix=(), **options):
+    def __init__(
+        self, source, source_path, destination, destination_path, *, prefix=(), stderr=None, **options
+    ):
         from dataclasses import asdict
 
         spec = {
@@ -30,6 +32,7 @@ class Copying:
         self.process = subprocess.Popen(
             [*prefix, sys.executable, __file__, json.dumps(spec)],
             stdout=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             env=environment,
         )

@@ -9,6 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import garbage
 from lab.processes import below
 
 NEAR, FAR = "192.0.2.1", "192.0.2.2"
@@ -120,7 +121,7 @@ class FarSite:
         sshd = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
         command = [*self._link.inside(self._link.far), sshd, "-D", "-e", "-f", str(self._configuration)]
         self.server = subprocess.Popen(command, stderr=self._log, start_new_session=True)
-        for _ in range(100):
+        for _ in range(600):
             probe = [*self._link.inside(self._link.far), "bash", "-c", f"exec 3<>/dev/tcp/{FAR}/{self.port}"]
             if subprocess.run(probe, capture_output=True, check=False).returncode == 0:
                 return
@@ -135,6 +136,8 @@ class FarSite:
                 os.kill(pid, signal.SIGKILL)
         self.server.wait()
         self._start()
+        # It lives on after the test that restarted it.
+        garbage.SERVICES.add(self.server.pid)
 
     def __exit__(self, *_) -> None:
         if self.server is not None:

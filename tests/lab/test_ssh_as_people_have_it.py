@@ -2,8 +2,12 @@
 
 import os
 import re
+import signal
+import socket
 import subprocess
 import time
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +19,9 @@ from caxflow.transfer import Place, copy, paramiko_channel
 from caxflow.transfer.paramiko_channel import ParamikoChannel
 from experiment import runs
 from lab import pythons
+from lab.copying import Copying
 from lab.logins import OddSite, with_shell
+from lab.processes import below
 
 HERE = Place("here")
 CLIENTS = ("openssh", "paramiko")
@@ -369,6 +375,59 @@ def test_a_login_that_is_not_needed_any_more_ends(lab, monkeypatch, moment):
         monkeypatch.setattr(paramiko_channel, "open_client", slow)
         with pytest.raises((OSError, CaxflowError), match="not needed any more"):
             channel.start()
+
+
+@pytest.mark.parametrize("moment", ["start", "write", "read"])
+def test_paramiko_finds_the_connection_broken_when_it_sends(lab, monkeypatch, moment):
+    """Its EOFError is an OSError like all others; reading sends too, to make room for more."""
+    log_in, stopped = paramiko_channel.open_client, []
+
+    def sever(client):
+        # What is sent fails, and nothing else: the far end, which would close the rest, stands still.
+        for pid in below(os.getpid()):
+            with suppress(OSError):  # one that has ended
+                if b"sshd" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    os.kill(pid, signal.SIGSTOP)
+                    stopped.append(pid)
+        client.get_transport().sock.shutdown(socket.SHUT_WR)
+
+    def sever_at_login(place, reached):
+        client = log_in(place, reached)
+        sever(client)
+        return client
+
+    with OddSite(lab, "severed") as site:
+        channel = ParamikoChannel(site.place(), "head -c 3000000 /dev/zero; cat")
+        use = channel.start
+        if moment == "start":
+            monkeypatch.setattr(paramiko_channel, "open_client", sever_at_login)
+        else:
+            channel.start()
+            deadline = time.monotonic() + 60
+            while len(channel._session.in_buffer) < 3_000_000:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            sever(channel._client)
+            use = partial(
+                channel.write_some if moment == "write" else channel.read_into, memoryview(bytearray(1 << 20))
+            )
+        try:
+            with pytest.raises(OSError, match="the connection is closed"):
+                use()
+        finally:
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
+            channel.kill()
+            channel.end(0)
+
+
+def test_paramiko_prints_nothing_itself(lab, dataset, tmp_path):
+    with OddSite(lab, "mute") as site, (tmp_path / "said").open("w") as said:
+        site.configure(ProxyCommand="true")
+        place = site.place(client="paramiko")
+        ended = Copying(HERE, dataset, place, tmp_path / "copy", stderr=said).end()
+        assert ended["error"].startswith("mute: mute cannot be reached")
+    assert (tmp_path / "said").read_text() == ""
 
 
 @pytest.fixture

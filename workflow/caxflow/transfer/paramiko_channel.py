@@ -1,6 +1,7 @@
 """Standard input and output of a far program, or of its SFTP server, through paramiko: without ``ssh``."""
 
 import getpass
+import logging
 import os
 import signal
 import socket
@@ -8,7 +9,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +23,9 @@ from caxflow.transfer.place import Place
 # More makes pulls worse: sshd then queues megabytes in a buffer that it shifts byte by byte.
 WINDOW = 4 << 20
 _OVER = "the connection is not needed any more"
+_CLOSED = "the connection is closed"
+# Where nobody asks for its log, Python would print paramiko's tracebacks of connections that break.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
 def open_client(place: Place, reached=None) -> paramiko.SSHClient:
@@ -230,6 +234,15 @@ def _refusal(
     return CaxflowError(f"{place.site}: {what}", mend)
 
 
+@contextmanager
+def _broken():
+    """Raise OSError where paramiko raises something else when it finds the connection broken."""
+    try:
+        yield
+    except (paramiko.SSHException, EOFError) as error:
+        raise OSError(str(error) or _CLOSED) from None
+
+
 class ParamikoChannel:
     """The interface of `caxflow.transfer.protocol.FdChannel` over a session channel.
 
@@ -261,18 +274,16 @@ class ParamikoChannel:
             raise OSError(_OVER)
         transport = self._client.get_transport()
         self.cipher = transport.local_cipher
-        try:
+        with _broken():
             self._session = transport.open_session(window_size=WINDOW)
-        except (paramiko.SSHException, EOFError) as error:
-            raise OSError(str(error) or "the connection was closed") from None
-        try:
-            if self._command:
-                self._session.exec_command(self._command)
-            else:
-                self._session.invoke_subsystem("sftp")
-        except (paramiko.SSHException, EOFError):
-            refused = "command not allowed" if self._command else "subsystem request failed"
-            raise OSError(refused) from None
+            try:
+                if self._command:
+                    self._session.exec_command(self._command)
+                else:
+                    self._session.invoke_subsystem("sftp")
+            except paramiko.SSHException:
+                refused = "command not allowed" if self._command else "subsystem request failed"
+                raise OSError(refused) from None
 
     def _reach(self, sock, seconds: float) -> None:
         with self._lock:
@@ -282,14 +293,16 @@ class ParamikoChannel:
             raise OSError(_OVER)
 
     def read_into(self, view) -> int:
-        data = self._session.recv(len(view))
+        with _broken():  # by what it sends, to make room for more
+            data = self._session.recv(len(view))
         view[: len(data)] = data
         return len(data)
 
     def write_some(self, view) -> int:
-        sent = self._session.send(view)
+        with _broken():
+            sent = self._session.send(view)
         if not sent:
-            raise OSError("the connection is closed")
+            raise OSError(_CLOSED)
         return sent
 
     def kill(self) -> None:
