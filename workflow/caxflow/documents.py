@@ -64,6 +64,11 @@ class Copy:
         """Whether caxflow read every byte from disk: again after copying, or to take the manifest."""
         return was_read(self.note, self.manifest)
 
+    @property
+    def by(self) -> Mapping[str, Any]:
+        """The process that claimed the copy, as `caxflow.receipts.who` described it; empty if not known."""
+        return value(self.note, "by", type_=Mapping) or {}
+
 
 def was_read(note: Mapping[str, Any], manifest: str | None) -> bool:
     """As `Copy.read`: a copy that nobody made (it has no owner) got its manifest from its own bytes."""

@@ -268,7 +268,7 @@ class Move:
         """Go on with a move that was interrupted; the token that holds it from now on."""
         subject, now, token = self.subject, self.subject.database.now(), secrets.token_hex(8)
         lease = documents.time_of(copy.note.get("lease"))
-        by = documents.value(copy.note, "by", type_=Mapping) or {}
+        by = copy.by
         if lease and lease > now and not (processes.is_this(by) or processes.has_ended(by)):
             raise Held(
                 f"{subject} is being moved by {by.get('user', '?')}@{by.get('host', '?')}",

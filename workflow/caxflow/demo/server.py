@@ -107,8 +107,8 @@ class Server:
 def reserve_port(owner: object, wanted: int = 0, host: str = "127.0.0.1") -> int:
     """Return a TCP port of `host` that nothing listens on: `wanted`, if it can be had, or else any other.
 
-    It stays free for who asked: no other caller on this machine gets it as long as `owner` lives, and it is
-    none that the kernel gives to outgoing connections.
+    No other caller on this machine gets it as long as `owner` lives, and the kernel gives it to no outgoing
+    connection.
     """
     others = random.sample(_PORTS, len(_PORTS))
     for port in [wanted, *others] if wanted else others:

@@ -263,7 +263,7 @@ def remark(copy: Copy) -> str:
     if copy.status == documents.ERROR:
         return _words(copy.note.get("error")) or "another program reported an error"
     if copy.status == documents.TRANSFERRING:
-        by = documents.value(copy.note, "by", type_=Mapping) or {}
+        by = copy.by
         owner = copy.note.get("owner", "another program")
         process = f"process {by.get('pid')}" + (", which is gone" if processes.has_ended(by) else "")
         who = f" ({by['user']}@{by['host']}, {process})" if {"user", "host"} <= by.keys() else ""

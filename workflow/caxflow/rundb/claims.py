@@ -140,8 +140,7 @@ def _free(
     if copy and documents.stalled(copy, now):
         begun = {"$lt": now - documents.STALLED}
         yield {"status": documents.TRANSFERRING, "caxflow.lease": None, "creation_time": begun}
-    by = documents.value(copy.note, "by", type_=Mapping) if copy else None
-    if copy and copy.status == documents.TRANSFERRING and processes.has_ended(by or {}):
+    if copy and copy.status == documents.TRANSFERRING and processes.has_ended(copy.by):
         # A process of this machine that was killed; its token makes sure that only one takes it over.
         yield {"caxflow.token": copy.note.get("token")}
 
@@ -152,7 +151,7 @@ def _held(run: Run, key: Key, copy: documents.Copy | None) -> Held:
         return Held(f"{where} changed hands just now", "try again")
     if copy.status == documents.TRANSFERRED:
         return Held(f"{where} is there already", "run again: the plan takes it as it is")
-    by = documents.value(copy.note, "by", type_=Mapping) or {}
+    by = copy.by
     who = f"{copy.note.get('owner', 'another program')} ({by.get('user', '?')}@{by.get('host', '?')})"
     if copy.status == documents.VERIFYING:
         return Held(f"{where} is there, and is verified by {who}", "run again: the plan waits for that")

@@ -24,7 +24,7 @@ from caxflow.transfer.place import Place
 WINDOW = 4 << 20
 _OVER = "the connection is not needed any more"
 _CLOSED = "the connection is closed"
-# Where nobody asks for its log, Python would print paramiko's tracebacks of connections that break.
+# Without a handler, Python would print paramiko's tracebacks of connections that break.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 

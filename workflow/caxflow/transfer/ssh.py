@@ -124,7 +124,7 @@ class HelperConnection(Connection):
         self.algorithms: tuple[str, ...] = ()
 
     def _begin(self) -> None:
-        with suppress(LostError):  # why, is what the far end has said
+        with suppress(LostError):  # what the far end has printed tells why
             self.stream.write(memoryview(bootstrap.program(max(self.place.timeout, 10))))
         self.stream.skip_noise()
         kind, _, _, length = self.stream.header()
