@@ -174,13 +174,14 @@ def _perform(module, order: dict, folder: str, answer: int) -> None:
             getattr(module, order["function"])(*order["arguments"])
             status = 0
         except SystemExit as error:
-            # A command has printed its message, and leaves a number.
-            status, said = int(bool(error.code)), error.code if isinstance(error.code, str) else ""
+            status, said = (1, error.code) if error.code else (0, "")
         except BaseException:
             status, said = 2, traceback.format_exc()
         sys.stdout.flush()
         sys.stderr.flush()
         steps, out = list(counting.steps), os.pread(out, 1 << 20, 0).decode()
+        if isinstance(said, int):
+            said = out  # a command prints its message and exits with a number
         os.write(answer, json.dumps({"said": said, "out": out, "steps": steps}).encode())
     os._exit(status)
 

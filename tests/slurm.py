@@ -4,7 +4,7 @@ import os
 import socket
 import subprocess
 import sys
-import time
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,7 +13,9 @@ import yaml
 import garbage
 from caxflow.demo.server import Server, reserve_port
 from experiment import ROOT, Experiment
+from waiting import until
 
+_until = partial(until, seconds=120)
 PROGRAMS = ("munged", "munge", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol")
 # What it takes beside them to keep accounts.
 ACCOUNTING_PROGRAMS = ("mariadbd", "mariadb", "mariadb-install-db", "slurmdbd", "sacct", "sacctmgr")
@@ -275,10 +277,3 @@ class OnSlurm(Experiment):
         # As `make install` has it, for the scripts of cluster-generic.
         library = f"{wire}:{ROOT / 'workflow'}"
         return made | {"PATH": path, "PYTHONPATH": library}
-
-
-def _until(ready, what: str, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < deadline, f"{what} does not come"
-        time.sleep(0.1)

@@ -7,7 +7,6 @@ import socket
 import stat
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from caxflow.demo.sshd import SshSites, make_key
 from caxflow.errors import CaxflowError
 from caxflow.family import descendants
 from experiment import runs
+from waiting import until
 
 
 @pytest.fixture(params=["openssh", "embedded"])
@@ -36,13 +36,6 @@ def ssh(sites, host, command, *options):
     return subprocess.run(
         ["ssh", "-F", sites.ssh_config, *options, host, command], capture_output=True, text=True, check=False
     )
-
-
-def wait_for(condition, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 def test_each_site_is_a_place_of_its_own(both):
@@ -151,7 +144,7 @@ def test_stopping_a_site_ends_its_sessions_and_leaves_the_others(both):
     assert ssh(both, "lngs", "true").returncode == 0
 
 
-def test_a_reserved_port_is_nobody_elses():
+def test_a_reserved_port_is_given_to_one_owner():
     class Owner:
         pass
 
@@ -200,7 +193,7 @@ def test_servers_end_when_their_owner_is_killed(tmp_path, pytestconfig):
         assert len(pids) == 2
         assert all(runs(pid) for pid in pids)
         owner.kill()
-    wait_for(lambda: not any(runs(pid) for pid in pids))
+    until(lambda: not any(runs(pid) for pid in pids), "the end of its sessions", 120)
 
 
 def test_a_server_that_ignores_signals_and_its_orphans_are_ended(tmp_path):
@@ -257,7 +250,7 @@ def test_a_signal_to_the_keeper_ends_the_server_gently(tmp_path):
     server.start()
     server.wait(lambda: log.read_text() == "ready\n")
     os.kill(server._keeper.pid, signal.SIGTERM)
-    wait_for(lambda: not server.running)
+    until(lambda: not server.running, "the end of the server", 120)
     assert log.read_text() == "ready\nbye\n"
     server.stop()
 
@@ -274,10 +267,10 @@ def test_a_process_whose_first_thread_has_ended_is_still_seen_with_its_children(
     with subprocess.Popen([sys.executable, "-c", half], stdout=subprocess.PIPE, text=True) as process:
         child = int(process.stdout.readline())
         try:
-            wait_for(lambda: not runs(process.pid))
+            until(lambda: not runs(process.pid), "its end", 120)
             assert {process.pid, child} <= set(descendants())
         finally:
             process.kill()
             os.kill(child, signal.SIGKILL)
-    wait_for(lambda: not runs(child))
+    until(lambda: not runs(child), "the end of the server", 120)
     assert not {process.pid, child} & set(descendants())

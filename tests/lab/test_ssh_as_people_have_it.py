@@ -22,6 +22,7 @@ from lab import pythons
 from lab.copying import Copying
 from lab.logins import OddSite, with_shell
 from lab.processes import below
+from waiting import until
 
 HERE = Place("here")
 CLIENTS = ("openssh", "paramiko")
@@ -348,10 +349,7 @@ def test_proxy_commands_that_fail(lab, refused, dataset, tmp_path, client):
         with pytest.raises(CaxflowError):
             copy(HERE, dataset, site.place(client=client, timeout=3), tmp_path / "refused")
         proxy = int((tmp_path / "pid").read_text())
-        deadline = time.monotonic() + 60
-        while runs(proxy):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        until(lambda: not runs(proxy), "the end of the proxy command")
 
 
 @pytest.mark.parametrize("moment", ["before it is reached", "before it is logged in"])
@@ -403,10 +401,7 @@ def test_paramiko_finds_the_connection_broken_when_it_sends(lab, monkeypatch, mo
             monkeypatch.setattr(paramiko_channel, "open_client", sever_at_login)
         else:
             channel.start()
-            deadline = time.monotonic() + 60
-            while len(channel._session.in_buffer) < 3_000_000:
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
+            until(lambda: len(channel._session.in_buffer) >= 3_000_000, "what is sent")
             sever(channel._client)
             use = partial(
                 channel.write_some if moment == "write" else channel.read_into, memoryview(bytearray(1 << 20))

@@ -20,6 +20,7 @@ from caxflow.transfer import Place, copy
 from lab import links, pythons
 from lab.copying import Copying
 from lab.processes import helpers
+from waiting import until
 
 HERE = Place("here")
 SIZE = 30_000_000
@@ -172,10 +173,7 @@ def test_helpers_end_with_their_connection(lab, far, dataset, out):
     copying.wait_for(SIZE // 3)
     assert helpers(lab["far"].server.pid)
     copying.kill()
-    deadline = time.monotonic() + 120
-    while helpers(lab["far"].server.pid):
-        assert time.monotonic() < deadline, "a helper outlives its connection"
-        time.sleep(0.05)
+    until(lambda: not helpers(lab["far"].server.pid), "the end of helpers without a connection", 120)
 
 
 @pytest.fixture(scope="module")

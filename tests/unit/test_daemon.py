@@ -16,6 +16,7 @@ from caxflow.demo.server import reserve_port
 from caxflow.errors import CaxflowError
 from caxflow.workdir import chores
 from operators import RUN, configured, document, raw
+from waiting import until
 
 # Stands in Snakemake's place: takes a note, and does what the test gave it to do.
 NOTE = (
@@ -174,7 +175,7 @@ def test_a_chore_that_was_interrupted_is_due_still(tmp_path, make, runs):
     script = "import time; file.open('a').write('ready\\n'); time.sleep(60)"
     one, _ = make(script, config={"daemon": {"all": False, "scrub": 4}}, grace=0.1)
     with Serving(one):
-        _until(lambda: calls(tmp_path) and "ready" in (tmp_path / "calls").read_text())
+        until(lambda: calls(tmp_path) and "ready" in (tmp_path / "calls").read_text(), "a call that is ready")
     assert chores.due(tmp_path / "work/midway", one.load().daemon.every, receipts.now()) == ["scrub"]
 
 
@@ -197,7 +198,7 @@ def test_a_new_run_wakes_it(tmp_path, make, runs):
     with Serving(one):
         said.wait("waiting for new runs")
         runs.insert_one(document(tmp_path))
-        _until(lambda: calls(tmp_path))
+        until(lambda: calls(tmp_path), "a call")
     assert said[-1] == "stopped"
 
 
@@ -211,7 +212,7 @@ def test_a_run_that_comes_right_after_the_look_is_not_missed(tmp_path, make, run
 
     one.say = say
     with Serving(one):
-        _until(lambda: calls(tmp_path))
+        until(lambda: calls(tmp_path), "a call")
     assert said[-1] == "stopped"
 
 
@@ -232,7 +233,7 @@ def test_without_the_database_it_says_so_once_and_goes_on(tmp_path, make, free_p
     with Serving(one):
         said.wait("does not answer")
         so_far = len(looks)
-        _until(lambda: len(looks) > so_far + 3)
+        until(lambda: len(looks) > so_far + 3, "further looks")
     assert sum("does not answer" in line for line in said) == 1
     assert calls(tmp_path) == 0
 
@@ -276,7 +277,7 @@ def test_jobs_at_work_may_end_when_it_is_to_stop(tmp_path, make, runs):
     script += "signal.signal(15, end); file.open('a').write('ready\\n'); time.sleep(60)"
     one, _ = make(script, grace=50)
     with Serving(one):
-        _until(lambda: calls(tmp_path) and "ready" in (tmp_path / "calls").read_text())
+        until(lambda: calls(tmp_path) and "ready" in (tmp_path / "calls").read_text(), "a call that is ready")
     assert "ended" in (tmp_path / "calls").read_text()
 
 
@@ -287,7 +288,7 @@ def test_after_the_grace_they_are_interrupted(tmp_path, make, runs):
     script += "except KeyboardInterrupt:\n    file.open('a').write('interrupted\\n')"
     one, said = make(script, grace=0.1)
     with Serving(one):
-        _until(lambda: calls(tmp_path) and "ready" in (tmp_path / "calls").read_text())
+        until(lambda: calls(tmp_path) and "ready" in (tmp_path / "calls").read_text(), "a call that is ready")
     assert "interrupted" in (tmp_path / "calls").read_text()
     assert any("jobs at work have" in line for line in said)
 
@@ -298,15 +299,8 @@ def test_a_second_signal_interrupts_at_once(tmp_path, make, runs):
     script += "file.open('a').write('ready\\n'); time.sleep(60)"
     one, _ = make(script, grace=1000)
     with Serving(one):
-        _until(lambda: calls(tmp_path) and "ready" in (tmp_path / "calls").read_text())
+        until(lambda: calls(tmp_path) and "ready" in (tmp_path / "calls").read_text(), "a call that is ready")
         one.stop(signal.SIGTERM, None)
-
-
-def _until(true, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.fixture

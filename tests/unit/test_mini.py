@@ -3,7 +3,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 import zipfile
 import zlib
 from pathlib import Path
@@ -31,6 +30,7 @@ from caxflow.rawdata.rawformat import Event
 from caxflow.simulate import run_document, simulate_run
 from caxflow.targets import Run
 from experiment import runs
+from waiting import until
 
 NAME = "160315_1432"
 EVENTS = 200
@@ -539,10 +539,7 @@ def test_workers_end_when_their_parent_is_killed():
         pids = [int(pid) for pid in parent.stdout.readline().split()]
         parent.kill()
     assert pids
-    deadline = time.monotonic() + 60
-    while any(map(runs, pids)):
-        assert time.monotonic() < deadline, f"workers {pids} are still there"
-        time.sleep(0.05)
+    until(lambda: not any(map(runs, pids)), f"the end of the workers {pids}")
 
 
 def test_a_mistake_in_a_worker_shows_its_traceback():

@@ -54,13 +54,13 @@ def test_what_ssh_has_started_may_outlive_it(ssh, tmp_path):
     assert not listener.is_alive()
 
 
-class Deaf:
-    """A channel to a far end that has said its word and ended before it took what we sent."""
+class Closed:
+    """A channel to a far end that has printed something and ended before it took what we sent."""
 
     cipher = ""
 
-    def __init__(self, word):
-        self.word = word
+    def __init__(self, printed):
+        self.printed = printed
 
     def start(self):
         pass
@@ -69,9 +69,9 @@ class Deaf:
         raise OSError("Socket is closed")
 
     def read_into(self, view):
-        told, self.word = self.word, b""
-        view[: len(told)] = told
-        return len(told)
+        printed, self.printed = self.printed, b""
+        view[: len(printed)] = printed
+        return len(printed)
 
     def kill(self):
         pass
@@ -80,7 +80,7 @@ class Deaf:
         return "", 1
 
 
-def test_a_far_end_that_takes_nothing_is_heard():
-    connection = HelperConnection(FAR, Deaf(b"This service allows sftp connections only.\n"))
+def test_a_far_end_that_takes_nothing_is_quoted():
+    connection = HelperConnection(FAR, Closed(b"This service allows sftp connections only.\n"))
     with pytest.raises(CaxflowError, match="far: far lets us run no program -> set method"):
         connection.greet()

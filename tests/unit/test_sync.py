@@ -257,8 +257,8 @@ def test_what_relied_on_a_bad_copy_is_looked_at_again(tmp_path, runs, rundb):
 def test_while_the_database_is_away_everything_waits_and_is_told_later(tmp_path, runs, rundb):
     work(tmp_path)
     waiting = list(journal.pending(tmp_path))
-    nobody = RunDBAddress(f"mongodb://127.0.0.1:{reserve_port(pytest)}", timeout=0.1)
-    with RunsDB(nobody) as away:
+    absent = RunDBAddress(f"mongodb://127.0.0.1:{reserve_port(pytest)}", timeout=0.1)
+    with RunsDB(absent) as away:
         done = sync.sync(away, tmp_path)
     assert done.waiting == len(waiting)
     assert f"{len(waiting)} facts wait for the runs database" in str(done)
