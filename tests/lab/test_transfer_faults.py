@@ -6,7 +6,6 @@ import random
 import re
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -222,7 +221,7 @@ def small_disk(tmp_path):
     folder.mkdir()
     needs.mount("-t", "tmpfs", "-o", f"size={SIZE + 4_000_000}", "tmpfs", str(folder))
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    once_let_go("umount", str(folder))
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -245,11 +244,13 @@ def test_disk_that_fills(far, dataset, small_disk, way):
 
 
 def remount(disk, option) -> None:
-    """With another option, as soon as the far end of an earlier copy has let go of the disk."""
-    deadline = time.monotonic() + 120
-    while subprocess.run(["mount", "-o", f"remount,{option}", str(disk)], check=False).returncode:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    """With another option."""
+    once_let_go("mount", "-o", f"remount,{option}", str(disk))
+
+
+def once_let_go(*command: str) -> None:
+    """Run it as soon as the far end of an earlier copy, which may outlive that, has let go of the disk."""
+    until(lambda: not subprocess.run(command, check=False).returncode, " ".join(command), 120)
 
 
 @pytest.mark.parametrize("way", ["push", "pull", "scp-push"])
@@ -347,7 +348,7 @@ def test_unreadable_file_is_named(far, dataset, out):
                 copy(*_args(WAYS[way](far), dataset, out))
             assert "copy" not in names(out)
     finally:
-        subprocess.run(["umount", str(target)], check=True)
+        once_let_go("umount", str(target))
 
 
 @pytest.mark.parametrize("ways", [("push", "pull"), ("scp-push", "scp-push")], ids=str)
