@@ -4,6 +4,7 @@ Fixtures for `conftest`, which imports them.
 """
 
 import contextlib
+import ctypes
 import gc
 import os
 import signal
@@ -19,6 +20,20 @@ from caxflow import processes
 PATIENCE = 30  # s, for a process that is about to end
 # Ids of processes that live on after the test that started them, since a fixture of several tests ends them.
 SERVICES: set[int] = set()
+# Of <sched.h> and <sys/mount.h>.
+CLONE_NEWNS = 0x20000
+MS_REC, MS_PRIVATE = 0x4000, 0x40000
+
+
+def mount_for_ourselves() -> None:
+    """Keep what tests mount among the processes of the tests: where these are killed, no mount is left.
+
+    A mount that is left makes every later run fail, when pytest clears old folders away.
+    Python has `os.unshare` since 3.12 only. Who may not do this may not mount either.
+    """
+    libc = ctypes.CDLL(None)
+    if libc.unshare(CLONE_NEWNS) == 0:
+        libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -3,6 +3,7 @@
 As a program it lists the Debian packages that are missing here, one a line.
 """
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -30,6 +31,7 @@ PACKAGES = {
     "ps": "procps",
     "unshare": "util-linux",
     "mount": "mount",
+    "umount": "mount",
     "setpriv": "util-linux",
     "fincore": "util-linux-extra",
     "getfacl": "acl",
@@ -77,12 +79,19 @@ def root() -> None:
         missing("namespaces, mounts, files of other users and Slurm need root", "run the tests as root")
 
 
-def mount(*options: str) -> None:
-    """Mount a file system, as ``mount`` does; the test unmounts it."""
+@contextlib.contextmanager
+def mounted(target: Path, *options: str):
+    """Mount a file system on a path, as ``mount`` does with these options, while the block runs."""
     root()
-    done = subprocess.run([tool("mount"), *options], capture_output=True, text=True, check=False)
+    command = [tool("mount"), *options, str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         missing(f"nothing can be mounted: {done.stderr.strip()}", "run the tests where root may mount")
+    try:
+        yield target
+    finally:
+        # The far end of a copy may outlive the copy by a moment, and hold the file system until then.
+        subprocess.run([tool("umount"), "--lazy", str(target)], check=True)
 
 
 def link() -> None:

@@ -219,9 +219,8 @@ def test_link_cut(link, dataset, out, way, client):
 def small_disk(tmp_path):
     folder = tmp_path / "disk"
     folder.mkdir()
-    needs.mount("-t", "tmpfs", "-o", f"size={SIZE + 4_000_000}", "tmpfs", str(folder))
-    yield folder
-    once_let_go("umount", str(folder))
+    with needs.mounted(folder, "-t", "tmpfs", "-o", f"size={SIZE + 4_000_000}", "tmpfs"):
+        yield folder
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -244,12 +243,8 @@ def test_disk_that_fills(far, dataset, small_disk, way):
 
 
 def remount(disk, option) -> None:
-    """With another option."""
-    once_let_go("mount", "-o", f"remount,{option}", str(disk))
-
-
-def once_let_go(*command: str) -> None:
-    """Run it as soon as the far end of an earlier copy, which may outlive that, has let go of the disk."""
+    """Give it another option, as soon as the far end of an earlier copy has let go of it."""
+    command = ["mount", "-o", f"remount,{option}", str(disk)]
     until(lambda: not subprocess.run(command, check=False).returncode, " ".join(command), 120)
 
 
@@ -341,14 +336,11 @@ def test_unreadable_file_is_named(far, dataset, out):
     (dataset / "sub" / "0.zip").unlink()
     target = dataset / "sub" / "0.zip"
     target.touch()
-    needs.mount("--bind", "/proc/self/mem", str(target))
-    try:
+    with needs.mounted(target, "--bind", "/proc/self/mem"):
         for way in ("push", "pull"):
             with pytest.raises(CaxflowError, match=r"0\.zip"):
                 copy(*_args(WAYS[way](far), dataset, out))
             assert "copy" not in names(out)
-    finally:
-        once_let_go("umount", str(target))
 
 
 @pytest.mark.parametrize("ways", [("push", "pull"), ("scp-push", "scp-push")], ids=str)

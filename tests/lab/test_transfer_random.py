@@ -11,7 +11,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -38,8 +37,7 @@ class World:
         self.sites = stack.enter_context(SshSites(folder / "sites", ["far", "other"], embedded=False))
         self.disk = folder / "disk"
         self.disk.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", self.disk], check=True)
-        stack.callback(subprocess.run, ["umount", "-l", self.disk], check=True)
+        stack.enter_context(needs.mounted(self.disk, "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs"))
         self.link = stack.enter_context(links.Link(rate=800, round_trip=4))
         self.far = {}
         for port, name in enumerate(("far", "other"), 2222):

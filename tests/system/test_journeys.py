@@ -163,15 +163,12 @@ def test_a_full_disk_publishes_nothing_and_says_so(experiment, runs):
     code, said = experiment.snakemake(f"lngs/{RUN}.raw.done")
     assert code == 0, said
     root = experiment.raw("midway").parent
-    needs.mount("-t", "tmpfs", "-o", "size=256k", "tmpfs", str(root))
-    try:
+    with needs.mounted(root, "-t", "tmpfs", "-o", "size=256k", "tmpfs"):
         code, said = experiment.snakemake(f"midway/{RUN}.checksum")
         assert code == 1
         assert any("midway" in line and ("space" in line or "full" in line) for line in reasons(said)), said
         assert not experiment.raw("midway").exists()
         assert entry(runs, "raw", "midway")["status"] == "error"
-    finally:
-        subprocess.run(["umount", root], check=True)
     code, said = experiment.snakemake(f"midway/{RUN}.checksum")
     assert code == 0, said
 

@@ -2,11 +2,14 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import needs
 
 TESTS = Path(__file__).resolve().parents[1]
 BEGINNING = (
@@ -33,15 +36,38 @@ def test_the_test_at_fault_is_named(tmp_path, how):
     innocent = "def test_innocent_{}():\n    pass\n"
     program = "\n".join([BEGINNING, innocent.format(1), LEAVES[how], innocent.format(2), innocent.format(3)])
     (tmp_path / "test_some.py").write_text(program)
-    done = subprocess.run(
+    done = run(tmp_path)
+    assert done.returncode == 1, done.stdout
+    named = set(re.findall(r"^(?:FAILED|ERROR) test_some\.py::(\w+)", done.stdout, re.MULTILINE))
+    assert named == {"test_leaves"}, done.stdout
+    assert ("left running: sleep 600" if "running" in how else "subprocess") in done.stdout
+
+
+def run(folder):
+    """Run pytest on `test_some.py` of a folder."""
+    return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-rEF", "test_some.py"],
-        cwd=tmp_path,
+        cwd=folder,
         env=os.environ | {"PYTHONPATH": f"{TESTS}:{TESTS.parent / 'workflow'}"},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 1, done.stdout
-    named = set(re.findall(r"^(?:FAILED|ERROR) test_some\.py::(\w+)", done.stdout, re.MULTILINE))
-    assert named == {"test_leaves"}, done.stdout
-    assert ("left running: sleep 600" if "running" in how else "subprocess") in done.stdout
+
+
+def test_killed_tests_leave_no_mount(tmp_path):
+    needs.root()
+    (tmp_path / "conftest.py").write_text((TESTS / "conftest.py").read_text())
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "test_some.py").write_text(
+        "import os, pathlib, signal\nimport needs\n\n"
+        "def test_mounts():\n"
+        "    disk = pathlib.Path('disk')\n"
+        "    with needs.mounted(disk, '-t', 'tmpfs', 'tmpfs'):\n"
+        "        pathlib.Path('seen').write_text(str(disk.resolve().is_mount()))\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = run(tmp_path)
+    assert done.returncode == -signal.SIGKILL, done.stdout
+    assert (tmp_path / "seen").read_text() == "True"
+    assert str(tmp_path) not in Path("/proc/self/mounts").read_text()
