@@ -75,7 +75,7 @@ def _text(name):
 def die() -> None:
     """End this process as a crash does."""
     os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(60)  # the other threads of this process may be the first to notice
+    time.sleep(600)  # the other threads of this process may be the first to notice
 
 
 class Countdown:

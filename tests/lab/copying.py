@@ -1,11 +1,13 @@
-"""A copy in a process of its own, which tests may kill, or run in a network namespace.
+"""A copy in a process of its own, which tests may pause, kill, or run in a network namespace.
 
 Reads from its argument, JSON, what to give to `caxflow.transfer.copy`; writes a line of JSON for each
 progress, then one with ``copied`` or ``error``.
 """
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,14 +16,29 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Copying:
-    """That process, as its test sees it."""
+    """That process, as its test sees it.
+
+    With `pause`, it stops by itself as soon as so many bytes were moved; only then does the constructor
+    return, and `end` lets it go on. Nothing that a test does in between comes too late, however slow the
+    machine is.
+    """
 
     def __init__(
-        self, source, source_path, destination, destination_path, *, prefix=(), stderr=None, **options
+        self,
+        source,
+        source_path,
+        destination,
+        destination_path,
+        *,
+        pause: int | None = None,
+        prefix=(),
+        stderr=None,
+        **options,
     ):
         from dataclasses import asdict
 
         spec = {
+            "pause": pause,
             "source": asdict(source),
             "source_path": str(source_path),
             "destination": asdict(destination),
@@ -37,15 +54,10 @@ class Copying:
             env=environment,
         )
         self.last = {}
-
-    def wait_for(self, done: int) -> None:
-        """Wait until so many bytes were moved; fails if it ends before."""
-        for line in self.process.stdout:
-            self.last = json.loads(line)
-            if self.last.get("phase") == "moving" and self.last["done"] >= done:
-                return
-            assert "phase" in self.last, self.last
-        raise AssertionError(f"it ended early: {self.last}")
+        if pause is not None:
+            found = os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            if found.si_code != os.CLD_STOPPED:
+                raise AssertionError(f"it ended before its pause: {self.end()}")
 
     def until(self, moment) -> None:
         """Wait until `moment` is true of its progress, or until it ends."""
@@ -55,7 +67,9 @@ class Copying:
                 return
 
     def end(self) -> dict:
-        """Wait for its end; its last line."""
+        """Let it go on, wait for its end, and return its last line."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGCONT)
         for line in self.process.stdout:
             self.last = json.loads(line)
         self.process.stdout.close()
@@ -72,11 +86,20 @@ def main() -> None:
     from caxflow import transfer
     from caxflow.errors import CaxflowError
     from caxflow.files.manifest import Manifest
-
-    def tell(state):
-        print(json.dumps({"phase": state.phase, "done": state.done}), flush=True)
+    from caxflow.transfer import task
 
     spec = json.loads(sys.argv[1])
+    pause = spec["pause"]
+    if pause is not None:
+        task._INTERVAL = 0.005  # between two looks at the progress
+
+    def tell(state):
+        nonlocal pause
+        print(json.dumps({"phase": state.phase, "done": state.done}), flush=True)
+        if pause is not None and state.phase == "moving" and state.done >= pause:
+            pause = None
+            os.kill(os.getpid(), signal.SIGSTOP)
+
     source, destination = (
         transfer.Place(**{**spec[end], "ciphers": tuple(spec[end]["ciphers"])})
         for end in ("source", "destination")

@@ -100,9 +100,8 @@ def out(tmp_path):
 @pytest.mark.parametrize("way", WAYS)
 def test_killed_here(far, dataset, out, way):
     ends = WAYS[way](far, bandwidth=SLOW)
-    copying = Copying(ends[0], dataset, ends[1], out / "copy")
     sent, most = moment(way)
-    copying.wait_for(sent)
+    copying = Copying(ends[0], dataset, ends[1], out / "copy", pause=sent)
     copying.kill()
     only_partial(out)
     finish(dataset, *WAYS[way](far), out, most=most)
@@ -111,8 +110,9 @@ def test_killed_here(far, dataset, out, way):
 def test_relay_between_sites_without_xxhash_goes_on(far, dataset, out, tmp_path):
     """Files that are there already the source sends once more, but only to here, to take their digests."""
     options = {"python": pythons.without_xxhash(tmp_path)}
-    copying = Copying(*_args(WAYS["relay"](far, bandwidth=SLOW, **options), dataset, out))
-    copying.wait_for(SIZE * 2 // 3)
+    copying = Copying(
+        *_args(WAYS["relay"](far, bandwidth=SLOW, **options), dataset, out), pause=SIZE * 2 // 3
+    )
     copying.kill()
     source, destination = WAYS["relay"](far, **options)
     expected = take(dataset)
@@ -126,9 +126,8 @@ def test_relay_between_sites_without_xxhash_goes_on(far, dataset, out, tmp_path)
 @pytest.mark.parametrize("way", WAYS)
 def test_helper_killed(lab, far, dataset, out, way):
     ends = WAYS[way](far, bandwidth=SLOW)
-    copying = Copying(ends[0], dataset, ends[1], out / "copy")
     sent, most = moment(way)
-    copying.wait_for(sent)
+    copying = Copying(ends[0], dataset, ends[1], out / "copy", pause=sent)
     victims = helpers(lab["other" if way == "relay" else "far"].server.pid)
     assert victims
     os.kill(victims[0], signal.SIGKILL)
@@ -141,9 +140,8 @@ def test_helper_killed(lab, far, dataset, out, way):
 @pytest.mark.parametrize("way", ["push", "pull", "scp-push", "scp-pull"])
 def test_server_restarted(lab, far, dataset, out, way):
     ends = WAYS[way](far, bandwidth=SLOW)
-    copying = Copying(ends[0], dataset, ends[1], out / "copy")
     sent, most = moment(way)
-    copying.wait_for(sent)
+    copying = Copying(ends[0], dataset, ends[1], out / "copy", pause=sent)
     lab["far"].kill()
     assert "far: the connection to far broke" in copying.end()["error"]
     with pytest.raises(CaxflowError, match="far: far cannot be reached"):
@@ -156,8 +154,7 @@ def test_server_restarted(lab, far, dataset, out, way):
 @pytest.mark.parametrize("way", ["push", "pull"])
 def test_helper_that_stops_is_given_up(lab, far, dataset, out, way):
     source, destination = WAYS[way](far, bandwidth=SLOW, timeout=2)
-    copying = Copying(source, dataset, destination, out / "copy")
-    copying.wait_for(SIZE // 3)
+    copying = Copying(source, dataset, destination, out / "copy", pause=SIZE // 3)
     stopped = helpers(lab["far"].server.pid)
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
@@ -168,8 +165,7 @@ def test_helper_that_stops_is_given_up(lab, far, dataset, out, way):
 
 
 def test_helpers_end_with_their_connection(lab, far, dataset, out):
-    copying = Copying(HERE, dataset, far(bandwidth=SLOW), out / "copy")
-    copying.wait_for(SIZE // 3)
+    copying = Copying(HERE, dataset, far(bandwidth=SLOW), out / "copy", pause=SIZE // 3)
     assert helpers(lab["far"].server.pid)
     copying.kill()
     until(lambda: not helpers(lab["far"].server.pid), "the end of helpers without a connection", 120)
@@ -200,9 +196,8 @@ def test_link_cut(link, dataset, out, way, client):
 
     inside = link.inside(link.near)
     source, destination = WAYS[way](far, bandwidth=SLOW, timeout=3)
-    copying = Copying(source, dataset, destination, out / "copy", prefix=inside)
     sent, most = moment(way)
-    copying.wait_for(sent)
+    copying = Copying(source, dataset, destination, out / "copy", prefix=inside, pause=sent)
     link.cut()
     error = copying.end()["error"]
     link.mend()
@@ -232,8 +227,7 @@ def test_disk_that_fills(far, dataset, small_disk, way):
         copy(*_args(WAYS[way](far), dataset, small_disk))
     assert names(small_disk) == ["filler"]
     filler.unlink()
-    copying = Copying(*_args(WAYS[way](far, bandwidth=SLOW), dataset, small_disk))
-    copying.wait_for(SIZE // 3)
+    copying = Copying(*_args(WAYS[way](far, bandwidth=SLOW), dataset, small_disk), pause=SIZE // 3)
     filler.write_bytes(bytes(10_000_000))
     error = copying.end()["error"]
     assert f"{site}: " in error
@@ -271,8 +265,7 @@ def _args(ends, dataset, folder):
 @pytest.mark.parametrize("way", WAYS)
 def test_corrupt_partial_files_are_sent_again(far, dataset, out, way):
     ends = WAYS[way](far, bandwidth=SLOW)
-    copying = Copying(*_args(ends, dataset, out))
-    copying.wait_for(SIZE * 2 // 3)
+    copying = Copying(*_args(ends, dataset, out), pause=SIZE * 2 // 3)
     copying.kill()
     data = only_partial(out) / "data"
     for file in (data / "large", *(data / "sub").iterdir()):
@@ -307,8 +300,7 @@ CHANGED += [("scp-push", "rewrite"), ("scp-push", "vanish"), ("scp-pull", "shrin
 @pytest.mark.parametrize(("way", "change"), CHANGED)
 def test_source_that_changes(far, dataset, out, way, change):
     """Both for a file that was read already and for one that was not: the copy fails and names it."""
-    copying = Copying(*_args(WAYS[way](far, bandwidth=SLOW), dataset, out))
-    copying.wait_for(SIZE // 4)
+    copying = Copying(*_args(WAYS[way](far, bandwidth=SLOW), dataset, out), pause=SIZE // 4)
     changed = dataset / "sub" / random.choice(["0.zip", "9.zip"])
     CHANGES[change](changed)
     error = copying.end().get("error", "")

@@ -172,7 +172,7 @@ def test_a_chore_that_failed_is_due_again_sooner(tmp_path, make, runs):
 
 
 def test_a_chore_that_was_interrupted_is_due_still(tmp_path, make, runs):
-    script = "import time; file.open('a').write('ready\\n'); time.sleep(60)"
+    script = "import time; file.open('a').write('ready\\n'); time.sleep(600)"
     one, _ = make(script, config={"daemon": {"all": False, "scrub": 4}}, grace=0.1)
     with Serving(one):
         until(lambda: calls(tmp_path) and "ready" in (tmp_path / "calls").read_text(), "a call that is ready")
@@ -274,7 +274,7 @@ def test_jobs_at_work_may_end_when_it_is_to_stop(tmp_path, make, runs):
     runs.insert_one(document(tmp_path))
     script = "import signal, time\n"
     script += "def end(*_): time.sleep(0.3); file.open('a').write('ended\\n'); sys.exit(1)\n"
-    script += "signal.signal(15, end); file.open('a').write('ready\\n'); time.sleep(60)"
+    script += "signal.signal(15, end); file.open('a').write('ready\\n'); time.sleep(600)"
     one, _ = make(script, grace=50)
     with Serving(one):
         until(lambda: calls(tmp_path) and "ready" in (tmp_path / "calls").read_text(), "a call that is ready")
@@ -284,7 +284,7 @@ def test_jobs_at_work_may_end_when_it_is_to_stop(tmp_path, make, runs):
 def test_after_the_grace_they_are_interrupted(tmp_path, make, runs):
     runs.insert_one(document(tmp_path))
     script = "import signal, time; signal.signal(15, signal.SIG_IGN)\n"
-    script += "try:\n    file.open('a').write('ready\\n'); time.sleep(60)\n"
+    script += "try:\n    file.open('a').write('ready\\n'); time.sleep(600)\n"
     script += "except KeyboardInterrupt:\n    file.open('a').write('interrupted\\n')"
     one, said = make(script, grace=0.1)
     with Serving(one):
@@ -296,7 +296,7 @@ def test_after_the_grace_they_are_interrupted(tmp_path, make, runs):
 def test_a_second_signal_interrupts_at_once(tmp_path, make, runs):
     runs.insert_one(document(tmp_path))
     script = "import signal, time; signal.signal(15, signal.SIG_IGN)\n"
-    script += "file.open('a').write('ready\\n'); time.sleep(60)"
+    script += "file.open('a').write('ready\\n'); time.sleep(600)"
     one, _ = make(script, grace=1000)
     with Serving(one):
         until(lambda: calls(tmp_path) and "ready" in (tmp_path / "calls").read_text(), "a call that is ready")

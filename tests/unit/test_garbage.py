@@ -30,7 +30,9 @@ LEAVES = {
 @pytest.mark.parametrize("how", LEAVES)
 def test_the_test_at_fault_is_named(tmp_path, how):
     (tmp_path / "conftest.py").write_text(
-        "from garbage import _cleared_up, _what_was_there_before\nimport garbage\ngarbage.PATIENCE = 0.1\n"
+        "from garbage import _cleared_up, _what_was_there_before\n"
+        # What is to be found running runs for ten minutes.
+        + "import garbage\ngarbage.PATIENCE = 0.1\n" * ("running" in how)
     )
     (tmp_path / "pyproject.toml").write_text('[tool.pytest.ini_options]\nfilterwarnings = ["error"]\n')
     innocent = "def test_innocent_{}():\n    pass\n"

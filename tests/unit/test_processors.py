@@ -308,7 +308,7 @@ def test_want_of_memory_is_told_from_other_failures(tmp_path):
 
 def test_an_interrupted_command_does_not_live_on(tmp_path):
     program = (
-        "import os, pathlib, time; pathlib.Path('pid').write_text(str(os.getpid())); time.sleep(60);"
+        "import os, pathlib, time; pathlib.Path('pid').write_text(str(os.getpid())); time.sleep(600);"
         "pathlib.Path('survived').touch()"
     )
     ready = tmp_path / "pid"
@@ -329,7 +329,7 @@ def test_an_interrupted_command_does_not_live_on(tmp_path):
 
 
 def test_a_killed_job_leaves_nothing_running(tmp_path):
-    program = "import os, pathlib, time; pathlib.Path('pid').write_text(str(os.getpid())); time.sleep(60)"
+    program = "import os, pathlib, time; pathlib.Path('pid').write_text(str(os.getpid())); time.sleep(600)"
     # As `conda run` does: a program that starts the program, and does not pass signals on.
     words = ["sh", "-c", f"{shlex.quote(sys.executable)} -c {shlex.quote(program)}; true"]
     owner = f"""
@@ -354,7 +354,7 @@ commands.run({words!r}, Path({str(tmp_path)!r}), Path({str(tmp_path / "log")!r})
 
 
 def test_what_a_program_leaves_behind_ends_with_it(tmp_path):
-    commands.run(["sh", "-c", "sleep 60 & echo $! > pid"], tmp_path, tmp_path / "log")
+    commands.run(["sh", "-c", "sleep 600 & echo $! > pid"], tmp_path, tmp_path / "log")
     assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
 
 
