@@ -426,22 +426,43 @@ def test_paramiko_prints_nothing_itself(lab, dataset, tmp_path):
 
 
 @pytest.fixture
-def agent(lab, tmp_path_factory):
+def asked(tmp_path):
+    """The program that the agent asks whether it may sign."""
+    program = tmp_path / "asked"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    return program
+
+
+@pytest.fixture
+def agent(lab, tmp_path_factory, asked):
     """An agent that holds the lab's key; the path of its socket."""
     # Such paths may not be long.
     path = Path(tmp_path_factory.getbasetemp().parent / f"agent-{os.getpid()}-{time.monotonic_ns() % 10**6}")
-    process = subprocess.Popen(["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not path.exists():
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    environment = {**os.environ, "SSH_AUTH_SOCK": str(path)}
-    subprocess.run(["ssh-add", "-q", str(lab.identity)], env=environment, check=True)
+    environment = {**os.environ, "SSH_ASKPASS": str(asked), "SSH_ASKPASS_REQUIRE": "force"}
+    process = subprocess.Popen(
+        ["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.DEVNULL, env=environment
+    )
+    until(lambda: path.exists() or process.poll() is not None, "the agent's socket")
+    environment["SSH_AUTH_SOCK"] = str(path)
+    subprocess.run(["ssh-add", "-q", "-c", str(lab.identity)], env=environment, check=True)
     yield path
     process.terminate()
     process.wait()
     path.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_login_that_breaks_once_the_key_is_accepted(lab, agent, asked, refused, monkeypatch, client):
+    """It says nothing against the key: the server ended while the agent was asked."""
+    with OddSite(lab, "breaks") as site:
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(agent))
+        site.configure(IdentityFile="", IdentitiesOnly="no", IdentityAgent="")
+        asked.write_text(f"#!/bin/sh\npkill -KILL -P {site.server.pid}\n")
+        for method in ("stream", "scp"):
+            said = refused(site.place(method, client=client))
+            assert said.startswith("breaks: breaks broke off the login: ")
+            assert "sshd may be busy" in said
 
 
 def test_agents(lab, agent, works, refused, monkeypatch):

@@ -48,7 +48,8 @@ OF_LOGINS = (
         "try: ssh-add -l",
     ),
     (
-        r"Server accepts key: (.+) \S+ SHA256:",
+        # The server said so of each key that it knows; only the refusal tells that ssh could not use it.
+        r"Server accepts key: (.+) \S+ SHA256:(?=[\s\S]*Permission denied \()",
         "the key {match[1]} is locked with a passphrase",
         "have an agent hold it: ssh-add {match[1]}",
     ),
@@ -88,6 +89,11 @@ OF_LOGINS = (
         r"kex_exchange_identification: (.+)",
         "{host} lets nobody log in: {match[1]}",
         "try again later, or ask the site's manager: its sshd may be busy, or not let this machine in",
+    ),
+    (
+        r"^Connection (closed|reset) by .+ port \d+",
+        "{host} broke off the login: {line}",
+        "try again later, or ask the site's manager: its sshd may be busy, restarting, or out of time",
     ),
     (
         r"no matching (cipher|key exchange method|host key type|MAC)",
