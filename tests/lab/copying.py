@@ -55,8 +55,9 @@ class Copying:
         )
         self.last = {}
         if pause is not None:
-            found = os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
-            if found.si_code != os.CLD_STOPPED:
+            self.until(lambda state: state["phase"] == "moving" and state["done"] >= pause)
+            now = os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            if now.si_code != os.CLD_STOPPED:
                 raise AssertionError(f"it ended before its pause: {self.end()}")
 
     def until(self, moment) -> None:
