@@ -5,6 +5,13 @@ import re
 from caxflow.errors import CaxflowError
 from caxflow.transfer.place import Place
 
+# In the words of OpenSSH and of paramiko.
+BROKEN_OFF = (
+    r"^Connection (closed|reset) by .+ port \d+|^Authentication (failed: transport shut down|timeout)",
+    "{host} broke off the login: {line}",
+    "try again later, or ask the site's manager: its sshd may be busy, restarting, or out of time",
+)
+
 # The first that fits counts.
 OF_LOGINS = (
     (
@@ -90,11 +97,7 @@ OF_LOGINS = (
         "{host} lets nobody log in: {match[1]}",
         "try again later, or ask the site's manager: its sshd may be busy, or not let this machine in",
     ),
-    (
-        r"^Connection (closed|reset) by .+ port \d+",
-        "{host} broke off the login: {line}",
-        "try again later, or ask the site's manager: its sshd may be busy, restarting, or out of time",
-    ),
+    BROKEN_OFF,
     (
         r"no matching (cipher|key exchange method|host key type|MAC)",
         "{host} and ssh have no {match[1]} in common",

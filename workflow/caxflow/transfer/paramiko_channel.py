@@ -17,7 +17,7 @@ import paramiko
 
 from caxflow.errors import CaxflowError
 from caxflow.files.listing import legible
-from caxflow.transfer import ssh_config
+from caxflow.transfer import causes, ssh_config
 from caxflow.transfer.place import Place
 
 # More makes pulls worse: sshd then queues megabytes in a buffer that it shifts byte by byte.
@@ -220,9 +220,8 @@ def _refusal(
         what, mend = f"paramiko cannot read the key{keys}: {text}", "name another in ssh_config"
     elif "No authentication methods" in text and named and not any(path.is_file() for path in named):
         what, mend = f"there is no key{keys}", "mend IdentityFile in ssh_config"
-    elif text.startswith(("Authentication failed: transport shut down", "Authentication timeout")):
-        what = f"{place.host} broke off the login: {text}"
-        mend = "try again later, or ask the site's manager: its sshd may be busy, restarting, or out of time"
+    elif broken_off := causes.find([text], [causes.BROKEN_OFF], place):
+        return broken_off
     elif isinstance(error, paramiko.AuthenticationException) or "No authentication methods" in text:
         what = f"{place.host} refuses our key"
         mend = "check user and identity of the site, the agent, and the account's authorized_keys there"
