@@ -426,26 +426,18 @@ def test_paramiko_prints_nothing_itself(lab, dataset, tmp_path):
 
 
 @pytest.fixture
-def asked(tmp_path):
-    """The program that the agent asks whether it may sign."""
-    program = tmp_path / "asked"
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
-    return program
-
-
-@pytest.fixture
-def agent(lab, tmp_path_factory, asked):
-    """An agent that holds the lab's key; the path of its socket."""
+def agent(lab, tmp_path, tmp_path_factory):
+    """An agent that holds the lab's key, and asks the program `confirm`; the path of its socket."""
     # Such paths may not be long.
     path = Path(tmp_path_factory.getbasetemp().parent / f"agent-{os.getpid()}-{time.monotonic_ns() % 10**6}")
-    environment = {**os.environ, "SSH_ASKPASS": str(asked), "SSH_ASKPASS_REQUIRE": "force"}
+    environment = {**os.environ, "SSH_ASKPASS": str(tmp_path / "confirm"), "SSH_ASKPASS_REQUIRE": "force"}
     process = subprocess.Popen(
         ["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.DEVNULL, env=environment
     )
     until(lambda: path.exists() or process.poll() is not None, "the agent's socket")
+    assert process.poll() is None
     environment["SSH_AUTH_SOCK"] = str(path)
-    subprocess.run(["ssh-add", "-q", "-c", str(lab.identity)], env=environment, check=True)
+    subprocess.run(["ssh-add", "-q", str(lab.identity)], env=environment, check=True)
     yield path
     process.terminate()
     process.wait()
@@ -453,12 +445,16 @@ def agent(lab, tmp_path_factory, asked):
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_a_login_that_breaks_once_the_key_is_accepted(lab, agent, asked, refused, monkeypatch, client):
+def test_a_login_that_breaks_once_the_key_is_accepted(lab, agent, refused, monkeypatch, tmp_path, client):
     """It says nothing against the key: the server ended while the agent was asked."""
     with OddSite(lab, "breaks") as site:
         monkeypatch.setenv("SSH_AUTH_SOCK", str(agent))
         site.configure(IdentityFile="", IdentitiesOnly="no", IdentityAgent="")
-        asked.write_text(f"#!/bin/sh\npkill -KILL -P {site.server.pid}\n")
+        # From now on the agent asks before it signs.
+        subprocess.run(["ssh-add", "-q", "-c", str(lab.identity)], check=True)
+        confirm = tmp_path / "confirm"
+        confirm.write_text(f"#!/bin/sh\npkill -KILL -P {site.server.pid}\n")
+        confirm.chmod(0o755)
         for method in ("stream", "scp"):
             said = refused(site.place(method, client=client))
             assert said.startswith("breaks: breaks broke off the login: ")
