@@ -1,7 +1,7 @@
 """A copy in a process of its own, which tests may pause, kill, or run in a network namespace.
 
-Reads from its argument, JSON, what to give to `caxflow.transfer.copy`; writes a line of JSON for each
-progress, then one with ``copied`` or ``error``.
+Reads from its argument, JSON, what to give to `caxflow.transfer.copy` and when to pause; writes a line of
+JSON for each progress, then one with ``copied`` or ``error``.
 """
 
 import contextlib
