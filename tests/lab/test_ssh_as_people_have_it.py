@@ -431,11 +431,9 @@ def agent(lab, tmp_path, tmp_path_factory):
     # Such paths may not be long.
     path = Path(tmp_path_factory.getbasetemp().parent / f"agent-{os.getpid()}-{time.monotonic_ns() % 10**6}")
     environment = {**os.environ, "SSH_ASKPASS": str(tmp_path / "confirm"), "SSH_ASKPASS_REQUIRE": "force"}
-    process = subprocess.Popen(
-        ["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.DEVNULL, env=environment
-    )
-    until(lambda: path.exists() or process.poll() is not None, "the agent's socket")
-    assert process.poll() is None
+    process = subprocess.Popen(["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.PIPE, env=environment)
+    with process.stdout as told:
+        assert told.readline()  # once it listens; its socket is there before
     environment["SSH_AUTH_SOCK"] = str(path)
     subprocess.run(["ssh-add", "-q", str(lab.identity)], env=environment, check=True)
     yield path
