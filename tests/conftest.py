@@ -11,7 +11,12 @@ from hypothesis import HealthCheck, settings
 import needs
 from caxflow.demo.database import DatabaseServer
 from caxflow.demo.sshd import SshSites
-from garbage import _cleared_up, _what_was_there_before, mount_for_ourselves  # noqa: F401
+from garbage import (  # noqa: F401
+    _cleared_up,
+    _what_was_there_before,
+    pytest_configure,
+    pytest_runtest_makereport,
+)
 
 # No test may depend on how busy the machine is.
 settings.register_profile(
@@ -22,11 +27,6 @@ settings.load_profile("shared machine")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As in a job that a script put into the background; the programs under test would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def pytest_configure():
-    """See that nothing stays mounted when the tests have ended, however they end."""
-    mount_for_ourselves()
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -1,6 +1,6 @@
 """Each test clears up after itself: what it left behind fails that test, and no later one.
 
-Fixtures for `conftest`, which imports them.
+Fixtures and hooks for `conftest`, which imports them.
 """
 
 import contextlib
@@ -8,8 +8,8 @@ import ctypes
 import gc
 import os
 import signal
-import sys
 import time
+import traceback
 import warnings
 from pathlib import Path
 
@@ -20,12 +20,13 @@ from caxflow import processes
 PATIENCE = 30  # s, for a process that is about to end
 # Ids of processes that live on after the test that started them, since a fixture of several tests ends them.
 SERVICES: set[int] = set()
+_FAILURES = pytest.StashKey[list[BaseException]]()
 # Of <sched.h> and <sys/mount.h>.
 CLONE_NEWNS = 0x20000
 MS_REC, MS_PRIVATE = 0x4000, 0x40000
 
 
-def mount_for_ourselves() -> None:
+def pytest_configure() -> None:
     """Keep what tests mount among the processes of the tests: where these are killed, no mount is left.
 
     A mount that is left makes every later run fail, when pytest clears old folders away.
@@ -34,6 +35,13 @@ def mount_for_ourselves() -> None:
     libc = ctypes.CDLL(None)
     if libc.unshare(CLONE_NEWNS) == 0:
         libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_makereport(item, call):
+    """Take a note of what failed, for `_cleared_up`."""
+    if call.excinfo:
+        item.stash.setdefault(_FAILURES, []).append(call.excinfo.value)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -51,16 +59,25 @@ def _cleared_up(request):
     yield
     # pytest keeps the values of fixtures, and the frames of a failure, until the next test has begun.
     request.node.funcargs.clear()
-    for name in ("last_type", "last_value", "last_traceback", "last_exc"):
-        vars(sys).pop(name, None)
     left = _end(_children() - before - SERVICES)
     with warnings.catch_warnings():
         if left:
             # The failure says it; pytest would keep a warning beside it for the next test.
             warnings.simplefilter("ignore", ResourceWarning)
+        for error in request.node.stash.get(_FAILURES, []):
+            _release(error)
         gc.collect()
     if left:
         pytest.fail(f"left running: {', '.join(left)}", pytrace=False)
+
+
+def _release(error: BaseException | None) -> None:
+    """Empty the frames of an error, and of those that led to it."""
+    while error:
+        traceback.clear_frames(error.__traceback__)
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            frame.f_locals  # noqa: B018 (brings the copy that pytest has looked at up to date)
+        error = error.__cause__ or error.__context__
 
 
 def _children() -> set[int]:

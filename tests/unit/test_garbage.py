@@ -21,6 +21,14 @@ LEAVES = {
         "@pytest.fixture\ndef process():\n    yield begin()\n\ndef test_leaves(process):\n    pass\n"
     ),
     "of a failure": "def test_leaves():\n    process = begin()\n    assert not process\n",
+    "of a fixture that fails": (
+        "@pytest.fixture\ndef process():\n    a = begin()\n    assert not a\n\n"
+        "def test_leaves(process):\n    pass\n"
+    ),
+    "running, of a fixture that fails": (
+        "@pytest.fixture\ndef process():\n    a = begin('600')\n    assert not a\n\n"
+        "def test_leaves(process):\n    pass\n"
+    ),
     "running": "KEPT = []\n\ndef test_leaves():\n    KEPT.append(begin('600'))\n",
     "running, of a failure": "def test_leaves():\n    process = begin('600')\n    assert not process\n",
     "at once": "def test_leaves():\n    begin()\n",
@@ -30,7 +38,7 @@ LEAVES = {
 @pytest.mark.parametrize("how", LEAVES)
 def test_the_test_at_fault_is_named(tmp_path, how):
     (tmp_path / "conftest.py").write_text(
-        "from garbage import _cleared_up, _what_was_there_before\n"
+        "from garbage import _cleared_up, _what_was_there_before, pytest_runtest_makereport\n"
         # What is to be found running runs for ten minutes.
         + "import garbage\ngarbage.PATIENCE = 0.1\n" * ("running" in how)
     )
