@@ -322,10 +322,12 @@ def test_a_manifest_that_is_lost_or_altered_is_made_again_of_a_copy_that_has_its
 def test_a_copy_that_is_not_there_is_told_and_made_anew(copies, perform):
     copies.add()
     shutil.rmtree(copies.path("midway"))
-    with pytest.raises(CaxflowError, match=r"nothing else in .* either -> mount its file system"):
+    marker = copies.path("midway").with_name(".caxflow-root")
+    marker.rename(copies.folder / "marker")
+    with pytest.raises(CaxflowError, match=r"it is not condemned: \S+ \S+ has no .caxflow-root: .* -> mount"):
         scrub.read_one(copies.subject())
     assert copies.row("midway")["status"] == "transferred"
-    (copies.path("midway").parent / "another").mkdir()
+    (copies.folder / "marker").rename(marker)
     with pytest.raises(BadCopy, match="it is not there -> a later call copies it anew"):
         scrub.read_one(copies.subject())
     assert copies.row("midway")["status"] == "error"
@@ -342,7 +344,7 @@ def test_a_folder_in_which_nothing_is_left_may_be_a_file_system_of_its_own(copie
     folder.mkdir()
     (folder.parent / "another").mkdir()
     copies.set("midway", location=str(folder / str(RUN)))
-    with pytest.raises(CaxflowError, match=r"nothing else in \S+/sr0 either -> mount its file system"):
+    with pytest.raises(CaxflowError, match=r"there is nothing in \S+/sr0 -> mount its file system"):
         scrub.read_one(copies.subject())
     assert copies.row("midway")["status"] == "transferred"
 

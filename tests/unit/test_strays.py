@@ -257,10 +257,12 @@ def test_rm_looks_at_all_names_first(copies, caxflow):
 
 def test_rm_drops_an_entry_that_points_at_nothing(copies, caxflow):
     shutil.rmtree(copies.path("midway"))
+    marker = copies.folder / "midway/raw/.caxflow-root"
+    marker.rename(copies.folder / "marker")
     code, _, err = caxflow("rm", str(RUN), "--because", "lost")
     assert code == 1
-    assert "mount its file system; if it is mounted and empty, mkdir" in err
-    (copies.folder / "midway/raw/.caxflow-trash").mkdir()
+    assert "midway/raw has no .caxflow-root: its file system may not be mounted -> mount it;" in err
+    (copies.folder / "marker").rename(marker)
     before = copies.database.get(RUN)
     code, out, _ = caxflow("rm", "-n", str(RUN))
     assert (code, copies.database.get(RUN)) == (0, before)
@@ -309,7 +311,7 @@ def test_an_entry_stays_where_the_site_cannot_be_looked_at(copies, caxflow):
     for words in (["-n"], ["--because", "lost"]):
         code, _, err = caxflow("rm", str(RUN), *words)
         assert code == 1
-        assert "No such file" in err
+        assert "midway/raw, which is to hold the raw data, does not exist" in err
     path = copies.folder / "config/sites/tegner.yaml"
     access = "access: {method: stream, host: 127.0.0.1, port: 1, timeout: 5}\n"
     path.write_text(path.read_text() + access)
@@ -328,7 +330,7 @@ def test_an_entry_stays_where_the_site_cannot_be_looked_at(copies, caxflow):
         (lambda copies: copies.set("midway", status="transferring"), "it is said to be transferring"),
         (lambda copies: (copies.path("tegner") / "b.zip").unlink(), "are not those of its manifest"),
         (lambda copies: copies.note("tegner", suspect={"files": ["a"]}), "it is suspect"),
-        (lambda copies: copies.path("lngs").rename(copies.folder / "away"), "there is nothing at"),
+        (lambda copies: copies.path("lngs").parent.rename(copies.folder / "away"), "there is nothing at"),
     ],
     ids=["a file more", "no manifest", "being made", "witness cut", "witness suspect", "witness gone"],
 )

@@ -24,6 +24,7 @@ from caxflow.transfer.local import copy_piece
 from caxflow.transfer.part import Part
 from caxflow.transfer.protocol import JSON, FdChannel, LostError, Stream, frame_json
 from caxflow.transfer.session import Session, some
+from copies import mark
 
 HERE = Place("here")
 
@@ -146,6 +147,7 @@ def test_nothing_there_and_no_root(tmp_path, out):
     with pytest.raises(CaxflowError, match=r"root, which is to hold the data, does not exist"):
         copy(HERE, tmp_path / "full", HERE, root / "copy", root=str(root))
     root.mkdir()
+    mark("here", {"raw": str(root)})
     copy(HERE, tmp_path / "full", HERE, root / "copy", root=str(root))
     copy(HERE, tmp_path / "full", HERE, root / "parent" / "copy", root=str(root))
     assert names(out) == []
@@ -293,6 +295,7 @@ def test_small_questions(tmp_path, dataset):
 def test_rename_and_remove_stay_below_the_root(tmp_path, dataset):
     root = tmp_path / "root"
     (root / "trash").mkdir(parents=True)
+    mark("here", {"raw": str(root)})
     (root / "out").symlink_to(tmp_path)
     (root / "a").mkdir()
     (root / "a" / "link").symlink_to(dataset)
@@ -306,7 +309,7 @@ def test_rename_and_remove_stay_below_the_root(tmp_path, dataset):
     transfer.remove_tree(HERE, root / "trash" / "b", root=root)
     transfer.remove_tree(HERE, root / "out", root=root)
     assert (dataset / "one.zip").exists()
-    assert names(root) == ["trash"]
+    assert names(root) == [".caxflow-root", "trash"]
 
 
 @given(st.lists(st.sampled_from(["a", "..", ".", "", "b c"]), max_size=5))
@@ -330,6 +333,7 @@ def test_no_link_below_a_root_is_followed(tmp_path, deep, act):
     (other / "a").mkdir()
     (root / "link").symlink_to(other)
     (root / "folder" / "link").symlink_to(other)
+    mark("here", {"raw": str(root)})
     before = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*"))
     path = root / deep
     with pytest.raises(CaxflowError, match="is a symbolic link") if act != "prune" else nullcontext():
@@ -346,19 +350,20 @@ def test_no_link_below_a_root_is_followed(tmp_path, deep, act):
 
 def test_a_root_may_be_a_link_itself(tmp_path):
     (tmp_path / "disk" / "a").mkdir(parents=True)
-    (tmp_path / "root").symlink_to(tmp_path / "disk")
     root = tmp_path / "root"
+    root.symlink_to(tmp_path / "disk")
+    mark("here", {"raw": str(root)})
     transfer.rename(HERE, root / "a", root / "deep" / "b", root=root)
     transfer.remove_tree(HERE, root / "deep" / "b", root=root)
     transfer.prune(HERE, root / "deep", root=root)
-    assert names(root) == []
+    assert names(root) == [".caxflow-root"]
 
 
 def test_a_rename_that_fails_leaves_no_folder(tmp_path):
-    (tmp_path / "root").mkdir()
+    mark("here", {"raw": str(tmp_path / "root")})
     with pytest.raises(CaxflowError, match="absent: No such file"):
         transfer.rename(HERE, tmp_path / "root/absent", tmp_path / "root/new/b", root=tmp_path / "root")
-    assert names(tmp_path / "root") == []
+    assert names(tmp_path / "root") == [".caxflow-root"]
 
 
 @pytest.mark.parametrize("what", ["link to it", "dangling link"])

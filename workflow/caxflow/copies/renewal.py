@@ -38,7 +38,15 @@ def renew(
     place = subject.place
     folder, name = posixpath.split(location)
     arrived = posixpath.join(folder, f".{name}.part-anew")
-    copied = transfer.copy(source, source_path, place, arrived, expected=expected, progress=subject.progress)
+    copied = transfer.copy(
+        source,
+        source_path,
+        place,
+        arrived,
+        expected=expected,
+        progress=subject.progress,
+        root=subject.root,
+    )
     token = secrets.token_hex(8)
     aside = subject.aside(TRASH, location, token)
     stated = subject.database.manifest(old)

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 
 from caxflow import documents, transfer
 from caxflow.config import Selection, Settings, Site, reach
-from caxflow.copies import evidence, proof, quarantine, removal
+from caxflow.copies import evidence, proof, quarantine, removal, roots
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.rundb import Key, RunsDB, audit
@@ -95,8 +95,10 @@ def find(database: RunsDB, settings: Settings, site: Site) -> list[Stray]:
     # A copy may lie deeper than usual, inside of what was listed.
     deeper = [entry.path for entry in promised if entry.path not in there and _above(entry.path) & there]
     there |= {path for path in deeper if transfer.exists(place, path)}
-    wrong = (pointing(entry, site, there) for entry in promised)
-    return found + [stray for stray in wrong if stray]
+    wrong = [stray for entry in promised if (stray := pointing(entry, site, there))]
+    for kind in {stray.kind for stray in wrong if stray.what == MISSING}:
+        roots.check(settings, site, kind)
+    return found + wrong
 
 
 def lying(items: Iterable[transfer.Item], kind: str, root: str, known: set[str]) -> Iterator[Stray]:
@@ -154,6 +156,8 @@ def remove(database: RunsDB, settings: Settings, site: Site, strays: list[Stray]
             raise CaxflowError(f"{path} is no stray at {site.name}", "name one that `caxflow strays` lists")
     if database.dry:
         return sum(by_path[path].size or 0 for path in paths)
+    for kind in {by_path[path].kind for path in paths}:
+        roots.check(settings, site, kind)
     size = 0
     for path in paths:
         stray = by_path[path]

@@ -16,6 +16,7 @@ from typing import Any, TextIO
 
 from caxflow import config, processes, receipts, targets, transfer, words
 from caxflow.config import Settings, Site, reach
+from caxflow.copies import roots
 from caxflow.copies.subject import Subject
 from caxflow.errors import BadCopy, CaxflowError, Overrun
 from caxflow.files.manifest import Manifest
@@ -128,17 +129,8 @@ class Job:
             self.say(f"{location}: permissions set, of {words.count(len(changed), 'path')}")
 
     def check_root(self, kind: str) -> None:
-        """See that the data root for what is made here is there; it is never made.
-
-        Raises
-        ------
-        CaxflowError
-            If it is not: perhaps its file system is not mounted, and the one below would be filled.
-        """
-        root = Path(self.site.roots[kind])
-        if not root.is_dir():
-            what = f"{root}, which is to hold the {kind} data, does not exist"
-            raise CaxflowError(what, "make it, or mount its file system")
+        """See that the disk is there for what is made here, as `caxflow.copies.roots.check` does."""
+        roots.check(self.settings, self.site, kind)
 
     def path(self, stage: str) -> Path:
         """Another target about this run at this site."""

@@ -22,6 +22,8 @@ _SHAPES: dict[str, Any] = {
     "names": _PATHS,
     "permissions": _PATHS,
     "rename": bool,
+    "root": {"kind": _KIND, "marker": (str, None), "empty": bool, "folder": (str, None)},
+    "mark": bool,
     "scan": _LISTING,
     "scan_again": (None, _LISTING),
 }

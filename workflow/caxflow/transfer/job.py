@@ -243,6 +243,7 @@ class Job(Task):
             files=[[name, file.size] for name, file in zip(self.names, self.listing.files, strict=True)],
             directories=list(self.listing.directories),
             root=self._root,
+            site=self.destination_place.site if self._root else None,
         )
 
     def _both(self, at_source: dict, at_destination: dict) -> tuple:
