@@ -30,6 +30,7 @@ PACKAGES = {
     "gcc": "gcc",
     "ps": "procps",
     "unshare": "util-linux",
+    "bindfs": "bindfs",
     "mount": "mount",
     "umount": "mount",
     "setpriv": "util-linux",

@@ -28,6 +28,7 @@ def test_what_is_meant_makes_sense(tmp_path):
             "destination": f"{root}/new", "token": "1", "wait": 0, "files": [["a", 1]], "directories": [],
             "root": root,
         },
+        "publish": {"files": [], "directories": [], "single": False},
         "blocks": {"root": data, "files": [["a.zip", 2]], "algorithms": ["sha256"]},
         "census": {"root": root, "depth": 1},
         "free_space": {"path": root},

@@ -175,8 +175,7 @@ def test_what_was_published_is_never_written_to_again(tmp_path, out, monkeypatch
         raise OSError(errno.EIO, "as if all ended here", path)
 
     monkeypatch.setattr("os.unlink", crash)
-    with pytest.raises(CaxflowError, match="Input/output error"):
-        copy(HERE, source, HERE, copy_of_it)
+    assert "Input/output error" in copy(HERE, source, HERE, copy_of_it).remarks[0]
     monkeypatch.undo()
     copied = copy_of_it.rename(tmp_path / "set aside")
     assert names(out) == [".file.part-caxflow"]

@@ -97,7 +97,12 @@ def condemn(
         mend = f"it stays in {location}; look for another copy, and ask who made it"
         mend = mend if there else "look for another copy, and ask who took it away"
         return BadCopy(what, f"{mend}{again}")
-    subject.rename(location, moved[0])
+    try:
+        subject.rename(location, moved[0])
+    except CaxflowError as error:
+        # It is condemned all the same.
+        subject.say(f"{what}; it stays in {location}: {error}")
+        return BadCopy(what, f"it stays in {location} until a later call moves it aside: {error.what}")
     subject.say(f"{what}; moved to {moved[0]}")
     return BadCopy(what, f"it was moved to {moved[0]}; a later call copies it anew")
 

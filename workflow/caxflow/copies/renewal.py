@@ -68,8 +68,11 @@ def renew(
             subject.rename(aside, location)
         raise
     if there:
-        _check(place, location, [copied.manifest])
-        subject.remove(aside)
+        try:
+            _check(place, location, [copied.manifest])
+            subject.remove(aside)
+        except CaxflowError as error:
+            subject.say(f"{location} is the new one; the old one stays in {aside}: {error}")
     return copied
 
 

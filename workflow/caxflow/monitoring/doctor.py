@@ -370,7 +370,11 @@ def _push(place: Place, root: str, kind: str, about: str) -> Iterator[Finding]:
             transfer.copy(here, str(trial), place, f"{root}/{name}")
             digest = transfer.take_manifest(place, f"{root}/{name}").algorithm
         finally:
-            transfer.remove_tree(place, f"{root}/{name}", root=root)
+            try:
+                transfer.remove_tree(place, f"{root}/{name}", root=root)
+            except CaxflowError as error:
+                said = f"what is tried cannot be removed: {error.what}"
+                yield Finding(about, DOUBTFUL, said, _by_hand(place, f"rm -r {root}/{name}"))
     yield _space(about, root, kind, transfer.free_space(place, root))
     if digest != "xxh128":
         mend = _by_hand(place, f"{place.python} -m pip install --user xxhash")

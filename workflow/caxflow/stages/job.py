@@ -122,10 +122,18 @@ class Job:
         )
 
     def permit(self, kind: str, location: str) -> None:
-        """Give what was published the owner, group, modes and lists that the site wants."""
+        """Give what was published the owner, group, modes and lists that the site wants, where that goes.
+
+        It is published whatever comes of this, and ``caxflow strays --permissions`` names what is otherwise.
+        """
         wanted = self.site.permissions.get(kind)
-        if wanted:
+        if not wanted:
+            return
+        try:
             changed = transfer.permissions(self.place(self.site), location, wanted, apply=True)
+        except CaxflowError as error:
+            self.say(f"{location} is published; its permissions are not what they should be: {error}")
+        else:
             self.say(f"{location}: permissions set, of {words.count(len(changed), 'path')}")
 
     def check_root(self, kind: str) -> None:

@@ -77,6 +77,8 @@ def process_raw(job: Job, link: Path, settings: str = "settings.json", parts: Se
         parts=parts,
     )
     job.say(f"{made.events} events, {made.size} bytes in {made.seconds:.1f} s")
+    if made.remark:
+        job.say(made.remark)
     link.unlink(missing_ok=True)
     link.symlink_to(product)
     job.permit("processed", str(product))

@@ -119,6 +119,8 @@ def make_copy(
     except BadSource as error:
         raise _judge_source(job, key, stated, error) from error
     job.say(f"{location}: {copied}")
+    for remark in copied.remarks:
+        job.say(f"{location} is published; {remark}")
     job.permit(key.kind, location)
     return _copy_statement(job, copied, stated, location)
 

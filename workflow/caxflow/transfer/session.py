@@ -203,10 +203,11 @@ class Session:
         part.join()
         self.part = part
 
-    def publish(self, files, directories, single: bool) -> None:
+    def publish(self, files, directories, single: bool) -> list:
         """Publish the copy that was begun; see `caxflow.transfer.part.Part.publish`."""
-        self.part.publish(files, directories, single, alive=lambda: self.report(0))
+        failed = self.part.publish(files, directories, single, alive=lambda: self.report(0))
         self.part = None
+        return failed
 
     def let_go(self) -> None:
         """Give up the copy that was begun; what has arrived stays for the next attempt."""

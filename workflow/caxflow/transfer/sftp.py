@@ -358,15 +358,16 @@ class SftpEnd:
         self.client.sync(handle)
         self.client.close(handle)
 
-    def _do_publish(self, files, directories, single: bool) -> None:
+    def _do_publish(self, files, directories, single: bool) -> list[str]:
         there = {(file[0], file[1]) for file in self._do_scan(self._part.data)["files"]}
         if there != {(path, size) for path, size, _ in files}:
             raise CaxflowError(
                 f"{self.place.site}: files in {printable(self._part.container)} changed meanwhile",
                 "let nothing write there",
             )
-        self._part.publish(files, single, self._go_on)
+        failed = self._part.publish(files, single, self._go_on)
         self._part = None
+        return failed
 
     def _do_let_go(self) -> None:
         if self._part:
