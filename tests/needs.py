@@ -31,6 +31,7 @@ PACKAGES = {
     "ps": "procps",
     "unshare": "util-linux",
     "bindfs": "bindfs",
+    "sshfs": "sshfs",
     "mount": "mount",
     "umount": "mount",
     "setpriv": "util-linux",
