@@ -1,6 +1,7 @@
 """What nobody knows is found, named and only then removed; copies are removed and moved by name."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -503,3 +504,83 @@ def test_a_copy_that_another_site_moved_is_not_looked_for_where_it_was(copies, m
         copies.subject("lngs", here="lngs"), str(copies.path("lngs").parent / "2016" / str(RUN))
     ).perform()
     assert before - standing() == {f"lngs/{RUN}.raw.done", f"lngs/{RUN}.checksum"}
+
+
+@pytest.fixture
+def stray(copies):
+    """A whole copy of a run that no entry speaks of any more, such as one whose row was pulled."""
+    copies.database.runs.update_one({}, {"$pull": {"data": {"host": SITES["midway"]}}})
+    return copies.path("midway")
+
+
+def lost(copies, *sites):
+    for site in sites:
+        copies.database.runs.update_one({}, {"$pull": {"data": {"host": SITES[site]}}})
+
+
+# Why none of the entries elsewhere is a reason to remove what may be the last copy.
+NO_REASON = {
+    "no entry": lambda copies: lost(copies, "lngs", "tegner"),
+    "suspect": lambda copies: (lost(copies, "tegner"), copies.note("lngs", suspect={"files": ["a"]})),
+    "being removed": lambda copies: (lost(copies, "tegner"), copies.note("lngs", removing={"trash": "/x"})),
+    "in error": lambda copies: (lost(copies, "tegner"), copies.set("lngs", status="error")),
+    "not there": lambda copies: (lost(copies, "tegner"), copies.path("lngs").rename(copies.folder / "away")),
+    "the same files": lambda copies: (
+        lost(copies, "tegner"),
+        shutil.rmtree(copies.path("lngs")),
+        shutil.copytree(copies.path("midway"), copies.path("lngs"), copy_function=os.link),
+    ),
+    "a link": lambda copies: (
+        lost(copies, "tegner"),
+        shutil.rmtree(copies.path("lngs")),
+        copies.path("lngs").symlink_to(copies.path("midway")),
+    ),
+    "of an unknown host": lambda copies: (lost(copies, "tegner"), copies.set("lngs", host="elsewhere")),
+}
+
+
+@pytest.mark.parametrize("why", NO_REASON)
+def test_what_may_be_the_last_copy_is_no_stray_to_remove(copies, stray, caxflow, why):
+    NO_REASON[why](copies)
+    code, _, err = caxflow("strays", "--remove", str(stray))
+    assert code == 1
+    assert f"{stray} is not removed: it may be the last of {RUN}" in err
+    assert (stray / "a.zip").exists()
+
+
+@pytest.mark.parametrize(
+    "where", [f".caxflow-trash/{RUN}.ab", f".caxflow-quarantine/{RUN}.cd", f".{RUN}.part-x"]
+)
+def test_what_waits_aside_may_be_the_last_copy_too(copies, stray, caxflow, where):
+    path = stray.parent / where
+    path.parent.mkdir(exist_ok=True)
+    stray.rename(path)
+    lost(copies, "lngs", "tegner")
+    code, _, err = caxflow("strays", "--remove", str(path))
+    assert code == 1
+    assert f"{path} is not removed: it may be the last of {RUN}" in err
+    assert (path / "a.zip").exists()
+
+
+def test_a_stray_goes_if_a_good_copy_is_elsewhere(copies, stray, caxflow):
+    code, out, _ = caxflow("strays", "--remove", str(stray), "-n")
+    assert (code, stray.exists()) == (0, True)
+    code, out, _ = caxflow("strays", "--remove", str(stray))
+    assert (code, "1 stray removed" in out) == (0, True)
+    assert not stray.exists()
+
+
+def test_what_a_document_knows_by_now_is_no_stray(copies, stray, caxflow, monkeypatch):
+    """Between the list and the removal the copy is registered."""
+    real, entry = strays.find, copies.entry("midway", str(RUN), 0)
+
+    def slow(*arguments):
+        found = real(*arguments)
+        copies.database.runs.update_one({}, {"$push": {"data": entry}})
+        return found
+
+    monkeypatch.setattr(strays, "find", slow)
+    code, _, err = caxflow("strays", "--remove", str(stray))
+    assert code == 1
+    assert f"{stray} is no stray: {RUN} knows it by now" in err
+    assert copies.whole("midway")
