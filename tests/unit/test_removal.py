@@ -797,3 +797,12 @@ def test_beacons_are_not_left_behind(copies):
     for site in SITES:
         root = copies.folder / site / "raw"
         assert {path.name for path in root.iterdir()} <= {str(RUN), ".caxflow-trash", ".caxflow-root"}
+
+
+def test_one_that_was_stopped_after_the_last_question_asks_again(copies, monkeypatch):
+    copies.add()
+    monkeypatch.setattr("caxflow.copies.removal.HELD_UP", -1)
+    with pytest.raises(CaxflowError, match="that was held up"):
+        removal_of(copies).perform()
+    assert copies.whole("midway")
+    assert copies.row("midway")["status"] == "transferred"

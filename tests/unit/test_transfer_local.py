@@ -18,7 +18,7 @@ from caxflow.files.listing import DEEPEST, FileStat, scan
 from caxflow.files.manifest import Entry, Manifest, take
 from caxflow.transfer import Place, copy, plan
 from caxflow.transfer.below import names_below
-from caxflow.transfer.folder import Folder
+from caxflow.transfer.folder import HELD_UP, Folder, remove_tree
 from caxflow.transfer.job import Job
 from caxflow.transfer.local import copy_piece
 from caxflow.transfer.part import Part
@@ -363,6 +363,18 @@ def test_a_rename_that_fails_leaves_no_folder(tmp_path):
     with pytest.raises(CaxflowError, match="absent: No such file"):
         transfer.rename(HERE, tmp_path / "root/absent", tmp_path / "root/new/b", root=tmp_path / "root")
     assert names(tmp_path / "root") == [".caxflow-root"]
+
+
+def test_a_removal_that_was_held_up_goes_no_further(tmp_path, monkeypatch):
+    """What let it remove the rest may have changed meanwhile."""
+    for name in ("a", "b", "c"):
+        (tmp_path / "folder").mkdir(exist_ok=True)
+        (tmp_path / "folder" / name).touch()
+    times = iter([0, 1, 1 + HELD_UP + 1])
+    monkeypatch.setattr("caxflow.transfer.folder.time.monotonic", lambda: next(times))
+    with pytest.raises(CaxflowError, match="was held up for 61 s"):
+        remove_tree(os.fsencode(tmp_path / "folder"), lambda: None)
+    assert len(list((tmp_path / "folder").iterdir())) == 2
 
 
 @pytest.mark.parametrize("what", ["link to it", "dangling link"])
