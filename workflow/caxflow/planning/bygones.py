@@ -26,9 +26,7 @@ def forget(database: RunsDB, settings: Settings, work_dir: Path) -> list[Target]
     """Forget the failures that are over; which they were."""
     failed: dict[Run, list[Target]] = {}
     for target in journal.failures(work_dir):
-        # Of what has yet to be told, the record is still needed.
-        if not journal.announced(work_dir, target):
-            failed.setdefault(target.run, []).append(target)
+        failed.setdefault(target.run, []).append(target)
     if not failed:
         return []
     found = {documents.run_of(each): each for each in database.of_runs(failed)}
@@ -36,7 +34,7 @@ def forget(database: RunsDB, settings: Settings, work_dir: Path) -> list[Target]
         target
         for run, targets in failed.items()
         for target in targets
-        if run not in found or _is_over(found[run], target, settings, work_dir)
+        if is_over(found.get(run), target, settings, work_dir)
     ]
     if not database.dry:
         for target in over:
@@ -44,7 +42,17 @@ def forget(database: RunsDB, settings: Settings, work_dir: Path) -> list[Target]
     return over
 
 
-def _is_over(document: Mapping, target: Target, settings: Settings, work_dir: Path) -> bool:
+def is_over(document: Mapping | None, target: Target, settings: Settings, work_dir: Path) -> bool:
+    """Return whether nothing remains of a failure, by what the document says.
+
+    Of what has yet to be told, the record is still needed.
+    """
+    if document is None or journal.announced(work_dir, target):
+        return not journal.announced(work_dir, target)
+    return _is_made_up_for(document, target, settings, work_dir)
+
+
+def _is_made_up_for(document: Mapping, target: Target, settings: Settings, work_dir: Path) -> bool:
     site = settings.sites.get(target.site)
     if site is None:
         return True

@@ -1,0 +1,79 @@
+"""Whether the copies of a site lie where its run documents say; names only, no byte is read."""
+
+import os
+from pathlib import Path
+
+from caxflow import documents
+from caxflow.config import Site
+from caxflow.documents import Copy
+from caxflow.errors import CaxflowError
+from caxflow.processing.minitrees import minitree_path
+from caxflow.targets import Run
+
+
+class Presence:
+    """What lies in the folders of a site; each folder is listed once, however many runs are asked for.
+
+    Parameters
+    ----------
+    site : Site
+        The one whose disks this machine has.
+    """
+
+    def __init__(self, site: Site):
+        self.site = site
+        self._listed: dict[Path, dict[str, bool]] = {}
+        self._mounted: dict[str, bool] = {}
+
+    def fault(self, run: Run, copy: Copy) -> str:
+        """Return what is wrong with the place of a copy of this site; empty where something is there.
+
+        Copies that are being made, moved or removed are in no certain place.
+        """
+        root = self.site.roots.get(copy.kind)
+        stands = copy.status in (documents.TRANSFERRED, documents.VERIFYING)
+        if not stands or copy.host != self.site.host or not (root and documents.inside(copy.location, root)):
+            return ""
+        where = f"its {copy.kind} copy at {self.site.name}"
+        try:
+            if not self._is_mounted(root):
+                return f"{where} cannot be looked at, for there is no {root} -> mount its file system"
+            for path in _paths(run, copy):
+                if wrong := self._wrong(path):
+                    return f"{where} is missing: {wrong} -> bring it back, or have it read again: scrub"
+        except OSError:
+            pass  # where this user may not look, nothing is known
+        return ""
+
+    def _is_mounted(self, root: str) -> bool:
+        if root not in self._mounted:
+            self._mounted[root] = Path(root).is_dir()
+        return self._mounted[root]
+
+    def _wrong(self, path: Path) -> str:
+        there = self._list(path.parent)
+        if path.name not in there:
+            return f"there is no {path}"
+        return f"{path} is a link" if there[path.name] else ""
+
+    def _list(self, folder: Path) -> dict[str, bool]:
+        """Return the names in a folder, and whether each is a link."""
+        if folder not in self._listed:
+            try:
+                with os.scandir(folder) as found:
+                    self._listed[folder] = {entry.name: entry.is_symlink() for entry in found}
+            except (FileNotFoundError, NotADirectoryError):
+                self._listed[folder] = {}
+        return self._listed[folder]
+
+
+def _paths(run: Run, copy: Copy) -> list[Path]:
+    """Return the paths of a copy; minitrees are files of a folder that all runs share."""
+    if copy.kind != "minitrees":
+        return [Path(copy.location)]
+    made = documents.value(copy.note, "treemakers", type_=list) or []
+    folder = Path(copy.location)
+    try:
+        return [folder / minitree_path(folder, "", run, name).name for name in made if isinstance(name, str)]
+    except CaxflowError:
+        return []
