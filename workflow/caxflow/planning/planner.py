@@ -8,11 +8,12 @@ import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from caxflow import receipts, targets, versions
 from caxflow.conditions import slowcontrol
 from caxflow.conditions.corrections import Edition, Voltage, Waiting
-from caxflow.config import Settings
+from caxflow.config import Settings, read_yaml
 from caxflow.errors import CaxflowError
 from caxflow.planning import bygones, decisions, plan, summary, sync
 from caxflow.planning.facts import Facts, source_of
@@ -278,7 +279,7 @@ class Planner:
         known = {each.pax_version: each for each in self.settings.processors.values()}
         if version not in known:
             raise CaxflowError(
-                f"no processor has version {version}", f"processors in config.yaml has {', '.join(known)}"
+                f"no processor has version {version}", f"the processors are {', '.join(known)}"
             )
         return known[version]
 
@@ -497,6 +498,18 @@ def use_library(folder: str) -> None:
         )
     known = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), *([known] if known else [])])
+
+
+def layers(workflow: Any) -> list[tuple[str, Mapping]]:
+    """Return the files of a call's configuration and its own words, by place, for messages.
+
+    Jobs are given all of it at once by the main process, which has checked it.
+    """
+    if not workflow.is_main_process:
+        return []
+    given = workflow.config_settings
+    files = [(str(file), read_yaml(Path(file))) for file in given.configfiles]
+    return [*files, ("--config, or config of the profile", given.config)]
 
 
 def one_of(names: Iterable[str]) -> str:
