@@ -152,7 +152,7 @@ def answer(
 def _add_what_is_here(found: Answer, run: Run, settings: Settings, work_dir: Path) -> None:
     """Add what a work directory knows of a run whose document is not known."""
     found.underway = underway_of(work_dir).get(run, {})
-    found.troubles = list(troubles.of_journal(run, None, settings, work_dir))
+    found.troubles = list(troubles.of_journal(run, settings, work_dir))
     if found.underway:
         found.state = found.verdict = BUSY
     elif not found.away and (found.receipts or found.troubles or found.untold):

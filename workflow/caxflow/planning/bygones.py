@@ -8,12 +8,12 @@ import datetime
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from caxflow import documents, receipts
+from caxflow import documents, receipts, targets
 from caxflow.config import Settings, Site
 from caxflow.copies import evidence
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
-from caxflow.planning import decisions
+from caxflow.planning import decisions, pauses
 from caxflow.rundb import Key, RunsDB
 from caxflow.targets import Run, Target
 from caxflow.workdir import journal
@@ -32,8 +32,8 @@ def forget(database: RunsDB, settings: Settings, work_dir: Path) -> list[Target]
     found = {documents.run_of(each): each for each in database.of_runs(failed)}
     over = [
         target
-        for run, targets in failed.items()
-        for target in targets
+        for run, those in failed.items()
+        for target in those
         if is_over(found.get(run), target, settings, work_dir)
     ]
     if not database.dry:
@@ -69,7 +69,21 @@ def _is_made_up_for(document: Mapping, target: Target, settings: Settings, work_
     if copy is None:
         gone = documents.gone(document, key.kind, key.host, key.version)
         return bool(skipped) or (gone is not None and gone.get("why") == "removed")
-    return bool(skipped) or _is_done(copy, target.stage, settings)
+    done = _is_done(copy, target.stage, settings)
+    return bool(skipped) or (done and not _is_still_wanted(document, target, settings, work_dir))
+
+
+def _is_still_wanted(document: Mapping, target: Target, settings: Settings, work_dir: Path) -> bool:
+    """Return whether a good copy could not be taken note of here, for its site cannot be reached, say."""
+    try:
+        if target.stage != "raw.done" or (journal.failure(work_dir, target) or {}).get("entry"):
+            return False
+        now = receipts.now().replace(tzinfo=None)
+        decision = decisions.decide(document, settings, decisions.skip_function(), now)
+    except CaxflowError:
+        return False
+    wanted = map(targets.parse, decision.targets)
+    return any(target in pauses.needs(each, decision.facts, settings) for each in wanted)
 
 
 def _is_done(copy: Copy, stage: str, settings: Settings) -> bool:

@@ -16,14 +16,14 @@ from caxflow.conditions.corrections import Edition, Voltage, Waiting
 from caxflow.config import Settings
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
-from caxflow.planning import copystate, decisions, plan, troubles
+from caxflow.planning import bygones, copystate, decisions, plan, troubles
 from caxflow.planning.decisions import Decision
 from caxflow.planning.pauses import Pauses
 from caxflow.planning.presence import Presence
 from caxflow.planning.selecting import excluded
 from caxflow.planning.troubles import Trouble
 from caxflow.rundb import marks
-from caxflow.targets import Run
+from caxflow.targets import Run, Target
 from caxflow.workdir import journal, underway
 
 # The states of a run at a site.
@@ -133,7 +133,9 @@ class Standings:
         self._skip_reason = decisions.skip_function()
         self._pauses = Pauses(self.work_dir, settings, now) if self.work_dir else None
         self._presence = Presence(settings.here) if self.work_dir else None
-        self._failed = {target.run for target in journal.failures(self.work_dir)} if self.work_dir else set()
+        self._failed: dict[Run, list[Target]] = defaultdict(list)
+        for target in journal.failures(self.work_dir) if self.work_dir else ():
+            self._failed[target.run].append(target)
         self._underway = underway_of(self.work_dir) if self.work_dir else {}
         self._places = settings.batch_size  # in the next batch, for runs whose corrections can be made
 
@@ -149,7 +151,7 @@ class Standings:
             document, self.settings, self._skip_reason, self.now, editions=self.editions, lacks=lacks
         )
         if self._pauses:
-            self._pauses(decision)
+            self._pauses(decision, self._over(document))
         for fault in self._faults(document):
             # A disk may come back at any time.
             decision.passing = True
@@ -218,7 +220,8 @@ class Standings:
     def _look(self, standing: Standing, run: Run, document: Mapping, copies: list[Copy]) -> None:
         """Add what is wrong, here and elsewhere, and what is being worked on."""
         if run in self._failed:
-            standing.troubles += troubles.of_journal(run, document, self.settings, self.work_dir)
+            found = troubles.of_journal(run, self.settings, self.work_dir, self._over(document))
+            standing.troubles += found
         reasons = {trouble.reason for trouble in standing.troubles}
         for copy in copies:
             mine = self._concerns(copy)
@@ -230,6 +233,14 @@ class Standings:
             if copy.status == documents.TRANSFERRING:
                 text = f"{troubles.copy_in_words(copy, self.settings)} is {copystate.remark(copy)}"
                 standing.claims.append(text)
+
+    def _over(self, document: Mapping) -> list[Target]:
+        """Return what failed here and was made good elsewhere since."""
+        return [
+            target
+            for target in self._failed.get(documents.run_of(document), ())
+            if bygones.is_over(document, target, self.settings, self.work_dir)
+        ]
 
     def _concerns(self, copy: Copy) -> bool:
         """Whether a copy is this site's business: it is here, or was made from here."""

@@ -1,7 +1,7 @@
 """What failed and was not made good since, by the journal here, by run documents, and by the disks."""
 
 import datetime
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from caxflow import documents, targets
 from caxflow.config import Settings
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
-from caxflow.planning import bygones, copystate, pauses
+from caxflow.planning import copystate, pauses
 from caxflow.planning.presence import Presence
 from caxflow.targets import Run, Target
 from caxflow.workdir import journal
@@ -54,11 +54,13 @@ def failures(work_dir: Path, run: Run, sites: Iterable[str]) -> list[dict]:
     return sorted(found, key=lambda failure: str(failure.get("at", "")))
 
 
-def of_journal(run: Run, document: Mapping | None, settings: Settings, work_dir: Path) -> Iterator[Trouble]:
-    """Yield what failed here; without what is over by what the document says."""
+def of_journal(
+    run: Run, settings: Settings, work_dir: Path, over: Collection[Target] = ()
+) -> Iterator[Trouble]:
+    """Yield what failed here and is not `over`."""
     for failure in failures(work_dir, run, settings.sites):
         target = Target(failure["site"], run, failure["stage"])
-        if document is not None and bygones.is_over(document, target, settings, work_dir):
+        if target in over:
             continue
         yield Trouble(
             str(target),
