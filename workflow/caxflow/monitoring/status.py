@@ -288,9 +288,12 @@ def _unread(copy: Copy, standing: Standing | None, settings: Settings) -> str:
     if copy.status != documents.VERIFYING or standing is None:
         return ""
     here, owner = settings.here.name, copy.note.get("owner")
-    if owner != here:
-        return f"not read again yet: that is for `all` at {owner}" if owner else "not read again yet"
-    if any(target.endswith("checksum") for target in standing.todo):
+    if owner not in (None, here):
+        return f"not read again yet: that is for `all` at {owner}"
+    if owner is None and copy.host != settings.here.host:
+        return "not read again yet"
+    run, site = Run.parse(standing.run), _names(settings).get(copy.host, copy.host)
+    if targets.path(site, run, _PROOFS.get(copy.kind, "")) in standing.todo:
         return f"not read again yet: the next `all` at {here} does that"
     return f"not read again yet, and no `all` at {here} does that: caxflow why {standing.run} tells why"
 

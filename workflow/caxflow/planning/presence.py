@@ -51,10 +51,13 @@ class Presence:
         return self._mounted[root]
 
     def _wrong(self, path: Path) -> str:
-        there = self._list(path.parent)
-        if path.name not in there:
-            return f"there is no {path}"
-        return f"{path} is a link" if there[path.name] else ""
+        link = self._list(path.parent).get(path.name)
+        if link is None:
+            # It may have come since the folder was listed.
+            if not os.path.lexists(path):
+                return f"there is no {path}"
+            link = path.is_symlink()
+        return f"{path} is a link" if link else ""
 
     def _list(self, folder: Path) -> dict[str, bool]:
         """Return the names in a folder, and whether each is a link."""

@@ -6,7 +6,7 @@ the runs page, ``-n``, and by the plan of a call its metrics and messages.
 
 import datetime
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -152,10 +152,12 @@ class Standings:
         )
         if self._pauses:
             self._pauses(decision, self._over(document))
-        for fault in self._faults(document):
+        if self._presence:
+            run = documents.run_of(document)
+            faults = [self._presence.fault(run, copy) for copy in documents.copies(document)]
+            decision.wrong += filter(None, faults)
             # A disk may come back at any time.
-            decision.passing = True
-            decision.wrong.append(fault)
+            decision.passing |= any(faults)
         return decision
 
     def lacks(self, document: Mapping) -> list[Waiting]:
@@ -224,12 +226,12 @@ class Standings:
             standing.troubles += found
         reasons = {trouble.reason for trouble in standing.troubles}
         for copy in copies:
-            mine = self._concerns(copy)
-            found = troubles.of_copy(run, copy, self.settings, self._presence)
-            if found and found.reason not in reasons:
-                (standing.troubles if mine else standing.elsewhere).append(found)
-            if self._presence and self._presence.fault(run, copy):
+            fault = self._presence.fault(run, copy) if self._presence else ""
+            if fault:
                 standing.missing.append(copy)
+            found = troubles.of_copy(copy, self.settings, fault)
+            if found and found.reason not in reasons:
+                (standing.troubles if self._concerns(copy) else standing.elsewhere).append(found)
             if copy.status == documents.TRANSFERRING:
                 text = f"{troubles.copy_in_words(copy, self.settings)} is {copystate.remark(copy)}"
                 standing.claims.append(text)
@@ -249,18 +251,14 @@ class Standings:
 
     def _is_held(self, copy: Copy) -> bool:
         """Whether somebody works on a copy that this site has, makes, or brings to another."""
-        here = self.settings.here
-        hosts = {self.settings.sites[name].host for name in (here.name, *here.push_to)}
-        if copy.status != documents.TRANSFERRING or not (copy.host in hosts or self._concerns(copy)):
+        if copy.status != documents.TRANSFERRING:
+            return False
+        partners = {self.settings.sites[name].host for name in self.settings.here.push_to}
+        if copy.host not in partners and not self._concerns(copy):
             return False
         lease = documents.time_of(copy.note.get("lease"))
         holds = lease > self.now if lease else not documents.stalled(copy, self.now)
         return holds and not processes.has_ended(copy.by)
-
-    def _faults(self, document: Mapping) -> Iterator[str]:
-        if self._presence:
-            run = documents.run_of(document)
-            yield from filter(None, (self._presence.fault(run, copy) for copy in documents.copies(document)))
 
     def _unstated(self, wanted: list[str]) -> list[str]:
         """Return the targets that have no receipt yet; all of them where only the database is to be told."""

@@ -10,7 +10,6 @@ from caxflow.config import Settings
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.planning import copystate, pauses
-from caxflow.planning.presence import Presence
 from caxflow.targets import Run, Target
 from caxflow.workdir import journal
 
@@ -72,14 +71,14 @@ def of_journal(
         )
 
 
-def of_copy(run: Run, copy: Copy, settings: Settings, presence: Presence | None) -> Trouble | None:
-    """Return what is wrong with a copy by its entry, or at its place; `presence` is that of this site."""
+def of_copy(copy: Copy, settings: Settings, fault: str = "") -> Trouble | None:
+    """Return what is wrong with a copy by its entry, or at its place, of which `Presence` found a fault."""
     where = copy_in_words(copy, settings)
     attempts = documents.value(copy.note, "attempts", type_=int) or 0
     again = documents.time_of(copy.note.get("next")) if attempts < settings.attempts else None
     if copy.status == documents.ERROR or "suspect" in copy.note:
         return Trouble(where, copystate.remark(copy), attempts, next=again)
-    if presence and (fault := presence.fault(run, copy)):
+    if fault:
         return Trouble(where, fault)
     if copy.status == documents.TRANSFERRED and attempts:
         return Trouble(f"{where}, made anew", str(copy.note.get("error")), attempts, next=again)
