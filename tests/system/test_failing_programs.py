@@ -40,6 +40,26 @@ def named_log(line):
     return re.search(r"(/\S+\.log)", line)[1]
 
 
+def test_u3_the_same_of_a_program_that_makes_minitrees(desk, experiment):
+    words, expected = PROGRAMS["it divides by zero"]
+    command = program(desk, words).replace("{input} {output}", "{processed} {directory}")
+    experiment.site(
+        "midway",
+        roots=("raw", "processed", "minitrees"),
+        pull_from=["lngs"],
+        processed={"version": "mini_v1", "cores": 1},
+        minitrees={"make": ["Proximity"], "command": command},
+    )
+    desk.configure(kinds=["raw", "processed", "minitrees"], processors={"mini_v1": {"kind": "mini"}})
+    code, said = desk.caxflow("run", "--once")
+    assert code == 1
+    (failed,) = [line for line in said.splitlines() if "FAILED" in line]
+    assert desk.tries.read_text() == "."
+    kept = experiment.work(f"logs/midway/{RUN}.make_minitrees.log")
+    assert all(word in kept.read_text() for word in expected)
+    assert named_log(failed) == str(kept)
+
+
 @pytest.mark.parametrize("case", PROGRAMS)
 def test_u3_a_program_that_fails_is_run_once_and_its_log_is_named(desk, experiment, runs, case):
     """What the user types: snakemake all, with a processor whose command is python3 -c "print(1/0)"."""

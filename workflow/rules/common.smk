@@ -15,7 +15,6 @@ PLANNER = planner.Planner(SETTINGS, main=workflow.is_main_process, preview=only_
 UPKEEP = upkeep.Upkeep(PLANNER)
 
 
-
 def give_up(number):
     """Leave a job no further attempts; with its resources as they are, for they are given back as reserved."""
     for job in list(workflow.dag.jobs):
