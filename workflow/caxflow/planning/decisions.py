@@ -39,7 +39,7 @@ class Decision:
 
     def mark(self, document: Mapping, now: datetime.datetime) -> dict | None:
         """What to keep of the document so that it is not looked at for a while; None for each time."""
-        if self.targets or self.passing:
+        if self.targets or self.passing or self.wrong:
             return None
         kind = marks.WAITS if self.waits else marks.SETTLED
         until = marks.next_look(document, kind, now)

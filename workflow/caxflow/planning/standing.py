@@ -154,10 +154,8 @@ class Standings:
             self._pauses(decision, self._over(document))
         if self._presence:
             run = documents.run_of(document)
-            faults = [self._presence.fault(run, copy) for copy in documents.copies(document)]
+            faults = (self._presence.fault(run, copy) for copy in documents.copies(document))
             decision.wrong += filter(None, faults)
-            # A disk may come back at any time.
-            decision.passing |= any(faults)
         return decision
 
     def lacks(self, document: Mapping) -> list[Waiting]:
