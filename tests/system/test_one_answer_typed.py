@@ -54,7 +54,7 @@ def test_u1_a_run_that_select_leaves_out(desk, runs):
 def test_y6_a_dataset_that_is_gone_comes_back_by_a_scrub_and_all(desk, experiment, runs):
     """`rm -r` of a proven dataset: `status` said "proven", and `why` ended with 0."""
     shutil.rmtree(experiment.raw("midway"))
-    experiment.raw("midway", "160101_0000").mkdir()  # of an empty root nobody knows whether it is mounted
+    experiment.raw("midway", "160101_0000").mkdir()  # an empty root may be one that is not mounted
     code, said = desk.caxflow("status", RUN)
     assert code == 1
     assert re.search(r"^midway +raw +missing ", said, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Whoever is asked how a run stands at a site says the same: why, status, the page, -n, metrics, messages."""
+"""How a run stands at a site is the same for why, status, the page, -n, metrics and messages."""
 
 import datetime
 import json
@@ -110,7 +110,7 @@ def settled(world, **more):
 
 
 def with_copy(site="midway", status="transferred", others=("tegner",), **keys):
-    """A run of which one copy is as the keys say."""
+    """A run with one copy that is as the keys say."""
     return lambda world: world.add(world.copy(site, status, **keys), *(world.copy(each) for each in others))
 
 

@@ -16,7 +16,7 @@ TILES = (
     (rows.FAILED, "failed"),
     (rows.WAITS, "wait"),
     (rows.TAKING, "being taken"),
-    (rows.ODD, "to be mended"),
+    (rows.ODD, "odd documents"),
     (rows.LEFT, "left out"),
 )
 

@@ -22,7 +22,7 @@ _UNHEARD_DAYS = 30  # in which a run's raw data may still appear at their origin
 class Decision:
     """What is to be done for a run: targets to ask for, or what it waits for; neither means settled.
 
-    `wrong`: what only a human can mend, and how. `passing`: it waits for a time, or for what somebody is
+    `wrong`: what only a human can put right, and how. `passing`: it waits for a time, or for what somebody is
     about.
     """
 

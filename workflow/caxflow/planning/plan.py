@@ -31,7 +31,7 @@ class Plan:
     """All decisions of one call; `main` is the process that made it.
 
     `more` is the number of runs left out, `asleep` of those that wait and were not looked at this time.
-    `surveyed`: all selected runs were looked at, and not only those of which a target was named.
+    `surveyed`: all selected runs were looked at, and not only those that were named.
     """
 
     here: str

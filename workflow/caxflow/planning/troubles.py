@@ -72,7 +72,7 @@ def of_journal(
 
 
 def of_copy(copy: Copy, settings: Settings, fault: str = "") -> Trouble | None:
-    """Return what is wrong with a copy by its entry, or at its place, of which `Presence` found a fault."""
+    """Return what is wrong with a copy by its entry, or its place, by the `fault` that `Presence` found."""
     where = copy_in_words(copy, settings)
     attempts = documents.value(copy.note, "attempts", type_=int) or 0
     again = documents.time_of(copy.note.get("next")) if attempts < settings.attempts else None

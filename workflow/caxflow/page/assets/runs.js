@@ -4,7 +4,7 @@
 const caxflow = { meta: JSON.parse(document.getElementById("meta").textContent), days: {} };
 
 caxflow.STATES = {
-  d: "done", a: "to do", m: "moving", w: "waits", f: "failed", t: "being taken", o: "to be mended", x: "left out",
+  d: "done", a: "to do", m: "moving", w: "waits", f: "failed", t: "being taken", o: "odd", x: "left out",
 };
 caxflow.COPIES = {
   p: ["proven", "●", "caxflow read its bytes from disk, and they equal the origin's"],
