@@ -386,6 +386,7 @@ class Removal:
         trash = self._in_trash(intended.get("trash"), self._ident)
         self._take_over(copy)
         self.grounds = str(intended.get("grounds", self.grounds))
+        self.hearing.clean(copy, self._ident)
         where = self._parts(copy.location, self._known_manifest(copy))
         emptied = "emptied" in intended
         if emptied and not any(transfer.exists(subject.place, part.at(trash)) for part in where):
@@ -401,7 +402,7 @@ class Removal:
             if self.hearing.since:
                 self.hearing.hear(copy)
             self.move(where, trash, emptied=emptied)
-            self.hearing.confirm(copy, [part.at(trash) for part in where])
+            self.hearing.confirm(copy, [part.at(trash) for part in where], self._ident)
             asked = time.monotonic()
             self.commit()
             if time.monotonic() - asked > HELD_UP:
