@@ -76,6 +76,9 @@ def examine(settings: Settings, profile: Path | None, only: Site | None = None) 
     with ThreadPoolExecutor(4) as pool:
         for findings in pool.map(lambda site: list(_partner(settings, site)), partners):
             yield from findings
+    for said in roots.shared(settings, [here, *partners]):
+        mend = "give each site folders of its own, or make them one site: copies there are one copy"
+        yield Finding("storage", BAD, said, mend)
 
 
 def _guarded(about: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:

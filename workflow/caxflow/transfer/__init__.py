@@ -32,6 +32,7 @@ __all__ = [
     "inventory",
     "look",
     "mark",
+    "markers",
     "names",
     "permissions",
     "prune",
@@ -254,6 +255,11 @@ class RootLook:
 def root(place: Place, path: str, folder: str | None = None) -> RootLook:
     """Look at the data root `path`, and at a `folder` in it, in one visit."""
     return RootLook(**_visit(place, "root", root=path, folder=folder or path))
+
+
+def markers(place: Place, path: str) -> list[tuple[str, str]]:
+    """Folder and text of the markers at the data root `path`, above it, and right in it."""
+    return [(folder, text) for folder, text in _visit(place, "markers", root=path)]
 
 
 def mark(place: Place, path: str, text: str) -> bool:
