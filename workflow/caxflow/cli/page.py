@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from caxflow import page, words
+from caxflow import page, preview, words
 from caxflow.cli import screen, site
 from caxflow.planning import planner
 from caxflow.rundb import RunsDB
@@ -42,6 +42,7 @@ def _page(arguments: argparse.Namespace) -> int:
     folder = arguments.folder or (settings.page and Path(settings.page.folder))
     if folder is None:
         raise site.WrongCallError("where the runs page is to be, is not said", "type caxflow page FOLDER")
+    preview.refuse(f"writing {folder}")
     with RunsDB(settings.rundb, dry=True) as database:
         work_dir = Path(settings.here.work_dir or ".")
         editions, _ = planner.applied(database, settings)

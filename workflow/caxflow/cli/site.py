@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from caxflow import config
+from caxflow import config, preview
 from caxflow.config import HOME, Settings
 from caxflow.errors import CaxflowError
 from caxflow.targets import Run
@@ -32,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def settings(arguments: argparse.Namespace) -> Settings:
-    """The configuration that ``snakemake --profile`` would use.
+    """The configuration that ``snakemake --profile`` would use; with ``-n`` nothing is changed from now on.
 
     Raises
     ------
@@ -43,7 +43,9 @@ def settings(arguments: argparse.Namespace) -> Settings:
         layers = _profile(profile_folder(arguments.profile)) if arguments.profile else []
         layers.append(("--config", _pairs(arguments.config)))
         overrides = functools.reduce(config.merge, (said for _, said in layers))
-        return config.load(overrides, layers=layers)
+        loaded = config.load(overrides, layers=layers)
+        preview.only_look(loaded.dry or getattr(arguments, "dry_run", False))
+        return loaded
     except CaxflowError as error:
         raise WrongCallError(error.what, error.mend) from error
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from pathlib import Path
 from typing import Any
 
-from caxflow import receipts, targets, versions
+from caxflow import preview, receipts, targets, versions
 from caxflow.conditions import slowcontrol
 from caxflow.conditions.corrections import Edition, Voltage, Waiting
 from caxflow.config import Settings, read_yaml
@@ -64,6 +64,7 @@ class Planner:
         """
         if self._lock is not None or not self.main:
             return
+        self.check_dry()
         if self.preview():
             versions.check_work_dir(self.work_dir)
             return
@@ -77,6 +78,22 @@ class Planner:
         underway.sweep(self.work_dir)
         with contextlib.suppress(CaxflowError):  # those who cannot do without the database say so
             roots.prepare(self.settings, self.database)
+
+    def check_dry(self) -> None:
+        """Have a preview change nothing.
+
+        Raises
+        ------
+        CaxflowError
+            If it is none, and ``dry: true`` lets nothing be done.
+        """
+        if self.preview():
+            preview.only_look(True)
+        elif self.settings.dry:
+            raise CaxflowError(
+                "dry: true in the configuration lets nothing be made, moved or removed",
+                "add -n to see what would be done, or take dry out",
+            )
 
     @functools.cached_property
     def plan(self) -> Plan:
@@ -260,6 +277,7 @@ class Planner:
 
     def processed_here(self) -> list[str]:
         """Runs that were processed here and are selected by name or detector, the newest first, one batch."""
+        self.check_dry()
         selection, site = self.settings.selection, self.settings.here.name
         found = []
         for path in sorted((self.work_dir / site).glob("*.processed.done"), reverse=True):
@@ -477,7 +495,8 @@ def work_dir(settings: Settings) -> str:
             "mount its file system, or name another folder in the site file",
         )
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        if not preview.only_looks():
+            path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CaxflowError(
             f"work_dir {site.work_dir} of site {site.name} cannot be made: {error.strerror}",
