@@ -51,6 +51,7 @@ PACKAGES = {
     "mariadb": "mariadb-client",
     "mariadb-install-db": "mariadb-server",
     "chromium": "chromium",
+    "faketime": "faketime",
 }
 
 

@@ -15,7 +15,8 @@ PLANNER = planner.Planner(SETTINGS, main=workflow.is_main_process, preview=only_
 UPKEEP = upkeep.Upkeep(PLANNER)
 
 if workflow.is_main_process:
-    logger.addFilter(interrupts.Once())
+    logger.addFilter(interrupts.Once(PLANNER.work_dir))
+    shell.prefix(interrupts.DEAF)
     logger.addFilter(lastwords.LastWords(SETTINGS, PLANNER.work_dir))
     logger.addFilter(requests.InOurWords(SETTINGS, lambda: [rule.name for rule in workflow.rules]))
 

@@ -269,7 +269,7 @@ class Move:
         subject, now, token = self.subject, self.subject.database.now(), secrets.token_hex(8)
         lease = documents.time_of(copy.note.get("lease"))
         by = copy.by
-        if lease and lease > now and not (processes.is_this(by) or processes.has_ended(by)):
+        if lease and documents.is_held(copy, now) and not (processes.is_this(by) or processes.has_ended(by)):
             raise Held(
                 f"{subject} is being moved by {by.get('user', '?')}@{by.get('host', '?')}",
                 f"let it finish; its claim ends at {lease:%Y-%m-%d %H:%M} UTC unless renewed",

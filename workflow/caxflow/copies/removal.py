@@ -428,9 +428,8 @@ class Removal:
         )
 
     def _may_take_over(self, copy: Copy) -> None:
-        owner, lease = copy.note.get("owner"), documents.time_of(copy.note.get("lease"))
-        now = self.subject.database.now()
-        if owner != self.subject.settings.here.name and (lease is None or lease > now):
+        owner, now = copy.note.get("owner"), self.subject.database.now()
+        if owner != self.subject.settings.here.name and documents.is_held(copy, now):
             raise Held(f"{self.subject} is being removed by {owner}", "let it finish there")
 
     def _take_over(self, copy: Copy) -> None:

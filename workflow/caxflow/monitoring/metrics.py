@@ -3,14 +3,13 @@
 Format: Prometheus' text exposition format, version 0.0.4.
 """
 
-import json
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from caxflow import __version__, receipts
+from caxflow import __version__, documents, receipts
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
 from caxflow.planning import plan
@@ -84,8 +83,8 @@ def collect(settings: Settings, work_dir: Path, waiting: int, reached: bool, now
 
 def _planned(work_dir: Path, here: Mapping[str, str]) -> Iterator[Metric]:
     try:
-        counts = json.loads((work_dir / plan.FILE).read_text(encoding="utf-8"))["counts"]
-    except (OSError, ValueError, KeyError):
+        counts = documents.value(receipts.read(work_dir / plan.FILE), "counts", type_=dict) or {}
+    except CaxflowError:
         return
     helps = {
         "actionable": "Runs the last plan took up.",

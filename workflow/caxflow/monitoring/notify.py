@@ -4,8 +4,8 @@ What was told is kept in the work directory, so that the same is told once, and 
 when it comes back.
 """
 
+import contextlib
 import datetime
-import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from caxflow import receipts, words
+from caxflow import clock, documents, receipts, words
 from caxflow.config import Notify, Settings
 from caxflow.errors import CaxflowError
 from caxflow.monitoring.delivery import deliver
@@ -57,10 +57,10 @@ def alarms(settings: Settings, work_dir: Path, problems: list[str]) -> Iterator[
             reason = _without_run(str(failure.get("reason")), str(target.run))
             times = words.count(failure["attempts"], "time")
             yield Alarm(f"{target.stage} at {target.site} failed {times}: {reason}", str(target.run))
-    try:
-        planned = json.loads((work_dir / plan.FILE).read_text(encoding="utf-8")).get("problems", [])
-    except (OSError, ValueError):
-        planned = []
+    planned = []
+    with contextlib.suppress(CaxflowError):
+        listed = documents.value(receipts.read(work_dir / plan.FILE), "problems", type_=list) or []
+        planned = [each for each in listed if isinstance(each, str)]
     for problem in dict.fromkeys([*problems, *planned]):
         yield Alarm("to be mended", problem)
 
@@ -100,14 +100,14 @@ def tell(
     options, path = settings.notify, work_dir / STATE
     state = _read(path)
     found = list(alarms(settings, work_dir, problems))
-    since = (state.get("away") or now.isoformat()) if away else None
+    since = ((_time(state.get("away"), now) or now).isoformat()) if away else None
     if since and now - datetime.datetime.fromisoformat(since) >= AWAY:
         found.append(Alarm(f"the runs database is away since {since[:16].replace('T', ' ')} UTC", away))
     before = {alarm.key: state["told"][alarm.key] for alarm in found if alarm.key in state["told"]}
-    remind = now - datetime.timedelta(hours=options.remind)
-    new = [alarm for alarm in found if alarm.key not in before or _time(before[alarm.key]) <= remind]
+    remind = datetime.timedelta(hours=options.remind)
+    new = [alarm for alarm in found if not _is_within(before.get(alarm.key), remind, now)]
     last = state.get("last")
-    quiet = last and now - _time(last) < datetime.timedelta(minutes=options.every)
+    quiet = _is_within(last, datetime.timedelta(minutes=options.every), now)
     failed = []
     if new and not quiet:
         failed = send(options, *message(settings.here.name, new))
@@ -149,5 +149,16 @@ def _read(path: Path) -> dict[str, Any]:
     return (state if isinstance(state, dict) else {}) | {"told": told if isinstance(told, dict) else {}}
 
 
-def _time(text: str) -> datetime.datetime:
-    return datetime.datetime.fromisoformat(text)
+def _is_within(text: object, span: datetime.timedelta, now: datetime.datetime) -> bool:
+    """Whether a time that was kept is no longer ago than that."""
+    at = _time(text, now)
+    return at is not None and now - at < span
+
+
+def _time(text: object, now: datetime.datetime) -> datetime.datetime | None:
+    """A time that was kept; None where it is none, or lies in the future."""
+    try:
+        at = datetime.datetime.fromisoformat(str(text))
+        return clock.past(at if at.tzinfo else at.replace(tzinfo=datetime.UTC), now)
+    except ValueError:
+        return None

@@ -14,15 +14,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from caxflow import documents, receipts, targets
+from caxflow import clock, documents, errors, receipts, targets
 from caxflow.conditions.corrections import Edition, Waiting
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
 from caxflow.planning.decisions import DAMAGED, Decision, decide, is_to_process
 from caxflow.planning.facts import Facts
+from caxflow.rundb import DatabaseAway
 from caxflow.targets import Run
 
 FILE = ".caxflow/plan.json"
+_MEND = "look at its document and receipts: caxflow rundb check"
 FORMAT = 1
 
 
@@ -30,7 +32,8 @@ FORMAT = 1
 class Plan:
     """All decisions of one call; `main` is the process that made it.
 
-    `more` is the number of runs left out, `asleep` of those that wait and were not looked at this time.
+    `clock` is what `caxflow.clock.lead` said there. `more` is the number of runs left out, `asleep` of those
+    that wait and were not looked at this time.
     """
 
     here: str
@@ -41,6 +44,7 @@ class Plan:
     more: int = 0
     asleep: int = 0
     main: dict = field(default_factory=receipts.who)
+    clock: float = 0
 
     def replace(self, decision: Decision) -> None:
         """Take another decision on one of the runs."""
@@ -59,6 +63,7 @@ class Plan:
             "format": FORMAT,
             "here": self.here,
             "main": self.main,
+            "clock": clock.lead(),
             "counts": {
                 "actionable": len(self.facts),
                 "left": self.more,
@@ -75,14 +80,13 @@ class Plan:
         """Read what the main process froze."""
         path = work_dir / FILE
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            facts = {name: Facts(**facts) for name, facts in content["runs"].items()}
-            return cls(content["here"], facts, main=content["main"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CaxflowError(
-                f"plan {path} cannot be read: {error}",
-                "start the workflow again; its main process writes the plan",
-            ) from error
+            content = receipts.read(path)
+            with receipts.intact(path):
+                facts = {name: Facts(**facts) for name, facts in content["runs"].items()}
+                return cls(content["here"], facts, main=dict(content["main"]), clock=float(content["clock"]))
+        except CaxflowError as error:
+            again = "start the workflow again; its main process writes the plan"
+            raise CaxflowError(f"no plan: {error.what}", again) from error
 
 
 def policy(settings: Settings, editions: Sequence[Edition] = ()) -> str:
@@ -153,10 +157,13 @@ def make(
             if settings.selection.runs and str(run) not in settings.selection.runs:
                 continue
             unseen.discard(str(run))
-            decision = decide(document, settings, skip_reason, now, editions=editions)
-            if is_to_process(decision, settings) and newest.takes(run) and (lacks := waiting(document)):
-                decision = decide(document, settings, skip_reason, now, editions=editions, lacks=lacks)
-            hold(decision)
+            with errors.about(str(run), _MEND):
+                decision = decide(document, settings, skip_reason, now, editions=editions)
+                if is_to_process(decision, settings) and newest.takes(run) and (lacks := waiting(document)):
+                    decision = decide(document, settings, skip_reason, now, editions=editions, lacks=lacks)
+                hold(decision)
+        except DatabaseAway:
+            raise
         except CaxflowError as error:
             plan.problems.append(str(error))
             continue

@@ -1,6 +1,5 @@
 """Processed data: freezing the settings, processing, in parts or at once, copying the product."""
 
-import datetime
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,9 +22,8 @@ def fetch_settings(job: Job, processor: str) -> None:
     why = skip_reason(document, has_verified_raw=True)
     if why:
         raise CaxflowError(f"{job.run} is not processed: {why}", "mend the run document if that is wrong")
-    now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
     version = job.settings.processors[processor].pax_version
-    job.state(freeze(document, processor=processor, pax_version=version, now=now))
+    job.state(freeze(document, processor=processor, pax_version=version, now=receipts.now()))
 
 
 def part_zips(names: Sequence[str], part: str) -> Sequence[str]:

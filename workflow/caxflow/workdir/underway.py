@@ -4,12 +4,14 @@
 when the job ends. Nothing relies on it: a file that a killed job left behind is known by its process.
 """
 
+import contextlib
 import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from caxflow import processes, receipts
+from caxflow.errors import CaxflowError
 from caxflow.targets import Target
 from caxflow.workdir import journal
 
@@ -111,12 +113,15 @@ def sweep(work_dir: Path) -> None:
     for file in folder.iterdir() if folder.is_dir() else ():
         # Without a file that was not renamed yet, a job that lives just tells it a moment later.
         if file.suffix != ".json" or _read(file) is None:
-            file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                file.unlink()
 
 
 def _read(file: Path) -> State | None:
     try:
-        state = State(**json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        with receipts.intact(file):
+            state = State(**receipts.read(file))
+            numbers = state.done, state.total, state.rate, state.pid
+            return state if all(isinstance(each, int | float) for each in numbers) and state.alive else None
+    except CaxflowError:
         return None
-    return state if state.alive else None
