@@ -53,6 +53,7 @@ PACKAGES = {
     "mariadb": "mariadb-client",
     "mariadb-install-db": "mariadb-server",
     "chromium": "chromium",
+    "faketime": "faketime",
 }
 
 

@@ -87,4 +87,5 @@ def state(work_dir: Path, folder: Path, site: str, stage: str = "raw.done", *, r
 def fail(work_dir: Path, site: str, stage: str, reason: str, *, run: Run = RUN, times: int = 1) -> None:
     """Let the journal know a failure."""
     for _ in range(times):
-        journal.fail(work_dir, Target(site, run, stage), reason)
+        at = NOW.replace(tzinfo=datetime.UTC).isoformat()
+        journal.fail(work_dir, Target(site, run, stage), reason, at=at)

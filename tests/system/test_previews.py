@@ -1,6 +1,7 @@
 """Previews change nothing: not on this disk, not on that of a site behind SSH, not in the database."""
 
 import datetime
+import os
 import subprocess
 
 import pytest
@@ -8,7 +9,7 @@ import yaml
 
 import mortal
 from caxflow.targets import Run, Target
-from caxflow.workdir import journal
+from caxflow.workdir import journal, lock
 from experiment import HOSTS, ROOT
 from invariants import tree
 
@@ -99,3 +100,94 @@ def test_no_preview_changes_anything_anywhere(busy, database, zygote):
         assert done["status"] in (0, 1), done["said"]
         assert said in done["out"] + done["said"], words
         assert unlike(before, state(busy, database)) == [], words
+
+
+# Options of Snakemake with which no job is done as jobs are done.
+REFUSED = {
+    "--touch": [],
+    "-kt": [],
+    "-t": ["-n"],
+    "--tou": [],
+    "--executor=touch": [],
+    "--delete-all-output": [],
+    "--delete-all": ["-n"],
+    "--delete-temp-output": [],
+    "--all-temp": [],
+    "--export-cwl": ["x.cwl"],
+    "--archive": ["x.tar.gz"],
+    "--generate-unit-tests": [],
+    "--draft-notebook": [f"midway/{NEW}.raw.done"],
+    "--edit-notebook": [f"midway/{NEW}.raw.done"],
+}
+LOOKS = [
+    "--dag",
+    "--rulegraph",
+    "--filegraph",
+    "--d3dag",
+    "--summary",
+    "--detailed-summary",
+    "--list-rules",
+    "--list-target-rules",
+    "--list-changes=input",
+    "--list-input-changes",
+    "--list-params-changes",
+    "--list-untracked",
+    "--print-compilation",
+    "--lint",
+    "--unlock",
+    "--cleanup-shadow",
+    "--dry-run",
+]
+# They need conda, or a file's metadata, which may not be there.
+FAILING = ["--containerize", "--list-conda-envs", "--conda-cleanup-envs", "--cleanup-metadata=x"]
+
+
+@pytest.fixture
+def held(busy):
+    """The work directory, whose lock another call holds."""
+    handle = lock.take(busy.work(".caxflow/lock"), AssertionError)
+    yield busy
+    os.close(handle)
+
+
+def mode(busy, *words):
+    command = busy.command("all", **KEPT)
+    command[command.index("--") :] = words
+    return subprocess.run(
+        command,
+        cwd=busy.folder,
+        env=busy.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_s8_s9_modes_that_do_no_jobs_are_refused_or_only_look(held, database):
+    """`snakemake --touch all`, `--delete-all-output` and the others, while another call is at work."""
+    snakefile = ["--snakefile", str(ROOT / "workflow/Snakefile")]
+    before = state(held, database)
+    for option, more in REFUSED.items():
+        done = mode(held, *snakefile, option, *more)
+        said = [line for line in done.stderr.splitlines() if line.startswith("caxflow: --")]
+        assert (done.returncode, len(said)) == (1, 1), (option, done.stdout + done.stderr)
+        assert "Traceback" not in done.stderr
+        assert unlike(before, state(held, database)) == [], option
+    for option in LOOKS + FAILING:
+        done = mode(held, *snakefile, option, "--", "all")
+        assert "Traceback" not in done.stderr, (option, done.stderr)
+        assert "another workflow" not in done.stderr, (option, done.stderr)
+        assert " done" not in done.stdout.replace("raw.done", "").replace("processed.done", ""), option
+        assert unlike(before, state(held, database)) == [], option
+        assert done.returncode == 0 or option in FAILING, (option, done.stdout + done.stderr)
+
+
+def test_s8_a_profile_that_touches_is_refused(held, database):
+    """`touch: true` in the config.yaml of a profile."""
+    profile = held.folder / "profile"
+    (profile / "config.yaml").write_text("configfile: caxflow.yaml\ncores: 1\ntouch: true\n")
+    before = state(held, database)
+    done = mode(held, "--snakefile", str(ROOT / "workflow/Snakefile"), "--profile", str(profile), "all")
+    assert (done.returncode, "caxflow: --touch would" in done.stderr) == (1, True), done.stderr
+    assert unlike(before, state(held, database)) == []

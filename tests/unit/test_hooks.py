@@ -25,7 +25,7 @@ def settings(tmp_path, database, database_uri):
         metrics=str(tmp_path / "caxflow.prom"),
         notify=Notify(webhook=True),
         page=Page(str(tmp_path / "page"), every=10),
-        corrections=SimpleNamespace(apply=()),
+        corrections=SimpleNamespace(apply=(), slow_control={}),
     )
 
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from caxflow import clock
 from caxflow.errors import CaxflowError
 from caxflow.rundb import DatabaseAway
 from caxflow.stages import raw
@@ -64,8 +65,8 @@ def test_whose_time_it_is():
         def now(self):
             raise DatabaseAway("it does not answer")
 
-    began = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
-    read, clock = raw._time(SimpleNamespace(database=Away()))
-    assert clock == "host"
+    began = clock.now()
+    read, whose = raw._time(SimpleNamespace(database=Away()))
+    assert whose == "host"
     assert datetime.timedelta() <= read - began < datetime.timedelta(minutes=1)
     assert raw._time(SimpleNamespace(database=SimpleNamespace(now=lambda: READ))) == (READ, "server")

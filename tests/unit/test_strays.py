@@ -495,7 +495,7 @@ def test_a_copy_that_another_site_moved_is_not_looked_for_where_it_was(copies, m
             receipts.write(copies.work("midway", f"{site}/{RUN}.{stage}"), {"entry": entry})
 
     def standing():
-        planned._void([gather(copies.database.get(RUN), settings)])
+        planned.tidy.void(gather(copies.database.get(RUN), settings))
         return {str(path.relative_to(copies.work())) for path in copies.work().glob(f"*/{RUN}.*")}
 
     before = standing()

@@ -5,22 +5,25 @@ import itertools
 import json
 import os
 import time
+from pathlib import Path
 
 import pytest
 
 from caxflow import __version__, receipts
 from caxflow.config import RunDBAddress
 from caxflow.demo.server import reserve_port
+from caxflow.files.manifest import Entry, Manifest
 from caxflow.planning import sync
 from caxflow.rundb import Key, RunsDB
 from caxflow.targets import Run, Target
 from caxflow.workdir import journal
+from operators import HOSTS, configured
 
 RUN = Run("161101_1600")
 HOST, ORIGIN = "midway-login1", "xe1t-datamanager"
 PAST = datetime.datetime(2016, 11, 1, 18)
-RAW = {"digest": "xxh128:aa", "algorithm": "xxh128", "files": [["a.zip", 12, "aa"]]}
-ROOT = {"digest": "xxh128:bb", "algorithm": "xxh128", "files": [["161101_1600.root", 5, "bb"]]}
+RAW = Manifest("xxh128", (Entry("a.zip", 12, "a" * 32),)).to_json()
+ROOT = Manifest("xxh128", (Entry("161101_1600.root", 5, "b" * 32),)).to_json()
 
 
 def target(stage, site="midway", run=RUN):
@@ -49,13 +52,37 @@ def rundb(database_uri, database):
         yield opened
 
 
+@pytest.fixture(autouse=True)
+def folders(tmp_path, monkeypatch):
+    """Copies where receipts say that they are, at three sites of this machine."""
+    configured(tmp_path / "sites")
+    for site in HOSTS:
+        raw = tmp_path / f"sites/{site}/raw/{RUN}"
+        raw.mkdir(parents=True)
+        (raw / "a.zip").write_text("x" * 12)
+    made = tmp_path / f"sites/midway/processed/pax_v0.0.1/{RUN}.root"
+    made.parent.mkdir(parents=True)
+    made.write_text("x" * 5)
+    monkeypatch.chdir(tmp_path)
+
+
+def tell(database, work_dir, only=None, **settings):
+    return sync.sync(database, configured(work_dir / "sites", **settings), work_dir, only)
+
+
+def place(kind, host):
+    site = next(site for site, known in HOSTS.items() if known == host)
+    last = f"{kind}/{RUN}" if kind == "raw" else f"{kind}/pax_v0.0.1/{RUN}.root"
+    return str(Path.cwd() / "sites" / site / last)
+
+
 def entry(kind="raw", host=HOST, status="verifying", version=None):
     return {
         "kind": kind,
         "host": host,
         "version": version,
         "status": status,
-        "location": f"/{kind}/161101_1600",
+        "location": place(kind, host),
     }
 
 
@@ -96,7 +123,7 @@ def found(runs, kind="raw", host=HOST):
 
 def test_what_other_programs_read_afterwards(tmp_path, runs, rundb, database):
     work(tmp_path)
-    done = sync.sync(rundb, tmp_path)
+    done = tell(rundb, tmp_path)
     assert (done.problems, done.away, done.waiting) == ([], "", 0)
     copied = found(runs)
     note = copied.pop("caxflow")
@@ -105,9 +132,9 @@ def test_what_other_programs_read_afterwards(tmp_path, runs, rundb, database):
         "type": "raw",
         "host": HOST,
         "status": "transferred",
-        "location": "/raw/161101_1600",
-        "manifest": "xxh128:aa",
-        "checksum": "xxh128:aa",
+        "location": place("raw", HOST),
+        "manifest": RAW["digest"],
+        "checksum": RAW["digest"],
         "size": 12,
         "creation_place": receipts.who()["host"],
     }
@@ -116,7 +143,7 @@ def test_what_other_programs_read_afterwards(tmp_path, runs, rundb, database):
     made = found(runs, "processed")
     assert (made["pax_version"], made["status"], made["size"]) == ("v0.0.1", "transferred", 5)
     assert found(runs, host=ORIGIN)["status"] == "transferred"
-    assert found(runs, host=ORIGIN)["manifest"] == "xxh128:aa"
+    assert found(runs, host=ORIGIN)["manifest"] == RAW["digest"]
     assert found(runs, host="tegner-login-1")["status"] == "error"
     assert found(runs, host="tegner-login-1")["caxflow"]["error"] == "disk full"
     assert found(runs, host="else") == {
@@ -127,19 +154,19 @@ def test_what_other_programs_read_afterwards(tmp_path, runs, rundb, database):
         "checksum": "c",
     }
     assert runs.find_one()["raw_size_byte"] == 12
-    assert {one["_id"] for one in database.caxflow_manifests.find()} == {"xxh128:aa", "xxh128:bb"}
+    assert {one["_id"] for one in database.caxflow_manifests.find()} == {RAW["digest"], ROOT["digest"]}
     assert list(journal.pending(tmp_path)) == []
 
 
 def test_telling_twice_changes_nothing(tmp_path, runs, rundb, database):
     work(tmp_path)
     todo = list(journal.pending(tmp_path))
-    assert sync.sync(rundb, tmp_path).told > 0
+    assert tell(rundb, tmp_path).told > 0
     before = everything(database)
-    assert sync.sync(rundb, tmp_path).told == 0
+    assert tell(rundb, tmp_path).told == 0
     for one in todo:
         journal.announce(tmp_path, one)
-    assert sync.sync(rundb, tmp_path).told == 0
+    assert tell(rundb, tmp_path).told == 0
     assert everything(database) == before
     assert list(journal.pending(tmp_path)) == []
 
@@ -149,7 +176,7 @@ def test_the_order_of_telling_does_not_matter(tmp_path, runs, rundb, order):
     state(tmp_path, target("raw.done"), entry(), RAW, 12)
     prove(tmp_path, target("checksum"))
     for stage in order:
-        sync.sync(rundb, tmp_path, [target(stage)])
+        tell(rundb, tmp_path, [target(stage)])
     copied = found(runs)
     assert copied["status"] == "transferred"
     assert copied["caxflow"]["verified"].year == 2016
@@ -157,7 +184,7 @@ def test_the_order_of_telling_does_not_matter(tmp_path, runs, rundb, order):
 
 def test_a_copy_is_not_trusted_before_it_is_read_again(tmp_path, runs, rundb):
     state(tmp_path, target("raw.done"), entry(), RAW, 12)
-    sync.sync(rundb, tmp_path)
+    tell(rundb, tmp_path)
     assert found(runs)["status"] == "verifying"
 
 
@@ -166,27 +193,27 @@ def test_a_success_ends_the_claim_and_the_memory_of_failures(tmp_path, runs, run
         {}, {"$push": {"data": {"type": "raw", "host": HOST, "status": "error", "location": "/x"}}}
     )
     rundb.tell(RUN, Key("raw", HOST), {"caxflow.attempts": 3, "caxflow.error": "x", "caxflow.next": PAST})
-    rundb.claim(RUN, Key("raw", HOST), "/raw/161101_1600", "midway", 30)
+    rundb.claim(RUN, Key("raw", HOST), place("raw", HOST), "midway", 30)
     state(tmp_path, target("raw.done"), entry(), RAW, 12)
-    sync.sync(rundb, tmp_path)
+    tell(rundb, tmp_path)
     assert set(found(runs)["caxflow"]) == {"owner", "by", "since", "version"}
 
 
 def test_the_checksum_that_cax_wrote_is_kept(tmp_path, runs, rundb):
     runs.update_one({"data.host": ORIGIN}, {"$set": {"data.$.checksum": "c" * 128}})
     state(tmp_path, target("raw.done", "lngs"), entry(host=ORIGIN, status=None), RAW, 12)
-    sync.sync(rundb, tmp_path)
+    tell(rundb, tmp_path)
     assert found(runs, host=ORIGIN)["checksum"] == "c" * 128
-    assert found(runs, host=ORIGIN)["manifest"] == "xxh128:aa"
+    assert found(runs, host=ORIGIN)["manifest"] == RAW["digest"]
 
 
 def test_an_entry_that_was_lost_is_made_again_whole(tmp_path, runs, rundb):
     runs.update_one({}, {"$set": {"data": []}})
     state(tmp_path, target("raw.done", "lngs"), entry(host=ORIGIN, status=None), RAW, 12)
-    assert sync.sync(rundb, tmp_path).problems == []
+    assert tell(rundb, tmp_path).problems == []
     made = found(runs, host=ORIGIN)
     assert made["status"] == "transferred"
-    assert made["location"] == "/raw/161101_1600"
+    assert made["location"] == place("raw", ORIGIN)
     assert made["creation_time"]
 
 
@@ -198,7 +225,7 @@ def test_a_failure_waits_longer_each_time_up_to_a_day(tmp_path, runs, rundb, att
     made = {}
     for _ in range(attempts):
         made = journal.fail(tmp_path, target("raw.done"), "host away", entry=entry())
-    sync.sync(rundb, tmp_path, pause=10)
+    tell(rundb, tmp_path)
     note = found(runs)["caxflow"]
     assert note["attempts"] == attempts
     at = datetime.datetime.fromisoformat(made["at"]).replace(tzinfo=None)
@@ -208,17 +235,17 @@ def test_a_failure_waits_longer_each_time_up_to_a_day(tmp_path, runs, rundb, att
 def test_a_failure_that_is_nobodys_fault_leaves_the_entries_alone(tmp_path, runs, rundb):
     before = runs.find_one()
     journal.fail(tmp_path, target("raw.done"), "the site could not be reached")
-    sync.sync(rundb, tmp_path)
+    tell(rundb, tmp_path)
     assert runs.find_one() == before
     assert list(journal.pending(tmp_path)) == []
 
 
 def test_a_failure_of_what_was_taken_over_is_not_told(tmp_path, runs, rundb):
-    first = rundb.claim(RUN, Key("raw", HOST), "/raw/161101_1600", "midway", 1e-6)
-    rundb.claim(RUN, Key("raw", HOST), "/raw/161101_1600", "tegner", 30)
+    first = rundb.claim(RUN, Key("raw", HOST), place("raw", HOST), "midway", 1e-6)
+    rundb.claim(RUN, Key("raw", HOST), place("raw", HOST), "tegner", 30)
     before = runs.find_one()
     journal.fail(tmp_path, target("raw.done"), "too slow", entry=entry(), token=first.token)
-    sync.sync(rundb, tmp_path)
+    tell(rundb, tmp_path)
     assert runs.find_one() == before
 
 
@@ -233,21 +260,21 @@ def test_a_failed_attempt_does_not_spoil_a_good_copy_but_evidence_does(tmp_path,
     runs.update_one({}, {"$push": {"data": good}})
     stated = entry("processed", version="v0.0.1")
     journal.fail(tmp_path, target("processed.done"), "no memory", entry=stated)
-    sync.sync(rundb, tmp_path)
+    tell(rundb, tmp_path)
     # It counts, and is tried again later; the copy stays what it is.
     told = runs.find_one()["data"][-1]
     note = told.pop("caxflow")
     assert (told, note["error"], note["attempts"]) == (good, "no memory", 1)
     assert isinstance(note["next"], datetime.datetime)
     journal.fail(tmp_path, target("processed.checksum"), "a byte differs", entry=stated, evidence=True)
-    sync.sync(rundb, tmp_path)
+    tell(rundb, tmp_path)
     assert found(runs, "processed")["status"] == "error"
 
 
 def test_what_relied_on_a_bad_copy_is_looked_at_again(tmp_path, runs, rundb):
     runs.update_one({}, {"$set": {"caxflow": {"settled": {"tegner": "p"}, "revision": 4}}})
     journal.fail(tmp_path, target("checksum"), "a byte differs", entry=entry(host=ORIGIN), evidence=True)
-    sync.sync(rundb, tmp_path)
+    tell(rundb, tmp_path)
     assert "settled" not in runs.find_one()["caxflow"]
 
 
@@ -259,12 +286,12 @@ def test_while_the_database_is_away_everything_waits_and_is_told_later(tmp_path,
     waiting = list(journal.pending(tmp_path))
     absent = RunDBAddress(f"mongodb://127.0.0.1:{reserve_port(pytest)}", timeout=0.1)
     with RunsDB(absent) as away:
-        done = sync.sync(away, tmp_path)
+        done = tell(away, tmp_path)
     assert done.waiting == len(waiting)
     assert f"{len(waiting)} facts wait for the runs database" in str(done)
     assert "\n" not in str(done)
     assert list(journal.pending(tmp_path)) == waiting
-    assert sync.sync(rundb, tmp_path).problems == []
+    assert tell(rundb, tmp_path).problems == []
     assert found(runs)["status"] == "transferred"
 
 
@@ -272,7 +299,7 @@ def test_a_dry_sync_tells_nothing_and_forgets_nothing(tmp_path, runs, database_u
     work(tmp_path)
     waiting, before = list(journal.pending(tmp_path)), everything(database)
     with RunsDB(RunDBAddress(database_uri, database=database.name), dry=True) as dry:
-        assert sync.sync(dry, tmp_path).told == 0
+        assert tell(dry, tmp_path).told == 0
     assert everything(database) == before
     assert list(journal.pending(tmp_path)) == waiting
 
@@ -293,7 +320,7 @@ def test_a_damaged_receipt_is_a_problem_and_the_others_are_told(tmp_path, runs, 
     work(tmp_path)
     damaged = target("raw.done", "lngs")
     (tmp_path / str(damaged)).write_text(text)
-    done = sync.sync(rundb, tmp_path)
+    done = tell(rundb, tmp_path)
     assert found(runs)["status"] == "transferred"
     if text != '{"entry": {}}':
         (problem,) = done.problems
@@ -306,7 +333,7 @@ def test_a_run_that_the_database_does_not_know_is_a_problem_of_its_own(tmp_path,
     work(tmp_path)
     stranger = target("raw.done", run=Run("991231_2359"))
     state(tmp_path, stranger, entry(), RAW, 12)
-    done = sync.sync(rundb, tmp_path)
+    done = tell(rundb, tmp_path)
     (problem,) = done.problems
     assert "991231_2359 is not in the runs database" in problem
     assert found(runs)["status"] == "transferred"
@@ -316,12 +343,12 @@ def test_a_run_that_the_database_does_not_know_is_a_problem_of_its_own(tmp_path,
 def test_a_mark_without_a_receipt_is_of_a_job_that_writes_it_or_died(tmp_path, runs, rundb):
     before = runs.find_one()
     journal.announce(tmp_path, target("raw.done"))
-    sync.sync(rundb, tmp_path)
+    tell(rundb, tmp_path)
     assert list(journal.pending(tmp_path)) == [target("raw.done")]
     mark = next((tmp_path / ".caxflow/pending").iterdir())
     an_hour_ago = time.time() - 3600
     os.utime(mark, (an_hour_ago, an_hour_ago))
-    sync.sync(rundb, tmp_path)
+    tell(rundb, tmp_path)
     assert runs.find_one() == before
     assert list(journal.pending(tmp_path)) == []
 
@@ -330,13 +357,13 @@ def test_a_mark_without_a_receipt_is_of_a_job_that_writes_it_or_died(tmp_path, r
 def test_of_what_is_on_its_way_a_receipt_tells_nothing(tmp_path, runs, rundb, way):
     state(tmp_path, target("raw.done"), entry(), RAW, 12)
     prove(tmp_path, target("checksum"))
-    sync.sync(rundb, tmp_path)
+    tell(rundb, tmp_path)
     note = {"data.$.caxflow": {"token": "t", way: {"to": "/raw/new"}}, "data.$.status": "transferring"}
     runs.update_one({"data.host": HOST}, {"$set": note})
     before = runs.find_one()
     journal.announce(tmp_path, target("raw.done"))
     journal.announce(tmp_path, target("checksum"))
-    sync.sync(rundb, tmp_path)
+    tell(rundb, tmp_path)
     assert runs.find_one() == before
 
 
@@ -355,7 +382,7 @@ def test_what_is_removed_while_it_is_told_does_not_come_back(tmp_path, runs, run
 
     monkeypatch.setattr(rundb, "get", interrupted)
     before = len(runs.find_one()["data"])
-    sync.sync(rundb, tmp_path)
+    tell(rundb, tmp_path)
     assert len(runs.find_one()["data"]) == before
     assert not (tmp_path / str(target("raw.done"))).exists()
 
@@ -365,7 +392,7 @@ def test_the_audit_knows_who_made_a_file_whatever_is_told_first(tmp_path, runs, 
     state(tmp_path, made, entry("processed", version="v0.0.1"), ROOT, 5)
     prove(tmp_path, checked)
     for each in (checked, made, made):
-        sync.sync(rundb, tmp_path, [each])
+        tell(rundb, tmp_path, [each])
     records = list(database.caxflow_audit.find())
     assert sorted(record["action"] for record in records) == ["made", "verified"]
 
@@ -377,7 +404,7 @@ def test_u4_the_audit_knows_when_it_was_done_and_when_that_was_told(runs, rundb,
     made = receipts.statement(target("raw.done"), source="lngs", proof="hashed", **facts)
     receipts.write(tmp_path / str(target("raw.done")), made)
     prove(tmp_path, target("checksum"))
-    sync.sync(rundb, tmp_path)
+    tell(rundb, tmp_path)
     done = {each["action"]: each["done"] for each in database["caxflow_audit"].find()}
     assert done == {
         "copied": datetime.datetime(2016, 11, 1, 12),

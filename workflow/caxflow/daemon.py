@@ -19,6 +19,7 @@ from caxflow import preview, receipts, words
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
 from caxflow.planning import bygones, planner
+from caxflow.planning.tidy import Tidy
 from caxflow.rundb import RunsDB
 from caxflow.targets import Target
 from caxflow.workdir import chores, journal, lock
@@ -113,21 +114,22 @@ class Daemon:
             folder = Path(planner.work_dir(settings))
             with RunsDB(settings.rundb, dry=settings.dry) as database:
                 database.now()  # without it there is nothing that could be done
-                wanted = planner.look(database, settings).targets if settings.daemon.all else []
+                tidy = {} if settings.dry else {"tidy": Tidy(settings, folder)}
+                wanted = planner.look(database, settings, **tidy).targets if settings.daemon.all else []
                 bygones.forget(database, settings, folder)
+            good = self._chores(settings, folder)
+            if self._stop.is_set():
+                return wanted, good
+            if not wanted and self._untold.issuperset(journal.pending(folder)):
+                self._say_once(f"nothing to do at {settings.here.name}{then}")
+                return [], good
+            self._said = ""
+            good &= self._work("all") == 0
+            # What cannot be told now cannot be told in a minute either.
+            self._untold = set(journal.pending(folder))
         except CaxflowError as error:
             self._say_once(str(error))
             return [], False
-        good = self._chores(settings, folder)
-        if self._stop.is_set():
-            return wanted, good
-        if not wanted and self._untold.issuperset(journal.pending(folder)):
-            self._say_once(f"nothing to do at {settings.here.name}{then}")
-            return [], good
-        self._said = ""
-        good &= self._work("all") == 0
-        # What cannot be told now cannot be told in a minute either.
-        self._untold = set(journal.pending(folder))
         return wanted, good
 
     def _chores(self, settings: Settings, folder: Path) -> bool:

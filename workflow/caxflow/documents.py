@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from caxflow import clock
 from caxflow.errors import CaxflowError
 from caxflow.targets import Run
 
 TRANSFERRING, VERIFYING, TRANSFERRED, ERROR = "transferring", "verifying", "transferred", "error"
 STALLED = datetime.timedelta(days=1)
+LONGEST_LEASE = datetime.timedelta(minutes=100_000)  # that the configuration takes
 
 # A host may have several versions of these. Entries of type minitrees are caxflow's own: cax told nobody of
 # its minitrees, and other programs pass over types that they do not know.
@@ -42,10 +44,10 @@ class Copy:
         Bytes.
     note : mapping
         The entry's ``caxflow`` key: ``owner``, ``token``, ``lease`` of a claim; ``error``, ``attempts``,
-        ``next`` of a failure; ``verified``, when the bytes were last read; ``suspect``, that they are not
-        the origin's; ``removing``, that the copy is on its way out; ``moving``, that it is on its way to
-        another path; ``left``, the path where it was before and may still lie; ``version``, of the caxflow
-        that proved it.
+        ``next`` of a failure; ``verified``, when the last reading of the bytes began; ``restored``, when the
+        entry was made again from a receipt; ``suspect``, that they are not the origin's; ``removing``, that
+        the copy is on its way out; ``moving``, that it is on its way to another path; ``left``, the path
+        where it was before and may still lie; ``version``, of the caxflow that proved it.
     """
 
     kind: str
@@ -206,8 +208,20 @@ def with_gone(
 
 def stalled(copy: Copy, now: datetime.datetime) -> bool:
     """Whether another program began a copy and left it: without a lease, cax's measure counts, a day."""
-    begun = copy.created is not None and now - copy.created > STALLED
+    # Of a time in the future nothing is known, but that other programs' clocks may be off by some hours.
+    begun = copy.created is not None and abs(now - copy.created) > STALLED
     return begun and copy.status == TRANSFERRING and copy.note.get("lease") is None
+
+
+def is_held(copy: Copy, now: datetime.datetime) -> bool:
+    """Return whether a claim on the copy lasts: its lease is not over, and no clock that was wrong began it.
+
+    One without a lease is another program's.
+    """
+    lease, since = (time_of(copy.note.get(name)) for name in ("lease", "since"))
+    if lease is None:
+        return True
+    return clock.is_ahead(lease, now, LONGEST_LEASE) and (since is None or clock.past(since, now) is not None)
 
 
 def inside(location: str, root: str) -> bool:

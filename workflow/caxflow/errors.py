@@ -1,5 +1,8 @@
 """The one exception that users are meant to see."""
 
+import contextlib
+from collections.abc import Iterator
+
 
 class CaxflowError(Exception):
     """Something the user can understand and mend; shown as one line, never with a traceback.
@@ -31,3 +34,16 @@ class BadCopy(CaxflowError):
 
 class BadSource(CaxflowError):
     """What was to be copied is not what it must be."""
+
+
+@contextlib.contextmanager
+def about(what: str, mend: str = "") -> Iterator[None]:
+    """Turn whatever goes wrong with one thing of many into a `CaxflowError`, so that the others go on."""
+    try:
+        yield
+    except CaxflowError:
+        raise
+    except OSError as error:
+        raise CaxflowError(f"{what}: {error.strerror or error}", mend) from error
+    except Exception as error:
+        raise CaxflowError(f"{what}: unexpected {type(error).__name__}: {error}", mend) from error

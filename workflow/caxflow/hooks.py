@@ -1,10 +1,9 @@
 """The end of each call: database and people are told, where configured: metrics, messages, the runs page."""
 
-import datetime
-import time
 from collections.abc import Callable
 from pathlib import Path
 
+from caxflow import clock, receipts
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
 from caxflow.planning import planner, sync
@@ -17,7 +16,7 @@ def report(settings: Settings) -> None:
     """Tell the database what a finished call has proven; for ``onsuccess`` and ``onerror``."""
     try:
         with RunsDB(settings.rundb, dry=settings.dry) as database:
-            done = sync.sync(database, Path.cwd(), pause=settings.pause)
+            done = sync.sync(database, settings, Path.cwd())
     except CaxflowError as error:
         done = Synced(away=str(error), waiting=sum(1 for _ in journal.pending(Path.cwd())))
     if done.told or done.problems or done.away:
@@ -57,7 +56,7 @@ def _metrics(settings: Settings, work_dir: Path, done: Synced) -> list[str]:
         work_dir,
         waiting=done.waiting,
         reached=not done.away,
-        now=time.time(),
+        now=receipts.now().timestamp(),
     )
     return []
 
@@ -65,8 +64,7 @@ def _metrics(settings: Settings, work_dir: Path, done: Synced) -> list[str]:
 def _notify(settings: Settings, work_dir: Path, done: Synced) -> list[str]:
     from caxflow.monitoring import notify
 
-    now = datetime.datetime.now(datetime.UTC)
-    return notify.tell(settings, work_dir, problems=done.problems, away=done.away, now=now)
+    return notify.tell(settings, work_dir, problems=done.problems, away=done.away, now=receipts.now())
 
 
 def _page(settings: Settings, work_dir: Path, _: Synced) -> list[str]:
@@ -74,7 +72,8 @@ def _page(settings: Settings, work_dir: Path, _: Synced) -> list[str]:
 
     folder = Path(settings.page.folder)
     index = folder / "index.html"
-    if index.exists() and time.time() - index.stat().st_mtime < settings.page.every * 60:
+    age = clock.age(index)
+    if age is not None and age < settings.page.every * 60:
         return []
     with RunsDB(settings.rundb, dry=True) as database:
         editions, _ = planner.applied(database, settings)

@@ -10,15 +10,20 @@ import getpass
 import json
 import os
 import socket
+import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-from caxflow import __version__, preview, processes
+from caxflow import __version__, clock, preview, processes
 from caxflow.errors import CaxflowError
 from caxflow.targets import Target
 
 # What to do about a damaged one.
 REMOVE = "remove it; the fact is proven again"
+# What to do where files cannot be made or removed.
+MEND = "mend the work directory"
+_LARGEST = 1 << 30  # bytes; the manifest of a million files has a tenth
 
 
 def who() -> dict[str, str | int]:
@@ -31,8 +36,8 @@ def who() -> dict[str, str | int]:
 
 
 def now() -> datetime.datetime:
-    """The time in UTC, to the second."""
-    return datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    """The time in UTC, to the second, as `caxflow.clock.now` has it."""
+    return clock.now().replace(tzinfo=datetime.UTC, microsecond=0)
 
 
 def statement(target: Target, **facts: object) -> dict:
@@ -63,9 +68,25 @@ def write(path: str | os.PathLike, content: dict | list | str) -> None:
         with contextlib.suppress(OSError):  # it is written, and whole
             sync_folder(target.parent)
     except OSError as error:
-        raise CaxflowError(
-            f"{target} cannot be written: {error.strerror}", "mend the work directory"
-        ) from error
+        raise CaxflowError(f"{target} cannot be written: {error.strerror}", MEND) from error
+
+
+def remove(path: str | os.PathLike) -> None:
+    """Remove a file of the work directory, if it is there."""
+    try:
+        Path(path).unlink(missing_ok=True)
+    except OSError as error:
+        raise CaxflowError(f"{path} cannot be removed: {error.strerror}", MEND) from error
+
+
+def names(folder: Path) -> list[str]:
+    """Return the names of what is in a folder of the work directory, sorted; none if there is no folder."""
+    try:
+        return sorted(path.name for path in folder.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise CaxflowError(f"{folder} cannot be read: {error.strerror}", MEND) from error
 
 
 def read(path: str | os.PathLike) -> dict:
@@ -76,15 +97,48 @@ def read(path: str | os.PathLike) -> dict:
     CaxflowError
         If it is missing or not JSON; a damaged receipt proves nothing.
     """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    with intact(path):
+        content = json.loads(content_of(path))
         if not isinstance(content, dict):
             raise ValueError("not a JSON object")
+        return content
+
+
+def content_of(path: str | os.PathLike) -> bytes:
+    """Return the bytes of a receipt.
+
+    Raises
+    ------
+    CaxflowError
+        If it cannot be read, or something else is in its place.
+    """
+    try:
+        # A pipe in its place must not be waited for.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            found = os.fstat(handle)
+            if stat.S_ISREG(found.st_mode) and found.st_size <= _LARGEST:
+                with open(handle, "rb", closefd=False) as stream:
+                    return stream.read()
+        finally:
+            os.close(handle)
     except OSError as error:
-        raise CaxflowError(f"receipt {path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise CaxflowError(f"receipt {path} is damaged: {error}", REMOVE) from error
-    return content
+        mend = "" if isinstance(error, FileNotFoundError) else REMOVE
+        raise CaxflowError(f"receipt {path} cannot be read: {error.strerror}", mend) from error
+    odd = f"it has {found.st_size} bytes" if stat.S_ISREG(found.st_mode) else "it is no file"
+    raise CaxflowError(f"receipt {path} is damaged: {odd}", REMOVE)
+
+
+@contextlib.contextmanager
+def intact(path: str | os.PathLike) -> Iterator[None]:
+    """While a receipt is understood: what is missing there, or of another type than it must be, is damage."""
+    try:
+        yield
+    except CaxflowError:
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
+        what = str(error) if isinstance(error, ValueError) else f"{type(error).__name__} {error}"
+        raise CaxflowError(f"receipt {path} is damaged: {what}", REMOVE) from error
 
 
 def sync_folder(folder: str | os.PathLike) -> None:

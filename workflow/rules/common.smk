@@ -23,7 +23,8 @@ def give_up(number):
 
 
 if workflow.is_main_process:
-    logger.addFilter(interrupts.Once())
+    logger.addFilter(interrupts.Once(PLANNER.work_dir))
+    shell.prefix(interrupts.DEAF)
     logger.addFilter(lastwords.LastWords(SETTINGS, PLANNER.work_dir, give_up))
     logger.addFilter(requests.InOurWords(SETTINGS, lambda: [rule.name for rule in workflow.rules]))
 

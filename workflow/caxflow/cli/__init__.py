@@ -43,6 +43,10 @@ def main(words: list[str] | None = None) -> int:
         # Whoever read along has seen enough; what Python flushes at its end goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else error
+        print(f"caxflow: {what} -> mend it, then ask again", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
     finally:

@@ -183,14 +183,16 @@ def _rebuild(arguments: argparse.Namespace) -> int:
                 lost += 1
                 continue
             for each in stated:
-                told += _tell(database, document, each, folder, problems)
+                told += _tell(database, settings, document, each, folder=folder, problems=problems)
     for problem in problems:
         print(problem)
     print(_result(told, lost, arguments.apply))
     return 1 if problems or lost else 0
 
 
-def _tell(database: RunsDB, document: dict, stated: Stated, folder: Path, problems: list[str]) -> bool:
+def _tell(
+    database: RunsDB, settings: Settings, document: dict, stated: Stated, *, folder: Path, problems: list[str]
+) -> bool:
     """Tell one copy's receipts where the entry does not say what they prove; whether there was anything."""
     wrong = consistency.contradictions(document, stated)
     if not wrong and database.manifest(stated.receipt["manifest"]["digest"]) is None:
@@ -200,7 +202,7 @@ def _tell(database: RunsDB, document: dict, stated: Stated, folder: Path, proble
     for line in wrong:
         print(line)
     if wrong and not database.dry:
-        done = sync.sync(database, folder, stated.targets)
+        done = sync.sync(database, settings, folder, stated.targets)
         problems += [*done.problems, *([done.away] if done.away else [])]
     return bool(wrong)
 

@@ -7,14 +7,11 @@ import datetime
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from caxflow import documents, words
+from caxflow import clock, documents, words
 from caxflow.config import Settings, Site
 from caxflow.config.retention import Demand
 from caxflow.documents import Copy
 from caxflow.rundb import Key
-
-# Clocks of sites may be off; a copy that was read further in the future than this was not.
-_CLOCKS = datetime.timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -198,7 +195,7 @@ def _against(
         return "its bytes were never compared with this manifest", True
     if verified is None:
         return "it was never read again from disk", True
-    if not -_CLOCKS <= now - verified <= within:
+    if clock.past(verified, now) is None or now - verified > within:
         return f"it was last read {verified:%Y-%m-%d %H:%M} UTC", True
     return "", False
 

@@ -201,15 +201,18 @@ class Move:
             subject.database.keep_manifest(self._manifest.to_json())
             left = {"path": self.old, "root": self._root, "manifest": self._manifest.digest}
             told |= {"caxflow.left": left}
-        if not subject.database.tell(subject.run, subject.key, told, {"token": token}):
-            raise Held(f"{subject} was taken over by somebody else", f"see what lies in {self.new}")
+        # Receipts speak of the old path; they go first, for once the entry has the new one all is done.
         key = subject.key
         journal.forget(subject.work_dir, subject.site.name, subject.run, key.kind, key.version)
+        if not subject.database.tell(subject.run, subject.key, told, {"token": token}):
+            raise Held(f"{subject} was taken over by somebody else", f"see what lies in {self.new}")
 
     def _complete(self, copy: Copy) -> None:
         """Complete a move that was interrupted before what it left went: the new copy is read again first."""
         subject = self.subject
         left, manifest = self._left(copy)
+        if copy.status not in (documents.TRANSFERRED, documents.ERROR):
+            raise Held(f"{subject} is being made or verified", "try again when that is done")
         if subject.database.dry:
             subject.say(f"would read {copy.location}, and remove what is left in {left} if it is good")
             return
@@ -219,11 +222,12 @@ class Move:
             subject.check_mounted(copy.location)
         now = subject.database.now()
         if not (wrong := self._differences(where)):
-            told = {"caxflow.verified": now} if copy.manifest else {}
+            told = _good(now) if copy.manifest else {}
             if told and not subject.database.confirm(subject.run, subject.key, copy, told):
                 raise CaxflowError(f"{subject} was changed while it was read", "try again")
             self.clear(self._find())
             return
+        now = subject.database.now()
         old = parts.of(subject.key, subject.run, left, manifest)
         if self._differences(old):
             raise CaxflowError(
@@ -231,24 +235,26 @@ class Move:
                 f"{proof.summary(wrong)}",
                 "nothing is removed; look at both, and at other sites for a good one",
             )
-        self._return_to(copy, left, where, wrong)
+        self._return_to(copy, left, where, wrong, now)
 
-    def _return_to(self, copy: Copy, left: str, where: list[Part], wrong: list[str]) -> None:
+    def _return_to(
+        self, copy: Copy, left: str, where: list[Part], wrong: list[str], now: datetime.datetime
+    ) -> None:
         """Have the entry say the old path again, and move the damaged new files aside."""
         subject, token = self.subject, secrets.token_hex(8)
         what = f"{subject} was moved to {copy.location}, and is damaged there: {proof.summary(wrong)}"
         facts = {"site": subject.site.name, "from": copy.location, "to": left}
         facts |= {"grounds": what, "ident": token}
         audit.record(subject.database, "restored", subject.run, subject.key, **facts)
-        told = {"location": left} | _ended("left")
+        told = {"location": left} | _good(now) | _ended("left")
         if not subject.database.confirm(subject.run, subject.key, copy, told):
             raise CaxflowError(f"{subject} was changed while it was read", "try again")
         aside = subject.aside(quarantine.FOLDER, copy.location, token)
         # What is there instead of it is somebody else's.
         damaged = [part for part in where if self._is_there(part, part.path)]
         parts.rename(damaged, subject, aside=aside)
-        now = f"; the damaged one is in {aside}" if damaged else ""
-        raise CaxflowError(what, f"it is in {left} again, where it is good{now}")
+        where_it_is = f"; the damaged one is in {aside}" if damaged else ""
+        raise CaxflowError(what, f"it is in {left} again, where it is good{where_it_is}")
 
     def _differences(self, where: list[Part]) -> list[str]:
         """How the parts of a copy differ from their manifest, after every byte was read."""
@@ -395,6 +401,11 @@ class Move:
         subject = self.subject
         claims.check_free(subject.database, copy, f"{subject} is being moved")
         return claims.take_over(subject.database, subject.run, subject.key, copy, subject.settings.lease)
+
+
+def _good(now: datetime.datetime) -> dict:
+    """What an entry says of a copy that was found good by a reading that began `now`."""
+    return {"status": documents.TRANSFERRED, "caxflow.verified": now} | _ended("suspect", "error")
 
 
 def _ended(*names: str) -> dict[str, None]:

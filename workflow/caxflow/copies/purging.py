@@ -4,7 +4,7 @@ import datetime
 import re
 from collections.abc import Mapping
 
-from caxflow import documents, targets
+from caxflow import clock, documents, targets
 from caxflow.config import Settings, Site
 from caxflow.copies import evidence
 from caxflow.documents import Copy
@@ -47,9 +47,11 @@ def not_superseded_for_long(
     kept = documents.find(document, "processed", site.host, version)
     if kept is None or not evidence.good(kept):
         return f"its successor of {version} is not there"
-    if kept.created is None:
+    # One that was made by a clock that was wrong is as old as its last reading, at least.
+    made = clock.past(kept.created, now) or clock.past(documents.time_of(kept.note.get("verified")), now)
+    if made is None:
         return f"when its successor of {version} was made, is not known"
-    if now - kept.created < purge.superseded:
+    if now - made < purge.superseded:
         days = purge.superseded / datetime.timedelta(days=1)
         return f"its successor of {version} is younger than {days:g} days"
     return ""

@@ -175,9 +175,12 @@ def _telling(document: Mapping, subject: Subject, suspect: Mapping, error: str) 
     gone = documents.with_gone(
         document, key.kind, key.host, key.version, at=suspect["at"], why="suspect", token=suspect["token"]
     )
+    copy = subject.find(document)
+    # A move left the old files, which may be the last good ones.
+    left = {name: copy.note[name] for name in ("left",) if name in copy.note}
     update = {
         "data.$.status": documents.ERROR,
-        "data.$.caxflow": {"error": error, "suspect": dict(suspect)},
+        "data.$.caxflow": {"error": error, "suspect": dict(suspect)} | left,
         "caxflow.gone": gone,
     }
     # What is settled at other sites may have relied on this copy.

@@ -86,8 +86,12 @@ def contradictions(document: Mapping, stated: Stated) -> list[str]:
     """Where an entry does not say what a receipt proves; empty where it does, or the copy has gone since."""
     run, key, receipt = stated.done.run, stated.key, stated.receipt
     gone = documents.gone(document, key.kind, key.host, key.version)
-    if gone and sync.is_void(receipt, documents.time_of(gone.get("at"))):
-        return []
+    try:
+        with receipts.intact(str(stated.done)):
+            if gone and sync.is_void(receipt, gone):
+                return []
+    except CaxflowError as error:
+        return [str(error)]
     where = f"{run}: its {key.kind} copy at {key.host}"
     try:
         copy = documents.find(document, key.kind, key.host, key.version)
@@ -105,7 +109,7 @@ def contradictions(document: Mapping, stated: Stated) -> list[str]:
         found.append(f"{where}: the entry has no size")
     if stated.proof and copy.status != documents.TRANSFERRED:
         found.append(f"{where} was read again and is good, the entry says {copy.status}")
-    elif stated.proof and documents.time_of(copy.note.get("verified")) is None:
+    elif stated.proof and not {"verified", "restored"} & set(copy.note):
         found.append(f"{where} was read again, the entry does not say when")
     return found
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from caxflow import receipts, words
+from caxflow import clock, receipts, words
 from caxflow.config import Notify, Settings
 from caxflow.errors import CaxflowError
 from caxflow.monitoring.delivery import deliver
@@ -95,14 +95,14 @@ def tell(
     options, path = settings.notify, work_dir / STATE
     state = _read(path)
     found = list(alarms(settings, work_dir, problems))
-    since = (state.get("away") or now.isoformat()) if away else None
+    since = ((_time(state.get("away"), now) or now).isoformat()) if away else None
     if since and now - datetime.datetime.fromisoformat(since) >= AWAY:
         found.append(Alarm(f"the runs database is away since {since[:16].replace('T', ' ')} UTC", away))
     before = {alarm.key: state["told"][alarm.key] for alarm in found if alarm.key in state["told"]}
-    remind = now - datetime.timedelta(hours=options.remind)
-    new = [alarm for alarm in found if alarm.key not in before or _time(before[alarm.key]) <= remind]
+    remind = datetime.timedelta(hours=options.remind)
+    new = [alarm for alarm in found if not _is_within(before.get(alarm.key), remind, now)]
     last = state.get("last")
-    quiet = last and now - _time(last) < datetime.timedelta(minutes=options.every)
+    quiet = _is_within(last, datetime.timedelta(minutes=options.every), now)
     failed = []
     if new and not quiet:
         failed = send(options, *message(settings.here.name, new))
@@ -144,5 +144,16 @@ def _read(path: Path) -> dict[str, Any]:
     return (state if isinstance(state, dict) else {}) | {"told": told if isinstance(told, dict) else {}}
 
 
-def _time(text: str) -> datetime.datetime:
-    return datetime.datetime.fromisoformat(text)
+def _is_within(text: object, span: datetime.timedelta, now: datetime.datetime) -> bool:
+    """Whether a time that was kept is no longer ago than that."""
+    at = _time(text, now)
+    return at is not None and now - at < span
+
+
+def _time(text: object, now: datetime.datetime) -> datetime.datetime | None:
+    """A time that was kept; None where it is none, or lies in the future."""
+    try:
+        at = datetime.datetime.fromisoformat(str(text))
+        return clock.past(at if at.tzinfo else at.replace(tzinfo=datetime.UTC), now)
+    except ValueError:
+        return None

@@ -8,7 +8,7 @@ import datetime
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from caxflow import documents, receipts, targets
+from caxflow import clock, documents, receipts, targets
 from caxflow.config import Settings, Site
 from caxflow.copies import evidence
 from caxflow.documents import Copy
@@ -25,8 +25,11 @@ _REMEMBERED = datetime.timedelta(days=1)  # a removal that failed and left the c
 def forget(database: RunsDB, settings: Settings, work_dir: Path) -> list[Target]:
     """Forget the failures that are over; which they were."""
     failed: dict[Run, list[Target]] = {}
+    # Of what has yet to be told, the record is still needed.
+    pending = set(journal.pending(work_dir))
     for target in journal.failures(work_dir):
-        failed.setdefault(target.run, []).append(target)
+        if target not in pending:
+            failed.setdefault(target.run, []).append(target)
     if not failed:
         return []
     found = {documents.run_of(each): each for each in database.of_runs(failed)}
@@ -36,9 +39,13 @@ def forget(database: RunsDB, settings: Settings, work_dir: Path) -> list[Target]
         for target in those
         if is_over(found.get(run), target, settings, work_dir)
     ]
-    if not database.dry:
-        for target in over:
+    if database.dry:
+        return over
+    for target in list(over):
+        try:
             journal.succeed(work_dir, target)
+        except CaxflowError:
+            over.remove(target)  # whoever shows failures shows this one still
     return over
 
 
@@ -96,7 +103,7 @@ def _is_done(copy: Copy, stage: str, settings: Settings) -> bool:
 def _is_old(work_dir: Path, target: Target) -> bool:
     try:
         failed = datetime.datetime.fromisoformat(journal.failure(work_dir, target)["at"])
-        return receipts.now() - failed > _REMEMBERED
+        return not -clock.SLACK <= receipts.now() - failed <= _REMEMBERED
     except (CaxflowError, KeyError, TypeError, ValueError):
         return True  # nobody can read it
 

@@ -4,7 +4,7 @@ import datetime
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from caxflow import documents, targets
+from caxflow import clock, documents, targets
 from caxflow.conditions import corrections
 from caxflow.conditions.corrections import Edition, Waiting
 from caxflow.config import Settings, Site
@@ -15,6 +15,7 @@ from caxflow.rundb import marks
 from caxflow.targets import Run
 
 DAMAGED = "THE ONLY COPY IS DAMAGED"
+LONGEST_PAUSE = datetime.timedelta(days=1)  # between two attempts at what fails
 _UNHEARD_DAYS = 30  # in which a run's raw data may still appear at their origin
 
 
@@ -358,15 +359,14 @@ class _State:
             if isinstance(attempts, int) and attempts >= self.settings.attempts:
                 self.decision.waits.append(f"{where} failed {attempts} times, {error}")
                 return False
-            if later and later > self.now:
+            if clock.is_ahead(later, self.now, LONGEST_PAUSE):
                 self.decision.passing = True
                 again = f"is tried again at {later:%Y-%m-%d %H:%M} UTC"
                 self.decision.waits.append(f"{where} {again}" + (f", {error}" if good else ""))
                 return False
             return True
-        lease = documents.time_of(copy.note.get("lease"))
         ours = copy.note.get("owner") == self.settings.here.name
-        held = (lease is None or lease > self.now) and not documents.stalled(copy, self.now)
+        held = documents.is_held(copy, self.now) and not documents.stalled(copy, self.now)
         if copy.status == documents.TRANSFERRING and not ours and held:
             self.decision.passing = True
             self.decision.waits.append(

@@ -44,8 +44,8 @@ class Facts:
     skip : str or None
         Why the run is not processed.
     gone : dict
-        By kind, by site: ISO time until when receipts about a copy do not hold any more, for it was removed
-        or found bad then.
+        By kind, by site: that a copy was removed or found bad: ISO time (``at``) until when receipts about
+        it do not hold any more, ``token``, ``version``.
     removals : dict
         By stage: what would be removed here, on which evidence.
     events_per_file : int
@@ -71,7 +71,7 @@ class Facts:
     coming: dict[str, list[str]] = field(default_factory=lambda: {"raw": [], "processed": []})
     unproven: dict[str, list[str]] = field(default_factory=lambda: {"raw": [], "processed": []})
     skip: str | None = None
-    gone: dict[str, dict[str, str]] = field(default_factory=lambda: {"raw": {}, "processed": {}})
+    gone: dict[str, dict[str, dict]] = field(default_factory=lambda: {"raw": {}, "processed": {}})
     removals: dict[str, str] = field(default_factory=dict)
     events_per_file: int = 1000
     corrections: dict[str, str | int | float] = field(default_factory=dict)
@@ -99,7 +99,8 @@ def gather(document: Mapping, settings: Settings) -> Facts:
             key = evidence.key_of(kind, site, settings)
             gone = documents.gone(document, kind, site.host, key.version) if key else None
             if at := documents.time_of((gone or {}).get("at")):
-                facts.gone[kind][site.name] = at.isoformat()
+                token = documents.value(gone, "token", type_=str)
+                facts.gone[kind][site.name] = {"at": at.isoformat(), "token": token, "version": key.version}
             if kind == "raw" and copy and copy.status == documents.ERROR and copy.note.get("error"):
                 facts.faults[site.name] = str(copy.note["error"])
             if evidence.good(copy) and not (kind == "raw" and evidence.contradicts(copy, right)):

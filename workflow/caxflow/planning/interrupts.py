@@ -1,20 +1,52 @@
-"""What a second Ctrl-C does: it is answered, where it would break Snakemake's ending off in a traceback."""
+"""What Ctrl-C does: jobs end in a line; a second one is answered, where it would spoil Snakemake's ending.
 
+A job does not hear it while Python starts and imports, which would end in a traceback (`DEAF`, `hear`); what
+it misses then, the main process leaves a note of.
+"""
+
+import contextlib
 import logging
 import os
 import signal
 import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from caxflow import receipts
+from caxflow.errors import CaxflowError
+from caxflow.workdir import journal
 
 _ENDING = "Terminating processes on user request"
+_NOTE = ".caxflow/interrupted"
+# What the shell does before it starts a job.
+DEAF = "trap '' INT; "
+
+
+def hear() -> None:
+    """Take Ctrl-C as Python does it, from now on."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def was(work_dir: Path, main: Mapping) -> bool:
+    """Return whether the call of that main process has been interrupted."""
+    try:
+        return receipts.content_of(work_dir / _NOTE) == journal.call_of(main).encode()
+    except CaxflowError:
+        return False
 
 
 class Once:
     """A filter for Snakemake's logger: once jobs are being ended, Ctrl-C does not interrupt that."""
 
+    def __init__(self, work_dir: Path):
+        self.work_dir = work_dir
+
     def filter(self, record: logging.LogRecord) -> bool:
         """Have the next one answered; the record is shown in any case, in our words."""
         if record.getMessage().startswith(_ENDING):
             record.msg, record.args = "caxflow: interrupted; the jobs at work are being ended", ()
+            with contextlib.suppress(CaxflowError):
+                receipts.write(self.work_dir / _NOTE, journal.call_of(receipts.who()))
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGINT, _answer)
         return True

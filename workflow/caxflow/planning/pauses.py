@@ -12,10 +12,10 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from caxflow import targets, words
+from caxflow import clock, targets, words
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
-from caxflow.planning.decisions import Decision
+from caxflow.planning.decisions import LONGEST_PAUSE, Decision
 from caxflow.planning.facts import Facts
 from caxflow.targets import Target
 from caxflow.workdir import journal
@@ -53,7 +53,7 @@ class Pauses:
         self._of: dict[str, dict[Target, Pause]] = defaultdict(dict)
         for target in journal.failures(work_dir):
             pause = _pause(work_dir, target, settings)
-            if pause and (pause.until is None or pause.until > now):
+            if pause and (pause.until is None or clock.is_ahead(pause.until, now, LONGEST_PAUSE)):
                 self._of[str(target.run)][target] = pause
 
     def __call__(self, decision: Decision, over: Collection[Target] = ()) -> None:
@@ -79,8 +79,17 @@ def next_attempt(failure: dict, settings: Settings) -> datetime.datetime | None:
         return None
     if attempts >= settings.attempts:
         return None
-    wait = datetime.timedelta(minutes=min(settings.pause * 2 ** max(0, attempts - 1), 24 * 60))
-    return (at.astimezone(datetime.UTC).replace(tzinfo=None) if at.tzinfo else at) + wait
+    return (at.astimezone(datetime.UTC).replace(tzinfo=None) if at.tzinfo else at) + wait(
+        settings.pause, attempts
+    )
+
+
+def wait(pause: float, attempts: int) -> datetime.timedelta:
+    """Return how long it takes until the next attempt; `pause` is the first wait, in minutes."""
+    # A damaged count must not become a number that no clock has.
+    return min(
+        datetime.timedelta(minutes=min(pause, 1e6)) * 2 ** min(max(0, attempts - 1), 30), LONGEST_PAUSE
+    )
 
 
 def needs(target: Target, facts: Facts, settings: Settings) -> Iterator[Target]:

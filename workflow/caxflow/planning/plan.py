@@ -14,15 +14,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from caxflow import documents, receipts, targets
+from caxflow import clock, documents, errors, receipts, targets
 from caxflow.conditions.corrections import Edition, Waiting
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
 from caxflow.planning.decisions import Decision, is_to_process
 from caxflow.planning.facts import Facts
+from caxflow.rundb import DatabaseAway
 from caxflow.targets import Run
 
 FILE = ".caxflow/plan.json"
+_MEND = "look at its document and receipts: caxflow rundb check"
 FORMAT = 1
 
 
@@ -30,7 +32,8 @@ FORMAT = 1
 class Plan:
     """All decisions of one call; `main` is the process that made it.
 
-    `more` is the number of runs left out, `asleep` of those that wait and were not looked at this time.
+    `clock` is what `caxflow.clock.lead` said there. `more` is the number of runs left out, `asleep` of those
+    that wait and were not looked at this time.
     `surveyed`: all selected runs were looked at, and not only those that were named.
     """
 
@@ -43,6 +46,7 @@ class Plan:
     asleep: int = 0
     main: dict = field(default_factory=receipts.who)
     surveyed: bool = False
+    clock: float = 0
 
     def replace(self, decision: Decision) -> None:
         """Take another decision on one of the runs."""
@@ -61,6 +65,7 @@ class Plan:
             "format": FORMAT,
             "here": self.here,
             "main": self.main,
+            "clock": clock.lead(),
             **(self._survey() if self.surveyed else survey(work_dir)),
             "runs": {n: dataclasses.asdict(f) for n, f in self.facts.items()},
         }
@@ -80,23 +85,26 @@ class Plan:
         """Read what the main process froze."""
         path = work_dir / FILE
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            facts = {name: Facts(**facts) for name, facts in content["runs"].items()}
-            return cls(content["here"], facts, main=content["main"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CaxflowError(
-                f"plan {path} cannot be read: {error}",
-                "start the workflow again; its main process writes the plan",
-            ) from error
+            content = receipts.read(path)
+            with receipts.intact(path):
+                facts = {name: Facts(**facts) for name, facts in content["runs"].items()}
+                return cls(content["here"], facts, main=dict(content["main"]), clock=float(content["clock"]))
+        except CaxflowError as error:
+            again = "start the workflow again; its main process writes the plan"
+            raise CaxflowError(f"no plan: {error.what}", again) from error
 
 
 def survey(work_dir: Path) -> dict:
     """Return what the last call for `all` found: ``counts`` and ``problems``, as far as they are known."""
     try:
-        known = json.loads((work_dir / FILE).read_text(encoding="utf-8"))
-        return {key: known[key] for key in ("counts", "problems") if key in known}
-    except (OSError, ValueError, TypeError):
+        known = receipts.read(work_dir / FILE)
+    except CaxflowError:
         return {}
+    problems = documents.value(known, "problems", type_=list) or []
+    return {
+        "counts": documents.value(known, "counts", type_=dict) or {},
+        "problems": [each for each in problems if isinstance(each, str)],
+    }
 
 
 def policy(settings: Settings, editions: Sequence[Edition] = ()) -> str:
@@ -134,6 +142,7 @@ def make(
     *,
     settle: Callable[[list[Mapping]], None] = lambda documents: None,
     waiting: Callable[[Mapping], Sequence[Waiting]] = lambda document: (),
+    tidy: Callable[[Decision], None] = lambda decision: None,
 ) -> Plan:
     """Plan from documents: at most ``batch_size`` runs that can be acted on, the newest first.
 
@@ -152,6 +161,8 @@ def make(
     waiting : callable
         Tells which corrections cannot be made yet for a document's run; asked only of those that would have a
         place in the batch, which goes to others then.
+    tidy : callable
+        Sees to what the work directory states of a run; its errors have the run passed by.
     """
     plan, marked = Plan(settings.here.name, surveyed=True), []
     newest = _Newest(settings.batch_size)
@@ -162,9 +173,13 @@ def make(
             if settings.selection.runs and str(run) not in settings.selection.runs:
                 continue
             unseen.discard(str(run))
-            decision = decide(document)
-            if is_to_process(decision, settings) and newest.takes(run) and (lacks := waiting(document)):
-                decision = decide(document, lacks)
+            with errors.about(str(run), _MEND):
+                decision = decide(document)
+                if is_to_process(decision, settings) and newest.takes(run) and (lacks := waiting(document)):
+                    decision = decide(document, lacks)
+                tidy(decision)
+        except DatabaseAway:
+            raise
         except CaxflowError as error:
             plan.problems.append(str(error))
             continue

@@ -6,7 +6,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,12 @@ from caxflow.planning.facts import Facts, source_of
 from caxflow.planning.pauses import Pauses
 from caxflow.planning.plan import Plan
 from caxflow.planning.standing import Standings
+from caxflow.planning.tidy import Tidy
 from caxflow.processing import products
 from caxflow.processing.processors import Processor, Resources, resources
 from caxflow.rundb import RunsDB
 from caxflow.targets import Run
-from caxflow.workdir import journal, lock, lost, outdated, underway
+from caxflow.workdir import journal, lock, lost, underway
 
 
 class Planner:
@@ -50,6 +51,7 @@ class Planner:
         self.main = main
         self.preview = preview
         self.work_dir = Path.cwd()
+        self.tidy = Tidy(settings, self.work_dir)
         self._lock: int | None = None
         self._corrected: set[str] = set()
         self.without = RunsDB.without
@@ -114,11 +116,11 @@ class Planner:
         self.catch_up()
         if not self.preview():
             products.remove_failed(self.work_dir, self.settings.keep_failed)
-        self.plan = look(self.database, self.settings, self.editions, self.voltage)
+        tidy = self.tidy.check if self.preview() else self.tidy
+        self.plan = look(self.database, self.settings, self.editions, self.voltage, tidy=tidy)
         for site, run, stage in map(targets.parse, list(self.plan.targets)):
             if site == self.settings.here.name and stage == "processed.root":
                 self.correct(str(run))
-        self._void(self.plan.facts.values())
         self._restore(self.plan.facts.values())
         wanted = [target for target in self.plan.targets if not self._is_there(target)]
         if len(wanted) < len(self.plan.targets):
@@ -184,7 +186,13 @@ class Planner:
     def take_up(self, found: Iterable[Facts]) -> None:
         """Have the plan know these runs."""
         found = list(found)
-        self._void(found)
+        if self.main and not self.preview():
+            for facts in found:
+                try:
+                    self.tidy.void(facts)
+                    self.tidy.make_room(facts)
+                except CaxflowError as error:
+                    say(str(error))  # a job that needs the receipt says so, too
         self._restore(found)
         self.plan.facts |= {facts.run: facts for facts in found}
         self._freeze()
@@ -246,7 +254,7 @@ class Planner:
 
     def always_new(self, run: str, site: str) -> list[str]:
         """Input that makes a preview plan again what stands, but is outdated; the real call removes that."""
-        if self.main and self.preview() and self.outdated(self.facts(run), site):
+        if self.main and self.preview() and self.tidy.outdated(self.facts(run), site):
             return ["/proc/self/status"]  # is never older than a receipt
         return []
 
@@ -270,10 +278,13 @@ class Planner:
         if not done.exists():
             there = self._lost(self.facts(run)) if self.main and self.preview() else None
             return there["location"] if there else None
-        if self.main and "processed.done" in self.outdated(self.facts(run), site):
+        if self.main and "processed.done" in self.tidy.outdated(self.facts(run), site):
             return None
-        location = receipts.read(done)["location"]
-        return location if Path(location).exists() else None
+        try:
+            location = receipts.read(done).get("location")
+        except CaxflowError:
+            return None  # the job that needs it says so
+        return location if isinstance(location, str) and Path(location).exists() else None
 
     def processed_here(self) -> list[str]:
         """Runs that were processed here and are selected by name or detector, the newest first, one batch."""
@@ -324,7 +335,7 @@ class Planner:
     def catch_up(self) -> None:
         """Tell the database what an earlier call could not."""
         if self.main and not self.preview():
-            done = sync.sync(self.database, self.work_dir, pause=self.settings.pause)
+            done = sync.sync(self.database, self.settings, self.work_dir)
             if done.told or done.problems or done.away:
                 say(str(done), *done.problems)
             if not done.away:
@@ -333,26 +344,6 @@ class Planner:
     def _freeze(self) -> None:
         if self.main and not self.preview():
             self.plan.write(self.work_dir)
-
-    def _void(self, found: Iterable[Facts]) -> None:
-        """Take away receipts of copies that have gone or moved since, and of removals of what is back."""
-        if not self.main or self.preview():
-            return
-        for facts in found:
-            run = Run.parse(facts.run)
-            for kind, sites in facts.gone.items():
-                for site, at in sites.items():
-                    sync.void(self.work_dir, site, run, kind, at)
-            for kind, sites in facts.there.items():
-                for site, there in sites.items():
-                    sync.void_moved(self.work_dir, site, run, kind, there)
-            for site in facts.there["raw"]:
-                (self.work_dir / targets.path(site, run, "raw.purged")).unlink(missing_ok=True)
-            for name in (self.settings.here.name, *self.settings.here.push_to):
-                if stages := self.outdated(facts, name):
-                    site = self.settings.site(name)
-                    version = self.settings.processor(site).pax_version
-                    outdated.retire(self.work_dir, site, run, stages, version)
 
     def _restore(self, found: Iterable[Facts]) -> None:
         """Write receipts of processed files here that have none, or none any more: the database states it.
@@ -382,31 +373,15 @@ class Planner:
         done = self.work_dir / targets.path(here.name, Run.parse(facts.run), "processed.done")
         return None if done.exists() else there
 
-    def outdated(self, facts: Facts, name: str) -> Collection[str]:
-        """Stages of a run at a site that stand, but state what is no longer wanted."""
-        site = self.settings.site(name)
-        if site.processed is None:
-            return ()
-        makes = site is self.settings.here and site.processed.make
-        return outdated.find(
-            self.work_dir,
-            site,
-            Run.parse(facts.run),
-            self.settings.processor(site).pax_version,
-            corrections=facts.corrections if makes else None,
-            anew=makes and facts.anew,
-            renewed=facts.renew.get(name),
-        )
-
     def _is_there(self, target: str) -> bool:
         """Whether the target stands already: then the database was not told, and is told (again)."""
         if not Path(target).exists():
             return False
         parsed = targets.parse(target)
-        if self.preview() and parsed.stage in self.outdated(self.facts(str(parsed.run)), parsed.site):
+        if self.preview() and parsed.stage in self.tidy.outdated(self.facts(str(parsed.run)), parsed.site):
             return False
         if not self.preview() and parsed.stage != "processed.root":
-            journal.announce(self.work_dir, parsed)
+            journal.announce(self.work_dir, parsed, again=True)
         return True
 
 
@@ -435,6 +410,8 @@ def look(
     settings: Settings,
     editions: Sequence[Edition] | None = None,
     voltage: Voltage | None = None,
+    *,
+    tidy: Callable[[decisions.Decision], None] = lambda decision: None,
 ) -> Plan:
     """Look at every run that may have something to do here, and mark those that have not.
 
@@ -444,6 +421,8 @@ def look(
         The configured corrections; asked for where they are not given.
     voltage : callable, optional
         Where the cathode voltage comes from.
+    tidy : callable, optional
+        Sees to what the work directory states of a run that is looked at; its errors have the run passed by.
     """
     asked = standings(database, settings, editions, voltage)
     here, policy = settings.here.name, asked.policy
@@ -456,6 +435,7 @@ def look(
         asked.now,
         settle=lambda marked: database.settle(marked, here, policy),
         waiting=asked.lacks,
+        tidy=tidy,
     )
     made.asleep = asleep
     return made
@@ -546,3 +526,6 @@ def one_line() -> Iterator[None]:
         yield
     except CaxflowError as error:
         sys.exit(f"caxflow: {error}")
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else error
+        sys.exit(f"caxflow: {what} -> {receipts.MEND}")

@@ -1,12 +1,13 @@
 """Which copies here a scrub reads again: those that were not read for longest, within its budget."""
 
 import contextlib
+import dataclasses
 import datetime
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from caxflow import documents, words
+from caxflow import clock, documents, errors, words
 from caxflow.config import Settings
 from caxflow.copies import evidence
 from caxflow.documents import Copy
@@ -48,7 +49,7 @@ def readings(found: Iterable[Mapping], settings: Settings) -> Iterator[Reading]:
     here, presence = settings.here, Presence(settings.here)
     kinds = {"raw", "processed"} & set(settings.kinds) & set(here.roots)
     for document in found:
-        with contextlib.suppress(CaxflowError):
+        with contextlib.suppress(CaxflowError), errors.about("a run document"):
             run = documents.run_of(document)
             for copy in documents.copies(document):
                 if copy.host != here.host or copy.kind not in kinds or not evidence.good(copy):
@@ -75,10 +76,11 @@ def select_readings(
     int
         How many are due in all.
     """
-    limit = (now - settings.scrub.every).isoformat()
+    limit, last = ((now + some).isoformat() for some in (-settings.scrub.every, clock.SLACK))
     oldest: Reading | None = None
     count, due = 0, []
-    for each in found:
+    for stated in found:
+        each = stated if stated.verified <= last else dataclasses.replace(stated, verified="")
         oldest = each if oldest is None else min(oldest, each, key=_order)
         if each.since < limit:
             count += 1

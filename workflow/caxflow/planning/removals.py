@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from caxflow import documents, targets, words
+from caxflow import documents, errors, targets, words
 from caxflow.config import Settings, retention
 from caxflow.config.retention import Demand
 from caxflow.copies import evidence, purging
@@ -119,13 +119,14 @@ def _candidates(
     begun: set[tuple[Run, str]] = set()
     for document in found:
         try:
-            for each in _of_run(document, settings, now, made):
-                if each.target in begun:
-                    continue
-                if each.begun:
-                    begun.add(each.target)
-                count[each.key.kind] += 1
-                yield each
+            with errors.about(f"run document {document.get('_id')}"):
+                for each in _of_run(document, settings, now, made):
+                    if each.target in begun:
+                        continue
+                    if each.begun:
+                        begun.add(each.target)
+                    count[each.key.kind] += 1
+                    yield each
         except CaxflowError as error:
             made.problems.append(str(error))
 

@@ -1,11 +1,11 @@
-"""Says what is wrong with a word of the command line that no rule makes, and what may be meant by it."""
+"""Says in a line what Snakemake tells at length: a word that no rule makes, a disk that is full."""
 
 import difflib
 import logging
 import re
 from collections.abc import Callable, Iterable
 
-from caxflow import targets
+from caxflow import receipts, targets
 from caxflow.config import Settings, Site
 from caxflow.errors import CaxflowError
 from caxflow.targets import Run, Target
@@ -15,6 +15,10 @@ TOGETHER = ("all", "purge", "scrub", "report")  # rules that are asked for by na
 _MISSING = re.compile(r"MissingRuleException:\s+No rule to produce (.+?) \(if you use input functions")
 _UNDRAWN = re.compile(r"WorkflowError:\s+File (\S+) marked for report but does not exist")
 _WILDCARDS = re.compile(r"WorkflowError:\s+Target rules may not contain wildcards")
+# What Snakemake says of a disk that is full or can only be read.
+_DISK = re.compile(
+    r"Traceback .*\n\s*\w+Error: \[Errno \d+\] (?P<why>[^:\n]+)(?:: '(?P<file>[^'\n]+)')?.*$", re.DOTALL
+)
 _FILE = re.compile(r"(?:.*/)?(?P<site>[^/]+)/(?P<run>[^/.]+)\.(?P<stage>[^/]+)")
 
 
@@ -43,6 +47,8 @@ class InOurWords:
         elif found := _UNDRAWN.match(said):
             mend = "make the pages first: `report` without --report"
             wrong = CaxflowError(f"there is no {found[1]} yet", mend)
+        elif found := _DISK.match(said):
+            wrong = CaxflowError(f"{found['file'] or 'the work directory'}: {found['why']}", receipts.MEND)
         if wrong:
             record.msg, record.args = f"caxflow: {wrong}", ()
         return True

@@ -254,8 +254,7 @@ class Standings:
         partners = {self.settings.sites[name].host for name in self.settings.here.push_to}
         if copy.host not in partners and not self._concerns(copy):
             return False
-        lease = documents.time_of(copy.note.get("lease"))
-        holds = lease > self.now if lease else not documents.stalled(copy, self.now)
+        holds = documents.is_held(copy, self.now) and not documents.stalled(copy, self.now)
         return holds and not processes.has_ended(copy.by)
 
     def _unstated(self, wanted: list[str]) -> list[str]:

@@ -27,7 +27,7 @@ def lines(made: Plan, wanted: list[str], settings: Settings) -> Iterator[str]:
     yield from _waiting(made)
     yield from made.problems[:MOST]
     if len(made.problems) > MOST:
-        yield f"{len(made.problems) - MOST:,} more run documents have problems: caxflow page lists them"
+        yield f"{len(made.problems) - MOST:,} more runs have problems: caxflow page lists them"
 
 
 def _work(made: Plan, wanted: list[str], here: str) -> Iterator[str]:

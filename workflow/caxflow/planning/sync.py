@@ -1,14 +1,22 @@
 """Tells the runs database what the receipts state and what failed; telling it twice changes nothing."""
 
 import datetime
-import time
+import functools
+import operator
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from caxflow import documents, receipts, targets, words
+from caxflow import clock, documents, errors, receipts, targets, transfer, words
+from caxflow.config import Settings
+from caxflow.copies import parts
+from caxflow.copies.subject import Subject, misplaced
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
+from caxflow.files.manifest import Manifest
+from caxflow.planning import pauses
 from caxflow.rundb import DatabaseAway, Key, RunsDB, audit, telling
 from caxflow.targets import Run, Target
 from caxflow.workdir import journal, proofs
@@ -36,87 +44,92 @@ class Synced:
 
 
 def sync(
-    database: RunsDB,
-    work_dir: Path,
-    only: Iterable[Target] | None = None,
-    pause: float = 10,
+    database: RunsDB, settings: Settings, work_dir: Path, only: Iterable[Target] | None = None
 ) -> Synced:
-    """Tell everything that is pending, or `only` some of it.
-
-    Parameters
-    ----------
-    pause : float
-        Minutes before a second attempt at what failed; doubled for each further one, up to a day.
-    """
+    """Tell everything that is pending, or `only` some of it; what is wrong with one spoils no other."""
     done = Synced()
-    todo = list(journal.pending(work_dir) if only is None else only)
     if database.dry:
         return done
+    try:
+        todo = list(journal.pending(work_dir) if only is None else only)
+    except CaxflowError as error:
+        return Synced(problems=[str(error)])
     for index, target in enumerate(todo):
         try:
-            if _is_underway(work_dir, target):
-                continue
-            told = _tell(database, work_dir, target, pause)
+            with errors.about(str(target), receipts.REMOVE):
+                if _is_underway(work_dir, target):
+                    continue
+                done.told += _tell(database, settings, work_dir, target)
+                journal.settle(work_dir, target)
         except DatabaseAway as error:
             done.waiting, done.away = len(todo) - index, str(error)
             break
         except CaxflowError as error:
             done.problems.append(str(error))
-            continue
-        done.told += told
-        journal.settle(work_dir, target)
     return done
 
 
 def _is_underway(work_dir: Path, target: Target) -> bool:
     """Whether a job, perhaps of a workflow that was killed, is about to write the receipt it announced."""
+    if target.stage.endswith(".purged"):
+        return False  # nothing of it is to be told
     if (work_dir / str(target)).exists() or journal.failure(work_dir, target):
         return False
-    return journal.announced(work_dir, target) > time.time() - _WRITING
+    since = journal.announced(work_dir, target)
+    return since is not None and since < _WRITING
 
 
-def _tell(database: RunsDB, work_dir: Path, target: Target, pause: float) -> bool:
+def _tell(database: RunsDB, settings: Settings, work_dir: Path, target: Target) -> bool:
     if (work_dir / str(target)).exists():
-        return _tell_receipt(database, work_dir, target)
+        if target.stage.endswith(".purged"):
+            return False  # the removal itself has told it
+        return _tell_receipt(database, settings, work_dir, target)
     failure = journal.failure(work_dir, target)
     if failure and failure.get("entry"):
-        return _tell_failure(database, target.run, failure, pause)
+        with receipts.intact(f"of a failure, {target},"):
+            return _tell_failure(database, target.run, failure, settings.pause)
     return False
 
 
-def _tell_receipt(database: RunsDB, work_dir: Path, target: Target) -> bool:
+def _tell_receipt(database: RunsDB, settings: Settings, work_dir: Path, target: Target) -> bool:
     site, run, stage = target
-    path = work_dir / str(target)
-    if stage.endswith(".purged"):
-        return False  # the removal itself has told it
+    path, proven, read_at = work_dir / str(target), {}, None
     if stage in ("checksum", "processed.checksum"):
         # The manifest itself: what it is a manifest of stands in the receipt beside it.
-        read_at = proofs.read_at(work_dir, target).replace(tzinfo=datetime.UTC)
-        proven = {"status": documents.TRANSFERRED, "caxflow.verified": _naive(read_at)}
-        path = work_dir / targets.path(site, run, "raw.done" if stage == "checksum" else "processed.done")
-    else:
-        proven = {}
+        done = target._replace(stage="raw.done" if stage == "checksum" else "processed.done")
+        if journal.is_new(work_dir, done):
+            _tell_receipt(database, settings, work_dir, done)
+        read_at = _naive(proofs.read_at(work_dir, target).replace(tzinfo=datetime.UTC))
+        proven = {"status": documents.TRANSFERRED}
+        proven |= {"caxflow.verified": read_at} if clock.past(read_at) else {}
+        path = work_dir / str(done)
     receipt = receipts.read(path)
     if not receipt.get("entry"):
         return False
-    try:
+    with receipts.intact(path):
         key, born, changes = _key(receipt["entry"]), _birth(receipt), _entry_changes(receipt)
-    except (KeyError, TypeError, ValueError) as error:
-        raise CaxflowError(
-            f"receipt {path} is damaged: {type(error).__name__} {error}",
-            receipts.REMOVE,
-        ) from error
+        stated = Manifest.from_json(receipt["manifest"])
+        ident = f"{target}@{(read_at or _time(receipt['at'])).isoformat()}"
     database.keep_manifest(receipt["manifest"])
+    subject = Subject(settings, database, settings.site(site), run, key, work_dir, say=lambda line: None)
+    look = functools.cache(lambda: _look(subject, changes["location"], stated))
+    new = journal.is_new(work_dir, target)
     void_since, stands = [], []
 
     def change(document: Mapping) -> tuple[dict, dict] | None:
         gone = documents.gone(document, key.kind, key.host, key.version)
-        if gone and is_void(receipt, documents.time_of(gone.get("at"))):
-            void_since.append(gone)
-            return None
+        with receipts.intact(path):
+            if gone and is_void(receipt, gone):
+                void_since.append(gone)
+                return None
         copy = documents.find(document, key.kind, key.host, key.version)
         unsaid = _unsaid(copy, changes | proven, born)
         stands[:] = [copy] if not unsaid and not {"suspect", "removing"} & set(copy.note) else []
+        if unsaid and (copy is None or not new):
+            look()
+            if not new:
+                unsaid = unsaid | {"caxflow.restored": _to_milliseconds(clock.now())}
+                unsaid.pop("caxflow.verified", None)
         return telling(key, copy, unsaid) if unsaid else None
 
     told = database.revise(run, change)
@@ -137,29 +150,63 @@ def _tell_receipt(database: RunsDB, work_dir: Path, target: Target) -> bool:
         facts = {"site": site, "manifest": changes["manifest"], "done": begun}
         # A copy that was found there, by an attempt after a crash or by another work directory, sent nothing.
         facts |= {name: receipt.get(name) for name in ("source", "sent")}
-        ident = f"{target}@{when.isoformat()}"
         audit.record(database, action, run, key, grounds=grounds, ident=ident, **facts)
     if key.kind == "raw" and receipt["bytes"]:
         database.fill_in(run, "raw_size_byte", receipt["bytes"])
     return told
 
 
-def is_void(receipt: Mapping, gone: datetime.datetime | None) -> bool:
-    """Whether a receipt speaks of a copy that had `gone` (naive UTC) since.
+def _look(subject: Subject, location: str, stated: Manifest) -> None:
+    """Look whether a copy is there, of which the database says less than a receipt does.
 
-    Receipts of copies that were claimed carry the server's time, which does not depend on a site's clock.
+    Raises
+    ------
+    CaxflowError
+        If it is not what the receipt states: then the database is not told. Receipts about nothing go.
     """
-    since = receipt["entry"].get("since") or receipt["at"]
-    return gone is not None and _naive(datetime.datetime.fromisoformat(since)) <= gone
+    lost = f"{subject} has a receipt, the runs database knows less of it"
+    if not documents.inside(location, subject.root) or misplaced(
+        subject.key, subject.run, location, subject.root
+    ):
+        raise CaxflowError(f"{lost}, and {location} is no place of it", receipts.REMOVE)
+    where = parts.of(subject.key, subject.run, location, stated)
+    if not (wrong := parts.wrong(where, subject.place)):
+        return
+    if any(transfer.exists(subject.place, each.path) for each in where):
+        raise CaxflowError(
+            f"{lost}, and {wrong}", "look at what is there; without its receipts it is made anew"
+        )
+    subject.check_mounted(location)
+    journal.forget(subject.work_dir, subject.site.name, subject.run, subject.key.kind, subject.key.version)
+    raise CaxflowError(f"{lost}, and {wrong}: the receipt is removed", "a later call makes it anew")
 
 
-def void(work_dir: Path, site: str, run: Run, kind: str, gone: str) -> None:
-    """Take the receipts about a copy away if it had `gone` (ISO time, UTC) since they were written."""
+def is_void(receipt: Mapping, gone: Mapping[str, Any]) -> bool:
+    """Whether a receipt speaks of a copy that had gone since.
+
+    One that was written after that very removal names it. Of others the server's times tell, which do not
+    depend on a site's clock.
+
+    Parameters
+    ----------
+    gone : mapping
+        The copy's removal, or that it was found bad, as `documents.gone` has it.
+    """
+    entry, at = receipt["entry"], documents.time_of(gone.get("at"))
+    if gone.get("token") and entry.get("after") == gone["token"]:
+        return False
+    since = clock.past(_time(entry.get("since") or receipt["at"]))
+    return at is not None and (since is None or since <= at)
+
+
+def void(work_dir: Path, site: str, run: Run, kind: str, gone: Mapping[str, Any]) -> None:
+    """Take the receipts about a copy away if it had gone since they were written."""
     path = work_dir / targets.path(site, run, "raw.done" if kind == "raw" else "processed.done")
-    if path.exists():
+    if os.path.lexists(path):
         receipt = receipts.read(path)
-        if receipt.get("entry") and is_void(receipt, datetime.datetime.fromisoformat(gone)):
-            journal.forget(work_dir, site, run, kind, receipt["entry"].get("version"))
+        with receipts.intact(path):
+            if is_void(receipt, gone):
+                journal.forget(work_dir, site, run, kind, receipt["entry"].get("version"))
 
 
 def void_moved(work_dir: Path, site: str, run: Run, kind: str, there: Mapping) -> None:
@@ -171,20 +218,21 @@ def void_moved(work_dir: Path, site: str, run: Run, kind: str, there: Mapping) -
         The copy's ``location`` and ``version``, as the database has them.
     """
     path = work_dir / targets.path(site, run, "raw.done" if kind == "raw" else "processed.done")
-    try:
-        entry = receipts.read(path).get("entry") or {}
-    except CaxflowError:
-        return  # none, or a damaged one: whoever needs it says so
-    same = entry.get("version") == (there["version"] if kind == "processed" else None)
-    if same and str(entry.get("location")).rstrip("/") != there["location"]:
-        journal.forget(work_dir, site, run, kind, entry.get("version"))
+    if not os.path.lexists(path):
+        return
+    receipt = receipts.read(path)
+    with receipts.intact(path):
+        entry = receipt["entry"]
+        same = entry.get("version") == (there["version"] if kind == "processed" else None)
+        if same and str(entry.get("location")).rstrip("/") != there["location"]:
+            journal.forget(work_dir, site, run, kind, entry.get("version"))
 
 
 def _birth(receipt: Mapping) -> dict:
     """Keys of an entry that this receipt makes."""
     return {
         "status": receipt["entry"].get("status") or documents.TRANSFERRED,
-        "creation_time": _naive(datetime.datetime.fromisoformat(receipt["at"])),
+        "creation_time": clock.past(_time(receipt["at"])) or _to_milliseconds(clock.now()),
         "creation_place": receipt["by"]["host"],
     }
 
@@ -193,11 +241,11 @@ def _entry_changes(receipt: Mapping) -> dict:
     """Keys of the entry in ``data`` that a receipt proves."""
     entry = receipt["entry"]
     changes = {
-        "location": entry["location"],
-        "manifest": receipt["manifest"]["digest"],
+        "location": _text(entry["location"]),
+        "manifest": _text(receipt["manifest"]["digest"]),
         **{f"caxflow.{name}": receipt[name] for name in _NOTED if name in receipt},
         "checksum": receipt["manifest"]["digest"],
-        "size": receipt["bytes"],
+        "size": operator.index(receipt["bytes"]),
         "caxflow.version": receipt.get("caxflow"),  # of the program that proved it
         # A success ends the claim and the memory of failures.
         "caxflow.lease": None,
@@ -218,12 +266,17 @@ def _unsaid(copy: Copy | None, changes: dict, born: Mapping) -> dict | None:
         return None  # what is on its way has its own words
     else:
         same = copy.manifest == changes["manifest"]
+        restored = documents.time_of(copy.note.get("restored"))
+        if restored and (read := changes.get("caxflow.verified")) and read <= restored:
+            # What was read before the entry was lost bears no witness.
+            del changes["caxflow.verified"]
         if copy.checksum and ":" not in copy.checksum:
             changes.pop("checksum")  # cax's own, which its other programs compare
         if same and copy.status == documents.TRANSFERRED:
             for name in ("status", "creation_time", "creation_place"):
                 changes.pop(name, None)
-        verified, before = changes.get("caxflow.verified"), documents.time_of(copy.note.get("verified"))
+        verified = changes.get("caxflow.verified")
+        before = clock.past(documents.time_of(copy.note.get("verified")))
         if same and verified and before and verified < before:
             # It was read again since, by a scrub.
             verified = changes["caxflow.verified"] = before
@@ -237,14 +290,13 @@ def _unsaid(copy: Copy | None, changes: dict, born: Mapping) -> dict | None:
 def _tell_failure(database: RunsDB, run: Run, failure: Mapping, pause: float) -> bool:
     entry, attempts = failure["entry"], failure["attempts"]
     key = _key(entry)
-    wait = min(pause * 2 ** (attempts - 1), 24 * 60)
-    at = datetime.datetime.fromisoformat(failure["at"])
+    at = clock.past(_time(failure["at"])) or clock.now()
     changes = {
         "status": documents.ERROR,
         "location": entry["location"],
         "caxflow.error": failure["reason"],
         "caxflow.attempts": attempts,
-        "caxflow.next": _naive(at) + datetime.timedelta(minutes=wait),
+        "caxflow.next": at + pauses.wait(pause, attempts),
         "caxflow.lease": None,
         "caxflow.token": None,
     }
@@ -260,10 +312,25 @@ def _tell_failure(database: RunsDB, run: Run, failure: Mapping, pause: float) ->
 
 
 def _key(entry: Mapping) -> Key:
-    return Key(entry["kind"], entry["host"], entry.get("version"))
+    version = entry.get("version")
+    return Key(_text(entry["kind"]), _text(entry["host"]), version if version is None else _text(version))
+
+
+def _text(found: object) -> str:
+    if not isinstance(found, str):
+        raise TypeError(f"{found!r} is no text")
+    return found
+
+
+def _time(text: str) -> datetime.datetime:
+    """The time that a receipt states, as MongoDB keeps it."""
+    return _naive(datetime.datetime.fromisoformat(text))
 
 
 def _naive(time: datetime.datetime) -> datetime.datetime:
     """UTC without a zone and to the millisecond, as MongoDB keeps it."""
-    time = time.astimezone(datetime.UTC).replace(tzinfo=None)
+    return _to_milliseconds(time.astimezone(datetime.UTC).replace(tzinfo=None))
+
+
+def _to_milliseconds(time: datetime.datetime) -> datetime.datetime:
     return time.replace(microsecond=time.microsecond // 1000 * 1000)

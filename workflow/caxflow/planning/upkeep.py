@@ -172,7 +172,10 @@ class Upkeep:
             facts.removals[each.stage] = each.words
             if not each.begun and not planner.preview():
                 target = targets.path(self.settings.here.name, each.run, each.stage)
-                (planner.work_dir / target).unlink(missing_ok=True)
+                try:
+                    receipts.remove(planner.work_dir / target)
+                except CaxflowError as error:
+                    say(str(error))  # its job says so, too
         planner.take_up([known[str(each.run)] for each in planned])
 
     def _elsewhere(self, run: str, site: str, stage: str) -> str:

@@ -4,11 +4,10 @@ import contextlib
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from caxflow import receipts
+from caxflow import clock, receipts
 from caxflow.errors import CaxflowError
 
 _MARK = ".part-"
@@ -59,7 +58,7 @@ def job_directory(workdir: str | Path, prefix: str, log: Path) -> Iterator[Path]
 
 def remove_failed(work_dir: Path, days: float) -> int:
     """Remove the directories of jobs that failed, or were killed, more than `days` ago; how many went."""
-    limit = time.time() - max(days * 24 * 3600, _RUNNING)
+    limit = clock.of_files(work_dir) - max(days * 24 * 3600, _RUNNING)
     old = [path for path in failed(work_dir) if _touched(path) < limit]
     for path in old:
         shutil.rmtree(path, ignore_errors=True)
@@ -99,7 +98,7 @@ def publish(made: Path, product: Path, *, replace: bool = False) -> str:
 
 def remove_leftovers(folder: Path, older_than: float) -> list[Path]:
     """Remove what killed jobs left in `folder`: workshops last touched more than `older_than` s ago."""
-    limit = time.time() - older_than
+    limit = clock.of_files(folder) - older_than
     found = [path for path in folder.glob(f".*{_MARK}*") if path.is_dir() and _touched(path) < limit]
     for path in found:
         shutil.rmtree(path, ignore_errors=True)
@@ -107,11 +106,12 @@ def remove_leftovers(folder: Path, older_than: float) -> list[Path]:
 
 
 def _touched(folder: Path) -> float:
-    times = []
+    """When something in a folder was last written; times in the future count as never."""
+    now, times = clock.of_files(folder.parent), []
     for path in (folder, *folder.rglob("*")):
         with contextlib.suppress(FileNotFoundError):
             times.append(path.lstat().st_mtime)
-    return max(times, default=time.time())
+    return max((at for at in times if at <= now + clock.SLACK.total_seconds()), default=0)
 
 
 def _link(made: Path, product: Path) -> None:

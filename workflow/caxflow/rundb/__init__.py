@@ -14,14 +14,14 @@ import pymongo
 import pymongo.errors
 from pymongo.change_stream import ChangeStream
 
-from caxflow import documents, receipts
+from caxflow import clock, documents, receipts
 from caxflow.conditions import corrections
 from caxflow.config import Selection
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Manifest
 from caxflow.rundb import claims, marks
 from caxflow.rundb.claims import Claim, Held
-from caxflow.rundb.connection import ODD, Connection, DatabaseAway, public, utc
+from caxflow.rundb.connection import ODD, Connection, DatabaseAway, public
 from caxflow.rundb.entries import Key, identity, telling, telling_if, touching
 from caxflow.rundb.marks import MARK
 from caxflow.rundb.queries import INDEXES, PLANNING, REMOVING, select
@@ -109,7 +109,7 @@ class RunsDB(Connection):
         if self.dry:
             return
         with self.answers():
-            trial = {"_id": secrets.token_hex(8), "by": receipts.who(), "at": utc()}
+            trial = {"_id": secrets.token_hex(8), "by": receipts.who(), "at": clock.now()}
             self._database[HEALTH].insert_one(trial)
             self._database[HEALTH].delete_one({"_id": trial["_id"]})
             # No run has this name: nothing changes, but the right to is looked at.

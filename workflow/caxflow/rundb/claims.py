@@ -7,13 +7,14 @@ claim changes nothing any more.
 import contextlib
 import datetime
 import secrets
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from caxflow import documents, processes, receipts
 from caxflow.errors import CaxflowError
-from caxflow.rundb.connection import DatabaseAway, utc
+from caxflow.rundb.connection import DatabaseAway
 from caxflow.rundb.entries import Key, touching
 from caxflow.targets import Run
 
@@ -34,7 +35,7 @@ class Claim:
     key: Key
     token: str
     lease: float
-    _renewed: datetime.datetime = field(default_factory=utc)
+    _renewed: float = field(default_factory=time.monotonic)
 
     def renew(self) -> None:
         """Renew the lease when a third of it has gone; cheap, so call it as often as bytes flow.
@@ -44,14 +45,15 @@ class Claim:
         Held
             If somebody else took the claim over.
         """
-        now = utc()
-        if self.database.dry or now - self._renewed < datetime.timedelta(minutes=self.lease / 3):
+        now = time.monotonic()
+        if self.database.dry or now - self._renewed < self.lease * 60 / 3:
             return
         self._renewed = now
         # While the database is away, the work in hand goes on; the destination's own lock still holds.
         with contextlib.suppress(DatabaseAway):
-            until = self.database.now() + datetime.timedelta(minutes=self.lease)
-            if not self.database.tell(self.run, self.key, {"caxflow.lease": until}, {"token": self.token}):
+            at = self.database.now()
+            kept = {"caxflow.since": at, "caxflow.lease": at + datetime.timedelta(minutes=self.lease)}
+            if not self.database.tell(self.run, self.key, kept, {"token": self.token}):
                 raise Held(f"{self.run}: the claim at {self.key.host} was taken over", "nothing is published")
 
 
@@ -111,7 +113,7 @@ def take(
             return claim
         copy = documents.find(database.get(run), key.kind, key.host, key.version)
         # The note is set whole: not every server makes the missing parts of a positional path.
-        past = {name: copy.note[name] for name in ("attempts", "error") if copy and name in copy.note}
+        past = {name: copy.note[name] for name in ("attempts", "error", "left") if copy and name in copy.note}
         changes = {
             "data.$.status": documents.TRANSFERRING,
             "data.$.location": location,
@@ -137,9 +139,15 @@ def _free(
     yield {"status": documents.VERIFYING, "caxflow.owner": note["owner"]}
     running = {"$in": [documents.TRANSFERRING, documents.VERIFYING]}
     yield {"status": running, "caxflow.lease": {"$lt": now}}
+    if copy and not documents.is_held(copy, now):
+        # By a clock that was wrong it lasts longer.
+        yield {
+            "status": running,
+            "caxflow.token": copy.note.get("token"),
+            "caxflow.lease": copy.note["lease"],
+        }
     if copy and documents.stalled(copy, now):
-        begun = {"$lt": now - documents.STALLED}
-        yield {"status": documents.TRANSFERRING, "caxflow.lease": None, "creation_time": begun}
+        yield {"status": documents.TRANSFERRING, "caxflow.lease": None, "creation_time": copy.created}
     if copy and copy.status == documents.TRANSFERRING and processes.has_ended(copy.by):
         # A process of this machine that was killed; its token makes sure that only one takes it over.
         yield {"caxflow.token": copy.note.get("token")}
@@ -184,7 +192,7 @@ def check_free(database: "RunsDB", copy: documents.Copy, what: str, *, firm: boo
     who = f"{what} by {by.get('user', '?')}@{by.get('host', '?')}"
     if firm and processes.is_here(by):
         raise Held(f"{who}, process {by['pid']} of this machine", "let it finish, or end it")
-    if lease and lease > database.now():
+    if lease and documents.is_held(copy, database.now()):
         raise Held(who, f"let it finish; its claim ends at {lease:%Y-%m-%d %H:%M} UTC unless renewed")
 
 

@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import os
 import re
+import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,10 +12,11 @@ from typing import Self
 
 import pymongo
 import pymongo.errors
+from bson.errors import BSONError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from caxflow import preview
+from caxflow import clock, preview
 from caxflow.config import RunDBAddress
 from caxflow.errors import CaxflowError
 from caxflow.targets import Run
@@ -22,6 +24,7 @@ from caxflow.targets import Run
 # What a server says of an update that a document does not take: a value or a type that is in the way, a path
 # through what is no document, a document that becomes too large or that a validator refuses.
 ODD = (2, 14, 28, 121, 10334, 17419)
+_TRUSTED = 600  # seconds for which the server is not asked for its time again
 
 
 class DatabaseAway(CaxflowError):
@@ -48,7 +51,7 @@ class Connection:
     dry: bool = False
     without: str = "work in hand goes on and the next sync catches up"
     patient: bool = False
-    _ahead: datetime.timedelta | None = field(default=None, repr=False)
+    _asked: float | None = field(default=None, repr=False)
 
     def __post_init__(self):
         self.dry = self.dry or preview.only_looks()
@@ -92,11 +95,15 @@ class Connection:
 
     def now(self) -> datetime.datetime:
         """The server's time, naive UTC: leases must not depend on the clocks of sites."""
-        if self._ahead is None:
-            with self.answers():
-                theirs = self._client.admin.command("hello")["localTime"]
-            self._ahead = theirs - utc()
-        return utc() + self._ahead
+        if self._asked is None or time.monotonic() - self._asked > _TRUSTED:
+            try:
+                with self.answers():
+                    clock.hear(self._client.admin.command("hello")["localTime"])
+            except DatabaseAway:
+                if self._asked is None:
+                    raise
+            self._asked = time.monotonic()
+        return clock.now()
 
     @contextlib.contextmanager
     def answers(self, run: Run | None = None) -> Iterator[None]:
@@ -119,6 +126,9 @@ class Connection:
                 raise CaxflowError(f"{where}: there is no password", "set MONGODB_PASSWORD") from error
             what = str(error).removesuffix("Refer to docstring.").strip()
             raise CaxflowError(f"{where}: {what}", "mend rundb.uri in config.yaml") from error
+        except (BSONError, OverflowError) as error:
+            what = f"{run}: what is to be told" if run else "what is to be told"
+            raise CaxflowError(f"{what} fits into no document: {error}", "look at its receipt") from error
         except pymongo.errors.PyMongoError as error:
             cause = str(error).split(",")[0].split("(configured")[0].strip()
             going = "" if self.dry else f"; {self.without}"
@@ -131,11 +141,6 @@ def public(uri: str) -> str:
     scheme, _, rest = uri.partition("//")
     # Up to the last @: a password may not have been escaped.
     return f"{scheme}//{rest.rpartition('@')[2].split('?')[0]}"
-
-
-def utc() -> datetime.datetime:
-    """The time of this machine, naive UTC as pymongo has it."""
-    return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
 
 
 def _said(error: pymongo.errors.OperationFailure) -> str:

@@ -14,7 +14,7 @@ import datetime
 import zlib
 from collections.abc import Mapping
 
-from caxflow import documents
+from caxflow import clock, documents
 
 MARK = "caxflow.settled"
 SETTLED, WAITS = "settled", "waits"
@@ -22,6 +22,8 @@ SETTLED, WAITS = "settled", "waits"
 _DAY, _MONTH = datetime.timedelta(days=1), datetime.timedelta(days=30)
 _YOUNG = datetime.timedelta(days=7)  # a run whose wait planning looks at each time
 _LAST = "~"  # sorts behind all that a mark may have
+# What `next_look` says at most; a mark that holds for longer was made by a clock that was wrong.
+_LONGEST = {SETTLED: _MONTH * 1.25 + clock.SLACK, WAITS: _DAY * 1.25 + clock.SLACK}
 
 
 def key(site: str) -> str:
@@ -37,15 +39,18 @@ def text(policy: str, kind: str, until: datetime.datetime) -> str:
 def due(site: str, policy: str, now: datetime.datetime) -> list[dict]:
     """Conditions that each hold for some of the documents that `site` is to look at; together for all."""
     place = key(site)
-    over = [
-        {place: {"$gt": f"{policy} {kind}", "$lte": text(policy, kind, now)}} for kind in (SETTLED, WAITS)
-    ]
+    over = []
+    for kind in (SETTLED, WAITS):
+        last = text(policy, kind, now + _LONGEST[kind])
+        over.append({place: {"$gt": f"{policy} {kind}", "$lte": text(policy, kind, now)}})
+        over.append({place: {"$gt": last, "$lt": f"{policy} {kind}{_LAST}"}})
     return [{place: None}, {place: {"$lte": policy}}, *over, {place: {"$gt": f"{policy}{_LAST}"}}]
 
 
 def asleep(site: str, policy: str, now: datetime.datetime) -> dict:
     """The condition for documents of runs that wait, and are not looked at yet."""
-    return {key(site): {"$gt": text(policy, WAITS, now), "$lt": f"{policy} {WAITS}{_LAST}"}}
+    last = text(policy, WAITS, now + _LONGEST[WAITS])
+    return {key(site): {"$gt": text(policy, WAITS, now), "$lte": last}}
 
 
 def is_settled(document: Mapping, site: str, policy: str) -> bool:

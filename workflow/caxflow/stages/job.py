@@ -1,5 +1,6 @@
 """What every stage is given, and what becomes of it: a receipt, or one line that says why not."""
 
+import contextlib
 import dataclasses
 import datetime
 import functools
@@ -9,18 +10,18 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from caxflow import config, processes, receipts, targets, transfer, words
+from caxflow import clock, config, processes, receipts, targets, transfer, words
 from caxflow.config import Settings, Site, reach
 from caxflow.copies import roots
 from caxflow.copies.subject import Subject
 from caxflow.errors import BadCopy, CaxflowError, Overrun
 from caxflow.files.manifest import Manifest
-from caxflow.planning import sync
+from caxflow.planning import interrupts, sync
 from caxflow.planning.facts import Facts
 from caxflow.planning.plan import Plan
 from caxflow.processing import commands
@@ -178,19 +179,31 @@ class Job:
             self.say(f"{progress.phase}: {moved}, {words.size(progress.rate)}/s{left}")
 
     def say(self, text: str) -> None:
-        """A line in the log."""
-        self.log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime())} {text}\n")
-        self.log.flush()
+        """A line in the log; a disk that cannot take it is no reason to fail."""
+        with contextlib.suppress(OSError):
+            self.log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime())} {text}\n")
+            self.log.flush()
 
     def state(self, content: Mapping[str, Any] | str) -> None:
         """Write the receipt, last of all, and have the database told."""
         journal.announce(self.work_dir, self.target)
         receipts.write(self.output, content if isinstance(content, str) else dict(content))
-        journal.succeed(self.work_dir, self.target)
+        self.clear(lambda: journal.succeed(self.work_dir, self.target))
+
+    def clear(self, act: Callable[[], None]) -> None:
+        """Take away what is untrue now; that this failed is said, and fails nothing that is done."""
+        try:
+            act()
+        except CaxflowError as error:
+            self.say(str(error))
 
     def statement(self, manifest: Manifest, location: str, status: str | None, **facts: Any) -> dict:
         """A receipt about a copy: which entry of the database it proves, and its manifest."""
         entry = self.entry or {"kind": "raw", "host": self.site.host, "version": None, "location": location}
+        # What went before this was written does not make it void, whatever the clocks say.
+        gone = self.facts.gone.get(entry["kind"], {}).get(self.site.name)
+        if gone and gone["token"] and gone["version"] == entry["version"]:
+            entry = entry | {"after": gone["token"]}
         return receipts.statement(
             self.target,
             location=location,
@@ -232,12 +245,12 @@ def run(
     resources : mapping, optional
         What Snakemake has given to the job.
     """
-    Path(log).parent.mkdir(parents=True, exist_ok=True)
-    with Path(log).open("a", encoding="utf-8") as stream:
+    with logging_to(Path(log)) as stream:
         try:
             settings = config.load(overrides)
             where = settings.site(site), Run.parse(run), Path(output)
             job = Job(settings, stage, *where, stream, threads, resources=resources or {})
+            clock.follow(job.plan.clock)
         except CaxflowError as error:
             sys.exit(f"caxflow: {error}")
         if reports:
@@ -259,11 +272,28 @@ def run(
         sys.exit(1 if underway.SHOWN in os.environ else f"caxflow: {failed}")
 
 
+@contextlib.contextmanager
+def logging_to(log: Path) -> Iterator[TextIO]:
+    """Open a rule's log; what keeps it from being written ends the job in a line."""
+    try:
+        interrupts.hear()
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a", encoding="utf-8") as stream:
+            yield stream
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except OSError as error:
+        sys.exit(f"caxflow: {error.filename or log}: {error.strerror} -> {receipts.MEND}")
+
+
 def end_with(main: Mapping[str, Any]) -> None:
     """End when the main process is gone: what it started must not work on beside its successor's jobs."""
 
     def watch() -> None:
         while not processes.has_ended(main):
+            if interrupts.was(Path.cwd(), main):
+                os.kill(os.getpid(), signal.SIGINT)
+                return
             time.sleep(1)
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -272,13 +302,19 @@ def end_with(main: Mapping[str, Any]) -> None:
 
 def _final(job: Job) -> str:
     """The reason why an earlier attempt of this call failed, if that does not depend on memory or time."""
-    before = journal.failure(job.work_dir, job.target)
+    before = None
+    with contextlib.suppress(CaxflowError):  # a damaged record says nothing
+        before = journal.failure(job.work_dir, job.target)
     if before and before.get("final") and before.get("call") == job.call:
         # Snakemake, which restarts a group as a whole, has begun the log anew.
         job.log.write(str(before.get("said", "")))
         job.say(f"not tried again: {before['reason']}")
         told = {name: before[name] for name in ("entry", "token", "evidence", "said") if name in before}
-        journal.fail(job.work_dir, job.target, before["reason"], call=job.call, final=True, **told)
+        job.clear(
+            lambda: journal.fail(
+                job.work_dir, job.target, before["reason"], call=job.call, final=True, **told
+            )
+        )
         return before["reason"]
     return ""
 
@@ -290,6 +326,10 @@ def _attempt(work: Callable[[Job], None], job: Job, batch: bool) -> str:
         work(job)
     except CaxflowError as error:
         reason, evidence, final = str(error), isinstance(error, BadCopy), not isinstance(error, Overrun)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        what = f"{job.run} {job.stage} at {job.site.name}: {where}{error.strerror or error}"
+        reason, final = str(CaxflowError(what, f"mend it, then ask again; see {job.log.name}")), True
     except Exception as error:
         # The user gets one line, the log the rest.
         traceback.print_exc(file=job.log)
@@ -306,14 +346,16 @@ def _attempt(work: Callable[[Job], None], job: Job, batch: bool) -> str:
     told = {"entry": job.entry, "token": token} if job.entry and (job.making or evidence) else {}
     if batch:
         told |= {"call": job.call, "final": final, "said": commands.tail(Path(job.log.name))}
-    journal.fail(job.work_dir, job.target, reason, evidence=evidence, **told)
+    job.clear(lambda: journal.fail(job.work_dir, job.target, reason, evidence=evidence, **told))
     return reason
 
 
 def _tell(job: Job) -> None:
     """Tell the database at once; if it is away, the next sync does."""
     try:
-        job.say(str(sync.sync(job.database, job.work_dir, [job.target], job.settings.pause)))
+        done = sync.sync(job.database, job.settings, job.work_dir, [job.target])
+        for line in (str(done), *done.problems):
+            job.say(line)
         job.database.close()
     except CaxflowError as error:
         job.say(str(error))

@@ -1,6 +1,5 @@
 """Processed data: freezing the settings, processing, in parts or at once, copying the product."""
 
-import datetime
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,9 +26,8 @@ def fetch_settings(job: Job, processor: str) -> None:
     # The jobs that write there may not ask the database.
     product = job.settings.processors[processor].product_path(job.site.roots["processed"], job.run)
     roots.ensure(job.settings, job.database, job.site, "processed", str(product))
-    now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
     version = job.settings.processors[processor].pax_version
-    job.state(freeze(document, processor=processor, pax_version=version, now=now))
+    job.state(freeze(document, processor=processor, pax_version=version, now=receipts.now()))
 
 
 def part_zips(names: Sequence[str], part: str) -> Sequence[str]:

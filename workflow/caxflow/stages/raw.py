@@ -5,7 +5,7 @@ import dataclasses
 import datetime
 from collections.abc import Mapping
 
-from caxflow import documents, transfer
+from caxflow import clock, documents, receipts, transfer
 from caxflow.copies import proof, quarantine, renewal, roots
 from caxflow.copies.subject import Subject
 from caxflow.documents import Copy
@@ -85,7 +85,7 @@ def copy_raw(job: Job, source: str) -> None:
     stated = job.receipt(origin, "raw.done")
     expected = Manifest.from_json(stated["manifest"])
     made = make_copy(job, Key("raw", job.site.host), stated, expected, job.site.raw_path(job.run))
-    job.path("raw.purged").unlink(missing_ok=True)
+    job.clear(lambda: receipts.remove(job.path("raw.purged")))
     job.state(made)
 
 
@@ -190,7 +190,7 @@ def _time(job: Job) -> tuple[datetime.datetime, str]:
     try:
         return job.database.now(), "server"
     except DatabaseAway:
-        return datetime.datetime.now(datetime.UTC).replace(tzinfo=None), "host"
+        return clock.now(), "host"
 
 
 def _seen(subject: Subject) -> Copy | None:

@@ -1,5 +1,6 @@
 """Reading copies here again from the disk, those first that were not read for longest."""
 
+import contextlib
 import json
 import sys
 import time
@@ -7,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from caxflow import config, documents, words
+from caxflow import clock, config, documents, receipts, words
 from caxflow.copies import evidence, proof, quarantine
 from caxflow.copies.subject import Subject
 from caxflow.documents import Copy
@@ -17,7 +18,7 @@ from caxflow.planning import readings
 from caxflow.planning.plan import Plan
 from caxflow.planning.readings import Reading
 from caxflow.rundb import DatabaseAway, Key, RunsDB
-from caxflow.stages.job import end_with
+from caxflow.stages.job import end_with, logging_to
 from caxflow.targets import Run, Target
 from caxflow.transfer import take_manifest
 from caxflow.workdir import underway
@@ -31,19 +32,23 @@ def run(overrides: Mapping[str, Any], log: str) -> None:
 
     Whatever ends this, what was read counts, and the next call goes on with what was not.
     """
-    Path(log).parent.mkdir(parents=True, exist_ok=True)
-    with Path(log).open("a", encoding="utf-8") as stream:
+    with logging_to(Path(log)) as stream:
 
         def say(text: str) -> None:
-            stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime())} {text}\n")
-            stream.flush()
+            with contextlib.suppress(OSError):
+                stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime())} {text}\n")
+                stream.flush()
 
         try:
             settings = config.load(overrides)
-            end_with(Plan.read(Path.cwd()).main)
-            todo = json.loads((Path.cwd() / readings.FILE).read_text(encoding="utf-8"))
+            plan = Plan.read(Path.cwd())
+            clock.follow(plan.clock)
+            end_with(plan.main)
+            with receipts.intact(Path.cwd() / readings.FILE):
+                listed = json.loads(receipts.content_of(Path.cwd() / readings.FILE))
+                todo = [Reading(**each) for each in listed]
             with RunsDB(settings.rundb, dry=settings.dry) as database:
-                bad = scrub([Reading(**each) for each in todo], settings, database, say)
+                bad = scrub(todo, settings, database, say)
         except CaxflowError as error:
             say(str(error))
             sys.exit(f"caxflow: {error}")
@@ -106,7 +111,7 @@ def read_one(subject: Subject) -> int:
         be right, and it stays what it is.
     """
     database, key = subject.database, subject.key
-    document = database.get(subject.run)
+    document, begun = database.get(subject.run), database.now()
     copy = subject.find(document)
     if not evidence.good(copy):
         return 0
@@ -131,7 +136,7 @@ def read_one(subject: Subject) -> int:
         raise quarantine.condemn(subject, copy.location, wrong, seen=copy)
     database.keep_manifest(manifest.to_json())
     told = {"manifest": manifest.digest, "size": manifest.size}
-    told |= {"caxflow.verified": database.now()} if proven else {}
+    told |= {"caxflow.verified": begun} if proven else {}
     told |= {} if copy.checksum else {"checksum": manifest.digest}
     if not database.confirm(subject.run, key, copy, told):
         subject.say(f"{subject} was changed while it was read; nothing is told of it")

@@ -17,7 +17,7 @@ from caxflow.transfer.protocol import LostError, Stream
 
 _INIT, _OPEN, _CLOSE, _READ, _WRITE = 1, 3, 4, 5, 6
 _LSTAT, _FSTAT, _SETSTAT, _OPENDIR, _READDIR = 7, 8, 9, 11, 12
-_REMOVE, _MKDIR, _RMDIR, _STAT, _RENAME = 13, 14, 15, 17, 18
+_REMOVE, _MKDIR, _RMDIR, _REALPATH, _STAT, _RENAME = 13, 14, 15, 16, 17, 18
 _STATUS, _EXTENDED = 101, 200
 
 READ, WRITE, CREATE, NEW = 1, 2, 8, 40  # how a file is opened; one that is NEW must not be there
@@ -210,6 +210,12 @@ class SftpClient:
         """Set a file's time of modification, as near as SFTP's 32 bits allow: from 1970 to 2106."""
         seconds = max(0, min(seconds, 0xFFFFFFFF))
         self._path(_SETSTAT, path, struct.pack(">III", _TIMES, seconds, seconds))
+
+    def resolve(self, path: str) -> str:
+        """The path without links, ``.`` and ``..``."""
+        answer = self._path(_REALPATH, path)
+        answer.number()
+        return to_text(answer.string())
 
     def rename(self, old: str, new: str) -> None:
         """Rename; OpenSSH's server refuses where the new name exists."""

@@ -4,7 +4,7 @@ import datetime
 from collections.abc import Mapping
 from pathlib import Path
 
-from caxflow import receipts
+from caxflow import clock, receipts
 from caxflow.errors import CaxflowError
 
 FILE = ".caxflow/chores.json"
@@ -26,7 +26,7 @@ def due(work_dir: Path, periods: Mapping[str, datetime.timedelta], now: datetime
     for name, period in periods.items():
         at, good = last.get(name, (None, True))
         wait = period if good else period / _SOONER
-        if at is None or not datetime.timedelta() <= now - at < wait:
+        if at is None or not -clock.SLACK <= now - at < wait:
             found.append((at.timestamp() if at else 0.0, name))
     return [name for _, name in sorted(found)]
 

@@ -2,16 +2,17 @@
 
 ``.caxflow/pending/<site>.<run>.<stage>`` is made *before* the receipt of that target is written and removed
 once the database knows, so whatever crashes in between, the next sync catches up without looking at every
-receipt. ``.caxflow/failures/<site>.<run>.<stage>.json`` keeps the last error and the number of attempts
-until the stage succeeds.
+receipt; it says ``again`` where the database knew before. ``.caxflow/failures/<site>.<run>.<stage>.json``
+keeps the last error and the number of attempts until the stage succeeds.
 """
 
 import contextlib
+import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from caxflow import receipts, targets
+from caxflow import clock, receipts, targets
 from caxflow.errors import CaxflowError
 from caxflow.targets import Run, Target
 from caxflow.workdir import proofs
@@ -24,37 +25,40 @@ STAGES_OF = {
     "processed": ("processed.checksum", "processed.root", "processed.done"),
     "minitrees": ("minitrees.done",),
 }
+_AGAIN = "again"  # in a mark of what the database knew once
 _NAME = re.compile(f"({targets.SITE})\\.({targets.RUN})\\.(.+)")
 
 
-def announce(work_dir: Path, target: Target) -> None:
-    """Note that the database is to be told about this target."""
+def announce(work_dir: Path, target: Target, *, again: bool = False) -> None:
+    """Note that the database is to be told about this target, or `again`: it knew, and has lost it."""
     mark = _mark(work_dir, target)
-    mark.parent.mkdir(parents=True, exist_ok=True)
-    mark.touch()
-    receipts.sync_folder(mark.parent)
+    if not again:
+        receipts.write(mark, "")
+    elif not os.path.lexists(mark):
+        receipts.write(mark, _AGAIN)
 
 
 def settle(work_dir: Path, target: Target) -> None:
     """The database knows about this target."""
-    _mark(work_dir, target).unlink(missing_ok=True)
+    receipts.remove(_mark(work_dir, target))
 
 
-def announced(work_dir: Path, target: Target) -> float:
-    """When the target was announced, in seconds since the epoch; 0 if it was not."""
+def announced(work_dir: Path, target: Target) -> float | None:
+    """Return how many seconds ago the target was announced; None if it was not."""
+    return clock.age(_mark(work_dir, target))
+
+
+def is_new(work_dir: Path, target: Target) -> bool:
+    """Return whether the database was never told about this target."""
     try:
-        return _mark(work_dir, target).stat().st_mtime
-    except FileNotFoundError:
-        return 0
+        return receipts.content_of(_mark(work_dir, target)) != _AGAIN.encode()
+    except CaxflowError:
+        return False
 
 
 def pending(work_dir: Path) -> Iterator[Target]:
     """Everything that the database has yet to be told."""
-    folder = work_dir / STATE / "pending"
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        match = _NAME.fullmatch(path.name)
-        if match and targets.is_stage(match[3]):
-            yield Target(match[1], Run.parse(match[2]), match[3])
+    yield from _targets(receipts.names(work_dir / STATE / "pending"))
 
 
 def fail(work_dir: Path, target: Target, reason: str, **facts: object) -> dict:
@@ -67,8 +71,8 @@ def fail(work_dir: Path, target: Target, reason: str, **facts: object) -> dict:
         # A damaged record must not hide what failed now.
         before = failure(work_dir, target)
     again = before is not None and facts.get("call") is not None and before.get("call") == facts["call"]
-    attempts = (before or {}).get("attempts", 0) + (not again)
-    times = (before or {}).get("times", 0) + 1
+    attempts = (before["attempts"] if before else 0) + (not again)
+    times = (before["times"] if before else 0) + 1
     content = receipts.statement(target, reason=reason, attempts=attempts, times=times, **facts)
     receipts.write(_failure(work_dir, target), content)
     announce(work_dir, target)
@@ -81,24 +85,35 @@ def call_of(main: Mapping) -> str:
 
 
 def failure(work_dir: Path, target: Target) -> dict | None:
-    """The last failure of this target, or None."""
+    """The last failure of this target, or None.
+
+    Raises
+    ------
+    CaxflowError
+        If its record is damaged.
+    """
     path = _failure(work_dir, target)
-    return receipts.read(path) if path.exists() else None
+    if not os.path.lexists(path):
+        return None
+    found = receipts.read(path)
+    with receipts.intact(path):
+        counts = {name: int(found.get(name, 1)) for name in ("attempts", "times")}
+        if not isinstance(found["reason"], str) or not isinstance(found.get("entry", {}), dict):
+            raise TypeError("of reason or entry")
+        if min(counts.values()) < 1:
+            raise ValueError("attempts are counted from 1")
+        return found | counts
 
 
 def failures(work_dir: Path) -> Iterator[Target]:
     """Everything that failed and has not succeeded since."""
-    folder = work_dir / STATE / "failures"
-    for path in sorted(folder.glob("*.json")):
-        match = _NAME.fullmatch(path.stem)
-        if match and targets.is_stage(match[3]):
-            yield Target(match[1], Run.parse(match[2]), match[3])
+    names = receipts.names(work_dir / STATE / "failures")
+    yield from _targets(name.removesuffix(".json") for name in names if name.endswith(".json"))
 
 
 def succeed(work_dir: Path, target: Target) -> None:
     """Forget the failures of a target that is there now."""
-    with contextlib.suppress(FileNotFoundError):
-        _failure(work_dir, target).unlink()
+    receipts.remove(_failure(work_dir, target))
 
 
 def forget(work_dir: Path, site: str, run: Run, kind: str, version: str | None = None) -> None:
@@ -115,7 +130,7 @@ def forget(work_dir: Path, site: str, run: Run, kind: str, version: str | None =
         stages = [stage for stage in own if kind == "processed" and targets.is_stage(stage)]
     for stage in stages:
         target = Target(site, run, stage)
-        (work_dir / str(target)).unlink(missing_ok=True)
+        receipts.remove(work_dir / str(target))
         proofs.forget(work_dir, target)
         settle(work_dir, target)
 
@@ -127,6 +142,13 @@ def _version(work_dir: Path, done: Target) -> str | None:
     except CaxflowError:
         return None
     return (entry.get("version") if isinstance(entry, dict) else None) or ""
+
+
+def _targets(names: Iterable[str]) -> Iterator[Target]:
+    for name in names:
+        match = _NAME.fullmatch(name)
+        if match and targets.is_stage(match[3]):
+            yield Target(match[1], Run.parse(match[2]), match[3])
 
 
 def _mark(work_dir: Path, target: Target) -> Path:

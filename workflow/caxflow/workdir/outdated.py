@@ -7,7 +7,7 @@ another version of the processing become that version's own; those of older corr
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from caxflow import receipts, targets
+from caxflow import documents, receipts, targets
 from caxflow.config import Site
 from caxflow.errors import CaxflowError
 from caxflow.targets import Run, Target
@@ -50,20 +50,21 @@ def find(
     """
     done = _read(work_dir, site, run, "processed.done")
     if done:
-        other = (done.get("entry") or {}).get("version") != version
-        superseded = renewed and (done.get("manifest") or {}).get("digest") == renewed
+        other = documents.value(done, "entry", "version") != version
+        superseded = renewed and documents.value(done, "manifest", "digest") == renewed
         if other or superseded or (anew and done.get("correction_versions") != corrections):
             return PROCESSED
     stale = []
     frozen = _read(work_dir, site, run, "settings.json")
     if frozen and corrections is not None and not done:
-        made_for = (frozen.get("made_for") or {}).get("pax_version")
+        made_for = documents.value(frozen, "made_for", "pax_version")
         if made_for != version or frozen.get("correction_versions") != corrections:
             stale.append("settings.json")
     made = _read(work_dir, site, run, "minitrees.done")
     if made and site.minitrees:
-        lacking = set(site.minitrees.treemakers) - set(made.get("treemakers") or ())
-        if lacking or (made.get("entry") or {}).get("version") != version:
+        there = documents.value(made, "treemakers", type_=list) or []
+        lacking = any(each not in there for each in site.minitrees.treemakers)
+        if lacking or documents.value(made, "entry", "version") != version:
             stale.append("minitrees.done")
     return stale
 
@@ -73,7 +74,7 @@ def retire(work_dir: Path, site: Site, run: Run, stages: Collection[str], versio
     other = None
     if "processed.done" in stages:
         receipt = _read(work_dir, site, run, "processed.done") or {}
-        other = (receipt.get("entry") or {}).get("version")
+        other = documents.value(receipt, "entry", "version", type_=str)
     for stage in stages:
         old = Target(site.name, run, stage)
         path = work_dir / str(old)
@@ -84,7 +85,7 @@ def retire(work_dir: Path, site: Site, run: Run, stages: Collection[str], versio
             if own.endswith(".done"):
                 journal.announce(work_dir, new)
             path.replace(work_dir / str(new))
-        path.unlink(missing_ok=True)
+        receipts.remove(path)
         journal.settle(work_dir, old)
         journal.succeed(work_dir, old)
 

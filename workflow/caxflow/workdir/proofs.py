@@ -46,22 +46,20 @@ def read_at(work_dir: Path, target: Target) -> datetime.datetime:
         If there is no receipt.
     """
     receipt = work_dir / str(target)
-    try:
-        written, content = receipt.stat().st_mtime, receipt.read_bytes()
-    except OSError as error:
-        raise CaxflowError(f"receipt {receipt} cannot be read: {error.strerror}") from error
+    content = receipts.content_of(receipt)
     try:
         stated = receipts.read(_path(work_dir, target))
         if stated["receipt"] == _identity(content):
             return datetime.datetime.fromisoformat(stated["read"]).replace(tzinfo=None)
     except (CaxflowError, KeyError, TypeError, ValueError):
         pass  # none, a damaged one, or one about another receipt
-    return datetime.datetime.fromtimestamp(written, datetime.UTC).replace(tzinfo=None)
+    with receipts.intact(receipt):
+        return datetime.datetime.fromtimestamp(receipt.stat().st_mtime, datetime.UTC).replace(tzinfo=None)
 
 
 def forget(work_dir: Path, target: Target) -> None:
     """Take the statement away with the receipt that it is about."""
-    _path(work_dir, target).unlink(missing_ok=True)
+    receipts.remove(_path(work_dir, target))
 
 
 def _path(work_dir: Path, target: Target) -> Path:

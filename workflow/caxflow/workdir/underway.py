@@ -126,12 +126,15 @@ def sweep(work_dir: Path) -> None:
     for file in folder.iterdir() if folder.is_dir() else ():
         # Without a file that was not renamed yet, a job that lives just tells it a moment later.
         if file.suffix != ".json" or _read(file) is None:
-            file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                file.unlink()
 
 
 def _read(file: Path) -> State | None:
     try:
-        state = State(**json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        with receipts.intact(file):
+            state = State(**receipts.read(file))
+            numbers = state.done, state.total, state.rate, state.pid
+            return state if all(isinstance(each, int | float) for each in numbers) and state.alive else None
+    except CaxflowError:
         return None
-    return state if state.alive else None

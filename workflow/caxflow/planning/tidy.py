@@ -1,0 +1,104 @@
+"""What the work directory states of a run, before anything builds upon it: what is void is taken away."""
+
+import datetime
+import functools
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+from caxflow import clock, receipts, targets
+from caxflow.config import Settings
+from caxflow.planning import sync
+from caxflow.planning.decisions import Decision
+from caxflow.planning.facts import Facts
+from caxflow.planning.pauses import needs
+from caxflow.targets import Run
+from caxflow.workdir import outdated, times
+
+
+class Tidy:
+    """Tidies up the receipts of the runs that planning looks at.
+
+    Parameters
+    ----------
+    settings : Settings
+    work_dir : Path
+    """
+
+    def __init__(self, settings: Settings, work_dir: Path):
+        self.settings, self.work_dir = settings, work_dir
+
+    def __call__(self, decision: Decision) -> None:
+        """Take away receipts that do not hold any more, whether or not there is something to do for the run.
+
+        Raises
+        ------
+        CaxflowError
+            If one is damaged, or cannot be taken away: the run is passed by.
+        """
+        self.void(decision.facts)
+        if decision.targets:
+            self.make_room(decision.facts)
+            self.check(decision)
+
+    def check(self, decision: Decision) -> None:
+        """See that the receipts can be read that a run's targets build upon."""
+        needed = {
+            each
+            for target in decision.targets
+            for each in needs(targets.parse(target), decision.facts, self.settings)
+        }
+        for target in sorted(needed):
+            path = self.work_dir / str(target)
+            if not os.path.lexists(path) or target.stage == "processed.root":
+                continue
+            if target.stage.endswith("checksum"):
+                receipts.content_of(path)
+                continue
+            receipt = receipts.read(path)
+            if target.stage in ("raw.done", "processed.done"):
+                with receipts.intact(path):
+                    Path(receipt["location"]), receipt["entry"]["kind"], receipt["manifest"]["digest"]
+
+    def void(self, facts: Facts) -> None:
+        """Take away receipts of copies that have gone or moved since, and of removals of what is back."""
+        run = Run.parse(facts.run)
+        for kind, sites in facts.gone.items():
+            for site, gone in sites.items():
+                at = datetime.datetime.fromisoformat(gone["at"])
+                sync.void(self.work_dir, site, run, kind, gone | {"at": at})
+        for kind, sites in facts.there.items():
+            for site, there in sites.items():
+                sync.void_moved(self.work_dir, site, run, kind, there)
+        for site in facts.there["raw"]:
+            receipts.remove(self.work_dir / targets.path(site, run, "raw.purged"))
+
+    def make_room(self, facts: Facts) -> None:
+        """Take away what states what was wanted once, and mend the order of what stays."""
+        run = Run.parse(facts.run)
+        for name in (self.settings.here.name, *self.settings.here.push_to):
+            if stages := self.outdated(facts, name):
+                site = self.settings.site(name)
+                version = self.settings.processor(site).pax_version
+                outdated.retire(self.work_dir, site, run, stages, version)
+        times.mend(self.work_dir, self.settings.sites, run, self._files_now)
+
+    @functools.cached_property
+    def _files_now(self) -> float:
+        return clock.of_files(self.work_dir)
+
+    def outdated(self, facts: Facts, name: str) -> Collection[str]:
+        """Stages of a run at a site that stand, but state what is no longer wanted."""
+        site = self.settings.site(name)
+        if site.processed is None:
+            return ()
+        makes = site is self.settings.here and site.processed.make
+        return outdated.find(
+            self.work_dir,
+            site,
+            Run.parse(facts.run),
+            self.settings.processor(site).pax_version,
+            corrections=facts.corrections if makes else None,
+            anew=makes and facts.anew,
+            renewed=facts.renew.get(name),
+        )
