@@ -244,6 +244,7 @@ class Round:
         self.away: dict[Path, tuple[Path, bool]] = {}
         self.findings: list[str] = []
         self.version = 6
+        self.subject = ""
         self.story_lock = threading.Lock()
         state = self.chance.choices(["nothing copied", "copied", "processed"], [2, 7, 1])[0]
         self.processed = state == "processed"
@@ -285,6 +286,7 @@ class Round:
     def _episode(self) -> None:
         chance = self.chance
         self.tell("episode")
+        self.subject = chance.choice(list(RUNS))
         actions = [self._draw() for _ in range(chance.choice([2, 3, 3, 4]))]
         faults = [(chance.choice(FAULTS), chance.uniform(0, 0.6)) for _ in range(chance.choice([0, 1, 2, 3]))]
         luck = random.Random(chance.random())
@@ -322,7 +324,8 @@ class Round:
         weights = WEIGHTS | ({"snakemake": 6, "anew": 8} if self.processed else {})
         name = chance.choices(list(weights), weights.values())[0]
         site = chance.choice(SITES)
-        run = chance.choice(list(RUNS))
+        # Mostly one run for all, so that they meet.
+        run = self.subject if chance.random() < 0.7 else chance.choice(list(RUNS))
         return getattr(self, f"_{name}")(site, run)
 
     def _all(self, site, run):

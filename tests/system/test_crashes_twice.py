@@ -135,7 +135,7 @@ def new_place(scene, action) -> Path | None:
 
 
 def witness(scene, action) -> tuple[str, Path]:
-    """The copy that the next step relies on: that at the origin, or what a move has made beside the old one."""
+    """The copy that the next step relies on: at the origin, or what a move made beside the old one."""
     new = new_place(scene, action)
     if new is None:
         return "lngs", scene.copies.path("lngs")
@@ -320,7 +320,7 @@ def play(scene, action, steps, event, numbers) -> None:
 
 
 def telling(steps):
-    """Right before and after the rename that cannot be taken back, and before the first file goes after it."""
+    """Right before and after the rename that cannot be taken back, and before the first file goes."""
     at_root = re.compile(r"os.rename \S+/raw/")
     renamed = max(number for number, step in enumerate(steps, 1) if at_root.match(step))
     goes = next(number for number in range(renamed + 1, len(steps)) if GOES.match(steps[number - 1]))
