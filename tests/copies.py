@@ -19,6 +19,12 @@ def now():
     return datetime.datetime.now(datetime.UTC).replace(tzinfo=None, microsecond=0)
 
 
+def just_read():
+    """When something was read that was written before: not before the files changed, to the millisecond."""
+    time = datetime.datetime.now(datetime.UTC).replace(tzinfo=None) + datetime.timedelta(milliseconds=1)
+    return time.replace(microsecond=time.microsecond // 1000 * 1000)
+
+
 class Copies:
     """The runs database and the sites' folders, below one folder of the test.
 
@@ -89,9 +95,7 @@ class Copies:
         """Where a site keeps the raw copy."""
         return self.folder / site / "raw" / run
 
-    def add(
-        self, run: str = "160315_1432", sites=tuple(SITES), verified_days_ago: float = 0.5, **keys
-    ) -> dict:
+    def add(self, run: str = "160315_1432", sites=tuple(SITES), verified_days_ago: float = 0, **keys) -> dict:
         """Make copies of a run at sites, and the document that knows them; the document."""
         entries = []
         for site in sites:
@@ -120,7 +124,7 @@ class Copies:
         self.database.keep_manifest(taken.to_json())
         note = {"owner": "midway"}
         if verified_days_ago is not None:
-            note["verified"] = now() - datetime.timedelta(days=verified_days_ago)
+            note["verified"] = just_read() - datetime.timedelta(days=verified_days_ago)
         return {
             "type": "raw",
             "host": SITES[site],

@@ -215,12 +215,25 @@ def test_questions_from_afar(far, dataset, tmp_path):
         )
         (tmp_path / "root" / "a").mkdir()
         (tmp_path / "root" / "a" / "link").symlink_to(dataset)
+        (tmp_path / "root" / "out").symlink_to(dataset)
+        (found,) = transfer.look(place, [str(tmp_path / "root" / "out")], opened=True)
+        assert (found.kind, found.files) == ("other", {})
+        with pytest.raises(CaxflowError, match=r"is a symbolic link|neither file nor directory"):
+            transfer.take_manifest(place, tmp_path / "root" / "out")
+        (found,) = transfer.look(place, [str(dataset)], opened=True)
+        assert (found.error, found.changed > 0) == ("", True)
         transfer.rename(
             place, tmp_path / "root" / "a", tmp_path / "root" / "trash" / "b", root=tmp_path / "root"
         )
-        with pytest.raises(CaxflowError, match="is not below"):
-            transfer.remove_tree(place, dataset, root=tmp_path / "root")
+        for path in (dataset, tmp_path / "root" / "out" / "large"):
+            with pytest.raises(CaxflowError, match="is not below"):
+                transfer.remove_tree(place, path, root=tmp_path / "root")
+        transfer.touch(place, tmp_path / "root" / "trash" / "c", root=tmp_path / "root")
+        with pytest.raises(CaxflowError):
+            transfer.touch(place, tmp_path / "root" / "trash" / "c", root=tmp_path / "root")
+        transfer.remove_tree(place, tmp_path / "root" / "trash" / "c", root=tmp_path / "root")
         transfer.remove_tree(place, tmp_path / "root" / "trash" / "b", root=tmp_path / "root")
+        transfer.remove_tree(place, tmp_path / "root" / "out", root=tmp_path / "root")
         assert (dataset / "large").exists()
         assert names(tmp_path / "root") == ["trash"]
         assert names(tmp_path / "root" / "trash") == []

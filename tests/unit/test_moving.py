@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from caxflow import cli
+from caxflow import cli, documents
 from caxflow.copies import evidence, moving, proof
 from caxflow.copies.moving import Move
 from caxflow.errors import CaxflowError
@@ -148,8 +148,11 @@ def test_what_came_to_the_old_path_meanwhile_is_not_removed(copies, volume, move
     assert evidence.good(copies.subject().find(copies.database.get(RUN)))
     assert (moved_away / "notes.txt").exists()
     (moved_away / "notes.txt").unlink()
-    code, out, _ = caxflow("mv", RUN)
-    assert (code, out) == (0, f"{copies.path('midway')} is where it is to be\n")
+    code, _, err = caxflow("mv", RUN)
+    assert code == 1
+    assert "name the root that it was moved out of: --from FOLDER" in err
+    code, out, _ = caxflow("mv", RUN, "--from", volume / "raw")
+    assert (code, out.splitlines()[-1]) == (0, f"{copies.path('midway')} is where it is to be")
     moved(copies, moved_away, volume)
 
 
@@ -210,7 +213,8 @@ def test_killed_at_a_step_the_same_command_completes(copies, volume, moved_away,
 def test_two_do_not_move_the_same_copy(copies, volume, moved_away, caxflow):
     subject = copies.subject()
     begun = Move(subject, str(copies.path("midway")), str(volume / "raw"), old=str(moved_away))
-    begun.claim = subject.hold(begun.intend())
+    seen = documents.find(copies.database.get(subject.run), "raw", subject.key.host)
+    begun.claim = subject.hold(begun.intend(seen))
     copies.note("midway", by={"host": "elsewhere", "user": "somebody", "pid": 1})
     code, _, err = caxflow("mv", RUN, "--from", volume / "raw")
     assert code == 1
@@ -222,7 +226,7 @@ def test_two_do_not_move_the_same_copy(copies, volume, moved_away, caxflow):
 
 
 def test_who_was_stopped_while_another_undid_the_move_undoes_it_too(copies, monkeypatch):
-    new, real = f"{copies.path('midway')}.new", moving.transfer.try_rename
+    new, real = str(copies.path("midway").parent / "sr0" / str(RUN)), moving.transfer.try_rename
 
     def broken(*_, **__):
         raise CaxflowError("the disk fails")
@@ -294,3 +298,157 @@ def test_after_a_failure_the_same_command_can_be_given_again(
     code, _, err = caxflow("mv", RUN, "--from", volume / "raw")
     assert (code, err) == (0, "")
     moved(copies, moved_away, volume)
+
+
+def flip(folder):
+    content = bytearray((folder / "a.zip").read_bytes())
+    content[7] ^= 1
+    (folder / "a.zip").write_bytes(content)
+
+
+def test_l3_what_was_left_stays_if_the_new_copy_rotted(copies, volume, moved_away, caxflow):
+    """`mv` to another disk is killed before the old files go; a byte flips in the new copy; again."""
+    killed(copies, volume, "clear", "before")
+    flip(copies.path("midway"))
+    code, _, err = caxflow("mv", RUN, "--from", volume / "raw")
+    assert code == 1
+    assert "is damaged there: a.zip has the right size but other contents" in err
+    assert f"it is in {moved_away} again, where it is good; the damaged one is in" in err
+    assert contents(moved_away) == FILES
+    row = copies.row("midway")
+    assert (row["status"], row["location"]) == ("transferred", str(moved_away))
+    assert "left" not in row["caxflow"]
+    assert actions(copies)[-1] == "restored"
+    code, _, err = caxflow("mv", RUN, "--from", volume / "raw")
+    assert (code, err) == (0, "")
+    assert copies.whole("midway")
+    assert not moved_away.exists()
+    (damaged,) = (copies.path("midway").parent / ".caxflow-quarantine").iterdir()
+    assert set(contents(damaged)) == set(FILES)
+
+
+@pytest.mark.parametrize("away", ["the copy", "its file system"])
+def test_l3_what_was_left_stays_if_the_new_copy_is_not_there(copies, volume, moved_away, caxflow, away):
+    killed(copies, volume, "clear", "before")
+    new, lost = copies.path("midway"), copies.folder / "lost"
+    if away == "the copy":
+        new.rename(lost)
+        (new.parent / "other").mkdir()
+    else:
+        new.parent.rename(lost)
+        new.parent.mkdir()
+    code, _, err = caxflow("mv", RUN, "--from", volume / "raw")
+    assert code == 1
+    assert contents(moved_away) == FILES
+    if away == "the copy":
+        assert f"it is in {moved_away} again" in err
+    else:
+        assert "mount" in err
+        assert copies.row("midway")["location"] == str(new)
+
+
+def test_l3_nothing_is_removed_if_both_are_damaged(copies, volume, moved_away, caxflow):
+    killed(copies, volume, "clear", "before")
+    for folder in (moved_away, copies.path("midway")):
+        flip(folder)
+    code, _, err = caxflow("mv", RUN, "--from", volume / "raw")
+    assert code == 1
+    assert "is damaged, and so is what it left in" in err
+    assert moved_away.exists()
+    assert copies.path("midway").exists()
+
+
+@pytest.mark.parametrize("step", ["intend", "transport", "copy", "tell"])
+@pytest.mark.parametrize("where", ["old", "new"])
+def test_l4_what_somebody_put_at_one_of_the_paths_stays(copies, volume, moved_away, caxflow, step, where):
+    """`mv` is killed; somebody puts a folder at the new path, or at the old one; the same command again."""
+    killed(copies, volume, step, "after")
+    taken = moved_away if where == "old" else copies.path("midway")
+    other = copies.path("midway") if where == "old" else moved_away
+    if taken.exists():
+        shutil.move(taken, copies.folder / "ours")
+    taken.mkdir()
+    (taken / "notes.txt").write_text("somebody else's")
+    caxflow("mv", RUN, "--from", volume / "raw")
+    assert contents(taken) == {"notes.txt": b"somebody else's"}
+    row = copies.row("midway")
+    if row["status"] == "transferred" and row["location"] != str(taken):
+        assert contents(Path(row["location"])) == FILES
+    if other.exists():
+        assert contents(other) == FILES
+
+
+def test_l4_what_came_to_the_new_path_while_it_was_copied_stays(
+    copies, volume, moved_away, caxflow, monkeypatch
+):
+    real = moving.transfer.copy
+
+    def beaten(*arguments, **named):
+        copies.path("midway").mkdir()
+        (copies.path("midway") / "notes.txt").write_text("somebody else's")
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(moving.transfer, "copy", beaten)
+    code, _, err = caxflow("mv", RUN, "--from", volume / "raw")
+    assert code == 1
+    assert "exists already" in err or "differs" in err
+    assert contents(copies.path("midway")) == {"notes.txt": b"somebody else's"}
+    assert contents(moved_away) == FILES
+    assert copies.row("midway")["location"] == str(moved_away)
+    assert copies.row("midway")["status"] == "transferred"
+
+
+@pytest.mark.parametrize("preview", [[], ["-n"]])
+@pytest.mark.parametrize("through", ["plainly", "a link", "the root itself", "another run", "its own copy"])
+def test_l7_a_path_of_a_document_leads_nowhere(copies, caxflow, preview, through):
+    """A document says that a move left a folder of the account behind, with files of its manifest."""
+    mine = copies.folder / "home" / str(RUN)
+    shutil.copytree(copies.path("midway"), mine)
+    root = copies.path("midway").parent
+    left = {"path": str(mine), "root": str(mine.parent), "manifest": copies.row("midway")["manifest"]}
+    if through == "a link":
+        (root / "deep").symlink_to(mine.parent)
+        left["path"] = str(root / "deep" / str(RUN))
+    elif through == "the root itself":
+        left["path"] = str(root)
+    elif through == "another run":
+        copies.add("160316_0000", sites=["midway"])
+        left["path"] = str(copies.path("midway", "160316_0000"))
+    elif through == "its own copy":
+        left["path"] = str(copies.path("midway") / "log")
+    copies.note("midway", left=left)
+    before = copies.database.runs.find_one({"name": str(RUN)})
+    code, out, err = caxflow("mv", RUN, *preview)
+    if through != "a link" or not preview:
+        assert code == 1, out
+        assert any(words in err for words in ("left", "symbolic link", "is not called"))
+    assert contents(mine) == FILES
+    assert copies.whole("midway")
+    assert through != "another run" or copies.whole("midway", "160316_0000")
+    assert copies.database.runs.find_one({"name": str(RUN)})["data"] == before["data"] or through == "a link"
+
+
+def test_l7_a_preview_of_a_move_that_was_begun_touches_nothing(copies, volume, moved_away, caxflow):
+    killed(copies, volume, "clear", "before")
+    before = copies.database.runs.find_one()
+    code, out, err = caxflow("mv", RUN, "--from", volume / "raw", "-n")
+    assert (code, err) == (0, "")
+    assert f"would read {copies.path('midway')}, and remove what is left in {moved_away} if it is good" in out
+    assert contents(moved_away) == FILES
+    assert copies.database.runs.find_one() == before
+
+
+@pytest.mark.parametrize(
+    "where", ["{raw}/160316_0000", "{raw}/160316_0000/160315_1432", "{raw}/160316_0000_MV"]
+)
+def test_y4_a_row_that_names_another_place_moves_nothing(copies, caxflow, where):
+    for run in ("160316_0000", "160316_0000_MV"):
+        copies.add(run, sites=["midway"])
+    if where.endswith(f"/{RUN}"):
+        shutil.copytree(copies.path("midway"), copies.path("midway", "160316_0000") / str(RUN))
+    copies.set("midway", location=str(copies.path("midway").parent / where))
+    code, _, err = caxflow("mv", RUN)
+    assert code == 1
+    assert "is not called 160315_1432" in err or "in the folder of 160316_0000" in err
+    assert copies.path("midway", "160316_0000").exists()
+    assert copies.whole("midway", "160316_0000_MV")

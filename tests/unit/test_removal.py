@@ -1,5 +1,6 @@
 """Removal: only on evidence, and whatever crashes when, nothing is lost and the next attempt completes it."""
 
+import datetime
 import os
 import shutil
 import signal
@@ -9,16 +10,18 @@ import threading
 
 import pytest
 
-from caxflow import documents
+from caxflow import documents, processes
 from caxflow.config.retention import Demand
-from caxflow.copies import parts, proof, removal
+from caxflow.copies import parts, proof
+from caxflow.copies.hearing import Hearing
+from caxflow.copies.moving import Move
 from caxflow.copies.removal import Removal
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Manifest
 from caxflow.planning.facts import gather
 from caxflow.rundb import DatabaseAway, Held
 from caxflow.targets import Run
-from copies import SITES, Copies
+from copies import FILES, SITES, Copies, just_read, now
 
 RUN = Run("160315_1432")
 
@@ -71,8 +74,6 @@ def test_a_copy_goes_and_the_audit_keeps_it(copies):
     assert done["entry"] | {"status": row["status"], "caxflow": row["caxflow"]} == row
     assert done["grounds"] == "a test"
     assert {"host", "user", "pid"} <= set(done["by"])
-    assert removal.conclude(copies.database, RUN, copies.subject().key, facts["token"])
-    assert not removal.conclude(copies.database, RUN, copies.subject().key, facts["token"])
     assert list(copies.database.removing(SITES["midway"])) == []
     copies.check()
 
@@ -200,12 +201,7 @@ def test_two_names_of_one_folder_are_one_copy(copies):
     document = copies.database.get(RUN)
     entry = copies.entry("tegner", str(RUN), 0.5)
     copies.database.runs.update_one({"_id": document["_id"]}, {"$push": {"data": entry}})
-    with pytest.raises(CaxflowError, match="the copy at tegner went with it"):
-        removal_of(copies).perform()
-    assert copies.whole("midway")
-    assert copies.row("midway")["status"] == "transferred"
-    assert "removing" not in copies.row("midway")["caxflow"]
-    assert actions(copies) == ["removing", "restored"]
+    refused(copies, "not tegner: it is the very files of this copy")
     copies.check()
 
 
@@ -228,9 +224,9 @@ def test_two_sites_that_count_each_other_do_not_both_remove(copies):
     document = copies.database.get(RUN)
     for each in (one, other):
         each.hearing.hear(each.subject.find(document))
-    one.intend()
+    one.intend(one.subject.find(document))
     with pytest.raises(CaxflowError, match="what is known of its copies changed"):
-        other.intend()
+        other.intend(other.subject.find(document))
 
 
 def test_of_removals_at_the_same_time_enough_copies_stay(copies):
@@ -266,7 +262,7 @@ def test_nothing_is_removed_while_the_database_is_away(copies):
     assert copies.whole("midway")
 
 
-STEPS = ["hear", "intend", "move", "forget_entry", "empty_trash"]
+STEPS = ["hear", "intend", "move", "confirm", "commit", "empty", "forget_entry"]
 
 CRASH = """
 import os, signal, sys
@@ -279,8 +275,8 @@ from caxflow.rundb import Key, RunsDB
 from caxflow.copies.subject import Subject
 from caxflow.targets import Run
 
-folder, step, when = sys.argv[1:]
-its = Hearing if step == "hear" else Removal
+folder, step, when, count = sys.argv[1:]
+its = Hearing if step in ("hear", "confirm") else Removal
 own = getattr(its, step)
 
 def dies(self, *arguments, **named):
@@ -293,14 +289,14 @@ setattr(its, step, dies)
 settings = config.load({"site": "midway"}, Path(folder) / "config")
 subject = Subject(settings, RunsDB(settings.rundb), settings.here, Run("160315_1432"),
                   Key("raw", settings.here.host), Path(folder) / "work/midway", print)
-Removal(subject, Demand(), "a test").perform()
+Removal(subject, Demand(copies=int(count)), "a test").perform()
 """
 
 
-def killed(copies, step, when):
-    """A process that removes the copy is killed there."""
+def killed(world, step, when, copies=2):
+    """A process that removes the copy is killed there; so many others it wants."""
     done = subprocess.run(
-        [sys.executable, "-c", CRASH, copies.folder, step, when],
+        [sys.executable, "-c", CRASH, world.folder, step, when, str(copies)],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
@@ -357,8 +353,9 @@ def test_while_it_is_removed_the_copy_is_no_source_and_cannot_be_claimed(copies)
 def test_somebody_elses_claim_ends_a_removal_that_took_too_long(copies):
     copies.add()
     slow = removal_of(copies)
-    slow.hearing.hear(slow.subject.find(copies.database.get(RUN)))
-    trash = slow.intend()
+    copy = slow.subject.find(copies.database.get(RUN))
+    slow.hearing.hear(copy)
+    trash = slow.intend(copy)
     copies.note("midway", token="another")
     with pytest.raises(CaxflowError, match="taken over by somebody else"):
         slow.move(where(slow), trash)
@@ -395,18 +392,13 @@ def test_who_was_stopped_for_longer_than_its_lease_takes_nothing_that_a_row_prom
 
 def test_who_was_stopped_leaves_the_trash_to_those_who_went_on(copies, monkeypatch):
     copies.add()
-    real = removal.transfer.remove_tree
-
-    def woken(*_, **__):
-        """While it was stopped, before it looked at its claim, another process came to empty the trash."""
-        monkeypatch.setattr(Removal, "move", moves)
-        monkeypatch.setattr(removal.transfer, "remove_tree", lambda *_, **__: None)
-        removal_of(copies).perform()
-
     moves = Removal.move
 
     def stopped(self, *arguments, **named):
-        woken()
+        """While it was stopped, before it looked at its claim, another process came to empty the trash."""
+        monkeypatch.setattr(Removal, "move", moves)
+        copies.note("midway", lease=now() - datetime.timedelta(minutes=1))
+        killed(copies, "empty", "before")
         return moves(self, *arguments, **named)
 
     monkeypatch.setattr(Removal, "move", stopped)
@@ -414,7 +406,6 @@ def test_who_was_stopped_leaves_the_trash_to_those_who_went_on(copies, monkeypat
         removal_of(copies).perform()
     assert not copies.path("midway").exists()
     assert len(list((copies.folder / "midway/raw/.caxflow-trash").iterdir())) == 1
-    monkeypatch.setattr(removal.transfer, "remove_tree", real)
     removal_of(copies).perform()
     assert list((copies.folder / "midway/raw/.caxflow-trash").iterdir()) == []
 
@@ -476,7 +467,7 @@ def test_a_file_that_came_while_it_was_removed_keeps_the_copy(copies):
 
 def test_what_came_into_the_trash_is_not_deleted_and_what_half_went_goes(copies):
     copies.add()
-    killed(copies, "forget_entry", "after")
+    killed(copies, "empty", "before")
     (waiting,) = (copies.folder / "midway/raw/.caxflow-trash").iterdir()
     (waiting / "a.zip").unlink()
     (waiting / "notes.txt").touch()
@@ -488,30 +479,21 @@ def test_what_came_into_the_trash_is_not_deleted_and_what_half_went_goes(copies)
     assert not waiting.exists()
 
 
-def test_a_path_in_the_database_that_is_not_the_trash_is_never_emptied(copies):
+@pytest.mark.parametrize("step", ["intend", "commit"])
+@pytest.mark.parametrize("path", ["{precious}", "{raw}/.caxflow-trash", "{raw}/x.{token}", "{raw}", "/", 7])
+def test_a_path_in_the_database_that_is_not_the_trash_is_never_emptied(copies, step, path):
     copies.add()
     copies.add("160316_0000", sites=["midway"])
     precious = copies.path("midway", "160316_0000")
-    token = removal_of(copies).perform()["token"]
-    for trash in (precious, precious.parent / ".caxflow-trash", precious.parent / f"x.{token}"):
-        document = copies.database.get(RUN)
-        document["caxflow"]["gone"][0]["trash"] = str(trash)
-        copies.database.runs.update_one({"_id": document["_id"]}, {"$set": {"caxflow": document["caxflow"]}})
-        with pytest.raises(CaxflowError, match=r"is said to wait in .* not its place"):
-            removal_of(copies).perform()
-    assert copies.whole("midway", "160316_0000")
-
-
-def test_a_removal_that_was_begun_with_a_path_elsewhere_is_refused(copies):
-    copies.add()
-    copies.add("160316_0000", sites=["midway"])
-    killed(copies, "intend", "after")
+    killed(copies, step, "after")
     removing = copies.row("midway")["caxflow"]["removing"]
-    copies.note("midway", removing=removing | {"trash": str(copies.path("midway", "160316_0000"))})
-    with pytest.raises(CaxflowError, match="is said to wait in"):
+    names = {"precious": precious, "raw": precious.parent, "token": removing["token"]}
+    trash = path.format(**names) if isinstance(path, str) else path
+    copies.note("midway", removing=removing | {"trash": trash})
+    with pytest.raises(CaxflowError, match=r"is said to wait in .* not its place"):
         removal_of(copies).perform()
     assert copies.whole("midway", "160316_0000")
-    assert copies.whole("midway")
+    assert step == "commit" or copies.whole("midway")
 
 
 def test_a_tombstone_says_since_when_receipts_do_not_hold(copies):
@@ -528,14 +510,290 @@ def test_a_preview_knows_what_was_begun_and_changes_nothing(copies):
     before = copies.database.get(RUN)
     verdict = removal_of(copies).preview()
     assert (verdict.begun, verdict.location) == (True, str(copies.path("midway")))
-    assert sorted(each.site for each in verdict.sure) == ["lngs", "tegner"]
+    # What was known when it was begun is not taken for granted.
+    assert sorted(each.site for each in verdict.hoped) == ["lngs", "tegner"]
     assert copies.database.get(RUN) == before
-    copies.note("midway", owner="lngs")
-    with pytest.raises(CaxflowError, match="is being removed by lngs"):
+    by = copies.row("midway")["caxflow"]["by"]
+    copies.note("midway", by={"host": "lngs-login", "user": "xenon"})
+    with pytest.raises(CaxflowError, match="is being removed by xenon@lngs-login"):
         removal_of(copies).preview()
-    copies.note("midway", owner="midway")
-    killed(copies, "forget_entry", "after")
+    copies.note("midway", by=by)
+    killed(copies, "empty", "before")
     (waiting,) = (copies.folder / "midway/raw/.caxflow-trash").iterdir()
+    before = copies.database.get(RUN)
     verdict = removal_of(copies).preview()
-    assert (verdict.begun, verdict.location) == (True, str(waiting))
+    assert (verdict.begun, verdict.location) == (True, str(copies.path("midway")))
+    assert sorted(each.site for each in verdict.hoped) == ["lngs", "tegner"]
     assert waiting.exists()
+    assert copies.database.get(RUN) == before
+
+
+def flip(path):
+    """Change a byte of a file of a copy, without anybody being told."""
+    content = bytearray((path / "a.zip").read_bytes())
+    content[7] ^= 1
+    (path / "a.zip").write_bytes(content)
+
+
+def vanish(copies, site):
+    shutil.rmtree(copies.path(site))
+    (copies.path(site).parent / "other").mkdir()
+
+
+# What can happen to the one witness before a removal that was interrupted goes on.
+FATES = {
+    "rotten, and told": lambda copies: copies.note("lngs", suspect={"files": ["a.zip"]}),
+    "rotten, and not told": lambda copies: flip(copies.path("lngs")),
+    "gone": lambda copies: vanish(copies, "lngs"),
+    "its site is not mounted": lambda copies: copies.path("lngs").parent.rename(copies.folder / "away"),
+    "its row is pulled": lambda copies: copies.database.runs.update_one(
+        {}, {"$pull": {"data": {"host": SITES["lngs"]}}, "$inc": {"caxflow.revision": 1}}
+    ),
+    "being removed itself": lambda copies: copies.note("lngs", removing={"trash": "/x"}),
+    "being moved": lambda copies: copies.set("lngs", status="transferring"),
+    "its manifest is another": lambda copies: copies.set("lngs", manifest="xxh128:" + "0" * 32),
+    "a link to the trash": lambda copies: (
+        shutil.rmtree(copies.path("lngs")),
+        copies.path("lngs").symlink_to(
+            next((copies.folder / "midway/raw").glob(".caxflow-trash/*"), copies.path("midway"))
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("fate", FATES)
+@pytest.mark.parametrize("step", ["intend", "move", "confirm", "commit"])
+def test_l1_a_removal_that_goes_on_asks_again_and_everything_goes_back(copies, step, fate):
+    """`rm --copies 1`, killed; the only other copy is lost meanwhile; the same command again."""
+    copies.add(sites=["lngs", "midway"])
+    killed(copies, step, "after", copies=1)
+    FATES[fate](copies)
+    with pytest.raises(CaxflowError, match="is not removed"):
+        removal_of(copies, demand=Demand(copies=1)).perform()
+    assert copies.whole("midway")
+    row = copies.row("midway")
+    assert (row["status"], row["location"]) == ("transferred", str(copies.path("midway")))
+    assert not {"removing", "token", "lease"} & set(row["caxflow"])
+    assert list(copies.database.removing(SITES["midway"])) == []
+    assert actions(copies)[-1] == "restored"
+    waiting = copies.folder / "midway/raw/.caxflow-trash"
+    assert not waiting.exists() or list(waiting.iterdir()) == []
+
+
+# What nobody tells the database between the last look and the last question to it, no program can know.
+TOLD = [
+    "rotten, and told",
+    "its row is pulled",
+    "being removed itself",
+    "being moved",
+    "its manifest is another",
+]
+
+
+@pytest.mark.parametrize(
+    ("step", "fate"),
+    [(step, fate) for step in ("move", "confirm") for fate in FATES] + [("commit", fate) for fate in TOLD],
+)
+def test_l2_one_that_is_held_up_before_a_step_asks_again(copies, monkeypatch, step, fate):
+    """`rm --copies 1` is stopped right before a step; the only other copy is lost; it goes on."""
+    copies.add(sites=["lngs", "midway"])
+    owner = Hearing if step == "confirm" else Removal
+    real = getattr(owner, step)
+
+    def held_up(self, *arguments, **named):
+        FATES[fate](copies)
+        return real(self, *arguments, **named)
+
+    monkeypatch.setattr(owner, step, held_up)
+    with pytest.raises(CaxflowError):
+        removal_of(copies, demand=Demand(copies=1)).perform()
+    assert copies.whole("midway")
+    assert copies.row("midway")["status"] == "transferred"
+    assert "removing" not in copies.row("midway")["caxflow"]
+
+
+@pytest.mark.parametrize("lost", ["rotten, and not told", "gone"])
+def test_what_was_half_deleted_stays_once_nothing_lets_it_go(copies, lost):
+    copies.add(sites=["lngs", "midway"])
+    killed(copies, "empty", "before", copies=1)
+    (waiting,) = (copies.folder / "midway/raw/.caxflow-trash").iterdir()
+    (waiting / "b.zip").unlink()
+    FATES[lost](copies)
+    for _ in range(2):
+        with pytest.raises(CaxflowError, match="is not removed"):
+            removal_of(copies, demand=Demand(copies=1)).perform()
+        assert (waiting / "a.zip").read_bytes() == FILES["a.zip"]
+        assert "removing" in copies.row("midway")["caxflow"]
+    assert any("what is left of it waits in" in line for line in copies.said)
+
+
+@pytest.mark.parametrize("step", ["move", "commit"])
+def test_a_place_that_was_taken_meanwhile_is_left_alone(copies, step):
+    """The copy waits in the trash; somebody puts something else in its place; nothing lets it go any more."""
+    copies.add(sites=["lngs", "midway"])
+    killed(copies, step, "after", copies=1)
+    copies.path("midway").mkdir()
+    (copies.path("midway") / "notes.txt").write_text("somebody else's")
+    copies.note("lngs", suspect={"files": ["a.zip"]})
+    with pytest.raises(CaxflowError, match="it is suspect"):
+        removal_of(copies, demand=Demand(copies=1)).perform()
+    assert (copies.path("midway") / "notes.txt").read_text() == "somebody else's"
+    (waiting,) = (copies.folder / "midway/raw/.caxflow-trash").iterdir()
+    assert (waiting / "a.zip").read_bytes() == FILES["a.zip"]
+    assert "removing" in copies.row("midway")["caxflow"]
+    copies.note("lngs", suspect=None)
+    data = copies.database.get(RUN)["data"]
+    data[0]["caxflow"].pop("suspect")
+    copies.database.runs.update_one({}, {"$set": {"data": data}})
+    removal_of(copies, demand=Demand(copies=1)).perform()
+    assert (copies.path("midway") / "notes.txt").read_text() == "somebody else's"
+    assert not waiting.exists()
+
+
+def test_a_place_that_was_taken_before_the_copy_left_it_is_left_alone(copies):
+    copies.add()
+    killed(copies, "intend", "after")
+    copies.path("midway").rename(copies.folder / "away")
+    copies.path("midway").mkdir()
+    (copies.path("midway") / "notes.txt").write_text("somebody else's")
+    with pytest.raises(CaxflowError, match="are not those of its manifest"):
+        removal_of(copies).perform()
+    assert (copies.path("midway") / "notes.txt").read_text() == "somebody else's"
+    assert "removing" in copies.row("midway")["caxflow"]  # which the copy is not back for
+
+
+def test_an_unmounted_root_does_not_complete_a_removal(copies):
+    copies.add()
+    killed(copies, "commit", "after")
+    root = copies.path("midway").parent
+    root.rename(copies.folder / "unmounted")
+    root.mkdir()
+    with pytest.raises(CaxflowError, match="mount"):
+        removal_of(copies).perform()
+    assert copies.row("midway") is not None
+    root.rmdir()
+    (copies.folder / "unmounted").rename(root)
+    removal_of(copies).perform()
+    assert copies.row("midway") is None
+
+
+def test_y1_a_copy_that_moves_while_witnesses_are_read_is_not_removed(copies, monkeypatch):
+    """While `rm` reads a stale witness, `mv` of the same copy."""
+    copies.add(verified_days_ago=10)
+    new = copies.path("midway").parent / "sr0" / str(RUN)
+    real = proof.read_again
+
+    def slow(place, *rest):
+        found = real(place, *rest)
+        if not new.exists():
+            Move(copies.subject(), str(new)).perform()
+        return found
+
+    monkeypatch.setattr(proof, "read_again", slow)
+    with pytest.raises(CaxflowError, match="is not removed: what is known of its copies changed"):
+        removal_of(copies).perform()
+    row = copies.row("midway")
+    assert (row["status"], row["location"]) == ("transferred", str(new))
+    assert (new / "a.zip").read_bytes() == FILES["a.zip"]
+    assert "removed" not in actions(copies)
+
+
+def test_nothing_in_the_trash_is_no_removal(copies, monkeypatch):
+    """Whatever took the copy away at the last moment: it was not this removal."""
+    copies.add()
+    real = parts.rename
+
+    def beaten(where, subject, *, aside, back=False):
+        if not back:
+            copies.path("midway").rename(copies.folder / "elsewhere")
+        real(where, subject, aside=aside, back=back)
+
+    monkeypatch.setattr(parts, "rename", beaten)
+    with pytest.raises(CaxflowError, match="there is nothing at"):
+        removal_of(copies).perform()
+    assert "removed" not in actions(copies)
+    assert copies.row("midway") is not None
+
+
+def test_a_witness_that_changed_after_it_was_read_is_read_again(copies):
+    """A byte is flipped at the only other copy, and no scrub was there since: the reading finds it."""
+    copies.add(sites=["lngs", "midway"])
+    flip(copies.path("lngs"))
+    with pytest.raises(CaxflowError, match="it is suspect"):
+        removal_of(copies, demand=Demand(copies=1)).perform()
+    assert copies.whole("midway")
+    assert copies.row("lngs")["status"] == "error"
+
+
+def test_what_was_only_touched_counts_once_it_is_read_again(copies):
+    copies.add(sites=["lngs", "midway"])
+    before = just_read() - datetime.timedelta(seconds=10)
+    copies.note("lngs", verified=before)
+    (copies.path("lngs") / "a.zip").chmod(0o600)
+    verdict = removal_of(copies, demand=Demand(copies=1)).preview()
+    assert [each.site for each in verdict.hoped] == ["lngs"]
+    assert "its files changed after they were read" in verdict.hoped[0].against
+    removal_of(copies, demand=Demand(copies=1)).perform()
+    assert copies.row("lngs")["caxflow"]["verified"] > before
+
+
+def hard_links(own, other):
+    shutil.copytree(own, other, copy_function=os.link)
+
+
+def linked_above(own, other):
+    other.parent.rmdir()
+    other.parent.symlink_to(own.parent)
+
+
+@pytest.mark.parametrize("alias", [hard_links, linked_above])
+@pytest.mark.parametrize("of", ["midway", "lngs"])
+def test_l6_two_names_of_the_same_files_are_one_copy(copies, alias, of):
+    """The copy that is to go, or the witness, has another name at another site."""
+    copies.add(sites=["lngs", "midway"])
+    alias(copies.path(of), copies.path("tegner"))
+    entry = copies.entry("tegner", str(RUN), 0)
+    copies.database.runs.update_one({}, {"$push": {"data": entry}, "$inc": {"caxflow.revision": 1}})
+    for site in SITES:
+        copies.note(site, verified=just_read())  # a new link changes the times of the files
+    refused(copies, "the very files of")
+    removal_of(copies, demand=Demand(copies=1)).perform()
+    assert copies.whole("lngs")
+
+
+def test_y3_a_link_in_a_witness_place_is_no_witness_and_is_told(copies):
+    copies.add()
+    shutil.rmtree(copies.path("tegner"))
+    copies.path("tegner").symlink_to(copies.path("lngs"))
+    with pytest.raises(CaxflowError, match="1 found"):
+        removal_of(copies).perform()
+    row = copies.row("tegner")
+    assert row["status"] == "error"
+    assert "symbolic link" in row["caxflow"]["error"]
+    assert copies.whole("midway")
+    assert copies.whole("lngs")
+
+
+def test_a_process_that_deletes_is_not_taken_over_while_it_is_there(copies):
+    """One that was stopped while it deletes may go on at any time, whatever its lease says."""
+    copies.add()
+    killed(copies, "commit", "after")
+    with subprocess.Popen(["sleep", "600"]) as other:
+        try:
+            started = processes.status(other.pid).started
+            by = {"pid": other.pid, "started": started, "machine": processes.machine(), "user": "x"}
+            copies.note("midway", by=by, lease=now() - datetime.timedelta(hours=1))
+            with pytest.raises(Held, match=f"process {other.pid} of this machine -> .* or end it"):
+                removal_of(copies).perform()
+        finally:
+            other.kill()
+    removal_of(copies).perform()
+    assert copies.row("midway") is None
+
+
+def test_beacons_are_not_left_behind(copies):
+    copies.add()
+    removal_of(copies).perform()
+    for site in SITES:
+        root = copies.folder / site / "raw"
+        assert {path.name for path in root.iterdir()} <= {str(RUN), ".caxflow-trash"}

@@ -30,6 +30,9 @@ def copies(tmp_path, database, database_uri):
             path = product(copies, site)
             path.parent.mkdir(parents=True)
             path.write_bytes(content * 1000)
+            taken = manifest.take(str(path))
+            copies.database.keep_manifest(taken.to_json())
+        copies.old = taken.digest
         copies.add()
         yield copies
 
@@ -46,7 +49,7 @@ def subject(copies):
 def renew(copies):
     source, path = reach.place(copies.settings(), copies.settings().here), product(copies, "midway")
     expected, place = manifest.take(str(path)), str(product(copies, "tegner"))
-    return renewal.renew(subject(copies), source, str(path), place, expected=expected, old="xxh128:00")
+    return renewal.renew(subject(copies), source, str(path), place, expected=expected, old=copies.old)
 
 
 def cut_before(monkeypatch, step):
@@ -107,7 +110,7 @@ def test_the_old_one_goes_through_the_trash_and_the_audit_knows(copies):
     assert told == {
         "action": "replaced",
         "site": "tegner",
-        "manifest": "xxh128:00",
+        "manifest": copies.old,
         "by_manifest": copied.manifest.digest,
     }
 
@@ -117,7 +120,7 @@ def test_what_does_not_arrive_whole_replaces_nothing(copies):
     source, path = reach.place(settings, settings.here), str(product(copies, "midway"))
     other, place = manifest.take(str(product(copies, "tegner"))), product(copies, "tegner")
     with pytest.raises(CaxflowError, match="not what was expected"):
-        renewal.renew(subject(copies), source, path, str(place), expected=other, old="xxh128:00")
+        renewal.renew(subject(copies), source, path, str(place), expected=other, old=copies.old)
     assert place.read_bytes() == b"old" * 1000
 
 

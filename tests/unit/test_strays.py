@@ -128,11 +128,12 @@ def test_what_is_on_its_way_is_not_astray(copies, note):
 def test_what_is_being_removed_is_not_astray(copies):
     subject = copies.subject()
     begun = removal.Removal(subject, removal.Demand(), "a test")
-    begun.hearing.hear(subject.find(copies.database.get(RUN)))
-    trash = begun.intend()
+    copy = subject.find(copies.database.get(RUN))
+    begun.hearing.hear(copy)
+    trash = begun.intend(copy)
     assert find(copies) == {}
     whole = [parts.Part("", str(copies.path("midway")), None)]
-    parts.rename(whole, subject.place, root=subject.root, aside=trash)
+    parts.rename(whole, subject, aside=trash)
     assert find(copies) == {}
 
 
@@ -388,7 +389,7 @@ def test_mv_that_was_interrupted_is_completed(copies, monkeypatch, step):
     def crash(*_, **__):
         raise Crash
 
-    new = str(copies.folder / "midway/raw/moved")
+    new = str(copies.folder / f"midway/raw/moved/{RUN}")
     where = moving.transfer if step == "try_rename" else moving.audit
     with monkeypatch.context() as patched:
         patched.setattr(where, step, crash)

@@ -5,6 +5,7 @@ import fcntl
 import os
 import threading
 import time
+from contextlib import nullcontext
 
 import pytest
 from hypothesis import given, settings
@@ -16,12 +17,13 @@ from caxflow.files import digests
 from caxflow.files.listing import DEEPEST, FileStat, scan
 from caxflow.files.manifest import Entry, Manifest, take
 from caxflow.transfer import Place, copy, plan
+from caxflow.transfer.below import names_below
 from caxflow.transfer.folder import Folder
 from caxflow.transfer.job import Job
 from caxflow.transfer.local import copy_piece
 from caxflow.transfer.part import Part
 from caxflow.transfer.protocol import JSON, FdChannel, LostError, Stream, frame_json
-from caxflow.transfer.session import Session, beneath
+from caxflow.transfer.session import Session, some
 
 HERE = Place("here")
 
@@ -308,13 +310,92 @@ def test_rename_and_remove_stay_below_the_root(tmp_path, dataset):
 
 
 @given(st.lists(st.sampled_from(["a", "..", ".", "", "b c"]), max_size=5))
-def test_beneath_never_leaves(parts):
+def test_names_below_never_lead_out(parts):
     path = "/nowhere/root/" + "/".join(parts)
     try:
-        found = beneath(path, "/nowhere/root")
+        found = names_below(path, "/nowhere/root")
     except CaxflowError:
         return
-    assert os.path.normpath(found).startswith(b"/nowhere/root/")
+    assert found
+    assert not {b"", b".", b".."} & set(found)
+
+
+@pytest.mark.parametrize("deep", ["link/a", "link/deep/a", "folder/link/a"])
+@pytest.mark.parametrize("act", ["remove", "rename it", "rename to it", "prune"])
+def test_no_link_below_a_root_is_followed(tmp_path, deep, act):
+    """A document may name any path: a link in it leads nowhere, inside of the root or outside."""
+    root, other = tmp_path / "root", tmp_path / "other"
+    for folder in (other / "deep" / "a", root / "folder", root / "own"):
+        folder.mkdir(parents=True)
+    (other / "a").mkdir()
+    (root / "link").symlink_to(other)
+    (root / "folder" / "link").symlink_to(other)
+    before = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*"))
+    path = root / deep
+    with pytest.raises(CaxflowError, match="is a symbolic link") if act != "prune" else nullcontext():
+        if act == "remove":
+            transfer.remove_tree(HERE, path, root=root)
+        elif act == "rename it":
+            transfer.rename(HERE, path, root / "new", root=root)
+        elif act == "rename to it":
+            transfer.rename(HERE, root / "own", path.with_name("new"), root=root)
+        else:
+            transfer.prune(HERE, path, root=root)
+    assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*")) == before
+
+
+def test_a_root_may_be_a_link_itself(tmp_path):
+    (tmp_path / "disk" / "a").mkdir(parents=True)
+    (tmp_path / "root").symlink_to(tmp_path / "disk")
+    root = tmp_path / "root"
+    transfer.rename(HERE, root / "a", root / "deep" / "b", root=root)
+    transfer.remove_tree(HERE, root / "deep" / "b", root=root)
+    transfer.prune(HERE, root / "deep", root=root)
+    assert names(root) == []
+
+
+def test_a_rename_that_fails_leaves_no_folder(tmp_path):
+    (tmp_path / "root").mkdir()
+    with pytest.raises(CaxflowError, match="absent: No such file"):
+        transfer.rename(HERE, tmp_path / "root/absent", tmp_path / "root/new/b", root=tmp_path / "root")
+    assert names(tmp_path / "root") == []
+
+
+@pytest.mark.parametrize("what", ["link to it", "dangling link"])
+def test_a_link_in_a_datasets_place_is_no_dataset(tmp_path, dataset, out, what):
+    link = out / "link"
+    link.symlink_to(dataset if what == "link to it" else tmp_path / "absent")
+    words = "link is a symbolic link"
+    with pytest.raises(CaxflowError, match=words):
+        transfer.take_manifest(HERE, link)
+    with pytest.raises(CaxflowError, match=words):
+        copy(HERE, link, HERE, out / "copy")
+    with pytest.raises(CaxflowError, match=words):
+        transfer.inventory(HERE, link)
+    (found,) = transfer.look(HERE, [link])
+    assert (found.kind, found.files) == ("other", {})
+    assert words in found.error
+
+
+def test_a_look_tells_whose_files_they_are_and_when_they_changed(dataset, out):
+    (seen,) = transfer.look(HERE, [dataset])
+    copy(HERE, dataset, HERE, out / "copy")
+    (out / "alias").mkdir()
+    for path in dataset.rglob("*"):
+        if path.is_file():
+            (out / "alias" / path.relative_to(dataset)).parent.mkdir(exist_ok=True, parents=True)
+            os.link(path, out / "alias" / path.relative_to(dataset))
+    again, copied, alias = transfer.look(HERE, [dataset, out / "copy", out / "alias"], opened=True)
+    assert alias.identity == again.identity != copied.identity  # a new link changes the time of change
+    assert len(seen.identity) == len(seen.files)
+    assert 0 <= again.changed <= seen.changed + 60
+
+
+@pytest.mark.parametrize("count", [0, 1, 15, 16, 17, 100])
+def test_some_files_are_from_all_over_the_list(count):
+    found = some(range(count))
+    assert len(found) == len(set(found)) == min(count, 16) or 8 <= len(found) <= 16
+    assert count == 0 or found[0] == 0
 
 
 def test_what_takes_long_shows_that_it_goes_on(tmp_path):

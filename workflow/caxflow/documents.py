@@ -176,7 +176,7 @@ def gone(document: Mapping, kind: str, host: str, version: str | None = None) ->
 
     ``caxflow.gone`` of the document lists them: ``type``, ``host``, ``pax_version``; ``at``, the server's
     time (naive UTC), before which no receipt about that copy holds any more; ``why``, ``removed`` or
-    ``suspect``; ``token`` and, until it is deleted, ``trash``, the path where it waits for that.
+    ``suspect``; ``token``.
     """
     listed = value(document, "caxflow", "gone", type_=list) or []
     for each in reversed(listed):
@@ -192,9 +192,6 @@ def leaving(document: Mapping, host: str) -> Iterator[tuple[str, str | None]]:
     for copy in copies(document):
         if copy.host == host and "removing" in copy.note:
             yield copy.kind, copy.version if copy.kind in VERSIONED else None
-    for each in value(document, "caxflow", "gone", type_=list) or []:
-        if isinstance(each, Mapping) and each.get("host") == host and each.get("trash"):
-            yield str(each.get("type")), _text(each.get("pax_version"))
 
 
 def with_gone(

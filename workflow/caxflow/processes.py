@@ -78,6 +78,12 @@ def is_this(process: Mapping) -> bool:
     return "machine" in own and all(process.get(key) == value for key, value in own.items())
 
 
+def is_here(process: Mapping) -> bool:
+    """Return whether `process`, as `identify` described it, is another of this machine that has not ended."""
+    where = process.get("machine")
+    return where is not None and where == machine() and not is_this(process) and not has_ended(process)
+
+
 def has_ended(process: Mapping) -> bool:
     """Return whether `process`, as `identify` described it, is known to have ended.
 

@@ -8,7 +8,6 @@ from caxflow import documents, words
 from caxflow.cli import copies, screen, site
 from caxflow.config import retention
 from caxflow.config.retention import Demand
-from caxflow.copies import removal
 from caxflow.copies.hearing import Hearing
 from caxflow.copies.removal import Removal
 from caxflow.copies.subject import Subject
@@ -97,10 +96,7 @@ def _demand(subject: Subject, copies: int | None) -> Demand:
 
 
 def _is_gone(subject: Subject) -> bool:
-    """Whether there is nothing to remove any more; an error if there is nothing yet that may be.
-
-    A removal that was begun, or whose trash is not empty, is not over.
-    """
+    """Whether there is nothing to remove any more; an error if there is nothing yet that may be."""
     document = subject.database.get(subject.run)
     copy, key = subject.find(document), subject.key
     if copy is not None and copy.status == documents.VERIFYING and key.kind in STAGES:
@@ -110,7 +106,7 @@ def _is_gone(subject: Subject) -> bool:
             f"let it be read again first: snakemake --profile {subject.settings.here.name} {target}",
         )
     gone = documents.gone(document, key.kind, key.host, key.version) if copy is None else None
-    if gone is None or gone.get("why") != "removed" or gone.get("trash"):
+    if gone is None or gone.get("why") != "removed":
         return False
     at = documents.time_of(gone.get("at"))
     print(f"{subject} is gone already" + (f", since {at:%Y-%m-%d %H:%M} UTC" if at else ""))
@@ -134,7 +130,6 @@ def _preview(planned: Removal) -> None:
 
 def _remove(planned: Removal) -> None:
     subject, facts = planned.subject, planned.perform()
-    removal.conclude(subject.database, subject.run, subject.key, facts["token"])
     others = ", ".join(each["site"] for each in facts["evidence"])
     # That it is removed was said.
     print(f"  {_lying(subject, facts['location'])}, {words.size(facts['bytes'])}; good copies: {others}")

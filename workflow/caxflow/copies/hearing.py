@@ -1,25 +1,28 @@
 """Hears the witnesses that let a copy go: what the database says of them, what lies and is read there.
 
-Nothing here changes the copy itself. Reading a witness again renews its entry, or condemns it.
+A witness whose files changed after they were last read is read again before it counts; so is each, where a
+removal goes on that was interrupted. Nothing here changes the copy itself. Reading a witness again renews its
+entry, or condemns it.
 """
 
 import contextlib
 import dataclasses
 import datetime
-import os
 import posixpath
-from collections.abc import Mapping
+import secrets
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from caxflow import documents
+from caxflow import documents, transfer
 from caxflow.config.retention import Demand
-from caxflow.copies import evidence, proof, quarantine
+from caxflow.copies import evidence, parts, proof, quarantine
 from caxflow.copies.evidence import Witness
 from caxflow.copies.subject import Subject
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Manifest
 from caxflow.rundb import Held, Key
+from caxflow.transfer import Look
 
 _NOT_CAX = "it does not have the sha512 that cax recorded"
 
@@ -40,6 +43,8 @@ class Hearing:
         Those that were found to count.
     hoped : list of Witness
         After a preview, those that would count if reading them again finds them good.
+    since : datetime, optional
+        When what was interrupted went on (naive UTC): a reading that began before does not count.
     """
 
     subject: Subject
@@ -47,6 +52,11 @@ class Hearing:
     look: proof.Glance = proof.glance
     sure: list[Witness] = field(default_factory=list)
     hoped: list[Witness] = field(default_factory=list)
+    since: datetime.datetime | None = None
+    # Of witnesses whose files changed after a reading, when that was, by site.
+    # What was seen of witnesses last, by site.
+    _seen: dict[str, Look] = field(default_factory=dict, repr=False)
+    _changed: dict[str, datetime.datetime | None] = field(default_factory=dict, repr=False)
 
     @property
     def superseded(self) -> bool:
@@ -69,8 +79,21 @@ class Hearing:
         subject = self.subject
         if self.own_manifests:
             find = evidence.successors if self.superseded else evidence.makers
-            return find(document, copy, subject.site, subject.settings, self.demand, now=now)
-        return evidence.witnesses(document, copy, subject.settings, self.demand, now)
+            found = find(document, copy, subject.site, subject.settings, self.demand, now=now)
+        else:
+            found = evidence.witnesses(document, copy, subject.settings, self.demand, now)
+        return sorted(map(self._outdated, found), key=lambda each: not each.counts)
+
+    def _outdated(self, witness: Witness) -> Witness:
+        """The witness, which is to be read again if its last reading says nothing any more."""
+        read = witness.verified
+        if witness.counts and self.since and read < self.since:
+            why = f"it was last read {read:%Y-%m-%d %H:%M} UTC, before this was gone on with"
+            return dataclasses.replace(witness, against=why, renewable=True)
+        if witness.counts and self._changed.get(witness.site) == read:
+            why = f"its files changed after they were read, {read:%Y-%m-%d %H:%M} UTC"
+            return dataclasses.replace(witness, against=why, renewable=True)
+        return witness
 
     def still(self, document: Mapping, copy: Copy | None, now: datetime.datetime) -> bool:
         """Whether those that were found to count still do."""
@@ -97,8 +120,11 @@ class Hearing:
             new = [each for each in found if each.counts and each.site not in against]
             stale = [each for each in found if each.renewable and each.site not in tried]
             if new:
-                against[new[0].site] = self._look(new[0], copy)
-                if read and against[new[0].site]:
+                wrong = self._look(new[0], copy)
+                if not wrong and self._has_changed(new[0], now):
+                    continue
+                against[new[0].site] = wrong
+                if read and wrong:
                     with contextlib.suppress(CaxflowError):
                         quarantine.condemn_missing(self.at(new[0]), new[0].copy)
             elif stale:
@@ -146,20 +172,109 @@ class Hearing:
         return self.manifest(witness.copy if self.own_manifests else copy)
 
     def _look(self, witness: Witness, copy: Copy) -> str:
-        """Why a witness does not count after all: its files must be where they are said to be."""
+        """Why a witness does not count after all: its own files must be where they are said to be."""
         expected = Manifest.from_json(self._expected(witness, copy))
-        for other in (*self.sure, *self.hoped):
-            if self._lies_at(other) == self._lies_at(witness):
-                return f"it is the very files of {other.site}"
+        location, own = witness.copy.location, self._own(copy)
         try:
-            return proof.same_files(self.at(witness).place, witness.copy.location, expected, look=self.look)
+            found = self._seen[witness.site] = self.look(self.at(witness).place, location)
+            if wrong := proof.difference(found, location, expected):
+                return wrong
         except CaxflowError as error:
             return error.what
+        if own and proof.are_same_files(found, own):
+            return "it is the very files of this copy"
+        for other in (*self.sure, *self.hoped):
+            same = proof.are_same_files(found, self._seen[other.site])
+            if same or self._lies_at(other) == self._lies_at(witness):
+                return f"it is the very files of {other.site}"
+        return ""
+
+    def _own(self, copy: Copy) -> Look | None:
+        """What lies where the copy is said to be; None where the witnesses have other bytes anyway."""
+        return None if self.own_manifests else self.look(self.subject.place, copy.location.rstrip("/"))
 
     def _lies_at(self, witness: Witness) -> tuple:
-        """Which files a witness is, however many sites call them theirs."""
-        place, location = self.at(witness).place, posixpath.normpath(witness.copy.location)
-        return place.host, place.port or 22, location if place.remote else os.path.realpath(location)
+        """Where the files of a witness are, for those whose inodes nothing tells."""
+        place = self.at(witness).place
+        return place.host, place.port or 22, posixpath.normpath(witness.copy.location)
+
+    def _has_changed(self, witness: Witness, before: datetime.datetime) -> bool:
+        """Whether files of a witness changed after it was last read: by ages, so that no clock matters.
+
+        Parameters
+        ----------
+        before : datetime
+            The server's time right before the look, so that what was written just before it was read has not
+            changed; what changes while it is read, the reading finds.
+        """
+        age, read = self._seen[witness.site].changed, witness.verified
+        if age is None or age >= (before - read).total_seconds():
+            return False
+        self._changed[witness.site] = read
+        return True
+
+    def confirm(self, copy: Copy, where: list[str]) -> None:
+        """Look once more at those that let the copy go, right before it is deleted.
+
+        It has been renamed by now: what of a witness goes by the same names is gone with it, though a cache
+        may remember its listing, so that files are opened. What is the same folder under other names shows
+        the same inodes or, over a protocol that tells none, beside it a file that is put beside the other.
+
+        Parameters
+        ----------
+        where : list of str
+            Paths at which the parts of the copy lie now.
+
+        Raises
+        ------
+        CaxflowError
+            If too few are left.
+        """
+        subject, against = self.subject, {}
+        seen = transfer.look(subject.place, where)
+        own = Look("directory", {}, identity=[each for look in seen for each in look.identity])
+        apart = {subject.site.name: own}
+        with _beacons(self._folders(copy)) as beacons:
+            for each in self.sure:
+                against[each.site] = self._unfit(each, copy, apart, beacons)
+                if not against[each.site]:
+                    apart[each.site] = self._seen[each.site]
+        self.sure = [each for each in self.sure if not against[each.site]]
+        if not evidence.enough(self.sure, self.demand):
+            wrong = "; ".join(f"{site}: {why}" for site, why in against.items() if why)
+            raise CaxflowError(f"{subject} is not removed: {wrong}", "see caxflow status, and try again")
+
+    def _folders(self, copy: Copy) -> dict[str, tuple[Subject, str]]:
+        """Where beacons are put: beside the copy and each witness; by site."""
+        if self.own_manifests:
+            return {}  # of the same site
+        found = {self.subject.site.name: (self.subject, parts.folder(self.subject.key, copy.location))}
+        for each in self.sure:
+            other = self.at(each)
+            found[each.site] = other, parts.folder(other.key, each.copy.location)
+        return found
+
+    def _unfit(
+        self, witness: Witness, copy: Copy, apart: Mapping[str, Look], beacons: Mapping[str, str]
+    ) -> str:
+        """Why a witness does not let the copy go after all; empty if it does."""
+        other, location = self.at(witness), witness.copy.location
+        folder = parts.folder(other.key, location)
+        lit, now = [site for site in apart if site in beacons], self.subject.database.now()
+        try:
+            found, *shown = transfer.look(
+                other.place, [location, *(posixpath.join(folder, beacons[site]) for site in lit)], opened=True
+            )
+            if wrong := proof.difference(found, location, Manifest.from_json(self._expected(witness, copy))):
+                return wrong
+        except CaxflowError as error:
+            return error.what
+        self._seen[witness.site] = found
+        same = [site for site, look in zip(lit, shown, strict=True) if look.kind]
+        same += [site for site, look in apart.items() if proof.are_same_files(found, look)]
+        if same:
+            return f"it is the very files of {same[0]}"
+        return "its files changed after they were read" if self._has_changed(witness, now) else ""
 
     def _read_again(self, witness: Witness, copy: Copy) -> str:
         """Renew stale evidence: read that copy where it is; what is against it after that.
@@ -195,6 +310,27 @@ class Hearing:
             return ""
         agrees = proof.agrees_with_cax(other.place, copy.location, copy.checksum, other.progress)
         return "it has the sha512 that cax recorded" if agrees else _NOT_CAX
+
+
+@contextlib.contextmanager
+def _beacons(folders: Mapping[str, tuple[Subject, str]]) -> Iterator[dict[str, str]]:
+    """Put a file of a new name into each folder, for a while; their names, by site.
+
+    A site that lets nothing be written has none.
+    """
+    names = {}
+    try:
+        for site, (subject, folder) in folders.items():
+            name = f".{subject.run}.part-beacon-{secrets.token_hex(8)}"
+            with contextlib.suppress(CaxflowError):
+                transfer.touch(subject.place, posixpath.join(folder, name), root=subject.root)
+                names[site] = name
+        yield names
+    finally:
+        for site, name in names.items():
+            subject, folder = folders[site]
+            with contextlib.suppress(CaxflowError):
+                subject.remove(posixpath.join(folder, name))
 
 
 def _with(witness: Witness, against: str | None) -> Witness:

@@ -4,7 +4,9 @@ The intent is written down first and makes the entry no source. On one file syst
 the entry says the new path. To another one they are copied (hashed at both ends, published by one rename) and
 read again from the disk there; the entry says the new path, and which one is left behind; the old files go
 last, and the entry forgets them. Whatever ends it on the way, the same command completes it; as long as the
-old files are whole, a failure leaves the entry as it was.
+old files are whole, a failure leaves the entry as it was. Where something else came to one of the two paths
+meanwhile, that stays as it is; and where a move was interrupted before the old files went, the new ones are
+read again before: if they are bad or gone, the copy is at its old path again.
 """
 
 import datetime
@@ -12,14 +14,14 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from caxflow import documents, processes, receipts, transfer
-from caxflow.copies import evidence, parts, proof
+from caxflow import documents, receipts, transfer
+from caxflow.copies import evidence, parts, proof, quarantine
 from caxflow.copies.parts import Part
-from caxflow.copies.subject import Subject
+from caxflow.copies.subject import Subject, misplaced
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Manifest
-from caxflow.rundb import Claim, Held, audit
+from caxflow.rundb import Claim, Held, audit, claims, identity
 from caxflow.workdir import journal
 
 
@@ -42,6 +44,7 @@ class Move:
     claim: Claim | None = None
     old: str = ""
     _manifest: Manifest | None = field(default=None, repr=False)
+    _resumed: bool = False
     _made: list[str] = field(default_factory=list, repr=False)
 
     def perform(self) -> str:
@@ -53,8 +56,9 @@ class Move:
             In one line, saying where the copy is.
         """
         subject, copy = self.subject, self._find()
+        self._check_paths(copy)
         if "left" in copy.note:
-            self.clear(copy)
+            self._complete(copy)
             copy = self._find()
         moving = documents.value(copy.note, "moving", type_=Mapping)
         self.old = str(moving["from"]) if moving else copy.location.rstrip("/")
@@ -64,11 +68,10 @@ class Move:
         self._manifest = self._known_manifest(copy.manifest)
         where = parts.of(subject.key, subject.run, self.old, self._manifest)
         self._look(where, begun=bool(moving))
-        # Whatever of it is at the new path already, an earlier attempt has copied.
-        self._made = [part.at(self.new) for part in where] if moving else []
         if subject.database.dry:
             return self.old
-        self.claim = subject.hold(self._take_over(copy) if moving else self.intend())
+        self._resumed = bool(moving)
+        self.claim = subject.hold(self._take_over(copy) if moving else self.intend(copy))
         try:
             copied = self.transport(where)
         except Held:
@@ -87,14 +90,14 @@ class Move:
             self._prune(self.old, self._root)
         return self.old
 
-    def intend(self) -> str:
-        """Write down that the copy moves; the token that holds it."""
+    def intend(self, seen: Copy) -> str:
+        """Write down that the copy moves, unless it changed since it was `seen`; the token that holds it."""
         subject, token = self.subject, secrets.token_hex(8)
         now = subject.database.now()
 
         def change(document: Mapping) -> tuple[dict, dict] | None:
             copy = self._find(document)
-            if not evidence.good(copy) or copy.location.rstrip("/") != self.old:
+            if not evidence.good(copy) or identity(copy) != identity(seen):
                 return None
             note = dict(copy.note) | {
                 "owner": subject.settings.here.name,
@@ -117,7 +120,7 @@ class Move:
         subject, copied = self.subject, False
         for part in where:
             new = part.at(self.new)
-            if transfer.exists(subject.place, part.path) is None:
+            if not self._is_there(part, part.path):
                 continue  # was renamed before
             if not transfer.exists(subject.place, new):
                 roots = {"root": self._root, "new_root": subject.root}
@@ -125,6 +128,11 @@ class Move:
                     continue
             self.copy(part, new)
             copied = True
+        for part in where:
+            if not self._is_there(part, part.at(self.new)):
+                raise CaxflowError(
+                    f"{subject}: what is at {part.at(self.new)} is not what was moved there", "look there"
+                )
         return copied
 
     def copy(self, part: Part, new: str) -> None:
@@ -139,14 +147,14 @@ class Move:
             expected=part.manifest,
             progress=subject.progress,
         )
-        if not made.adopted:
+        # What has just been compared byte by byte is what an interrupted attempt published.
+        if not made.adopted or self._resumed:
             self._made.append(new)
         if self._manifest is None:
             self._manifest = made.manifest
         stated = [each.to_json() for each in made.manifests.values()]
         _, wrong = proof.read_again(subject.place, new, stated, subject.progress)
         if wrong:
-            transfer.remove_tree(subject.place, new, root=subject.root)
             raise CaxflowError(
                 f"{subject}: what was copied to {new} reads differently: {proof.summary(wrong)}",
                 "it was removed; the disk may be failing",
@@ -155,12 +163,12 @@ class Move:
             transfer.permissions(subject.place, new, wanted, apply=True)
 
     def put_back(self, where: list[Part]) -> None:
-        """Undo the intent, if all of the copy is still where it was; what was copied goes first."""
+        """Undo the intent, if all of the copy is where it was; what this attempt published goes first."""
         subject = self.subject
         ours = self._find().note.get("token") == self.claim.token
-        if ours and all(transfer.exists(subject.place, part.path) for part in where):
+        if ours and all(self._is_there(part, part.path) for part in where):
             for new in self._made:
-                transfer.remove_tree(subject.place, new, root=subject.root)
+                subject.remove(new)
             changes = {"status": documents.TRANSFERRED} | _ended("moving", "token", "lease", "since")
             subject.database.tell(subject.run, subject.key, changes, {"token": self.claim.token})
 
@@ -171,7 +179,7 @@ class Move:
             return
         for part in where:
             new = part.at(self.new)
-            if transfer.exists(subject.place, part.path) is None and transfer.exists(subject.place, new):
+            if transfer.exists(subject.place, part.path) is None and self._is_there(part, new):
                 roots = {"root": subject.root, "new_root": self._root}
                 transfer.try_rename(subject.place, new, part.path, **roots)
 
@@ -194,28 +202,120 @@ class Move:
         key = subject.key
         journal.forget(subject.work_dir, subject.site.name, subject.run, key.kind, key.version)
 
+    def _complete(self, copy: Copy) -> None:
+        """Complete a move that was interrupted before what it left went: the new copy is read again first."""
+        subject = self.subject
+        left, manifest = self._left(copy)
+        if subject.database.dry:
+            subject.say(f"would read {copy.location}, and remove what is left in {left} if it is good")
+            return
+        subject.say(f"{subject}: a move that was begun goes on; reading {copy.location} again")
+        where = parts.of(subject.key, subject.run, copy.location, manifest)
+        if not any(transfer.exists(subject.place, part.path) for part in where):
+            subject.check_mounted(copy.location)
+        now = subject.database.now()
+        if not (wrong := self._differences(where)):
+            told = {"caxflow.verified": now} if copy.manifest else {}
+            if told and not subject.database.confirm(subject.run, subject.key, copy, told):
+                raise CaxflowError(f"{subject} was changed while it was read", "try again")
+            self.clear(self._find())
+            return
+        old = parts.of(subject.key, subject.run, left, manifest)
+        if self._differences(old):
+            raise CaxflowError(
+                f"{subject} in {copy.location} is damaged, and so is what it left in {left}: "
+                f"{proof.summary(wrong)}",
+                "nothing is removed; look at both, and at other sites for a good one",
+            )
+        self._return_to(copy, left, where, wrong)
+
+    def _return_to(self, copy: Copy, left: str, where: list[Part], wrong: list[str]) -> None:
+        """Have the entry say the old path again, and move the damaged new files aside."""
+        subject, token = self.subject, secrets.token_hex(8)
+        what = f"{subject} was moved to {copy.location}, and is damaged there: {proof.summary(wrong)}"
+        facts = {"site": subject.site.name, "from": copy.location, "to": left}
+        facts |= {"grounds": what, "ident": token}
+        audit.record(subject.database, "restored", subject.run, subject.key, **facts)
+        told = {"location": left} | _ended("left")
+        if not subject.database.confirm(subject.run, subject.key, copy, told):
+            raise CaxflowError(f"{subject} was changed while it was read", "try again")
+        aside = subject.aside(quarantine.FOLDER, copy.location, token)
+        # What is there instead of it is somebody else's.
+        damaged = [part for part in where if self._is_there(part, part.path)]
+        parts.rename(damaged, subject, aside=aside)
+        now = f"; the damaged one is in {aside}" if damaged else ""
+        raise CaxflowError(what, f"it is in {left} again, where it is good{now}")
+
+    def _differences(self, where: list[Part]) -> list[str]:
+        """How the parts of a copy differ from their manifest, after every byte was read."""
+        place, wrong = self.subject.place, []
+        for part in where:
+            if not self._is_there(part, part.path):
+                wrong.append(proof.same_files(place, part.path, part.manifest) or "it is not there")
+                continue
+            _, found = proof.read_again(place, part.path, [part.manifest.to_json()], self.subject.progress)
+            wrong += found
+        return wrong
+
+    def _left(self, copy: Copy) -> tuple[str, Manifest]:
+        """Where a move to another file system left the old files, and their manifest.
+
+        The path stands in the document, the root that it must be below in a site file or on the command line.
+        """
+        subject, left = self.subject, documents.value(copy.note, "left", type_=Mapping) or {}
+        path, manifest = str(left.get("path")), self._known_manifest(left.get("manifest"))
+        location = copy.location.rstrip("/")
+        within = documents.inside(path, location) or documents.inside(location, path)
+        if manifest is None or path == location or (within and subject.key.kind != "minitrees"):
+            raise CaxflowError(
+                f"{subject} is said to have left {path!r} behind, which cannot be", "correct the document"
+            )
+        if not documents.inside(path, self._root):
+            raise CaxflowError(
+                f"{subject} is said to have left {path!r} behind, which is not below {self._root}",
+                "name the root that it was moved out of: --from FOLDER",
+            )
+        self._check_name(path, self._root)
+        return path, manifest
+
     def clear(self, copy: Copy) -> None:
         """Remove what a move to another file system left at the old path: files of its manifest, no other."""
-        subject, left = self.subject, documents.value(copy.note, "left", type_=Mapping) or {}
-        path, root = str(left.get("path")), str(left.get("root"))
-        manifest = self._known_manifest(left.get("manifest"))
-        place = subject.place
-        if manifest is None or not documents.inside(path, root) or path == copy.location.rstrip("/"):
-            raise CaxflowError(
-                f"{subject} is said to have left {path!r} behind, which cannot be", "mend the document"
-            )
-        for part in parts.of(subject.key, subject.run, path, manifest):
-            if transfer.exists(place, part.path) is None:
+        subject = self.subject
+        path, manifest = self._left(copy)
+        old, new = (parts.of(subject.key, subject.run, at, manifest) for at in (path, copy.location))
+        for part, kept in zip(old, new, strict=True):
+            if transfer.exists(subject.place, part.path) is None:
                 continue
-            if foreign := proof.foreign_files(place, part.path, part.manifest):
+            if foreign := proof.foreign_files(subject.place, part.path, part.manifest):
                 raise CaxflowError(
                     f"{subject} is in {copy.location}; what it left in {part.path} stays: its manifest does "
                     f"not know {proof.summary(foreign)}",
                     "look at what is there, take it away, and give the same command again",
                 )
-            transfer.remove_tree(place, part.path, root=root)
-        self._prune(path, root)
+            self._check_apart(part, kept)
+            subject.remove(part.path, self._root)
+        self._prune(path, self._root)
         subject.database.tell(subject.run, subject.key, _ended("left"))
+
+    def _check_apart(self, old: Part, new: Part) -> None:
+        """See, right before the old files go, that the new ones are there, are others, and are told."""
+        subject = self.subject
+        ours, theirs = transfer.look(subject.place, [old.path, new.path], opened=True)
+        wrong = proof.difference(theirs, new.path, new.manifest)
+        if not wrong and proof.are_same_files(ours, theirs):
+            wrong = f"{old.path} and {new.path} are the same files"
+        now = self._find()
+        if not wrong and (now.location.rstrip("/") != self.new or "left" not in now.note):
+            wrong = "its entry was changed by somebody else"
+        if wrong:
+            raise CaxflowError(f"{subject}: {old.path} is not removed: {wrong}", "look there")
+
+    def _is_there(self, part: Part, path: str) -> bool:
+        """Whether a part is at a path, by names and sizes; one without a manifest, if anything is there."""
+        place = self.subject.place
+        if part.manifest is None:
+            return transfer.exists(place, path) in ("directory", "file")
+        return not proof.same_files(place, path, part.manifest, renamed=True)
 
     @property
     def _root(self) -> str:
@@ -231,12 +331,30 @@ class Move:
             raise CaxflowError(f"{subject} is not in the runs database", "there is nothing to move")
         return copy
 
-    def _check(self, copy: Copy, moving: Mapping | None) -> None:
-        subject, root = self.subject, self._root
+    def _check_paths(self, copy: Copy) -> None:
+        """See that no path leads to the data of another run, or of another entry."""
+        subject = self.subject
         if not documents.inside(self.new, subject.root):
             raise CaxflowError(
                 f"{self.new} is not below {subject.root}", f"name a path below roots.{subject.key.kind}"
             )
+        self._check_name(self.new, subject.root)
+        self._check_name(copy.location.rstrip("/"), self._root)
+        document = subject.database.get(subject.run)
+        for path in (self.new, copy.location.rstrip("/")):
+            for part in parts.of(subject.key, subject.run, path, self._known_manifest(copy.manifest)):
+                subject.check_alone(document, copy, part.path)
+
+    def _check_name(self, path: str, root: str) -> None:
+        """See that a path is called as a copy of that run is."""
+        if why := misplaced(self.subject.key, self.subject.run, path, root):
+            raise CaxflowError(
+                f"{self.subject} is not moved: its path is {path}, {why}",
+                "correct the document's location, or name another path",
+            )
+
+    def _check(self, copy: Copy, moving: Mapping | None) -> None:
+        subject, root = self.subject, self._root
         if moving and moving.get("to") != self.new:
             raise CaxflowError(f"{subject} is on its way to {moving.get('to')}", "complete that first")
         if not documents.inside(self.old, root):
@@ -249,10 +367,14 @@ class Move:
         place = self.subject.place
         for part in where:
             new = part.at(self.new)
-            there = transfer.exists(place, part.path), transfer.exists(place, new)
-            if there == (None, None) or (all(there) and not begun):
-                both = "both" if all(there) else "neither"
-                raise CaxflowError(f"{self.subject}: there is {both} {part.path} and {new}", "look there")
+            if not self._is_there(part, part.path) and not (begun and self._is_there(part, new)):
+                seen = proof.same_files(place, part.path, part.manifest) if part.manifest else ""
+                raise CaxflowError(
+                    f"{self.subject} is not moved: {seen or f'there is nothing at {part.path}'}",
+                    f"look there{f', and at {new}' if begun else ''}",
+                )
+            if not begun and transfer.exists(place, new):
+                raise CaxflowError(f"{self.subject}: there is both {part.path} and {new}", "look there")
 
     def _known_manifest(self, digest: object) -> Manifest | None:
         stated = self.subject.database.manifest(digest) if isinstance(digest, str) else None
@@ -262,23 +384,13 @@ class Move:
         """Leave no empty folders behind."""
         folder = parts.folder(self.subject.key, path)
         if documents.inside(folder, root):
-            transfer.prune(self.subject.place, folder, root=root)
+            self.subject.prune(folder, root)
 
     def _take_over(self, copy: Copy) -> str:
         """Go on with a move that was interrupted; the token that holds it from now on."""
-        subject, now, token = self.subject, self.subject.database.now(), secrets.token_hex(8)
-        lease = documents.time_of(copy.note.get("lease"))
-        by = copy.by
-        if lease and lease > now and not (processes.is_this(by) or processes.has_ended(by)):
-            raise Held(
-                f"{subject} is being moved by {by.get('user', '?')}@{by.get('host', '?')}",
-                f"let it finish; its claim ends at {lease:%Y-%m-%d %H:%M} UTC unless renewed",
-            )
-        until = now + datetime.timedelta(minutes=subject.settings.lease)
-        changes = {"caxflow.token": token, "caxflow.lease": until, "caxflow.by": receipts.who()}
-        if not subject.database.tell(subject.run, subject.key, changes, {"token": copy.note.get("token")}):
-            raise Held(f"{subject} was taken over by somebody else", "nothing was moved")
-        return token
+        subject = self.subject
+        claims.check_free(subject.database, copy, f"{subject} is being moved")
+        return claims.take_over(subject.database, subject.run, subject.key, copy, subject.settings.lease)
 
 
 def _ended(*names: str) -> dict[str, None]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from caxflow import transfer
 from caxflow.copies import proof
+from caxflow.copies.subject import Subject
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Manifest
 from caxflow.rundb import Key
@@ -58,12 +59,6 @@ def folder(key: Key, location: str) -> str:
     return location.rstrip("/") if key.kind == "minitrees" else posixpath.dirname(location.rstrip("/"))
 
 
-def misnamed(key: Key, run: Run, location: str) -> str:
-    """What a copy of that kind must be called and is not; empty if it has its name."""
-    name = {"raw": str(run), "processed": f"{run}.root"}.get(key.kind, "")
-    return "" if posixpath.basename(location.rstrip("/")) == name or not name else name
-
-
 def wrong(
     parts: list[Part], place: Place, *, at: str | None = None, look: proof.Glance = proof.glance
 ) -> str:
@@ -83,11 +78,11 @@ def wrong(
     return ""
 
 
-def rename(parts: list[Part], place: Place, *, root: str, aside: str, back: bool = False) -> None:
+def rename(parts: list[Part], subject: Subject, *, aside: str, back: bool = False) -> None:
     """Rename all parts to where they are aside, or back; those that were renamed already stay."""
     for part in parts:
         old, new = (part.at(aside), part.path) if back else (part.path, part.at(aside))
-        if transfer.exists(place, new) is None and transfer.exists(place, old):
-            transfer.rename(place, old, new, root=root)
+        if transfer.exists(subject.place, new) is None and transfer.exists(subject.place, old):
+            subject.rename(old, new)
     if back and parts and parts[0].name:
-        transfer.prune(place, aside, root=posixpath.dirname(aside))
+        subject.prune(aside, root=posixpath.dirname(aside))

@@ -112,14 +112,37 @@ def same_files(
     look : callable
         How it is looked at.
     """
-    found = look(place, location)
+    return difference(look(place, location), location, expected, renamed=renamed)
+
+
+def difference(found: Look, location: str, expected: Manifest, *, renamed: bool = False) -> str:
+    """Return why what was seen at a path is not a copy by names and sizes; empty if it is."""
     if found.kind not in ("directory", "file"):
-        return f"there is {'nothing' if found.kind is None else 'something else'} at {location}"
+        seen = "nothing" if found.kind is None else "a symbolic link, or something else that is no data,"
+        return f"there is {seen} at {location}"
     if found.error:
         return found.error
     if _sizes(found, expected, renamed) != {entry.path: entry.size for entry in expected.entries}:
         return f"files at {location} are not those of its manifest"
     return ""
+
+
+def are_same_files(one: Look, other: Look) -> bool:
+    """Return whether two looks saw the very same files, whatever they are called and wherever mounted."""
+    ours, theirs = ({tuple(each) for each in look.identity} for look in (one, other))
+    return bool(ours) and ours == theirs
+
+
+def is_all_there(place: Place, location: str, expected: Manifest | None) -> bool:
+    """Return whether each file of a copy is at a path, renamed or not, with its size; others may be, too.
+
+    Without a manifest, whether there is anything.
+    """
+    found = glance(place, location)
+    if expected is None:
+        return found.kind in ("directory", "file")
+    sizes = _sizes(found, expected, True)
+    return all(sizes.get(entry.path) == entry.size for entry in expected.entries)
 
 
 def foreign_files(place: Place, location: str, expected: Manifest) -> list[str]:

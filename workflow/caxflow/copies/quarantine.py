@@ -6,6 +6,7 @@ Nothing is deleted here.
 """
 
 import contextlib
+import dataclasses
 import posixpath
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,7 +45,7 @@ def condemn(
         If there is nothing at all where it should be: its file system may not be mounted.
     """
     database, key = subject.database, subject.key
-    there = not _is_gone(subject, location)
+    there = transfer.exists(subject.place, location) is not None
     if not there:
         subject.check_mounted(location)
         folder = posixpath.dirname(location.rstrip("/"))
@@ -67,6 +68,7 @@ def condemn(
             changed.append(copy)
         if copy is None or changed:
             return None
+        subject.check_alone(document, dataclasses.replace(copy, location=location))
         elsewhere[:] = good_elsewhere(document, subject)
         moved[:] = [subject.aside(FOLDER, location, token)] if elsewhere and there else []
         suspect.update(at=database.now(), quarantine=moved[0] if moved else None)
@@ -99,7 +101,7 @@ def condemn(
         mend = f"it stays in {location}; look for another copy, and ask who made it"
         mend = mend if there else "look for another copy, and ask who took it away"
         return BadCopy(what, f"{mend}{again}")
-    transfer.rename(subject.place, location, moved[0], root=subject.root)
+    subject.rename(location, moved[0])
     subject.say(f"{what}; moved to {moved[0]}")
     return BadCopy(what, f"it was moved to {moved[0]}; a later call copies it anew")
 
@@ -125,18 +127,15 @@ def reading(subject: Subject, seen: Copy | None) -> Iterator[None]:
 
 
 def condemn_missing(subject: Subject, seen: Copy) -> CaxflowError | None:
-    """Tell that a copy is not there at all; None where there is something, or nobody can look."""
-    if not _is_gone(subject, seen.location):
-        return None
-    return condemn(subject, seen.location, ["it is not there"], seen)
-
-
-def _is_gone(subject: Subject, location: str) -> bool:
-    """Whether there is nothing at a path; not where nobody can look."""
+    """Tell that there are no data where a copy is to be; None where there are, or nobody can look."""
     try:
-        return transfer.exists(subject.place, location) is None
+        kind = transfer.exists(subject.place, seen.location)
     except CaxflowError:
-        return False
+        return None
+    if kind in ("directory", "file"):
+        return None
+    what = "there is a symbolic link, or something else that is no data" if kind else "it is not there"
+    return condemn(subject, seen.location, [what], seen)
 
 
 def make_room(subject: Subject) -> str | None:
@@ -144,7 +143,8 @@ def make_room(subject: Subject) -> str | None:
 
     For when a crash or an unreachable site kept `condemn` from it, and for an only copy, once another exists.
     """
-    copy = subject.find(subject.database.get(subject.run))
+    document = subject.database.get(subject.run)
+    copy = subject.find(document)
     suspect = documents.value(copy.note, "suspect", type_=Mapping) if copy else None
     token = documents.value(suspect or {}, "token", type_=str)
     if not token or subject.database.dry:
@@ -152,7 +152,8 @@ def make_room(subject: Subject) -> str | None:
     aside = subject.aside(FOLDER, copy.location, token)
     if transfer.exists(subject.place, copy.location) is None or transfer.exists(subject.place, aside):
         return None
-    transfer.rename(subject.place, copy.location, aside, root=subject.root)
+    subject.check_alone(document, copy)
+    subject.rename(copy.location, aside)
     return aside
 
 

@@ -1,9 +1,11 @@
 """Removing a copy, on evidence that others are good; after a crash the next attempt completes or undoes it.
 
 The steps: evidence is gathered, and renewed where it is stale; the intent is written into the entry, which
-stops being a source; the copy is renamed into the site's trash; the entry goes, the document and the audit
-keep that it was there; the trash is emptied. Until the entry has gone the copy can be put back, and is, if
-the evidence no longer suffices. An entry that points at nothing goes in one step, on the same evidence.
+stops being a source; the copy is renamed into the site's trash; the witnesses are looked at once more, and if
+the document still lets it, the entry says that the trash is emptied; that is done; the entry goes, the
+document and the audit keep that it was there. As long as all of the copy is there it can be put back, and is,
+if the evidence no longer suffices; one that goes on after an interruption has the witnesses read again first.
+An entry that points at nothing goes in one step, on the same evidence.
 """
 
 import dataclasses
@@ -23,8 +25,7 @@ from caxflow.copies.subject import Subject
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Manifest
-from caxflow.rundb import MARK, REMOVING, Claim, Held, Key, RunsDB, audit
-from caxflow.targets import Run
+from caxflow.rundb import MARK, REMOVING, Claim, Held, Key, audit, claims, identity
 from caxflow.workdir import journal
 
 TRASH = ".caxflow-trash"
@@ -77,6 +78,8 @@ class Removal:
     grounds: str
     look: proof.Glance = proof.glance
     claim: Claim | None = None
+    _ident: str = ""  # of this removal, in the trash and in the audit, through all interruptions
+    _known: list[dict] = field(default_factory=list)  # evidence on which an earlier attempt emptied the trash
 
     def __post_init__(self):
         self.hearing = Hearing(self.subject, self.demand, self.look)
@@ -98,15 +101,16 @@ class Removal:
         document = subject.database.get(subject.run)
         copy = subject.find(document)
         if copy is None:
-            return self._finish(self._gone(document))
-        if "removing" in copy.note:
+            pass  # it is gone already
+        elif "removing" in copy.note:
             self._go_on(copy)
         elif self.is_missing(document, copy):
             self.drop(document, copy)
         else:
             self.check_itself(document, copy)
             self.hearing.hear(copy)
-            self._carry_out(copy, self.intend(), renew=False)
+            trash = self.intend(copy)
+            self._carry_out(copy, self._parts(copy.location, self._known_manifest(copy)), trash)
         return self._finish(self._gone(subject.database.get(subject.run)))
 
     def preview(self) -> Verdict:
@@ -121,10 +125,11 @@ class Removal:
         document = subject.database.get(subject.run)
         copy = subject.find(document)
         if copy is None:
-            gone = self._gone(document)
-            return Verdict(str(gone.get("trash")), None, begun=True)
+            self._gone(document)
+            raise CaxflowError(f"{subject} is gone already", "there is nothing to do")
         if "removing" in copy.note:
             self._may_take_over(copy)
+            self.hearing.since = subject.database.now()
             self.hearing.hear(copy, read=False)
             return Verdict(copy.location, copy.size, self.hearing.sure, self.hearing.hoped, begun=True)
         missing = self.is_missing(document, copy)
@@ -166,26 +171,16 @@ class Removal:
             If removing what is there would remove something else.
         """
         subject = self.subject
-        if name := parts.misnamed(subject.key, subject.run, copy.location):
-            raise CaxflowError(
-                f"{subject} is not removed: it is said to be in {copy.location}, which is not called {name}",
-                "mend the document's location",
-            )
         where = self._parts(copy.location, Manifest.from_json(self.hearing.manifest(copy)))
         for each in where:
-            own = dataclasses.replace(copy, location=each.path)
-            if other := next(documents.sharing(document, own), ""):
-                raise CaxflowError(
-                    f"{subject} is not removed: another entry of {copy.host} is in {other}, its own place",
-                    "mend the document's locations",
-                )
+            subject.check_alone(document, copy, each.path)
         self._compare_with_manifest(where)
 
     def drop(self, document: Mapping, copy: Copy) -> None:
         """Take the entry of a copy that is not there out of the document, if enough others are good."""
         subject, key, token = self.subject, self.subject.key, secrets.token_hex(8)
         self.hearing.hear(self._as_it_was(document, copy))
-        self.claim = self.subject.hold(token)
+        self.claim, self._ident = subject.hold(token), token
         self.grounds = f"{self.grounds}; there was nothing at {copy.location}"
         now, this = subject.database.now(), {"location": copy.location, "status": copy.status}
 
@@ -209,8 +204,8 @@ class Removal:
             raise CaxflowError(f"{subject} is not removed: what is known of its copies changed", "try again")
         subject.say(f"{subject} was not there; its entry is removed")
 
-    def intend(self) -> str:
-        """Write down that the copy goes, unless the evidence has changed; where it will wait in the trash.
+    def intend(self, seen: Copy) -> str:
+        """Write down that the copy goes, unless it or the evidence has changed; where it waits in the trash.
 
         From here on the entry is no source, and no evidence for the removal of another copy: of two sites
         that remove their copies at the same time and count each other's, one finds the evidence changed.
@@ -221,7 +216,9 @@ class Removal:
 
         def change(document: Mapping) -> tuple[dict, dict] | None:
             copy = subject.find(document)
-            if not evidence.good(copy) or not self.hearing.still(document, copy, now):
+            if not evidence.good(copy) or identity(copy) != identity(seen):
+                return None
+            if not self.hearing.still(document, copy, now):
                 return None
             paths[:] = [subject.aside(TRASH, copy.location, token)]
             note = dict(copy.note) | {
@@ -230,7 +227,7 @@ class Removal:
                 "token": token,
                 "since": now,
                 "lease": now + datetime.timedelta(minutes=subject.settings.lease),
-                "removing": {"trash": paths[0], "grounds": self.grounds, "since": now},
+                "removing": {"trash": paths[0], "token": token, "grounds": self.grounds, "since": now},
             }
             this = {"data": {"$elemMatch": subject.key.match(status=documents.TRANSFERRED)}}
             return this, {
@@ -241,50 +238,70 @@ class Removal:
 
         if not subject.database.revise(subject.run, change):
             raise CaxflowError(f"{subject} is not removed: what is known of its copies changed", "try again")
-        self.claim = self.subject.hold(token)
+        self.claim, self._ident = subject.hold(token), token
         self._record("removing", trash=paths[0])
         return paths[0]
 
-    def move(self, where: list[Part], trash: str, *, renew: bool = False) -> None:
-        """Rename the copy into the trash, if the evidence still holds, and see that the others are there."""
+    def move(self, where: list[Part], trash: str, *, emptied: bool = False) -> None:
+        """Rename the copy into the trash, if it is that; `emptied`: some of it may be deleted already."""
         subject = self.subject
-        document = subject.database.get(subject.run)
-        copy = subject.find(document)
-        if copy is None or copy.note.get("token") != self.claim.token:
-            raise Held(f"{subject} was taken over by somebody else", "nothing was removed")
-        if renew:
-            self.hearing.hear(copy)
-        elif not self.hearing.still(document, copy, subject.database.now()):
-            raise CaxflowError(f"{subject} is not removed: what is known of the others changed", "try again")
-        self.hearing.manifest(copy)  # what nobody can tell from other things does not go
-        parts.rename(where, subject.place, root=subject.root, aside=trash)
-        if transfer.exists(subject.place, trash):
+        self._held()
+        if all(part.manifest is None for part in where):
+            self.hearing.manifest(subject.find(subject.database.get(subject.run)))  # which raises an error
+        if not any(transfer.exists(subject.place, part.at(trash)) for part in where):
+            self._compare_with_manifest(where)
+        parts.rename(where, subject, aside=trash)
+        if not emptied:
             self._compare_with_manifest(where, trash)
-        # Two sites may see one file system under two names: then the witness has just gone as well.
-        for witness in self.hearing.sure:
-            if not transfer.exists(self.hearing.at(witness).place, witness.copy.location):
+            return
+        for part in where:
+            if foreign := self._foreign(part, trash):
                 raise CaxflowError(
-                    f"{subject} is not removed: the copy at {witness.site} went with it, it is the same one",
-                    "keep one of the two sites' files",
+                    f"{subject}: {trash} is not emptied: its manifest does not know {proof.summary(foreign)}",
+                    "look at what is there, and remove it by hand",
                 )
+
+    def commit(self) -> None:
+        """Record that the copy is deleted from now on, if all that lets it go still holds."""
+        subject = self.subject
+        now = subject.database.now()
+
+        def change(document: Mapping) -> tuple[dict, dict] | None:
+            copy = self._held(document)
+            if not self.hearing.still(document, copy, now):
+                return None
+            removing = documents.value(copy.note, "removing", type_=Mapping) or {}
+            evident = {"emptied": now, "evidence": self._evidence}
+            note = dict(copy.note) | {"removing": dict(removing) | evident}
+            held = {"data": {"$elemMatch": subject.key.match(**{"caxflow.token": self.claim.token})}}
+            return held, {"$set": {"data.$.caxflow": note}}
+
+        if not subject.database.revise(subject.run, change):
+            raise CaxflowError(f"{subject} is not removed: what is known of the others changed", "try again")
+
+    @property
+    def _evidence(self) -> list[dict]:
+        """The witnesses, for the audit."""
+        return [each.to_json() for each in self.hearing.sure] or self._known
 
     def put_back(self, where: list[Part], trash: str) -> None:
         """Undo what was begun: the copy goes back to its place, then its entry is what it was.
 
         Where somebody else has taken the removal over, while this process was stopped for longer than its
-        lease, only what a row promises again goes back, and what is whole; they empty the trash.
+        lease, only what a row promises again goes back. What is not whole, or whose place is taken, stays in
+        the trash, and its entry says so.
         """
         subject = self.subject
         copy = subject.find(subject.database.get(subject.run))
         held = copy is not None and copy.note.get("token") == self.claim.token
+        if not held and (copy is None or "removing" in copy.note):
+            return
+        whole = [part for part in where if self._is_whole(part, part.at(trash))]
+        parts.rename(whole, subject, aside=trash, back=True)
         if not held:
-            if copy is None or "removing" in copy.note:
-                return
-            where = [
-                part for part in where if part.manifest and not parts.wrong([part], subject.place, at=trash)
-            ]
-        parts.rename(where, subject.place, root=subject.root, aside=trash, back=True)
-        if not held or not all(transfer.exists(subject.place, each.path) for each in where):
+            return
+        if not all(self._is_whole(part, part.path) for part in where):
+            subject.say(f"{subject}: what is left of it waits in {trash}")
             return
         ours = {"data": {"$elemMatch": subject.key.match(**{"caxflow.token": self.claim.token})}}
 
@@ -300,53 +317,44 @@ class Removal:
         if subject.database.revise(subject.run, change):
             self._record("restored")
 
-    def forget_entry(self, trash: str) -> None:
+    def empty(self, where: list[Part], trash: str) -> None:
+        """Delete what waits in the trash; some of it may be gone already."""
+        subject = self.subject
+        for part in where:
+            subject.remove(part.at(trash))
+        if where and where[0].name:
+            subject.prune(trash, root=posixpath.dirname(trash))
+
+    def forget_entry(self) -> None:
         """Take the entry out of the document; the audit keeps all of it."""
         subject, key, token = self.subject, self.subject.key, self.claim.token
         now = subject.database.now()
         held = {"data": {"$elemMatch": key.match(**{"caxflow.token": token})}}
-        pull = {"data": key.match(**{"caxflow.token": token})}
+        pull = {"data": key.match(**{"caxflow.token": token}), REMOVING: key.host}
 
         def change(document: Mapping) -> tuple[dict, dict]:
-            entry = next((each for each in document["data"] if _is(each, key, token=token)), None)
-            if entry is None:
-                raise Held(f"{subject} was taken over by somebody else", "nothing more was removed")
+            self._held(document)
             # First the audit: it must have the entry before the document has it no more.
-            self._record("removed", entry=entry, trash=trash)
+            entry = next(each for each in document["data"] if _is(each, key, token=token))
+            self._record("removed", entry=entry)
             gone = documents.with_gone(
-                document, key.kind, key.host, key.version, at=now, why="removed", token=token, trash=trash
+                document, key.kind, key.host, key.version, at=now, why="removed", token=self._ident
             )
             return held, {"$pull": pull, "$set": {"caxflow.gone": gone}}
 
         subject.database.revise(subject.run, change)
-
-    def empty_trash(self, trash: str, digest: str | None) -> None:
-        """Delete what waits in the trash, files of that manifest; some of them may be gone already."""
-        subject = self.subject
-        if transfer.exists(subject.place, trash) is None:
-            return
-        stated = subject.database.manifest(digest) if digest else None
-        foreign = proof.foreign_files(subject.place, trash, Manifest.from_json(stated)) if stated else ["all"]
-        if foreign:
-            raise CaxflowError(
-                f"{subject}: {trash} is not emptied: its manifest does not know {proof.summary(foreign)}",
-                "look at what is there, and remove it by hand",
-            )
-        transfer.remove_tree(subject.place, trash, root=subject.root)
+        subject.say(f"{subject} is removed")
 
     def _finish(self, gone: Mapping) -> dict:
-        """Empty the trash and take the receipts about the copy away; the facts of the receipt."""
+        """Leave no empty folder and no receipt about the copy; the facts of the removal's receipt."""
         subject = self.subject
         records = subject.database.audit(subject.run)
         removed = next((each for each in records if each["_id"] == f"{gone['token']}.removed"), {})
         entry = removed.get("entry") or {}
-        if gone.get("trash"):
-            self.empty_trash(self._in_trash(gone["trash"], gone["token"]), entry.get("manifest"))
-            subject.say(f"{subject} is removed")
         key = subject.key
         folder = parts.folder(key, str(entry.get("location")))
         if documents.inside(folder, subject.root):
-            transfer.prune(subject.place, folder, root=subject.root)
+            subject.prune(folder)
         journal.forget(subject.work_dir, subject.site.name, subject.run, key.kind, key.version)
         return {
             "token": gone["token"],
@@ -366,25 +374,51 @@ class Removal:
         return gone
 
     def _go_on(self, copy: Copy) -> None:
-        """Go on with a removal that was begun."""
+        """Go on with a removal that was begun; nothing that was known when it began is taken for granted."""
+        subject = self.subject
         intended = documents.value(copy.note, "removing", type_=Mapping) or {}
+        self._ident = str(intended.get("token"))
+        trash = self._in_trash(intended.get("trash"), self._ident)
         self._take_over(copy)
         self.grounds = str(intended.get("grounds", self.grounds))
-        trash = self._in_trash(intended.get("trash"), copy.note.get("token"))
-        self._carry_out(copy, trash, renew=True)
-
-    def _carry_out(self, copy: Copy, trash: str, *, renew: bool) -> None:
         where = self._parts(copy.location, self._known_manifest(copy))
+        emptied = "emptied" in intended
+        if emptied and not any(transfer.exists(subject.place, part.at(trash)) for part in where):
+            subject.check_mounted(trash)
+            self._known = documents.value(intended, "evidence", type_=list) or []
+            self.forget_entry()
+            return
+        self.hearing.since = subject.database.now()
+        self._carry_out(copy, where, trash, emptied=emptied)
+
+    def _carry_out(self, copy: Copy, where: list[Part], trash: str, *, emptied: bool = False) -> None:
         try:
-            self.move(where, trash, renew=renew)
+            if self.hearing.since:
+                self.hearing.hear(copy)
+            self.move(where, trash, emptied=emptied)
+            self.hearing.confirm(copy, [part.at(trash) for part in where])
+            self.commit()
         except CaxflowError:
             self.put_back(where, trash)
             raise
-        try:
-            self.forget_entry(trash)
-        except Held:
-            self.put_back(where, trash)
-            raise
+        self.empty(where, trash)
+        self.forget_entry()
+
+    def _held(self, document: Mapping | None = None) -> Copy:
+        """The entry, as this removal holds it."""
+        subject = self.subject
+        copy = subject.find(subject.database.get(subject.run) if document is None else document)
+        if copy is None or copy.note.get("token") != self.claim.token:
+            raise Held(f"{subject} was taken over by somebody else", "nothing more is removed")
+        return copy
+
+    def _is_whole(self, part: Part, path: str) -> bool:
+        return proof.is_all_there(self.subject.place, path, part.manifest)
+
+    def _foreign(self, part: Part, trash: str) -> list[str]:
+        """Files of a part in the trash that are not its own."""
+        place, path = self.subject.place, part.at(trash)
+        return proof.foreign_files(place, path, part.manifest) if transfer.exists(place, path) else []
 
     def _parts(self, location: str, manifest: Manifest | None) -> list[Part]:
         return parts.of(self.subject.key, self.subject.run, location, manifest)
@@ -428,27 +462,22 @@ class Removal:
         )
 
     def _may_take_over(self, copy: Copy) -> None:
-        owner, lease = copy.note.get("owner"), documents.time_of(copy.note.get("lease"))
-        now = self.subject.database.now()
-        if owner != self.subject.settings.here.name and (lease is None or lease > now):
-            raise Held(f"{self.subject} is being removed by {owner}", "let it finish there")
+        emptied = documents.value(copy.note, "removing", "emptied") is not None
+        claims.check_free(self.subject.database, copy, f"{self.subject} is being removed", firm=emptied)
 
     def _take_over(self, copy: Copy) -> None:
-        """Take over a removal that this site began, or that nobody goes on with."""
+        """Take over a removal that was interrupted."""
         self._may_take_over(copy)
-        subject, token, now = self.subject, copy.note.get("token"), self.subject.database.now()
-        until = now + datetime.timedelta(minutes=subject.settings.lease)
-        changes = {"caxflow.lease": until, "caxflow.by": receipts.who()}
-        if not subject.database.tell(subject.run, subject.key, changes, {"token": token}):
-            raise Held(f"{subject} was taken over by somebody else", "nothing was removed")
-        self.claim = self.subject.hold(token)
+        subject = self.subject
+        lease = subject.settings.lease
+        token = claims.take_over(subject.database, subject.run, subject.key, copy, lease)
+        self.claim = subject.hold(token)
         subject.say(f"{subject}: a removal that was begun goes on")
 
     def _record(self, action: str, **facts: object) -> None:
         subject = self.subject
-        seen = [each.to_json() for each in self.hearing.sure]
-        facts = facts | {"site": subject.site.name, "evidence": seen}
-        ident = self.claim.token
+        facts = facts | {"site": subject.site.name, "evidence": self._evidence}
+        ident = self._ident
         audit.record(
             subject.database, action, subject.run, subject.key, grounds=self.grounds, ident=ident, **facts
         )
@@ -461,17 +490,3 @@ def _is(entry: object, key: Key, token: str | None = None, **keys: object) -> bo
     if any(entry.get(name) != word for name, word in key.match(**keys).items()):
         return False
     return token is None or documents.value(entry, "caxflow", "token") == token
-
-
-def conclude(database: RunsDB, run: Run, key: Key, token: str) -> bool:
-    """Have the document forget the path in the trash, which is empty; whether it had to."""
-
-    def change(document: Mapping) -> tuple[dict, dict] | None:
-        gone = documents.gone(document, key.kind, key.host, key.version)
-        if gone is None or gone.get("token") != token or not gone.get("trash"):
-            return None
-        facts = {name: gone[name] for name in ("at", "why", "token")}
-        listed = documents.with_gone(document, key.kind, key.host, key.version, **facts)
-        return {}, {"$set": {"caxflow.gone": listed}, "$pull": {REMOVING: key.host}}
-
-    return database.revise(run, change)

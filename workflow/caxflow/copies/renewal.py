@@ -4,6 +4,7 @@ import posixpath
 import secrets
 
 from caxflow import transfer
+from caxflow.copies import proof
 from caxflow.copies.removal import TRASH
 from caxflow.copies.subject import Subject
 from caxflow.errors import CaxflowError
@@ -18,7 +19,7 @@ def renew(
     """Copy a single file over the one at `location`, which may be gone already.
 
     The new one arrives beside it under a hidden name; once it is whole they change places, and the old one
-    goes through the trash. After a crash at any step the same call goes on.
+    goes through the trash. After a crash at any step the same call goes on. What is neither of the two stays.
 
     Parameters
     ----------
@@ -27,27 +28,45 @@ def renew(
     expected : Manifest, optional
         What the source must hold.
     old : str
-        Digest of the manifest of the file that is replaced, for the audit.
+        Digest of the manifest of the file that is replaced.
+
+    Raises
+    ------
+    CaxflowError
+        If something else is at `location`, or the new file is not there when the old one is to be deleted.
     """
-    place, root = subject.place, subject.root
+    place = subject.place
     folder, name = posixpath.split(location)
     arrived = posixpath.join(folder, f".{name}.part-anew")
     copied = transfer.copy(source, source_path, place, arrived, expected=expected, progress=subject.progress)
     token = secrets.token_hex(8)
     aside = subject.aside(TRASH, location, token)
+    stated = subject.database.manifest(old)
+    either = [copied.manifest, *([Manifest.from_json(stated)] if stated else [])]
     there = transfer.exists(place, location) is not None
     if there:
+        _check(place, location, either)
         facts = {"site": subject.site.name, "manifest": old, "by_manifest": copied.manifest.digest}
         grounds = "it was made anew elsewhere"
         audit.record(subject.database, "replaced", subject.run, subject.key, grounds=grounds, **facts)
-        transfer.rename(place, location, aside, root=root)
+        subject.rename(location, aside)
     try:
-        transfer.rename(place, arrived, location, root=root)
+        if there:
+            _check(place, aside, either)
+        subject.rename(arrived, location)
     except CaxflowError:
         if there:
             # Whoever took this over while we were stopped may have done it: then that was the new one.
-            transfer.rename(place, aside, location, root=root)
+            subject.rename(aside, location)
         raise
     if there:
-        transfer.remove_tree(place, aside, root=root)
+        _check(place, location, [copied.manifest])
+        subject.remove(aside)
     return copied
+
+
+def _check(place: Place, path: str, either: list[Manifest]) -> None:
+    """See that one of the two files is at a path, by its size."""
+    wrong = [proof.same_files(place, path, manifest, renamed=True) for manifest in either]
+    if all(wrong):
+        raise CaxflowError(f"{path} is not replaced, nor removed: {wrong[-1]}", "look at what is there")

@@ -12,7 +12,8 @@ from pathlib import PurePosixPath
 
 from caxflow import documents, transfer
 from caxflow.config import Selection, Settings, Site, reach
-from caxflow.copies import quarantine, removal
+from caxflow.copies import evidence, proof, quarantine, removal
+from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.rundb import Key, RunsDB, audit
 from caxflow.targets import Run
@@ -144,7 +145,8 @@ def remove(database: RunsDB, settings: Settings, site: Site, strays: list[Stray]
     Raises
     ------
     CaxflowError
-        If one of the paths is no stray; then nothing is removed.
+        If one of the paths is no stray, then nothing is removed; if one is known to its run by now, or no
+        good copy of that run is elsewhere.
     """
     by_path = {stray.path: stray for stray in strays if stray.removable}
     for path in paths:
@@ -155,17 +157,63 @@ def remove(database: RunsDB, settings: Settings, site: Site, strays: list[Stray]
     size = 0
     for path in paths:
         stray = by_path[path]
-        name = posixpath.basename(path).partition(".")[0]
-        try:
-            run = Run.parse(name)
-        except CaxflowError:
-            run = None
+        run = _run_of(path)
+        if run:
+            _check_may_go(database, settings, site, stray, run)
         # The audit comes first: whatever happens, it says what was meant to go.
         facts = {"site": site.name, "path": path, "size": stray.size, "what": stray.what}
         audit.record(database, "stray", run, Key(stray.kind, site.host), grounds="named by hand", **facts)
         _remove(reach.place(settings, site), stray, site.roots[stray.kind])
         size += stray.size or 0
     return size
+
+
+def _run_of(path: str) -> Run | None:
+    """The run that something is called after, whatever else its name says."""
+    match = re.match(r"\.?([0-9]{6}_[0-9]{4}(?:_MV)?)(?![0-9A-Za-z])", posixpath.basename(path))
+    return Run.parse(match[1]) if match else None
+
+
+def _check_may_go(database: RunsDB, settings: Settings, site: Site, stray: Stray, run: Run) -> None:
+    """Look once more, right before data of a run go, at its document and at the copies that it speaks of.
+
+    Raises
+    ------
+    CaxflowError
+        If the document knows these data by now, or no good copy of the run is elsewhere: raw data, or for
+        what can be made of them again, any.
+    """
+    document = database.find(run)
+    if document is None:
+        return
+    known = set(_paths(document, site.host))
+    if stray.path in known or _head(stray.path) in known or _above(stray.path) & known:
+        raise CaxflowError(f"{stray.path} is no stray: {run} knows it by now", f"see caxflow why {run}")
+    own = transfer.look(reach.place(settings, site), [stray.path])[0]
+    wrong = []
+    for copy in documents.copies(document):
+        other = next((each for each in settings.sites.values() if each.host == copy.host), None)
+        if other and evidence.good(copy) and copy.kind in ("raw", stray.kind):
+            why = _unlike_a_copy(settings, other, copy, own)
+            if not why:
+                return
+            wrong.append(f"{other.name}: {why}")
+    seen = "; ".join(wrong) or "the runs database knows of none"
+    raise CaxflowError(
+        f"{stray.path} is not removed: it may be the last of {run}, no good copy is elsewhere ({seen})",
+        "bring it to safety, or remove it by hand",
+    )
+
+
+def _unlike_a_copy(settings: Settings, site: Site, copy: Copy, own: transfer.Look) -> str:
+    """Why an entry is no copy elsewhere; empty if its data are there, and are others than `own`."""
+    try:
+        found = transfer.look(reach.place(settings, site), [copy.location], opened=True)[0]
+    except CaxflowError as error:
+        return error.what
+    if found.error or not found.files:
+        return found.error or f"there is nothing at {copy.location}"
+    return "the very same files" if proof.are_same_files(own, found) else ""
 
 
 def _remove(place: transfer.Place, stray: Stray, root: str) -> None:
@@ -238,9 +286,6 @@ def _paths(document: Mapping, host: str) -> Iterator[str]:
                 yield path.rstrip("/")
                 if documents.value(entry, "type") == "minitrees":
                     yield posixpath.join(path, _name(document))
-    for gone in documents.value(document, "caxflow", "gone", type_=list) or []:
-        if isinstance(gone, Mapping) and gone.get("host") == host and gone.get("trash"):
-            yield str(gone["trash"])
 
 
 def _name(document: Mapping) -> str:

@@ -1,5 +1,7 @@
 """A copy that something is to be done to, with what that takes."""
 
+import contextlib
+import dataclasses
 import posixpath
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +14,18 @@ from caxflow.errors import CaxflowError
 from caxflow.rundb import Claim, Key, RunsDB
 from caxflow.targets import Run
 from caxflow.transfer import Place, Progress
+
+
+def misplaced(key: Key, run: Run, location: str, root: str) -> str:
+    """Return why data at a location are not a run's own, by the names on the way; empty if they may be."""
+    names = location.removeprefix(root).strip("/").split("/")
+    wanted = {"raw": str(run), "processed": f"{run}.root"}.get(key.kind, names[-1])
+    if names[-1] != wanted:
+        return f"which is not called {wanted}"
+    for name in names[: None if key.kind == "minitrees" else -1]:
+        with contextlib.suppress(CaxflowError):
+            return f"in the folder of {Run.parse(name)}"
+    return ""
 
 
 @dataclass
@@ -63,14 +77,33 @@ class Subject:
         return self.site.roots[self.key.kind]
 
     def find(self, document: Mapping) -> Copy | None:
-        """The copy's entry in a document; one that points outside the site's root is an error."""
+        """The copy's entry in a document; one that points outside the root, or at other data, is an error."""
         copy = documents.find(document, self.key.kind, self.key.host, self.key.version)
         if copy and not documents.inside(copy.location, self.root):
             raise CaxflowError(
                 f"{self} is said to be in {copy.location!r}, outside {self.root}",
                 f"mend the document's location, or roots.{self.key.kind} of site {self.site.name}",
             )
+        if copy and (why := misplaced(self.key, self.run, copy.location, self.root)):
+            raise CaxflowError(
+                f"{self} is said to be in {copy.location}, {why}", "correct the document's location"
+            )
         return copy
+
+    def check_alone(self, document: Mapping, copy: Copy, path: str | None = None) -> None:
+        """See that no other entry of the host speaks of the same data, or of some in it or around it.
+
+        Parameters
+        ----------
+        path : str, optional
+            Of a part of the copy; by default all of it.
+        """
+        own = dataclasses.replace(copy, location=path or copy.location)
+        if other := next(documents.sharing(document, own), ""):
+            raise CaxflowError(
+                f"{self}: another entry of {copy.host} is in {other}, its own place",
+                "correct the document's locations",
+            )
 
     def check_mounted(self, location: str) -> None:
         """See that there is anything at all at the site, where there is nothing at `location`.
@@ -84,6 +117,28 @@ class Subject:
             raise CaxflowError(
                 f"{self}: there is nothing at {location}, and nothing else in {self.root} either",
                 f"mount its file system; if it is mounted and empty, mkdir {self.root}/.caxflow-trash",
+            )
+
+    def rename(self, old: str, new: str) -> None:
+        """Rename something within the root; nothing may be at the new path."""
+        self._check_may_change(old)
+        transfer.rename(self.place, old, new, root=self.root)
+
+    def remove(self, path: str, root: str | None = None) -> None:
+        """Remove a file or folder below the root, or below another one of the site."""
+        self._check_may_change(path)
+        transfer.remove_tree(self.place, path, root=root or self.root)
+
+    def prune(self, folder: str, root: str | None = None) -> None:
+        """Remove a folder, and those above it, as far as they are empty."""
+        self._check_may_change(folder)
+        transfer.prune(self.place, folder, root=root or self.root)
+
+    def _check_may_change(self, path: str) -> None:
+        """Raise an error in a preview: whatever was begun before, it moves and removes nothing."""
+        if self.database.dry:
+            raise CaxflowError(
+                f"{self}: {path} is left alone (-n, or dry: true)", "give the same command without it"
             )
 
     def hold(self, token: str) -> Claim:

@@ -4,7 +4,7 @@ This module also runs at the far end of a transfer, so it needs only Python 3.8 
 Paths are relative, with ``/``; bytes in a name that are not UTF-8 are kept as surrogate escapes.
 """
 
-# ruff: noqa: PTH116, PTH118 (this also runs under Python 3.8, and paths are bytes)
+# ruff: noqa: PTH118 (this also runs under Python 3.8, and paths are bytes)
 
 from __future__ import annotations
 
@@ -119,13 +119,15 @@ def scan(path: str, report=None) -> Listing:
     Raises
     ------
     CaxflowError
-        If there is nothing at `path`, it cannot be read, or it holds a symbolic link, a device, a socket
-        or a named pipe (followed or opened, these could lead anywhere). A link at `path` itself is followed.
+        If there is nothing at `path`, it cannot be read, or it is or holds a symbolic link, a device, a
+        socket or a named pipe: followed or opened, these could lead anywhere.
     """
     path = os.fspath(path)
     root = to_bytes(path)
     try:
-        status = os.stat(root)
+        status = os.lstat(root)
+        if not stat.S_ISDIR(status.st_mode) and not stat.S_ISREG(status.st_mode):
+            raise _irregular(root, status.st_mode)
         if stat.S_ISREG(status.st_mode):
             folder, name = os.path.split(root)
             return Listing(to_text(folder) or ".", True, (_file(name, status),), ())
@@ -141,6 +143,14 @@ def _file(name: bytes, status) -> FileStat:
     return FileStat(to_text(name), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
+def _irregular(path: bytes, mode: int) -> CaxflowError:
+    kind = next((text for test, text in _KINDS if test(mode)), "no regular file")
+    return CaxflowError(
+        f"{printable(to_text(path))} is {kind}",
+        "a dataset holds only regular files and directories: remove or replace it",
+    )
+
+
 def _descend(root: bytes, below: bytes, files: list, directories: list, report) -> None:
     folders = []
     with os.scandir(os.path.join(root, below)) as found:
@@ -153,11 +163,7 @@ def _descend(root: bytes, below: bytes, files: list, directories: list, report) 
             elif stat.S_ISDIR(status.st_mode):
                 folders.append(name)
             else:
-                kind = next((text for test, text in _KINDS if test(status.st_mode)), "no regular file")
-                raise CaxflowError(
-                    f"{printable(to_text(os.path.join(root, name)))} is {kind}",
-                    "a dataset holds only regular files and directories: remove or replace it",
-                )
+                raise _irregular(os.path.join(root, name), status.st_mode)
     for name in folders:
         directories.append(safe_path(to_text(name)))
         _descend(root, name, files, directories, report)

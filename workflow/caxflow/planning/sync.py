@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from caxflow import documents, receipts, targets, words
-from caxflow.copies import removal
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.rundb import DatabaseAway, Key, RunsDB, audit, telling
@@ -89,7 +88,7 @@ def _tell_receipt(database: RunsDB, work_dir: Path, target: Target) -> bool:
     site, run, stage = target
     path = work_dir / str(target)
     if stage.endswith(".purged"):
-        return _tell_removal(database, run, path)
+        return False  # the removal itself has told it
     if stage in ("checksum", "processed.checksum"):
         # The manifest itself: what it is a manifest of stands in the receipt beside it.
         read_at = proofs.read_at(work_dir, target).replace(tzinfo=datetime.UTC)
@@ -139,14 +138,6 @@ def _tell_receipt(database: RunsDB, work_dir: Path, target: Target) -> bool:
     if key.kind == "raw" and receipt["bytes"]:
         database.fill_in(run, "raw_size_byte", receipt["bytes"])
     return told
-
-
-def _tell_removal(database: RunsDB, run: Run, path: Path) -> bool:
-    entry = receipts.read(path).get("entry")
-    try:
-        return removal.conclude(database, run, _key(entry), entry["token"])
-    except (KeyError, TypeError) as error:
-        raise CaxflowError(f"receipt {path} is damaged: {error!r}", "remove it") from error
 
 
 def is_void(receipt: Mapping, gone: datetime.datetime | None) -> bool:

@@ -163,3 +163,36 @@ def _held(run: Run, key: Key, copy: documents.Copy | None) -> Held:
     )
     what = "removed" if "removing" in copy.note else "made"
     return Held(f"{where} is being {what} by {who}", mend)
+
+
+def check_free(database: "RunsDB", copy: documents.Copy, what: str, *, firm: bool = False) -> None:
+    """Raise a Held error while somebody works on a copy whose move or removal was begun.
+
+    Its lease counts, unless the process that holds it is known to have ended.
+
+    Parameters
+    ----------
+    what : str
+        What is being done to which copy, for the message.
+    firm : bool
+        Whether a process of this machine keeps it beyond its lease until it has ended: one that was stopped
+        while it deletes may go on at any time.
+    """
+    lease, by = documents.time_of(copy.note.get("lease")), copy.by
+    if processes.is_this(by) or processes.has_ended(by):
+        return
+    who = f"{what} by {by.get('user', '?')}@{by.get('host', '?')}"
+    if firm and processes.is_here(by):
+        raise Held(f"{who}, process {by['pid']} of this machine", "let it finish, or end it")
+    if lease and lease > database.now():
+        raise Held(who, f"let it finish; its claim ends at {lease:%Y-%m-%d %H:%M} UTC unless renewed")
+
+
+def take_over(database: "RunsDB", run: Run, key: Key, copy: documents.Copy, lease: float) -> str:
+    """Take over the move or removal of a copy, see `check_free`; the token that holds it from now on."""
+    token = secrets.token_hex(8)
+    until = database.now() + datetime.timedelta(minutes=lease)
+    changes = {"caxflow.token": token, "caxflow.lease": until, "caxflow.by": receipts.who()}
+    if not database.tell(run, key, changes, {"token": copy.note.get("token")}):
+        raise Held(f"{run}: its {key.kind} copy at {key.host} was taken over by somebody else", "try again")
+    return token

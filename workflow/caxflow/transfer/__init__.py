@@ -8,7 +8,7 @@ and named pipes in a dataset are refused.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from caxflow.errors import CaxflowError
 from caxflow.files.census import Item
@@ -37,6 +37,7 @@ __all__ = [
     "remove_tree",
     "rename",
     "take_manifest",
+    "touch",
     "try_rename",
 ]
 
@@ -147,19 +148,40 @@ def inventory(place: Place, path: str) -> Inventory:
 
 @dataclass(frozen=True)
 class Look:
-    """What is at a path: its `kind` (see `exists`), of a dataset its files' sizes in bytes by path.
+    """What is at a path.
 
-    `error` says why it is no dataset that could be listed; empty if it is one, or nothing is there.
+    Parameters
+    ----------
+    kind : str or None
+        See `exists`.
+    files : dict
+        Of a dataset, sizes in bytes by path.
+    error : str
+        Why it is no dataset that could be listed, or opened; empty if it is one, or nothing is there.
+    identity : sequence of (int, int)
+        Inode and time of change (ns) of each file, which are the same wherever its file system is mounted;
+        empty where they are not told.
+    changed : float or None
+        Seconds since any of its files was last changed, by the clock of that machine.
     """
 
     kind: str | None
     files: dict[str, int]
     error: str = ""
+    identity: Sequence[Sequence[int]] = field(default=(), compare=False)
+    changed: float | None = field(default=None, compare=False)
 
 
-def look(place: Place, paths: Sequence[str]) -> list[Look]:
-    """Look what is at each path, in one visit; nothing is opened."""
-    return [Look(**each) for each in _visit(place, "look", paths=list(paths))]
+def look(place: Place, paths: Sequence[str], *, opened: bool = False) -> list[Look]:
+    """Look what is at each path, in one visit.
+
+    Parameters
+    ----------
+    opened : bool
+        Whether some files of each are opened, too: of what was taken away a network file system may
+        remember names and sizes for a while.
+    """
+    return [Look(**each) for each in _visit(place, "look", paths=list(paths), opened=opened)]
 
 
 def names(place: Place, folder: str) -> list[str]:
@@ -222,6 +244,11 @@ def rename(place: Place, old: str, new: str, *, root: str) -> None:
 def try_rename(place: Place, old: str, new: str, *, root: str, new_root: str) -> bool:
     """Rename a copy from below `root` to below `new_root`; False where that is another file system."""
     return _visit(place, "rename", old=old, new=new, root=root, new_root=new_root)
+
+
+def touch(place: Place, path: str, *, root: str) -> None:
+    """Make an empty file strictly below `root`, which is not there yet."""
+    _visit(place, "touch", path=path, root=root)
 
 
 def prune(place: Place, path: str, *, root: str) -> None:

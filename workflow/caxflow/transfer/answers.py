@@ -15,7 +15,9 @@ _SHAPES: dict[str, Any] = {
     "inventory": {"files": {str: int}, "zip_members": {str: (int, None)}},
     "kind": _KIND,
     "leftovers": _PATHS,
-    "look": [{"kind": _KIND, "files": {str: int}, "error": str}],
+    "look": [
+        {"kind": _KIND, "files": {str: int}, "error": str, "identity": [[int, int]], "changed": (float, None)}
+    ],
     "manifests": {str: dict},
     "names": _PATHS,
     "permissions": _PATHS,

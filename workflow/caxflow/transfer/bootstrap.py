@@ -14,6 +14,7 @@ _MODULES = (
     "files.listing",
     "files.manifest",
     "files.permissions",
+    "transfer.below",
     "transfer.durable",
     "transfer.folder",
     "transfer.helper",

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from caxflow.files.listing import safe_path, to_bytes
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _OPEN_AT_ONCE = 64
 
 
@@ -25,7 +25,7 @@ class Folder:
 
     def __init__(self, root: str):
         self.root = root
-        self._fd = os.open(to_bytes(root), _DIRECTORY)
+        self._fd = os.open(to_bytes(root), DIRECTORY)
         self._known = {}
 
     def fileno(self) -> int:
@@ -51,7 +51,7 @@ class Folder:
             if len(self._known) >= _OPEN_AT_ONCE:
                 self._forget()
             above, _, name = path.rpartition(b"/")
-            self._known[path] = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=self._directory(above))
+            self._known[path] = os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=self._directory(above))
         return self._known[path]
 
     def open(self, path: str, flags: int) -> int:
@@ -61,13 +61,13 @@ class Folder:
         try:
             return os.open(name, flags, 0o666, dir_fd=self._directory(above))
         except OSError as error:
-            error.filename = f"{self.root}/{path}"  # as `_naming` does, which takes time
+            error.filename = f"{self.root}/{path}"  # as `naming` does, which takes time
             raise
 
     def make(self, directory: str) -> None:
         """Make a sub-directory whose parent exists; it may exist already."""
         above, _, name = to_bytes(safe_path(directory)).rpartition(b"/")
-        with _naming(f"{self.root}/{directory}"):
+        with naming(f"{self.root}/{directory}"):
             try:
                 os.mkdir(name, 0o777, dir_fd=self._directory(above))
             except FileExistsError:
@@ -77,7 +77,7 @@ class Folder:
         """Set a file's time of modification."""
         above, _, name = to_bytes(safe_path(path)).rpartition(b"/")
         times = (mtime_ns, mtime_ns)
-        with _naming(f"{self.root}/{path}"):
+        with naming(f"{self.root}/{path}"):
             os.utime(name, ns=times, dir_fd=self._directory(above), follow_symlinks=False)
 
     def sync_file(self, path: str) -> None:
@@ -93,17 +93,23 @@ class Folder:
         os.fsync(self._directory(to_bytes(directory)))
 
 
-def remove_tree(path: bytes, alive) -> None:
+def remove_tree(path: bytes, alive, dir_fd: int | None = None) -> None:
     """Remove a file or a directory and all below it; links are not followed, what is gone already is fine.
 
-    `alive` is called for each file, as it may take long.
+    Parameters
+    ----------
+    path : bytes
+    alive : callable
+        Called for each file, as it may take long.
+    dir_fd : int, optional
+        The open folder that `path` is relative to.
     """
     try:
-        is_directory = stat.S_ISDIR(os.lstat(path).st_mode)
+        is_directory = stat.S_ISDIR(os.stat(path, dir_fd=dir_fd, follow_symlinks=False).st_mode)
     except FileNotFoundError:
         return
     if is_directory:
-        for folder, directories, files, fd in os.fwalk(path, topdown=False, onerror=_raise):
+        for folder, directories, files, fd in os.fwalk(path, topdown=False, onerror=_raise, dir_fd=dir_fd):
             for name in files:
                 _gone(os.unlink, folder, name, fd)
                 alive()
@@ -112,7 +118,7 @@ def remove_tree(path: bytes, alive) -> None:
                     _gone(os.rmdir, folder, name, fd)
                 except NotADirectoryError:  # a link to one
                     _gone(os.unlink, folder, name, fd)
-    (os.rmdir if is_directory else os.unlink)(path)
+    (os.rmdir if is_directory else os.unlink)(path, dir_fd=dir_fd)
 
 
 def _raise(error: OSError) -> None:
@@ -121,7 +127,7 @@ def _raise(error: OSError) -> None:
 
 
 def _gone(remove, folder: bytes, name: bytes, fd: int) -> None:
-    with _naming(os.path.join(folder, name)):
+    with naming(os.path.join(folder, name)):
         try:
             remove(name, dir_fd=fd)
         except FileNotFoundError:
@@ -129,7 +135,7 @@ def _gone(remove, folder: bytes, name: bytes, fd: int) -> None:
 
 
 @contextmanager
-def _naming(path):
+def naming(path):
     """An error about a name in an open directory knows the whole path."""
     try:
         yield

@@ -4,7 +4,7 @@ The same class works here and, called by name through `helper`, at the far end: 
 library only; arguments and results are plain values.
 """
 
-# ruff: noqa: B905, PTH102, PTH103, PTH104, PTH106, PTH116, PTH118, PTH119, PTH120, PTH123, PTH208 (this also runs under Python 3.8, and paths are bytes)
+# ruff: noqa: B905, PTH102, PTH116, PTH118, PTH120, PTH123, PTH208 (this also runs under Python 3.8, and paths are bytes)
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import time
 from caxflow.errors import CaxflowError
 from caxflow.files import digests
 from caxflow.files.listing import FileStat, os_error, printable, safe_path, scan, to_bytes, to_text, unchanged
-from caxflow.transfer.folder import remove_tree
+from caxflow.transfer import below
 from caxflow.transfer.part import Part, remove_leftovers
 
 BLOCK = 4 << 20  # bytes; what a resumed file is compared by
@@ -230,20 +230,31 @@ class Session:
                 self.report(0)
         return {"files": {file.path: file.size for file in listing.files}, "zip_members": counts}
 
-    def look(self, paths) -> list:
-        """What is at each path: its kind, sizes of a dataset's files, and what is wrong with it, if any."""
-        return [self._look(path) for path in paths]
+    def look(self, paths, opened: bool = False) -> list:
+        """What is at each path; see `caxflow.transfer.Look`."""
+        return [self._look(path, opened) for path in paths]
 
-    def _look(self, path: str) -> dict:
-        files, error = {}, ""
+    def _look(self, path: str, opened: bool) -> dict:
+        listing, error = None, ""
         self.report(0)
         kind = self.kind(path)
-        if kind in ("file", "directory"):
-            try:
-                files = {file.path: file.size for file in scan(path, self.report).files}
-            except CaxflowError as wrong:
-                error = wrong.what
-        return {"kind": kind, "files": files, "error": error}
+        try:
+            if kind is not None:
+                listing = scan(path, self.report)
+                for file in some(listing.files) if opened else ():
+                    _open(os.path.join(to_bytes(listing.root), to_bytes(file.path)))
+        except CaxflowError as wrong:
+            error = wrong.what
+        except OSError as wrong:
+            error = os_error(wrong, path).what
+        files = listing.files if listing else ()
+        return {
+            "kind": kind,
+            "files": {file.path: file.size for file in files},
+            "error": error,
+            "identity": [[file.inode, file.ctime_ns] for file in files],
+            "changed": time.time() - max(file.ctime_ns for file in files) / 1e9 if files else None,
+        }
 
     def names(self, folder: str) -> list:
         """Names of what is right in a folder."""
@@ -272,58 +283,33 @@ class Session:
         bool
             False if the two are on different file systems, and nothing was done.
         """
-        old, new = beneath(old, root), beneath(new, new_root)
-        if os.path.lexists(new):
-            raise CaxflowError(f"{printable(to_text(new))} exists", "choose another name")
-        made = missing_above(new)
-        os.makedirs(os.path.dirname(new), exist_ok=True)
-        try:
-            os.rename(old, new)
-        except OSError as error:
-            for folder in made:
-                self.prune(to_text(folder), new_root)
-            if error.errno == errno.EXDEV:
-                return False
-            raise
-        return True
+        return below.rename(old, new, root, new_root)
+
+    def touch(self, path: str, root: str) -> None:
+        """Make an empty file below `root` that is not there yet."""
+        below.touch(path, root)
 
     def prune(self, path: str, root: str) -> None:
         """Remove the folder `path`, and those above it strictly below `root`, as far as they are empty."""
-        folder = beneath(path, root)
-        top = os.path.realpath(to_bytes(root))
-        while folder != top:
-            try:
-                os.rmdir(folder)
-            except FileNotFoundError:
-                pass
-            except OSError:
-                return  # something is in it
-            folder = os.path.dirname(folder)
+        below.prune(path, root)
 
     def remove_tree(self, path: str, root: str) -> None:
         """Remove a file or directory below `root`, never following a symbolic link; may be gone already."""
-        remove_tree(beneath(path, root), lambda: self.report(0))
+        below.remove(path, root, lambda: self.report(0))
 
 
-def beneath(path: str, root: str) -> bytes:
-    """Return `path` as bytes if it lies strictly below `root`, links in its parents resolved."""
-    path, root = to_bytes(path), os.path.realpath(to_bytes(root))
-    real = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
-    if os.path.basename(path) in (b"", b".", b"..") or not real.startswith(root.rstrip(b"/") + b"/"):
-        raise CaxflowError(
-            f"{printable(to_text(path))} is not below {printable(to_text(root))}", "name one that is"
-        )
-    return real
+def some(files, most: int = 16):
+    """Return at most so many of the files, from all over the list."""
+    return files[:: max(1, -(-len(files) // most))]
 
 
-def missing_above(path: bytes) -> list:
-    """Folders above a path that do not exist, the deepest first."""
-    missing = []
-    folder = os.path.dirname(path)
-    while not os.path.lexists(folder):
-        missing.append(folder)
-        folder = os.path.dirname(folder)
-    return missing
+def _open(path: bytes) -> None:
+    """Open a file for reading and read a byte: what a cache only remembers fails."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        os.read(fd, 1)
+    finally:
+        os.close(fd)
 
 
 class Throttle:
@@ -364,6 +350,7 @@ OPERATIONS = frozenset(
         "census",
         "permissions",
         "rename",
+        "touch",
         "prune",
         "remove_tree",
     )

@@ -8,18 +8,19 @@ import errno
 import os
 import stat
 import struct
+import time
 from contextlib import contextmanager, suppress
 
 from caxflow.errors import CaxflowError
 from caxflow.files import digests
 from caxflow.files.listing import FileStat, os_error, printable, safe_path, unchanged
 from caxflow.files.manifest import Entry, Manifest
-from caxflow.transfer import causes, zips
+from caxflow.transfer import below, causes, zips
 from caxflow.transfer.ends import at
 from caxflow.transfer.place import Place
 from caxflow.transfer.protocol import LostError
-from caxflow.transfer.session import BLOCK
-from caxflow.transfer.sftp_client import CREATE, READ, WRITE, Attributes, Room, SftpClient
+from caxflow.transfer.session import BLOCK, some
+from caxflow.transfer.sftp_client import CREATE, NEW, READ, WRITE, Attributes, Room, SftpClient
 from caxflow.transfer.sftp_part import Beacon, SftpPart, remove_leftovers
 from caxflow.transfer.ssh import Connection, open_channel
 
@@ -137,10 +138,12 @@ class SftpEnd:
         return self._do_scan(path)
 
     def _do_scan(self, path: str) -> dict:
-        status = self.client.stat(path)
+        status = self.client.lstat(path)
         if stat.S_ISREG(status.mode):
             folder, _, name = path.rpartition("/")
             return {"root": folder or "/", "single": True, "files": [_file(name, status)], "directories": []}
+        if not stat.S_ISDIR(status.mode):
+            raise self._irregular(path)
         files, directories = [], []
         self._descend(path.rstrip("/"), "", files, directories)
         files.sort(key=lambda file: os.fsencode(file[0]))
@@ -155,11 +158,14 @@ class SftpEnd:
                 directories.append(path)
                 self._descend(root, path, files, directories)
             else:
-                raise CaxflowError(
-                    f"{self.place.site}: {printable(f'{root}/{path}')} is neither file nor directory",
-                    "a dataset holds only regular files and directories: remove or replace it",
-                )
+                raise self._irregular(f"{root}/{path}")
         self._report(0)
+
+    def _irregular(self, path: str) -> CaxflowError:
+        return CaxflowError(
+            f"{self.place.site}: {printable(path)} is neither file nor directory",
+            "a dataset holds only regular files and directories: remove or replace it",
+        )
 
     def _do_free_space(self, path: str) -> int:
         return self._room(path).size
@@ -223,18 +229,35 @@ class SftpEnd:
                 self._report(0)
         return {"files": {file[0]: file[1] for file in listing["files"]}, "zip_members": counts}
 
-    def _do_look(self, paths) -> list:
-        return [self._look(path) for path in paths]
+    def _do_look(self, paths, opened: bool = False) -> list:
+        return [self._look(path, opened) for path in paths]
 
-    def _look(self, path: str) -> dict:
-        files, error = {}, ""
+    def _look(self, path: str, opened: bool) -> dict:
+        files, error = [], ""
         kind = self._do_kind(path)
-        if kind in ("file", "directory"):
-            try:
-                files = {file[0]: file[1] for file in self._do_scan(path)["files"]}
-            except CaxflowError as wrong:
-                error = wrong.what
-        return {"kind": kind, "files": files, "error": error}
+        try:
+            if kind is not None:
+                listing = self._do_scan(path)
+                files = listing["files"]
+                for file in some(files) if opened else ():
+                    self._read_byte(f"{listing['root'].rstrip('/')}/{file[0]}")
+        except CaxflowError as wrong:
+            error = wrong.what
+        except OSError as wrong:
+            error = self._refused(wrong, path).what
+        return {
+            "kind": kind,
+            "files": {file[0]: file[1] for file in files},
+            "error": error,
+            "identity": [],  # SFTP, version 3, tells neither inodes nor times of change
+            "changed": time.time() - max(file[2] for file in files) / 1e9 if files else None,
+        }
+
+    def _read_byte(self, path: str) -> None:
+        handle = self.client.open(path)
+        for _ in self.client.read(handle, 0, 1):
+            pass
+        self.client.close(handle)
 
     def _do_names(self, folder: str) -> list[str]:
         return sorted(name for name, _ in self.client.listing(folder))
@@ -362,8 +385,11 @@ class SftpEnd:
         self.client.rename(old, new)  # SFTP has no word for another file system: a failure like others
         return True
 
+    def _do_touch(self, path: str, root: str) -> None:
+        self.client.close(self.client.open(self._beneath(path, root), WRITE | NEW))
+
     def _do_prune(self, path: str, root: str) -> None:
-        folder, top = self._beneath(path, root), self.client.resolve(root).rstrip("/")
+        folder, top = self._beneath(path, root), root.rstrip("/")
         while folder != top:
             with suppress(FileNotFoundError):
                 if self.client.listing(folder):
@@ -375,14 +401,14 @@ class SftpEnd:
         self.client.remove_tree(self._beneath(path, root), self._go_on)
 
     def _beneath(self, path: str, root: str) -> str:
-        parent, _, name = path.rpartition("/")
-        real = f"{self.client.resolve(parent or '/').rstrip('/')}/{name}"
-        above = self.client.resolve(root).rstrip("/")
-        if name in ("", ".", "..") or not real.startswith(above + "/"):
-            raise CaxflowError(
-                f"{self.place.site}: {printable(path)} is not below {printable(root)}", "name one that is"
-            )
-        return real
+        """Return `path` once it was found strictly below `root`, with no symbolic link on the way."""
+        *above, _ = below.names_below(path, root)
+        at = root.rstrip("/")
+        for name in map(os.fsdecode, above):
+            at += f"/{name}"
+            if self.client.kind(at) not in ("directory", None):
+                raise below.not_below(at, root, ": it is a symbolic link, or no folder")
+        return path.rstrip("/")
 
 
 class _Reader:

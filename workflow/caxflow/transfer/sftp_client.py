@@ -17,10 +17,10 @@ from caxflow.transfer.protocol import LostError, Stream
 
 _INIT, _OPEN, _CLOSE, _READ, _WRITE = 1, 3, 4, 5, 6
 _LSTAT, _FSTAT, _SETSTAT, _OPENDIR, _READDIR = 7, 8, 9, 11, 12
-_REMOVE, _MKDIR, _RMDIR, _REALPATH, _STAT, _RENAME = 13, 14, 15, 16, 17, 18
+_REMOVE, _MKDIR, _RMDIR, _STAT, _RENAME = 13, 14, 15, 17, 18
 _STATUS, _EXTENDED = 101, 200
 
-READ, WRITE, CREATE = 1, 2, 8  # how a file is opened
+READ, WRITE, CREATE, NEW = 1, 2, 8, 40  # how a file is opened; one that is NEW must not be there
 _SIZE, _OWNER, _MODE, _TIMES = 1, 2, 4, 8  # which attributes there are
 
 _ERRORS = {2: errno.ENOENT, 3: errno.EACCES, 8: errno.EOPNOTSUPP}
@@ -211,12 +211,6 @@ class SftpClient:
         seconds = max(0, min(seconds, 0xFFFFFFFF))
         self._path(_SETSTAT, path, struct.pack(">III", _TIMES, seconds, seconds))
 
-    def resolve(self, path: str) -> str:
-        """The path without links, ``.`` and ``..``."""
-        answer = self._path(_REALPATH, path)
-        answer.number()
-        return to_text(answer.string())
-
     def rename(self, old: str, new: str) -> None:
         """Rename; OpenSSH's server refuses where the new name exists."""
         self._path(_RENAME, old, _string(to_bytes(new)))
@@ -257,7 +251,7 @@ class SftpClient:
     # Open files
 
     def open(self, path: str, how: int = READ) -> bytes:
-        """Open a file and return its handle; `how` adds READ, WRITE and CREATE."""
+        """Open a file and return its handle; `how` adds READ, WRITE, and CREATE or NEW."""
         return self._path(_OPEN, path, struct.pack(">II", how, 0)).string()
 
     def close(self, handle: bytes) -> None:

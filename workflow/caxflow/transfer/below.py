@@ -1,0 +1,140 @@
+"""Renaming and removing what lies strictly below a root, walked from a descriptor of the root.
+
+The root itself may be a symbolic link; below it none is followed, neither on the way nor at the end. Runs at
+the far end too: Python 3.8, standard library only.
+"""
+
+# ruff: noqa: PTH118, PTH120 (this also runs under Python 3.8, and paths are bytes)
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import contextmanager, suppress
+
+from caxflow.errors import CaxflowError
+from caxflow.files.listing import printable, to_bytes, to_text
+from caxflow.transfer.folder import DIRECTORY, naming, remove_tree
+
+
+def names_below(path: str, root: str) -> list:
+    """Return the names that lead from `root` to `path`, as bytes.
+
+    Raises
+    ------
+    CaxflowError
+        If `path` does not lie strictly below `root`, or is not written plainly.
+    """
+    whole, above = to_bytes(path), to_bytes(root).rstrip(b"/") + b"/"
+    names = whole[len(above) :].rstrip(b"/").split(b"/")
+    if not whole.startswith(above) or any(name in (b"", b".", b"..") for name in names):
+        raise not_below(path, root)
+    return names
+
+
+def rename(old: str, new: str, root: str, new_root: str) -> bool:
+    """Rename `old`, below `root`, to `new`, below `new_root`, where nothing may be; make its folders.
+
+    Returns
+    -------
+    bool
+        False if the two are on different file systems, and nothing was done.
+    """
+    made: list = []
+    try:
+        with _folder_of(old, root) as (source, name), _folder_of(new, new_root, made) as (folder, new_name):
+            if _is_there(new_name, folder):
+                raise CaxflowError(f"{printable(new)} exists", "choose another name")
+            with naming(to_bytes(old)):
+                os.rename(name, new_name, src_dir_fd=source, dst_dir_fd=folder)
+    except (OSError, CaxflowError) as error:
+        for folder_made in reversed(made):
+            prune(to_text(folder_made), new_root)
+        if getattr(error, "errno", None) == errno.EXDEV:
+            return False
+        raise
+    return True
+
+
+def prune(path: str, root: str) -> None:
+    """Remove the folder `path`, and those above it strictly below `root`, as far as they are empty."""
+    names = names_below(path, root)
+    for depth in range(len(names), 0, -1):
+        at = to_text(b"/".join([to_bytes(root).rstrip(b"/"), *names[:depth]]))
+        try:
+            with _folder_of(at, root) as (folder, name):
+                os.rmdir(name, dir_fd=folder)
+        except FileNotFoundError:
+            pass
+        except (OSError, CaxflowError):
+            return  # something is in it, or it is no folder of that root
+
+
+def remove(path: str, root: str, alive) -> None:
+    """Remove a file, link or directory below `root`; it may be gone already."""
+    try:
+        with _folder_of(path, root) as (folder, name):
+            remove_tree(name, alive, folder)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if isinstance(error.filename, bytes):
+            error.filename = os.path.join(os.path.dirname(to_bytes(path)), error.filename)
+        raise
+
+
+def touch(path: str, root: str) -> None:
+    """Make an empty file below `root` that is not there yet."""
+    with _folder_of(path, root) as (folder, name), naming(to_bytes(path)):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        os.close(os.open(name, flags, 0o644, dir_fd=folder))
+
+
+@contextmanager
+def _folder_of(path: str, root: str, made=None):
+    """Open the folder that holds `path`; yield its descriptor, and the name of `path` in it.
+
+    Parameters
+    ----------
+    made : list of bytes, optional
+        Takes the paths of the folders that were missing and are made; without it they must exist.
+    """
+    *above, name = names_below(path, root)
+    at = to_bytes(root).rstrip(b"/")
+    with naming(at or b"/"):
+        fd = os.open(at or b"/", DIRECTORY)
+    try:
+        for each in above:
+            at += b"/" + each
+            if made is not None and not _is_there(each, fd):
+                with naming(at), suppress(FileExistsError):
+                    os.mkdir(each, dir_fd=fd)
+                    made.append(at)
+            fd, last = _step(each, fd, at, root), fd
+            os.close(last)
+        yield fd, name
+    finally:
+        os.close(fd)
+
+
+def _step(name: bytes, fd: int, path: bytes, root: str) -> int:
+    with naming(path):
+        try:
+            return os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                raise not_below(to_text(path), root, ": it is a symbolic link, or no folder") from None
+            raise
+
+
+def _is_there(name: bytes, fd: int) -> bool:
+    try:
+        os.stat(name, dir_fd=fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def not_below(path: str, root: str, why: str = "") -> CaxflowError:
+    """Return the error that a path does not lie below a root, and why."""
+    return CaxflowError(f"{printable(path)} is not below {printable(root)}{why}", "name a path that is")
