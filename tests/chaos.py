@@ -38,6 +38,7 @@ from experiment import HOSTS, Experiment
 
 SITES = ("lngs", "midway", "tegner")
 RUNS = {"160315_1432": "tpc", "160316_1000_MV": "muon_veto", "160317_0900": "tpc"}
+ASIDE = ("calibration", "elsewhere")  # folders of a root to which copies are moved
 MARK = "CAXFLOW_CHAOS"
 PATIENCE = 180  # s, for an action
 PURGE = {"after_days": 1, "copies": 2, "processed": False}
@@ -254,7 +255,8 @@ class Round:
         self.dumps = [world.dump()]
         for root in (roots["raw"] for roots in world.roots.values()):
             self.books.plant(root / "notes.txt")
-            self.books.plant(root / "calibration" / "source.txt")
+            for folder in ASIDE:
+                self.books.plant(root / folder / "notes.txt")
             self.books.plant(root / ".caxflow-trash" / "kept by hand" / "file")
         self.books.plant(world.disk / "notes.txt")
 
@@ -265,7 +267,8 @@ class Round:
 
     def play(self) -> None:
         """All of it; a failure has the story."""
-        folders = {roots["raw"]: HOSTS[name] for name, roots in self.world.roots.items()}
+        raw = {roots["raw"]: HOSTS[name] for name, roots in self.world.roots.items()}
+        folders = raw | {root / each: host for root, host in raw.items() for each in ASIDE}
         folders[self.world.disk] = HOSTS["midway"]
         watcher = Watcher(folders, self.books)
         try:
@@ -348,13 +351,16 @@ class Round:
     def _mv(self, site, run):
         at = self.chance.choice(SITES)
         root = self.world.roots[at]["raw"]
-        places = [root / run, root / f"{run}.moved", root / f"{run}.moved2"]
+        places = [root / run, root / ASIDE[0] / run, root / ASIDE[1] / run]
         places += [self.world.disk / run] * 2 if at == "midway" else []
         return Action("mv", site, words=["mv", run, "--at", at, "--to", str(self.chance.choice(places))])
 
     def _dry(self, site, run):
         words = self.chance.choice(
-            [["rm", run, "-n"], ["mv", run, "-n", "--to", f"{self.world.roots[site]['raw']}/x"]]
+            [
+                ["rm", run, "-n"],
+                ["mv", run, "-n", "--to", f"{self.world.roots[site]['raw']}/{ASIDE[0]}/{run}"],
+            ]
         )
         return Action("dry", site, words=words)
 
@@ -558,14 +564,14 @@ class Round:
 
     def _fault_place_is_taken(self, luck):
         """A folder of somebody else's where a copy may be moved to."""
-        name = f"{luck.choice(list(RUNS))}{luck.choice(['', '.moved', '.moved2'])}"
+        name = f"{luck.choice(['.', *ASIDE])}/{luck.choice(list(RUNS))}"
         place = self.world.roots[luck.choice(SITES)]["raw"] / name
         try:
             place.mkdir()
         except OSError:
             return "there is something"
         self.books.plant(place / "data.txt")
-        return f"{place.parts[-3]}/{name}"
+        return str(place.relative_to(self.world.ssh.directory))
 
     def _fault_leases_run_out(self, luck):
         """As if all that holds a claim had been stopped for long."""

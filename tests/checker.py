@@ -236,18 +236,20 @@ class Checker:
         """Whether a whole copy lies at a site whose row the test took away."""
         hosts = {host for each, host in self.books.forgotten if each == run}
         roots = [] if calm else [site.roots["raw"] for site in self.sites.values() if site.host in hosts]
-        return any(self.is_whole(run, path) for root in roots for path in root.glob(f"{run}*"))
+        return any(self.is_whole(run, path) for root in roots for path in root.rglob(run))
 
     def unknown(self, listed: Iterable[str]) -> Iterator[str]:
-        """What lies under a run's name in a root, in no row, and is not `listed` as a stray."""
+        """What lies under a run's name in a root, hidden too, in no row, and is not `listed` as a stray."""
         known = set(listed) | set(self.books.foreign)
         for _, entry in self.entries():
             note = entry.get("caxflow") or {}
             known |= {entry["location"].rstrip("/"), *(note.get("moving") or {}).values()}
             known |= {(note.get("left") or {}).get("path")}
         for site in self.sites.values():
-            for path in site.roots["raw"].iterdir():
-                if RUN.match(path.name) and str(path) not in known:
+            for path in [*site.roots["raw"].glob("*"), *site.roots["raw"].glob("[!.]*/*")]:
+                if path.parent.name in self.books.origin or not RUN.match(path.name.removeprefix(".")):
+                    continue
+                if not {str(path), str(path.parent)} & known:
                     yield f"{path} is in no row, and not told as a stray"
 
     def removed(self) -> Iterator[str]:

@@ -23,7 +23,8 @@ from scenes import RUN, Scene
 
 PURGE = {"after_days": 1, "copies": 2, "processed": False}
 # The first file of the copy goes, or of the receipts where nothing of the copy does.
-GOES = re.compile(r"os\.remove ([^/]+|\S+\.checksum -1)$")
+GOES = re.compile(r"os\.remove ([^/.][^/]+|\S+\.checksum -1)$")
+RENAMED = re.compile(r"os\.rename ([^/]+$|\S+/raw/)")
 
 
 class Twice(Scene):
@@ -48,7 +49,8 @@ class Twice(Scene):
             books.plant(root / "notes.txt")
             books.plant(root / "calibration" / "source.txt")
         books.plant(self.root / ".caxflow-trash" / "kept by hand" / "file")
-        books.plant(self.root / "disk2" / "notes.txt")
+        for folder in ("disk2", "elsewhere", "other"):
+            books.plant(self.root / folder / "notes.txt")
 
     def at(self, site: str, *words: str, **keys) -> dict:
         """A call at another site."""
@@ -100,9 +102,9 @@ def only_copy(scene):
 
 
 def moving(scene):
-    """The only copy gets another name."""
+    """The only copy goes to another folder."""
     only_copy(scene)
-    return "caxflow", "mv", RUN, "--to", f"{scene.root}/{RUN}.moved"
+    return "caxflow", "mv", RUN, "--to", f"{scene.root}/elsewhere/{RUN}"
 
 
 def moving_away(scene):
@@ -127,7 +129,9 @@ def played(request, tmp_path_factory, database_uri):
         action = ACTIONS[request.param](scene)
         scene.save()
         scene.begin()
-        yield scene, action, scene.call(*action)["steps"]
+        done = scene.call(*action)
+        assert done["status"] == 0, done["said"]
+        yield scene, action, done["steps"]
 
 
 def new_place(scene, action) -> Path | None:
@@ -233,7 +237,7 @@ def another_command_moves_it(scene, action):
     row = scene.row("midway")
     if row is None:
         return None
-    scene.at("tegner", "caxflow", "mv", RUN, "--at", "midway", "--to", f"{scene.root}/{RUN}.other")
+    scene.at("tegner", "caxflow", "mv", RUN, "--at", "midway", "--to", f"{scene.root}/other/{RUN}")
     return lambda: None
 
 
@@ -321,8 +325,7 @@ def play(scene, action, steps, event, numbers) -> None:
 
 def telling(steps):
     """Right before and after the rename that cannot be taken back, and before the first file goes."""
-    at_root = re.compile(r"os.rename \S+/raw/")
-    renamed = max(number for number, step in enumerate(steps, 1) if at_root.match(step))
+    renamed = max(number for number, step in enumerate(steps, 1) if RENAMED.match(step))
     goes = next(number for number in range(renamed + 1, len(steps)) if GOES.match(steps[number - 1]))
     return sorted({renamed, renamed + 1, goes})
 
