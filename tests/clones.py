@@ -12,6 +12,7 @@ import yaml
 
 from caxflow import install
 from caxflow.simulate.document import run_document
+from copies import mark
 
 ROOT = Path(__file__).resolve().parents[1]
 HOSTS = {
@@ -90,8 +91,7 @@ class Clone:
     def _local(self, document, name):
         document["access"] = {"method": "local"}
         document["roots"] = {kind: str(self.data / name / kind) for kind in document["roots"]}
-        for folder in document["roots"].values():
-            Path(folder).mkdir(parents=True, exist_ok=True)
+        mark(name, document["roots"])
         document["work_dir"] = str(self.work(name))
         if "processed" in document:
             document["processed"] = {"version": "mini_v1", "make": name != "tegner", "cores": 1}

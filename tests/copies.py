@@ -6,10 +6,12 @@ from pathlib import Path
 import yaml
 
 from caxflow import config
+from caxflow.copies import roots
 from caxflow.copies.subject import Subject
-from caxflow.files import manifest
+from caxflow.files import manifest, marker
 from caxflow.rundb import Key, RunsDB
 from caxflow.targets import Run
+from caxflow.transfer import Place
 
 SITES = {"lngs": "xe1t-datamanager", "midway": "midway-login1", "tegner": "tegner-login-1"}
 FILES = {"a.zip": b"first" * 1000, "b.zip": b"second" * 1000, "log/eventbuilder.log": b"built"}
@@ -23,6 +25,18 @@ def just_read():
     """When something was read that was written before: not before the files changed, to the millisecond."""
     time = datetime.datetime.now(datetime.UTC).replace(tzinfo=None) + datetime.timedelta(milliseconds=1)
     return time.replace(microsecond=time.microsecond // 1000 * 1000)
+
+
+def mark(site: str, folders: dict[str, str]) -> None:
+    """Make the data roots of a site of this machine, with their markers."""
+    for kind, root in folders.items():
+        Path(root).mkdir(parents=True, exist_ok=True)
+        roots.make(Place(site=site), root, site, kind)
+
+
+def names(folder: Path) -> list[str]:
+    """Names of what is in a data root, but for its marker."""
+    return sorted(path.name for path in folder.iterdir() if path.name != marker.NAME)
 
 
 class Copies:
@@ -49,8 +63,7 @@ class Copies:
             if site == "midway":
                 document |= {"pull_from": ["lngs"], "push_to": ["tegner"]}
             self.work(site).mkdir(parents=True)
-            for root in document["roots"].values():
-                Path(root).mkdir(parents=True)
+            mark(site, document["roots"])
             (folder / f"config/sites/{site}.yaml").write_text(yaml.safe_dump(document))
         rundb = {"uri": uri, "database": name, "timeout": 5}
         main = {"rundb": rundb, "processors": {"mini_v1": {"kind": "mini"}}, "pause": 0, "kinds": ["raw"]}

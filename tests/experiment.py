@@ -14,6 +14,7 @@ import yaml
 from caxflow import processes
 from caxflow.simulate import run_document, simulate_run
 from caxflow.targets import SUFFIXES
+from copies import mark
 from mortal import Gate
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,8 +56,7 @@ class Experiment:
         """Write a site's file."""
         access = {"method": method, "host": name, "ssh_config": str(self.sites.ssh_config), "timeout": 60}
         folders = {kind: str(self.sites[name].root / kind) for kind in roots}
-        for folder in folders.values():
-            Path(folder).mkdir(parents=True, exist_ok=True)
+        mark(name, folders)
         document = {"host": HOSTS[name], "access": access, "roots": folders}
         self.write(f"sites/{name}.yaml", document | self._work(name) | keys)
 

@@ -30,6 +30,8 @@ PACKAGES = {
     "gcc": "gcc",
     "ps": "procps",
     "unshare": "util-linux",
+    "bindfs": "bindfs",
+    "sshfs": "sshfs",
     "mount": "mount",
     "umount": "mount",
     "setpriv": "util-linux",

@@ -9,6 +9,7 @@ from caxflow import config, receipts
 from caxflow.files.manifest import Entry, Manifest
 from caxflow.targets import Run, Target
 from caxflow.workdir import journal
+from copies import mark
 
 RUN = Run("160315_1432")
 HOSTS = {"lngs": "xe1t-datamanager", "midway": "midway-login1", "tegner": "tegner-login-1"}
@@ -29,8 +30,8 @@ def configured(folder: Path, uri: str = "mongodb://127.0.0.1:1", database: str =
             document["roots"]["processed"] = f"{folder}/{site}/processed"
             document["processed"] = {"version": "mini_v1", "make": site == "midway"}
         document |= {"midway": {"pull_from": ["lngs"], "push_to": ["tegner"]}}.get(site, {})
-        for root in [*document["roots"].values(), document["work_dir"]]:
-            Path(root).mkdir(parents=True, exist_ok=True)
+        mark(site, document["roots"])
+        Path(document["work_dir"]).mkdir(parents=True, exist_ok=True)
         (folder / "config/sites").mkdir(parents=True, exist_ok=True)
         (folder / f"config/sites/{site}.yaml").write_text(yaml.safe_dump(document))
     rundb = {"uri": uri, "database": database, "timeout": 2}

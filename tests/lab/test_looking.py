@@ -6,6 +6,7 @@ from caxflow import transfer
 from caxflow.demo.sshd import SshSites
 from caxflow.errors import CaxflowError
 from caxflow.transfer import Look, Place
+from copies import mark
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def test_empty_folders_go_up_to_the_root(place, root):
 
 def test_renaming_from_one_root_to_another(place, root, tmp_path):
     other = tmp_path / "other"
-    other.mkdir()
+    mark(place.site, {"raw": str(other)})
     roots = {"root": str(root), "new_root": str(other)}
     assert transfer.try_rename(place, str(root / "run"), str(other / "sr0" / "run"), **roots)
     assert (other / "sr0/run/log/b").exists()

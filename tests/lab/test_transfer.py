@@ -13,6 +13,7 @@ from caxflow.errors import CaxflowError
 from caxflow.files.manifest import take
 from caxflow.transfer import Place, copy, plan
 from caxflow.transfer.task import Visit, attend
+from copies import mark
 from lab import pythons
 
 HERE = Place("here")
@@ -204,6 +205,7 @@ def test_other_pythons(far, dataset, tmp_path, python):
 
 def test_questions_from_afar(far, dataset, tmp_path):
     (tmp_path / "root" / "trash").mkdir(parents=True)
+    mark(far().site, {"raw": str(tmp_path / "root")})
     for method in ("stream", "scp"):
         place = far(method=method)
         assert transfer.take_manifest(place, dataset) == take(dataset)
@@ -235,7 +237,7 @@ def test_questions_from_afar(far, dataset, tmp_path):
         transfer.remove_tree(place, tmp_path / "root" / "trash" / "b", root=tmp_path / "root")
         transfer.remove_tree(place, tmp_path / "root" / "out", root=tmp_path / "root")
         assert (dataset / "large").exists()
-        assert names(tmp_path / "root") == ["trash"]
+        assert names(tmp_path / "root") == [".caxflow-root", "trash"]
         assert names(tmp_path / "root" / "trash") == []
         (tmp_path / "root" / ".old.part-caxflow" / "data").mkdir(parents=True)
         for folder in (
@@ -244,7 +246,7 @@ def test_questions_from_afar(far, dataset, tmp_path):
         ):
             os.utime(folder, (1, 1))
         assert len(transfer.remove_leftovers(place, tmp_path / "root", 3600)) == 1
-        assert names(tmp_path / "root") == ["trash"]
+        assert names(tmp_path / "root") == [".caxflow-root", "trash"]
 
 
 def test_nothing_is_said_before_the_helper_runs(far, monkeypatch):

@@ -28,6 +28,7 @@ def test_what_is_meant_makes_sense(tmp_path):
             "destination": f"{root}/new", "token": "1", "wait": 0, "files": [["a", 1]], "directories": [],
             "root": root,
         },
+        "publish": {"files": [], "directories": [], "single": False},
         "blocks": {"root": data, "files": [["a.zip", 2]], "algorithms": ["sha256"]},
         "census": {"root": root, "depth": 1},
         "free_space": {"path": root},
@@ -40,6 +41,8 @@ def test_what_is_meant_makes_sense(tmp_path):
         "permissions": {"path": data, "wanted": [None, None, 0o700, 0o600, []], "apply": False},
         "scan": {"path": data},
         "scan_again": {"path": root},
+        "root": {"root": root, "folder": data},
+        "mark": {"root": root, "text": "{}"},
         "rename": {"old": data, "new": f"{root}/moved", "root": root, "new_root": root},
     }  # fmt: skip
     assert asked.keys() == _SHAPES.keys() <= OPERATIONS

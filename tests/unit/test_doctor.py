@@ -1,6 +1,7 @@
 """What a new site needs: each thing that is missing is found, with the command that mends it."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import yaml
 from caxflow import config
 from caxflow.monitoring import doctor
 from caxflow.monitoring.doctor import BAD, DOUBTFUL, GOOD
+from copies import names
 from operators import configured
 
 
@@ -66,13 +68,13 @@ def test_here_and_partners_that_are_folders(tmp_path, examine):
         (DOUBTFUL, "none was named, so it was not looked at", "add --profile SITE")
     ]
     for folder in ("midway/raw", "tegner/raw", "work/midway"):
-        assert [path.name for path in (tmp_path / folder).iterdir()] == []
+        assert names(tmp_path / folder) == []
 
 
 def test_folders_that_are_missing(tmp_path):
     settings = configured(tmp_path, rundb={"timeout": 0.1})
     for site in ("midway", "tegner"):
-        (tmp_path / site / "raw").rmdir()
+        shutil.rmtree(tmp_path / site / "raw")
     findings = list(doctor.examine(settings, None))
     root = f"{tmp_path}/midway/raw"
     assert found(findings, "raw data here") == [(BAD, f"{root} is no folder", f"mkdir -p {root}")]

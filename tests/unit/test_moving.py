@@ -15,7 +15,7 @@ from caxflow.copies import evidence, moving, proof
 from caxflow.copies.moving import Move
 from caxflow.errors import CaxflowError
 from caxflow.targets import Run
-from copies import FILES, Copies
+from copies import FILES, Copies, names
 
 RUN = Run("160315_1432")
 
@@ -73,7 +73,7 @@ def moved(copies, old, volume):
     assert copies.whole("midway")
     assert not old.exists()
     assert list((volume / "raw").iterdir()) == []
-    assert [path.name for path in copies.path("midway").parent.iterdir()] == [str(RUN)]
+    assert names(copies.path("midway").parent) == [str(RUN)]
     copies.check()
 
 

@@ -322,10 +322,12 @@ def test_a_manifest_that_is_lost_or_altered_is_made_again_of_a_copy_that_has_its
 def test_a_copy_that_is_not_there_is_told_and_made_anew(copies, perform):
     copies.add()
     shutil.rmtree(copies.path("midway"))
-    with pytest.raises(CaxflowError, match=r"nothing else in .* either -> mount its file system"):
+    marker = copies.path("midway").with_name(".caxflow-root")
+    marker.rename(copies.folder / "marker")
+    with pytest.raises(CaxflowError, match=r"it is not condemned: \S+ \S+ has no .caxflow-root: .* -> mount"):
         scrub.read_one(copies.subject())
     assert copies.row("midway")["status"] == "transferred"
-    (copies.path("midway").parent / "another").mkdir()
+    (copies.folder / "marker").rename(marker)
     with pytest.raises(BadCopy, match="it is not there -> a later call copies it anew"):
         scrub.read_one(copies.subject())
     assert copies.row("midway")["status"] == "error"
@@ -342,7 +344,7 @@ def test_a_folder_in_which_nothing_is_left_may_be_a_file_system_of_its_own(copie
     folder.mkdir()
     (folder.parent / "another").mkdir()
     copies.set("midway", location=str(folder / str(RUN)))
-    with pytest.raises(CaxflowError, match=r"nothing else in \S+/sr0 either -> mount its file system"):
+    with pytest.raises(CaxflowError, match=r"there is nothing in \S+/sr0 -> mount its file system"):
         scrub.read_one(copies.subject())
     assert copies.row("midway")["status"] == "transferred"
 
@@ -439,3 +441,80 @@ def test_the_only_copy_counts_again_once_its_files_are_back(copies, perform):
     assert copies.row("lngs")["status"] == "transferred"
     assert not {"suspect", "error"} & set(copies.row("lngs")["caxflow"])
     assert [record["action"] for record in copies.database.audit(RUN)][:2] == ["suspect", "registered"]
+
+
+@pytest.mark.parametrize("to", ["another site's copy", "nothing", "its own files elsewhere", "a file"])
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_y3_a_link_in_a_copys_place_is_neither_proven_nor_a_source(copies, to, elsewhere):
+    """A symbolic link lies where the dataset is to be; `scrub`."""
+    copies.add(sites=["lngs", "midway", "tegner"] if elsewhere else ["midway"])
+    path, own = copies.path("midway"), copies.folder / "own"
+    path.rename(own)
+    (path.parent / "other").mkdir()
+    path.symlink_to(
+        {
+            "another site's copy": copies.path("lngs"),
+            "nothing": copies.folder / "absent",
+            "its own files elsewhere": own,
+            "a file": own / "a.zip",
+        }[to]
+    )
+    with pytest.raises(BadCopy, match="there is a symbolic link") as caught:
+        scrub.read_one(copies.subject())
+    row = copies.row("midway")
+    assert row["status"] == "error"
+    assert "verified" not in row["caxflow"]
+    assert not evidence.good(copies.subject().find(copies.database.get(RUN)))
+    assert (own / "a.zip").exists()
+    if elsewhere:
+        assert not path.is_symlink()
+        assert aside(copies, "midway")[0].is_symlink()
+        assert copies.whole("lngs")
+    else:
+        assert "THE ONLY COPY IS DAMAGED" in str(caught.value)
+        assert path.is_symlink()
+
+
+def test_y3_a_link_is_not_copied_nor_registered(copies, perform):
+    copies.add(sites=["lngs"])
+    copies.path("lngs").rename(copies.folder / "own")
+    copies.path("lngs").symlink_to(copies.folder / "own")
+    done = perform(copies, f"midway/{RUN}.raw.done")
+    assert done["status"] == 1
+    assert "symbolic link" in done["said"]
+    assert not copies.path("midway").exists()
+
+
+@pytest.mark.parametrize("where", ["160316_0000", "160316_0000/160315_1432", "160315_1432_MV"])
+@pytest.mark.parametrize("bad", [True, False])
+def test_y4_a_scrub_leaves_the_copies_of_other_runs_alone(copies, where, bad):
+    """A row names, by hand, the place of another run."""
+    copies.add()
+    for run in ("160316_0000", "160315_1432_MV"):
+        copies.add(run, sites=["midway"])
+    there = copies.path("midway").parent / where
+    if not there.exists():
+        shutil.copytree(copies.path("midway"), there)
+    if bad:
+        (there / "a.zip").write_bytes(b"of another run")
+    before = sorted(path for path in copies.path("midway").parent.rglob("*"))
+    copies.set("midway", location=str(there))
+    with pytest.raises(CaxflowError, match=r"is not called 160315_1432|in the folder of 160316_0000"):
+        scrub.read_one(copies.subject())
+    with pytest.raises(CaxflowError):
+        quarantine.make_room(copies.subject())
+    assert sorted(path for path in copies.path("midway").parent.rglob("*")) == before
+    assert copies.row("midway")["status"] == "transferred"
+
+
+@pytest.mark.parametrize("where", ["", "log"])
+def test_y4_what_another_entry_speaks_of_as_well_is_not_moved_aside(copies, where):
+    copies.add()
+    copies.spoil("midway")
+    other = {"type": "processed", "host": SITES["midway"], "pax_version": "v1", "status": "transferred"}
+    other["location"] = str(copies.path("midway") / where)
+    copies.database.runs.update_one({}, {"$push": {"data": other}, "$inc": {"caxflow.revision": 1}})
+    with pytest.raises(CaxflowError, match="another entry of midway-login1 is in"):
+        scrub.read_one(copies.subject())
+    assert copies.path("midway").exists()
+    assert aside(copies, "midway") == []

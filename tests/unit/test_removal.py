@@ -196,7 +196,7 @@ def test_the_last_copy_never_goes(copies):
 
 def test_two_names_of_one_folder_are_one_copy(copies):
     copies.add(sites=["lngs", "midway"])
-    copies.path("tegner").parent.rmdir()
+    shutil.rmtree(copies.path("tegner").parent)
     copies.path("tegner").parent.symlink_to(copies.path("midway").parent)
     document = copies.database.get(RUN)
     entry = copies.entry("tegner", str(RUN), 0.5)
@@ -742,7 +742,7 @@ def hard_links(own, other):
 
 
 def linked_above(own, other):
-    other.parent.rmdir()
+    shutil.rmtree(other.parent)
     other.parent.symlink_to(own.parent)
 
 
@@ -796,4 +796,13 @@ def test_beacons_are_not_left_behind(copies):
     removal_of(copies).perform()
     for site in SITES:
         root = copies.folder / site / "raw"
-        assert {path.name for path in root.iterdir()} <= {str(RUN), ".caxflow-trash"}
+        assert {path.name for path in root.iterdir()} <= {str(RUN), ".caxflow-trash", ".caxflow-root"}
+
+
+def test_one_that_was_stopped_after_the_last_question_asks_again(copies, monkeypatch):
+    copies.add()
+    monkeypatch.setattr("caxflow.copies.removal.HELD_UP", -1)
+    with pytest.raises(CaxflowError, match="that was held up"):
+        removal_of(copies).perform()
+    assert copies.whole("midway")
+    assert copies.row("midway")["status"] == "transferred"

@@ -104,7 +104,8 @@ def test_cut_at_any_step_the_next_attempt_goes_on(copies, monkeypatch, step):
 def test_the_old_one_goes_through_the_trash_and_the_audit_knows(copies):
     copied = renew(copies)
     root = copies.folder / "tegner" / "processed"
-    assert [path for path in root.rglob("*") if path.is_file()] == [product(copies, "tegner")]
+    assert [path for path in root.rglob("*.root") if path.is_file()] == [product(copies, "tegner")]
+    assert list((root / ".caxflow-trash").iterdir()) == []
     (record,) = copies.database.audit(RUN)
     told = {name: record[name] for name in ("action", "site", "manifest", "by_manifest")}
     assert told == {

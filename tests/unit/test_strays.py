@@ -1,6 +1,7 @@
 """What nobody knows is found, named and only then removed; copies are removed and moved by name."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -257,10 +258,12 @@ def test_rm_looks_at_all_names_first(copies, caxflow):
 
 def test_rm_drops_an_entry_that_points_at_nothing(copies, caxflow):
     shutil.rmtree(copies.path("midway"))
+    marker = copies.folder / "midway/raw/.caxflow-root"
+    marker.rename(copies.folder / "marker")
     code, _, err = caxflow("rm", str(RUN), "--because", "lost")
     assert code == 1
-    assert "mount its file system; if it is mounted and empty, mkdir" in err
-    (copies.folder / "midway/raw/.caxflow-trash").mkdir()
+    assert "midway/raw has no .caxflow-root: its file system may not be mounted -> mount it;" in err
+    (copies.folder / "marker").rename(marker)
     before = copies.database.get(RUN)
     code, out, _ = caxflow("rm", "-n", str(RUN))
     assert (code, copies.database.get(RUN)) == (0, before)
@@ -309,7 +312,7 @@ def test_an_entry_stays_where_the_site_cannot_be_looked_at(copies, caxflow):
     for words in (["-n"], ["--because", "lost"]):
         code, _, err = caxflow("rm", str(RUN), *words)
         assert code == 1
-        assert "No such file" in err
+        assert "midway/raw, which is to hold the raw data, does not exist" in err
     path = copies.folder / "config/sites/tegner.yaml"
     access = "access: {method: stream, host: 127.0.0.1, port: 1, timeout: 5}\n"
     path.write_text(path.read_text() + access)
@@ -328,7 +331,7 @@ def test_an_entry_stays_where_the_site_cannot_be_looked_at(copies, caxflow):
         (lambda copies: copies.set("midway", status="transferring"), "it is said to be transferring"),
         (lambda copies: (copies.path("tegner") / "b.zip").unlink(), "are not those of its manifest"),
         (lambda copies: copies.note("tegner", suspect={"files": ["a"]}), "it is suspect"),
-        (lambda copies: copies.path("lngs").rename(copies.folder / "away"), "there is nothing at"),
+        (lambda copies: copies.path("lngs").parent.rename(copies.folder / "away"), "there is nothing at"),
     ],
     ids=["a file more", "no manifest", "being made", "witness cut", "witness suspect", "witness gone"],
 )
@@ -501,3 +504,83 @@ def test_a_copy_that_another_site_moved_is_not_looked_for_where_it_was(copies, m
         copies.subject("lngs", here="lngs"), str(copies.path("lngs").parent / "2016" / str(RUN))
     ).perform()
     assert before - standing() == {f"lngs/{RUN}.raw.done", f"lngs/{RUN}.checksum"}
+
+
+@pytest.fixture
+def stray(copies):
+    """A whole copy of a run that no entry speaks of any more, such as one whose row was pulled."""
+    copies.database.runs.update_one({}, {"$pull": {"data": {"host": SITES["midway"]}}})
+    return copies.path("midway")
+
+
+def lost(copies, *sites):
+    for site in sites:
+        copies.database.runs.update_one({}, {"$pull": {"data": {"host": SITES[site]}}})
+
+
+# Why none of the entries elsewhere is a reason to remove what may be the last copy.
+NO_REASON = {
+    "no entry": lambda copies: lost(copies, "lngs", "tegner"),
+    "suspect": lambda copies: (lost(copies, "tegner"), copies.note("lngs", suspect={"files": ["a"]})),
+    "being removed": lambda copies: (lost(copies, "tegner"), copies.note("lngs", removing={"trash": "/x"})),
+    "in error": lambda copies: (lost(copies, "tegner"), copies.set("lngs", status="error")),
+    "not there": lambda copies: (lost(copies, "tegner"), copies.path("lngs").rename(copies.folder / "away")),
+    "the same files": lambda copies: (
+        lost(copies, "tegner"),
+        shutil.rmtree(copies.path("lngs")),
+        shutil.copytree(copies.path("midway"), copies.path("lngs"), copy_function=os.link),
+    ),
+    "a link": lambda copies: (
+        lost(copies, "tegner"),
+        shutil.rmtree(copies.path("lngs")),
+        copies.path("lngs").symlink_to(copies.path("midway")),
+    ),
+    "of an unknown host": lambda copies: (lost(copies, "tegner"), copies.set("lngs", host="elsewhere")),
+}
+
+
+@pytest.mark.parametrize("why", NO_REASON)
+def test_what_may_be_the_last_copy_is_no_stray_to_remove(copies, stray, caxflow, why):
+    NO_REASON[why](copies)
+    code, _, err = caxflow("strays", "--remove", str(stray))
+    assert code == 1
+    assert f"{stray} is not removed: it may be the last of {RUN}" in err
+    assert (stray / "a.zip").exists()
+
+
+@pytest.mark.parametrize(
+    "where", [f".caxflow-trash/{RUN}.ab", f".caxflow-quarantine/{RUN}.cd", f".{RUN}.part-x"]
+)
+def test_what_waits_aside_may_be_the_last_copy_too(copies, stray, caxflow, where):
+    path = stray.parent / where
+    path.parent.mkdir(exist_ok=True)
+    stray.rename(path)
+    lost(copies, "lngs", "tegner")
+    code, _, err = caxflow("strays", "--remove", str(path))
+    assert code == 1
+    assert f"{path} is not removed: it may be the last of {RUN}" in err
+    assert (path / "a.zip").exists()
+
+
+def test_a_stray_goes_if_a_good_copy_is_elsewhere(copies, stray, caxflow):
+    code, out, _ = caxflow("strays", "--remove", str(stray), "-n")
+    assert (code, stray.exists()) == (0, True)
+    code, out, _ = caxflow("strays", "--remove", str(stray))
+    assert (code, "1 stray removed" in out) == (0, True)
+    assert not stray.exists()
+
+
+def test_what_a_document_knows_by_now_is_no_stray(copies, stray, caxflow, monkeypatch):
+    """Between the list and the removal the copy is registered."""
+    real, entry = strays.find, copies.entry("midway", str(RUN), 0)
+
+    def slow(*arguments):
+        found = real(*arguments)
+        copies.database.runs.update_one({}, {"$push": {"data": entry}})
+        return found
+
+    monkeypatch.setattr(strays, "find", slow)
+    code, _, err = caxflow("strays", "--remove", str(stray))
+    assert code == 1
+    assert f"{stray} is no stray: {RUN} knows it by now" in err
+    assert copies.whole("midway")

@@ -4,6 +4,7 @@ A receipt is JSON (the ``.checksum`` targets are the manifest itself, see `caxfl
 written once, atomically and last: where it stands, the fact holds.
 """
 
+import contextlib
 import datetime
 import getpass
 import json
@@ -58,7 +59,8 @@ def write(path: str | os.PathLike, content: dict | list | str) -> None:
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
-        sync_folder(target.parent)
+        with contextlib.suppress(OSError):  # it is written, and whole
+            sync_folder(target.parent)
     except OSError as error:
         raise CaxflowError(
             f"{target} cannot be written: {error.strerror}", "mend the work directory"

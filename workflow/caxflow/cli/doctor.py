@@ -19,12 +19,18 @@ Nothing is only asked that can be tried: a small file is written, sent, read and
 written to, SSH checks the host keys. The way back is tried where the partner's own workflow needs it. Webhook
 and mail server are asked whether they would take a message; nobody gets one.
 
+--mark-roots gives each data folder here, or at SITE, a file .caxflow-root that says whose data its disk has,
+once something is found there of what the runs database knows. Without it, or with another one's, nothing is
+written to the folder and nothing in it is called missing: its file system may not be mounted. A folder that
+is empty, and of which the runs database knows nothing, gets it with the first copy.
+
 exit code: 0 nothing is in the way; 1 something is, each with the command that mends it; 2 the command line or
 the configuration is wrong
 
 examples:
   caxflow doctor --profile midway
   caxflow doctor --profile midway tegner
+  caxflow doctor --profile midway --mark-roots
 """
 COLOURS = {doctor.GOOD: "green", doctor.DOUBTFUL: "yellow", doctor.BAD: "bold red"}
 
@@ -39,6 +45,12 @@ def add(commands: argparse._SubParsersAction) -> None:
         formatter_class=screen.Paragraphs,
     )
     parser.add_argument("site", metavar="SITE", nargs="?", help="a partner; by default all, and this site")
+    parser.add_argument(
+        "--mark-roots", action="store_true", help="mark the data folders as those of this site, or of SITE"
+    )
+    parser.add_argument(
+        "--replaced", action="store_true", help="with --mark-roots: the disks are new, and hold nothing yet"
+    )
     parser.add_argument("--json", action="store_true", help="as JSON")
     site.add_options(parser)
     parser.set_defaults(run=_run)
@@ -50,9 +62,15 @@ def _run(arguments: argparse.Namespace) -> int:
         only = settings.site(arguments.site) if arguments.site else None
     except CaxflowError as error:
         raise site.WrongCallError(error.what, error.mend) from error
+    if arguments.replaced and not arguments.mark_roots:
+        raise site.WrongCallError("--replaced says how data folders are marked", "add --mark-roots")
     profile = site.profile_folder(arguments.profile) if arguments.profile else None
     console, found = screen.console(), []
-    for finding in doctor.examine(settings, profile, only):
+    if arguments.mark_roots:
+        findings = doctor.mark_roots(settings, only or settings.here, replaced=arguments.replaced)
+    else:
+        findings = doctor.examine(settings, profile, only)
+    for finding in findings:
         found.append(finding)
         if not arguments.json:
             line = Text(f"{finding.verdict:4} ", style=COLOURS[finding.verdict])

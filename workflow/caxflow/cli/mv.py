@@ -5,6 +5,7 @@ import sys
 
 from caxflow import documents
 from caxflow.cli import copies, screen, site
+from caxflow.copies import roots
 from caxflow.copies.moving import Move
 from caxflow.copies.subject import Subject
 from caxflow.errors import CaxflowError
@@ -57,6 +58,7 @@ def _run(arguments: argparse.Namespace) -> int:
         for subject in copies.subjects(arguments, settings, database):
             try:
                 new = (arguments.to or _wanted(subject)).rstrip("/")
+                roots.ensure(settings, database, subject.site, subject.key.kind, new)
                 old = Move(subject, new, arguments.old_root).perform()
                 verb = "would move" if database.dry else "moved"
                 print(f"{old} is where it is to be" if old == new else f"{verb} {old} to {new}")

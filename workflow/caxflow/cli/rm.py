@@ -79,6 +79,7 @@ def _run(arguments: argparse.Namespace) -> int:
             try:
                 if _is_gone(subject):
                     continue
+                subject.check_mounted()
                 planned = Removal(subject, _demand(subject, arguments.copies), arguments.because or "")
                 (_preview if arguments.dry_run else _remove)(planned)
             except CaxflowError as error:

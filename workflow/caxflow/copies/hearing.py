@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from caxflow import documents, transfer
 from caxflow.config.retention import Demand
-from caxflow.copies import evidence, parts, proof, quarantine
+from caxflow.copies import evidence, parts, proof, quarantine, roots
 from caxflow.copies.evidence import Witness
 from caxflow.copies.subject import Subject
 from caxflow.documents import Copy
@@ -181,11 +181,11 @@ class Hearing:
                 return wrong
         except CaxflowError as error:
             return error.what
-        if own and proof.are_same_files(found, own):
+        if own and (proof.are_same_files(found, own) or self._storage(witness) == self._storage()):
             return "it is the very files of this copy"
         for other in (*self.sure, *self.hoped):
             same = proof.are_same_files(found, self._seen[other.site])
-            if same or self._lies_at(other) == self._lies_at(witness):
+            if same or (own and self._storage(other) == self._storage(witness)):
                 return f"it is the very files of {other.site}"
         return ""
 
@@ -193,10 +193,14 @@ class Hearing:
         """What lies where the copy is said to be; None where the witnesses have other bytes anyway."""
         return None if self.own_manifests else self.look(self.subject.place, copy.location.rstrip("/"))
 
-    def _lies_at(self, witness: Witness) -> tuple:
-        """Where the files of a witness are, for those whose inodes nothing tells."""
-        place = self.at(witness).place
-        return place.host, place.port or 22, posixpath.normpath(witness.copy.location)
+    def _storage(self, witness: Witness | None = None) -> object:
+        """What tells the storage of a witness, or of the copy itself: its root's marker, or where it lies."""
+        subject = self.at(witness) if witness else self.subject
+        with contextlib.suppress(CaxflowError):
+            if found := roots.identity(subject.place, subject.root):
+                return found
+        place, location = subject.place, witness.copy.location if witness else None
+        return place.host, place.port or 22, location and posixpath.normpath(location)
 
     def _has_changed(self, witness: Witness, before: datetime.datetime) -> bool:
         """Whether files of a witness changed after it was last read: by ages, so that no clock matters.

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 
 from caxflow import documents, transfer
-from caxflow.copies import evidence, proof
+from caxflow.copies import evidence, proof, roots
 from caxflow.copies.subject import Subject
 from caxflow.documents import Copy
 from caxflow.errors import BadCopy, CaxflowError
@@ -42,20 +42,16 @@ def condemn(
     Raises
     ------
     CaxflowError
-        If there is nothing at all where it should be: its file system may not be mounted.
+        If its file system may not be mounted, or another one is.
     """
     database, key = subject.database, subject.key
     there = transfer.exists(subject.place, location) is not None
-    if not there:
-        subject.check_mounted(location)
-        folder = posixpath.dirname(location.rstrip("/"))
-        if not transfer.exists(subject.place, folder) or not transfer.names(subject.place, folder):
-            # A part of the root may be a file system of its own.
-            raise CaxflowError(
-                f"{subject}: there is nothing at {location}, and nothing else in {folder} either",
-                "mount its file system; of what is gone, `caxflow rm` drops the entry",
-            )
     what = f"{subject} is not what it must be: {proof.summary(list(differences))}"
+    try:
+        folder = None if there else posixpath.dirname(location.rstrip("/"))
+        roots.check(subject.settings, subject.site, key.kind, folder)
+    except CaxflowError as error:
+        raise CaxflowError(f"{what}; it is not condemned: {error.what}", error.mend) from error
     token = secrets.token_hex(8)
     suspect = {"token": token, "files": list(differences)[:_FILES], "location": location}
     moved: list[str] = []
@@ -101,7 +97,12 @@ def condemn(
         mend = f"it stays in {location}; look for another copy, and ask who made it"
         mend = mend if there else "look for another copy, and ask who took it away"
         return BadCopy(what, f"{mend}{again}")
-    subject.rename(location, moved[0])
+    try:
+        subject.rename(location, moved[0])
+    except CaxflowError as error:
+        # It is condemned all the same.
+        subject.say(f"{what}; it stays in {location}: {error}")
+        return BadCopy(what, f"it stays in {location} until a later call moves it aside: {error.what}")
     subject.say(f"{what}; moved to {moved[0]}")
     return BadCopy(what, f"it was moved to {moved[0]}; a later call copies it anew")
 

@@ -12,6 +12,7 @@ import dataclasses
 import datetime
 import posixpath
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -26,6 +27,7 @@ from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Manifest
 from caxflow.rundb import MARK, REMOVING, Claim, Held, Key, audit, claims, identity
+from caxflow.transfer.folder import HELD_UP
 from caxflow.workdir import journal
 
 TRASH = ".caxflow-trash"
@@ -397,7 +399,10 @@ class Removal:
                 self.hearing.hear(copy)
             self.move(where, trash, emptied=emptied)
             self.hearing.confirm(copy, [part.at(trash) for part in where])
+            asked = time.monotonic()
             self.commit()
+            if time.monotonic() - asked > HELD_UP:
+                raise CaxflowError(f"{self.subject} is not removed: that was held up", "try again")
         except CaxflowError:
             self.put_back(where, trash)
             raise

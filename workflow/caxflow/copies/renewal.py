@@ -38,7 +38,15 @@ def renew(
     place = subject.place
     folder, name = posixpath.split(location)
     arrived = posixpath.join(folder, f".{name}.part-anew")
-    copied = transfer.copy(source, source_path, place, arrived, expected=expected, progress=subject.progress)
+    copied = transfer.copy(
+        source,
+        source_path,
+        place,
+        arrived,
+        expected=expected,
+        progress=subject.progress,
+        root=subject.root,
+    )
     token = secrets.token_hex(8)
     aside = subject.aside(TRASH, location, token)
     stated = subject.database.manifest(old)
@@ -60,8 +68,11 @@ def renew(
             subject.rename(aside, location)
         raise
     if there:
-        _check(place, location, [copied.manifest])
-        subject.remove(aside)
+        try:
+            _check(place, location, [copied.manifest])
+            subject.remove(aside)
+        except CaxflowError as error:
+            subject.say(f"{location} is the new one; the old one stays in {aside}: {error}")
     return copied
 
 

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 
 from caxflow import documents, transfer
 from caxflow.config import Selection, Settings, Site, reach
-from caxflow.copies import evidence, proof, quarantine, removal
+from caxflow.copies import evidence, proof, quarantine, removal, roots
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.rundb import Key, RunsDB, audit
@@ -90,13 +90,16 @@ def find(database: RunsDB, settings: Settings, site: Site) -> list[Stray]:
     found = [stray for kind, items in listed.items() for stray in lying(items, kind, site.roots[kind], known)]
     promised = [entry for entry in promised if entry in still]
     there = {posixpath.join(site.roots[kind], item.name) for kind, items in listed.items() for item in items}
+    found = without_empty(place, found, there)
     heads = {_head(path) for path in there}
     there |= {entry.path for entry in promised if entry.kind == "minitrees" and _named_after(entry) in heads}
     # A copy may lie deeper than usual, inside of what was listed.
     deeper = [entry.path for entry in promised if entry.path not in there and _above(entry.path) & there]
     there |= {path for path in deeper if transfer.exists(place, path)}
-    wrong = (pointing(entry, site, there) for entry in promised)
-    return found + [stray for stray in wrong if stray]
+    wrong = [stray for entry in promised if (stray := pointing(entry, site, there))]
+    for kind in {stray.kind for stray in wrong if stray.what == MISSING}:
+        roots.check(settings, site, kind)
+    return found + wrong
 
 
 def lying(items: Iterable[transfer.Item], kind: str, root: str, known: set[str]) -> Iterator[Stray]:
@@ -154,6 +157,8 @@ def remove(database: RunsDB, settings: Settings, site: Site, strays: list[Stray]
             raise CaxflowError(f"{path} is no stray at {site.name}", "name one that `caxflow strays` lists")
     if database.dry:
         return sum(by_path[path].size or 0 for path in paths)
+    for kind in {by_path[path].kind for path in paths}:
+        roots.check(settings, site, kind)
     size = 0
     for path in paths:
         stray = by_path[path]
@@ -249,6 +254,28 @@ def _what(name: str) -> str:
         return QUARANTINE
     last = posixpath.basename(name)
     return PART if last.startswith(".") and ".part-" in last else UNKNOWN
+
+
+def without_empty(place: transfer.Place, found: list[Stray], there: set[str]) -> list[Stray]:
+    """Leave out containers of copies that are published, in which nothing of data is left.
+
+    They stay where nobody may remove anything, and where a file system only renames what is open.
+    """
+    over = [each for each in found if each.what == PART and _published(each.path) in there]
+    looks = transfer.look(place, [each.path for each in over]) if over else []
+    empty = [
+        each
+        for each, look in zip(over, looks, strict=True)
+        if not look.error and not any(name.startswith("data/") for name in look.files)
+    ]
+    return [each for each in found if each not in empty]
+
+
+def _published(path: str) -> str | None:
+    """Where a copy is once it is whole, of the path of the container in which it grows."""
+    folder, name = posixpath.split(path)
+    growing = re.fullmatch(r"\.(.+)\.part-([0-9a-f]+-)?caxflow", name, re.DOTALL)
+    return posixpath.join(folder, growing[1]) if growing else None
 
 
 def _entries(database: RunsDB, host: str) -> tuple[list[Stray], set[str]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from caxflow import documents, transfer
 from caxflow.config import Settings, Site, reach
+from caxflow.copies import roots
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.rundb import Claim, Key, RunsDB
@@ -105,19 +106,19 @@ class Subject:
                 "correct the document's locations",
             )
 
-    def check_mounted(self, location: str) -> None:
-        """See that there is anything at all at the site, where there is nothing at `location`.
+    def check_mounted(self, location: str = "", folder: str | None = None) -> None:
+        """See that the disk is there on which the copy is to be, as `caxflow.copies.roots.check` does.
 
-        Raises
-        ------
-        CaxflowError
-            If its folder looks like one whose file system is not mounted.
+        Parameters
+        ----------
+        location : str, optional
+            Where there is nothing, for the message.
         """
-        if not transfer.names(self.place, self.root):
-            raise CaxflowError(
-                f"{self}: there is nothing at {location}, and nothing else in {self.root} either",
-                f"mount its file system; if it is mounted and empty, mkdir {self.root}/.caxflow-trash",
-            )
+        try:
+            roots.check(self.settings, self.site, self.key.kind, folder)
+        except CaxflowError as error:
+            missing = f"there is nothing at {location}; " if location else ""
+            raise CaxflowError(f"{self}: {missing}{error.what}", error.mend) from error
 
     def rename(self, old: str, new: str) -> None:
         """Rename something within the root; nothing may be at the new path."""

@@ -101,11 +101,14 @@ class Scene:
 
     def simulate(self, say: Callable[[str], None]) -> None:
         """Write the raw runs that are not there yet; a half-written one is written anew."""
+        from caxflow.copies import roots
         from caxflow.simulate import simulate_run
+        from caxflow.transfer import Place
 
         for site in self.sites:
             for kind in ("raw",) if site.name == ORIGIN else ("raw", "processed", "minitrees"):
                 (site.root / kind).mkdir(exist_ok=True)
+                roots.make(Place(site=site.name), str(site.root / kind), site.name, kind)
         for recipe in RECIPES:
             final = self.raw(recipe.run)
             if final.exists():

@@ -11,6 +11,7 @@ import os
 import stat
 from collections import namedtuple
 
+from caxflow.files import marker
 from caxflow.files.listing import os_error, to_bytes, to_text
 
 Item = namedtuple("Item", "name kind size files newest")
@@ -22,10 +23,11 @@ all that is below it, `newest` is the latest time of modification (s since 1970)
 
 # Folders of our own, whose items count one by one.
 OWN = (b".caxflow-trash", b".caxflow-quarantine")
+_MARKER = to_bytes(marker.NAME)
 
 
 def census(root: str, depth: int = 1, report=None) -> list:
-    """List the items below a root; links are not followed.
+    """List the items below a root, without its own marker; links are not followed.
 
     Parameters
     ----------
@@ -48,6 +50,8 @@ def census(root: str, depth: int = 1, report=None) -> list:
 def _items(root: bytes, below: bytes, depth: int, report):
     with os.scandir(os.path.join(root, below)) as found:
         entries = sorted(found, key=lambda entry: entry.name)
+    if not below:
+        entries = [entry for entry in entries if not entry.name.startswith(_MARKER)]
     for entry in entries:
         name = os.path.join(below, entry.name)
         own = not below and entry.name in OWN

@@ -3,6 +3,7 @@
 What can be tried is tried: files are written and removed again, bytes travel, the database is written to.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import os
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from caxflow import config, transfer, words
 from caxflow.config import Settings, Site, reach
+from caxflow.copies import roots
 from caxflow.errors import CaxflowError
 from caxflow.monitoring import delivery
 from caxflow.planning import planner
@@ -64,7 +66,7 @@ def examine(settings: Settings, profile: Path | None, only: Site | None = None) 
         yield from _guarded("profile", lambda: _profile(profile))
         yield from _guarded("work directory", lambda: _work_dir(settings))
         for kind in here.roots:
-            yield from _guarded(f"{kind} data here", lambda kind=kind: _own_root(here, kind))
+            yield from _guarded(f"{kind} data here", lambda kind=kind: _own_root(settings, kind))
         yield from _guarded("processor", lambda: _processor(settings))
         name = _as_typed(profile) if profile else here.name
         yield from _guarded("runs database", lambda: _database(settings, name))
@@ -163,7 +165,39 @@ def _work_dir(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _own_root(here: Site, kind: str) -> Iterator[Finding]:
+def mark_roots(settings: Settings, site: Site, *, replaced: bool) -> Iterator[Finding]:
+    """Give the roots of a site their markers, see `caxflow.copies.roots.mark`."""
+    with RunsDB(settings.rundb, dry=settings.dry) as database:
+        for kind, root in site.roots.items():
+            about = f"{kind} data at {site.name}"
+            try:
+                made = roots.mark(settings, database, site, kind, replaced=replaced)
+            except CaxflowError as error:
+                yield Finding(about, BAD, error.what, error.mend)
+            else:
+                how = "is marked already" if not made else "would be marked" if settings.dry else "is marked"
+                yield Finding(about, GOOD, f"{root} {how} as that of site {site.name}")
+
+
+def _not_marked(settings: Settings, site: Site, kind: str, about: str, *, written: bool) -> list[Finding]:
+    """What is wrong with the marker of a root; nothing if that is there, or comes with the first copy."""
+    try:
+        roots.check(settings, site, kind)
+        return []
+    except CaxflowError as error:
+        wrong = error
+    if roots.identity(reach.place(settings, site), site.roots[kind]) is None:
+        with contextlib.suppress(CaxflowError), RunsDB(settings.rundb, dry=True) as database:
+            if roots.is_new(settings, database, site, kind):
+                return []
+        if not written:
+            said = f"{wrong.what}, or nobody has marked it; it can be read, and nothing is condemned there"
+            return [Finding(about, DOUBTFUL, said, wrong.mend)]
+    return [Finding(about, BAD, wrong.what, wrong.mend)]
+
+
+def _own_root(settings: Settings, kind: str) -> Iterator[Finding]:
+    here = settings.here
     about, root = f"{kind} data here", here.roots[kind]
     quoted = shlex.quote(root)
     if not Path(root).is_dir():
@@ -172,7 +206,11 @@ def _own_root(here: Site, kind: str) -> Iterator[Finding]:
     if not os.access(root, os.R_OK | os.X_OK):
         yield Finding(about, BAD, f"{root} cannot be read", f"chmod u+rx {quoted}, as its owner")
         return
-    if here.origin and not here.pull_from and kind == "raw":
+    read_only = here.origin and not here.pull_from and kind == "raw"
+    if wrong := _not_marked(settings, here, kind, about, written=not read_only):
+        yield from wrong
+        return
+    if read_only:
         yield Finding(about, GOOD, f"{root} can be read; data are born here, nothing is written")
         return
     _write_once(root)
@@ -312,6 +350,8 @@ def _far_root(settings: Settings, site: Site, place: Place, kind: str) -> Iterat
     about, root = f"{kind} data at {site.name}", site.roots[kind]
     if transfer.exists(place, root) != "directory":
         yield Finding(about, BAD, f"{root} is no folder", _by_hand(place, f"mkdir -p {shlex.quote(root)}"))
+    elif wrong := _not_marked(settings, site, kind, about, written=site.name in settings.here.push_to):
+        yield from wrong
     elif site.name in settings.here.push_to:
         yield from _push(place, root, kind, about)
     else:
@@ -330,7 +370,11 @@ def _push(place: Place, root: str, kind: str, about: str) -> Iterator[Finding]:
             transfer.copy(here, str(trial), place, f"{root}/{name}")
             digest = transfer.take_manifest(place, f"{root}/{name}").algorithm
         finally:
-            transfer.remove_tree(place, f"{root}/{name}", root=root)
+            try:
+                transfer.remove_tree(place, f"{root}/{name}", root=root)
+            except CaxflowError as error:
+                said = f"what is tried cannot be removed: {error.what}"
+                yield Finding(about, DOUBTFUL, said, _by_hand(place, f"rm -r {root}/{name}"))
     yield _space(about, root, kind, transfer.free_space(place, root))
     if digest != "xxh128":
         mend = _by_hand(place, f"{place.python} -m pip install --user xxhash")

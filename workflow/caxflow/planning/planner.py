@@ -14,6 +14,7 @@ from caxflow import receipts, targets, versions
 from caxflow.conditions import corrections, slowcontrol
 from caxflow.conditions.corrections import Edition, Voltage, Waiting
 from caxflow.config import Settings
+from caxflow.copies import roots
 from caxflow.errors import CaxflowError
 from caxflow.planning import bygones, decisions, plan, summary, sync
 from caxflow.planning.facts import Facts, source_of
@@ -73,6 +74,8 @@ class Planner:
         )
         versions.upgrade_work_dir(self.work_dir)
         underway.sweep(self.work_dir)
+        with contextlib.suppress(CaxflowError):  # those who cannot do without the database say so
+            roots.prepare(self.settings, self.database)
 
     @functools.cached_property
     def plan(self) -> Plan:

@@ -65,7 +65,7 @@ class Upkeep:
                 raise CaxflowError(f"{run} is not removed from {site}: {against}", "it stays where it is")
             planned = removals.planned(document, key, self.settings, removal)
             if planner.preview():
-                self._removal(planned, proof.glance).preview()
+                self._preview(planned, proof.glance)
             self._take_up([planned])
         return planner.facts(run).removals[stage]
 
@@ -124,7 +124,7 @@ class Upkeep:
         made.planned = []
         for each in planned:
             try:
-                self._removal(each, album).preview()
+                self._preview(each, album)
             except DatabaseAway:
                 raise
             except CaxflowError as error:
@@ -143,6 +143,12 @@ class Upkeep:
         for witness in removal.hearing.witnesses(planned.document, copy, now):
             if witness.counts or witness.renewable:
                 yield removal.hearing.at(witness), witness.copy.location
+
+    def _preview(self, planned: Planned, look: proof.Glance) -> None:
+        """Look at all that a removal rests on, as its job does."""
+        removal = self._removal(planned, look)
+        removal.subject.check_mounted()
+        removal.preview()
 
     def _removal(self, planned: Planned, look: proof.Glance) -> Removal:
         subject = Subject(

@@ -47,7 +47,7 @@ _WIDTHS = ("peaks.range_50p_area", "peaks.range_area_decile")
 
 @dataclass(frozen=True)
 class Minitree:
-    """A checked minitree; `adopted` tells that it was there before."""
+    """A checked minitree; `adopted`: it was there before; `remark`: what failed once it was published."""
 
     treemaker: str
     path: Path
@@ -55,6 +55,7 @@ class Minitree:
     rows: int
     seconds: float
     adopted: bool = False
+    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -244,8 +245,8 @@ def _publish(
             about = error.what.replace(str(made), made.name)
             raise type(error)(f"{minitree.name} was not made: {about}", error.mend) from error
         size = made.stat().st_size
-        products.publish(made, minitree, replace=replace)
-    return Minitree(treemaker, minitree, size, rows, time.monotonic() - began)
+        remark = products.publish(made, minitree, replace=replace)
+    return Minitree(treemaker, minitree, size, rows, time.monotonic() - began, remark=remark)
 
 
 def _event_numbers(path: Path, tree: str) -> "np.ndarray":

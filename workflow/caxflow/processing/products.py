@@ -72,8 +72,8 @@ def failed(work_dir: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
 
 
-def publish(made: Path, product: Path, *, replace: bool = False) -> None:
-    """Put a finished and checked file under its name, durably.
+def publish(made: Path, product: Path, *, replace: bool = False) -> str:
+    """Put a finished and checked file under its name, durably; what failed after that, or an empty text.
 
     Parameters
     ----------
@@ -90,7 +90,11 @@ def publish(made: Path, product: Path, *, replace: bool = False) -> None:
         made.replace(product)
     else:
         _link(made, product)
-    receipts.sync_folder(product.parent)
+    try:
+        receipts.sync_folder(product.parent)
+    except OSError as error:
+        return f"{product} is published; its folder could not be brought to the disk: {error.strerror}"
+    return ""
 
 
 def remove_leftovers(folder: Path, older_than: float) -> list[Path]:
@@ -123,4 +127,5 @@ def _link(made: Path, product: Path) -> None:
             raise taken from None
         made.replace(product)
     else:
-        made.unlink()
+        with contextlib.suppress(OSError):  # it goes with its workshop
+            made.unlink()

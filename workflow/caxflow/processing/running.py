@@ -35,6 +35,8 @@ class Product:
         Whether it was there before.
     facts : mapping
         What the processor tells: counts of the embedded one, the command of another.
+    remark : str
+        What failed after it was published.
     """
 
     path: Path
@@ -43,6 +45,7 @@ class Product:
     seconds: float
     adopted: bool = False
     facts: Mapping[str, object] = field(default_factory=dict)
+    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,10 +121,11 @@ def process(
                 # By a job of a call that was killed, which the batch system worked on beside this one.
                 return _adopt(product, settings, numbers)
             size = made.stat().st_size
-            products.publish(made, product, replace=replace)
+            remark = products.publish(made, product, replace=replace)
     except CaxflowError as error:
         raise type(error)(f"{settings['run']}: {processor.name}: {error.what}", error.mend) from error
-    return Product(product, size, len(numbers), time.monotonic() - began, facts=facts)
+    seconds = time.monotonic() - began
+    return Product(product, size, len(numbers), seconds, facts=facts, remark=remark)
 
 
 def correction_versions(product: str | Path) -> dict[str, object]:

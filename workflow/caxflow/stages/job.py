@@ -16,6 +16,7 @@ from typing import Any, TextIO
 
 from caxflow import config, processes, receipts, targets, transfer, words
 from caxflow.config import Settings, Site, reach
+from caxflow.copies import roots
 from caxflow.copies.subject import Subject
 from caxflow.errors import BadCopy, CaxflowError, Overrun
 from caxflow.files.manifest import Manifest
@@ -121,24 +122,23 @@ class Job:
         )
 
     def permit(self, kind: str, location: str) -> None:
-        """Give what was published the owner, group, modes and lists that the site wants."""
+        """Give what was published the owner, group, modes and lists that the site wants, where that goes.
+
+        It is published whatever comes of this, and ``caxflow strays --permissions`` names what is otherwise.
+        """
         wanted = self.site.permissions.get(kind)
-        if wanted:
+        if not wanted:
+            return
+        try:
             changed = transfer.permissions(self.place(self.site), location, wanted, apply=True)
+        except CaxflowError as error:
+            self.say(f"{location} is published; its permissions are not what they should be: {error}")
+        else:
             self.say(f"{location}: permissions set, of {words.count(len(changed), 'path')}")
 
     def check_root(self, kind: str) -> None:
-        """See that the data root for what is made here is there; it is never made.
-
-        Raises
-        ------
-        CaxflowError
-            If it is not: perhaps its file system is not mounted, and the one below would be filled.
-        """
-        root = Path(self.site.roots[kind])
-        if not root.is_dir():
-            what = f"{root}, which is to hold the {kind} data, does not exist"
-            raise CaxflowError(what, "make it, or mount its file system")
+        """See that the disk is there for what is made here, as `caxflow.copies.roots.check` does."""
+        roots.check(self.settings, self.site, kind)
 
     def path(self, stage: str) -> Path:
         """Another target about this run at this site."""

@@ -65,4 +65,6 @@ def _make(job: Job, name: str, processed: Path, path: Path, version: str) -> Min
             replace=old,
         )
     job.say(f"{path}: {made.rows} rows, {made.size} bytes{', was there' if made.adopted else ''}")
+    if made.remark:
+        job.say(made.remark)
     return made

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from caxflow import documents, receipts
 from caxflow.conditions.settings import freeze, skip_reason
+from caxflow.copies import roots
 from caxflow.errors import CaxflowError
 from caxflow.files import manifest
 from caxflow.files.manifest import Manifest
@@ -23,6 +24,9 @@ def fetch_settings(job: Job, processor: str) -> None:
     why = skip_reason(document, has_verified_raw=True)
     if why:
         raise CaxflowError(f"{job.run} is not processed: {why}", "mend the run document if that is wrong")
+    # The jobs that write there may not ask the database.
+    product = job.settings.processors[processor].product_path(job.site.roots["processed"], job.run)
+    roots.ensure(job.settings, job.database, job.site, "processed", str(product))
     now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
     version = job.settings.processors[processor].pax_version
     job.state(freeze(document, processor=processor, pax_version=version, now=now))
@@ -73,6 +77,8 @@ def process_raw(job: Job, link: Path, settings: str = "settings.json", parts: Se
         parts=parts,
     )
     job.say(f"{made.events} events, {made.size} bytes in {made.seconds:.1f} s")
+    if made.remark:
+        job.say(made.remark)
     link.unlink(missing_ok=True)
     link.symlink_to(product)
     job.permit("processed", str(product))

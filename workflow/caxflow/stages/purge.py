@@ -12,7 +12,9 @@ def purge(job: Job) -> None:
     policy = job.settings.purge
     grounds = f"policy: {policy}" if policy else f"asked for by name: {job.target}"
     job.database.without = "nothing is removed without it"
-    facts = Removal(job.subject(key), removals.demand(key, job.settings), grounds).perform()
+    subject = job.subject(key)
+    subject.check_mounted()
+    facts = Removal(subject, removals.demand(key, job.settings), grounds).perform()
     entry = {"kind": key.kind, "host": key.host, "version": key.version, "token": facts["token"]}
     job.say(f"{job.run} is gone from {job.site.name}; evidence: {facts['evidence']}")
     job.state(receipts.statement(job.target, entry=entry, **facts))

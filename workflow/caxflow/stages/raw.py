@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Mapping
 
 from caxflow import documents, transfer
-from caxflow.copies import proof, quarantine, renewal
+from caxflow.copies import proof, quarantine, renewal, roots
 from caxflow.copies.subject import Subject
 from caxflow.documents import Copy
 from caxflow.errors import BadCopy, BadSource, CaxflowError
@@ -105,6 +105,7 @@ def make_copy(
     if moved := quarantine.make_room(job.subject(key)):
         job.say(f"what was found bad was moved to {moved}")
     job.take_claim(key, location, instead)
+    roots.ensure(job.settings, job.database, job.site, key.kind, location)
     source, path = job.place(job.settings.site(stated["site"])), stated["location"]
     try:
         if instead:
@@ -118,6 +119,8 @@ def make_copy(
     except BadSource as error:
         raise _judge_source(job, key, stated, error) from error
     job.say(f"{location}: {copied}")
+    for remark in copied.remarks:
+        job.say(f"{location} is published; {remark}")
     job.permit(key.kind, location)
     return _copy_statement(job, copied, stated, location)
 

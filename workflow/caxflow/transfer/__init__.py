@@ -24,18 +24,21 @@ __all__ = [
     "Look",
     "Place",
     "Progress",
+    "RootLook",
     "census",
     "copy",
     "exists",
     "free_space",
     "inventory",
     "look",
+    "mark",
     "names",
     "permissions",
     "prune",
     "remove_leftovers",
     "remove_tree",
     "rename",
+    "root",
     "take_manifest",
     "touch",
     "try_rename",
@@ -72,7 +75,8 @@ def copy(
     allow_existing : bool
         Whether an identical copy that is already there is read, compared and taken over.
     root : str, optional
-        The destination's data root, which is never made: its file system may not be mounted.
+        The destination's data root, which is never made, and must have the site's marker: its file system may
+        not be mounted.
 
     Returns
     -------
@@ -233,8 +237,32 @@ def remove_leftovers(place: Place, parent: str, older_than: float, name: str | N
     return _visit(place, "leftovers", parent=parent, older_than=older_than, only=name)
 
 
+@dataclass(frozen=True)
+class RootLook:
+    """What a data root is like: its `kind` (see `exists`; a link is followed), and the text of its `marker`.
+
+    `empty` says whether nothing is in it; `folder`, of a folder in it, ``empty``, ``full``, or None if it is
+    not there.
+    """
+
+    kind: str | None
+    marker: str | None
+    empty: bool
+    folder: str | None
+
+
+def root(place: Place, path: str, folder: str | None = None) -> RootLook:
+    """Look at the data root `path`, and at a `folder` in it, in one visit."""
+    return RootLook(**_visit(place, "root", root=path, folder=folder or path))
+
+
+def mark(place: Place, path: str, text: str) -> bool:
+    """Give the data root `path` its marker, see `caxflow.files.marker`; False if it has one already."""
+    return _visit(place, "mark", root=path, text=text)
+
+
 def rename(place: Place, old: str, new: str, *, root: str) -> None:
-    """Rename a copy within `root`; nothing may be at the new path."""
+    """Rename a copy within `root`, which has the site's marker; nothing may be at the new path."""
     if not try_rename(place, old, new, root=root, new_root=root):
         raise CaxflowError(
             f"{place.site}: {old} and {new} are on different file systems", "keep a root on one file system"
@@ -242,8 +270,14 @@ def rename(place: Place, old: str, new: str, *, root: str) -> None:
 
 
 def try_rename(place: Place, old: str, new: str, *, root: str, new_root: str) -> bool:
-    """Rename a copy from below `root` to below `new_root`; False where that is another file system."""
-    return _visit(place, "rename", old=old, new=new, root=root, new_root=new_root)
+    """Rename a copy from below `root` to below `new_root`; False where that is another file system.
+
+    Raises
+    ------
+    CaxflowError
+        If the new root has no marker of the site, as where its file system is not mounted.
+    """
+    return _visit(place, "rename", old=old, new=new, root=root, new_root=new_root, site=place.site)
 
 
 def touch(place: Place, path: str, *, root: str) -> None:

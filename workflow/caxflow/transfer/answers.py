@@ -21,7 +21,10 @@ _SHAPES: dict[str, Any] = {
     "manifests": {str: dict},
     "names": _PATHS,
     "permissions": _PATHS,
+    "publish": _PATHS,
     "rename": bool,
+    "root": {"kind": _KIND, "marker": (str, None), "empty": bool, "folder": (str, None)},
+    "mark": bool,
     "scan": _LISTING,
     "scan_again": (None, _LISTING),
 }

@@ -13,6 +13,7 @@ _MODULES = (
     "files.libxxhash",
     "files.listing",
     "files.manifest",
+    "files.marker",
     "files.permissions",
     "transfer.below",
     "transfer.durable",

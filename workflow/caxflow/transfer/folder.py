@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from contextlib import contextmanager
 
-from caxflow.files.listing import safe_path, to_bytes
+from caxflow.errors import CaxflowError
+from caxflow.files.listing import printable, safe_path, to_bytes, to_text
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _OPEN_AT_ONCE = 64
@@ -93,8 +95,13 @@ class Folder:
         os.fsync(self._directory(to_bytes(directory)))
 
 
+HELD_UP = 60  # seconds between two steps after which what allowed the first may hold no more
+
+
 def remove_tree(path: bytes, alive, dir_fd: int | None = None) -> None:
     """Remove a file or a directory and all below it; links are not followed, what is gone already is fine.
+
+    A process that was stopped on the way goes no further: what let it remove this may have changed.
 
     Parameters
     ----------
@@ -109,8 +116,16 @@ def remove_tree(path: bytes, alive, dir_fd: int | None = None) -> None:
     except FileNotFoundError:
         return
     if is_directory:
+        last = time.monotonic()
         for folder, directories, files, fd in os.fwalk(path, topdown=False, onerror=_raise, dir_fd=dir_fd):
             for name in files:
+                now = time.monotonic()
+                if now - last > HELD_UP:
+                    raise CaxflowError(
+                        f"removing {printable(to_text(path))} was held up for {now - last:.0f} s",
+                        "the same call goes on, once it has seen whether it may",
+                    )
+                last = now
                 _gone(os.unlink, folder, name, fd)
                 alive()
             for name in directories:

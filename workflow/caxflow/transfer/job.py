@@ -63,6 +63,7 @@ class Job(Task):
         self._crew = Crew(self)
         self._early = threading.Lock()
         self._sent = 0
+        self._failed: list[str] = []  # of what comes after the copy was published
 
     # What movers use
 
@@ -223,15 +224,31 @@ class Job(Task):
         """Publish the copy, unless the source is no longer what was copied."""
         self.phase = "publishing"
         self.dataset.refuse_changes(self.source.call("scan_again", path=self.source_path))
-        self.destination.call(
-            "publish",
-            files=[
-                [name, file.size, file.mtime_ns]
-                for name, file in zip(self.names, self.listing.files, strict=True)
-            ],
-            directories=list(self.listing.directories),
-            single=self.listing.single,
-        )
+        try:
+            self._failed = self.destination.call(
+                "publish",
+                files=[
+                    [name, file.size, file.mtime_ns]
+                    for name, file in zip(self.names, self.listing.files, strict=True)
+                ],
+                directories=list(self.listing.directories),
+                single=self.listing.single,
+            )
+        except CaxflowError as error:
+            if not self._is_published():
+                raise
+            self._failed = [error.what]
+
+    def _is_published(self) -> bool:
+        """Whether the copy was published by a far end that could not say so any more."""
+        try:
+            end = self.open(self.destination_place, lambda _: self.beat())
+            there, growing = end.call("look", paths=[self.destination_path, self.data])
+        except CaxflowError:
+            return False
+        sizes = {name: file.size for name, file in zip(self.names, self.listing.files, strict=True)}
+        gone = not growing["files"] and not growing["error"]
+        return gone and there["files"] == sizes
 
     def _start(self) -> dict:
         return self.destination.call(
@@ -243,6 +260,7 @@ class Job(Task):
             files=[[name, file.size] for name, file in zip(self.names, self.listing.files, strict=True)],
             directories=list(self.listing.directories),
             root=self._root,
+            site=self.destination_place.site if self._root else None,
         )
 
     def _both(self, at_source: dict, at_destination: dict) -> tuple:
@@ -459,4 +477,5 @@ class Job(Task):
             method=method if self.source.helped and self.destination.helped else f"scp-{method}",
             connections=max(1, self._crew.worked) if method != "local" else 0,
             cipher=", ".join(dict.fromkeys(ciphers)),
+            remarks=tuple(self._failed),
         )

@@ -183,7 +183,7 @@ class Part:
         self._left = {path for path, _ in left}
         return left
 
-    def publish(self, files, directories, single: bool, alive=lambda: None) -> None:
+    def publish(self, files, directories, single: bool, alive=lambda: None) -> list:
         """Check names and sizes, set times, bring files and directories to the disk, rename.
 
         Parameters
@@ -196,6 +196,11 @@ class Part:
             Whether the copy is the one file and not the directory.
         alive : callable, optional
             Called now and then.
+
+        Returns
+        -------
+        list of str
+            What failed after the rename, which takes nothing from the copy.
         """
         if not self.held():
             raise CaxflowError(
@@ -220,9 +225,9 @@ class Part:
                 alive()
         finally:
             folder.close()
-        self._rename(to_bytes(files[0][0]) if single else b"")
-        _sync(self.parent)
-        self.close()
+        inner = to_bytes(files[0][0]) if single else b""
+        self._rename(inner)
+        return self._tidy_up(inner)
 
     def _rename(self, single: bytes) -> None:
         try:
@@ -242,12 +247,30 @@ class Part:
             if not single or error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
                 raise
             os.rename(os.path.join(self.data, single), self.destination)  # a file system without links
-        if single:
-            if os.path.lexists(os.path.join(self.data, single)):
-                os.unlink(os.path.join(self.data, single))
-            os.rmdir(self.data)
-        os.unlink(self._lock_path)
-        os.rmdir(self.container)
+
+    def _tidy_up(self, single: bytes) -> list:
+        """Remove the container of what is published, as far as that goes; what failed."""
+        failed = []
+        try:
+            _sync(self.parent)
+        except OSError as error:
+            where = printable(to_text(self.parent))
+            failed.append(f"{where} could not be brought to the disk: {os.strerror(error.errno)}")
+        # First the lock, then its file is closed: who waits for it must not get it.
+        for remove, path in (
+            *(((os.unlink, os.path.join(self.data, single)), (os.rmdir, self.data)) if single else ()),
+            (os.unlink, self._lock_path),
+            (lambda _: self.close(), self._lock_path),
+            # Not empty where open files are only renamed (FUSE, NFS), while others have the lock open.
+            (os.rmdir, self.container),
+        ):
+            try:
+                remove(path)
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                failed.append(f"{printable(to_text(path))} could not be removed: {os.strerror(error.errno)}")
+        return failed
 
     def discard_empty(self) -> None:
         """Remove the container if nothing has arrived in it, or nothing but what is published already."""

@@ -49,6 +49,8 @@ class Copied:
     connections : int
     cipher : str
         Empty where nothing was encrypted.
+    remarks : tuple of str
+        What failed after the copy was published, which takes nothing from it.
     """
 
     manifest: Manifest = field(repr=False)
@@ -61,6 +63,7 @@ class Copied:
     method: str
     connections: int
     cipher: str
+    remarks: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         if self.adopted:

@@ -4,7 +4,7 @@ The same class works here and, called by name through `helper`, at the far end: 
 library only; arguments and results are plain values.
 """
 
-# ruff: noqa: B905, PTH102, PTH116, PTH118, PTH120, PTH123, PTH208 (this also runs under Python 3.8, and paths are bytes)
+# ruff: noqa: B905, PTH102, PTH108, PTH112, PTH116, PTH118, PTH120, PTH123, PTH208 (this also runs under Python 3.8, and paths are bytes)
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import threading
 import time
 
 from caxflow.errors import CaxflowError
-from caxflow.files import digests
+from caxflow.files import digests, marker
 from caxflow.files.listing import FileStat, os_error, printable, safe_path, scan, to_bytes, to_text, unchanged
 from caxflow.transfer import below
 from caxflow.transfer.part import Part, remove_leftovers
@@ -127,7 +127,9 @@ class Session:
             raise os_error(error, path) from None
         return {name: each.hexdigest() for name, each in zip(algorithms, whole)}, found
 
-    def begin(self, destination: str, token: str, wait: float, *, files, directories, root) -> dict:
+    def begin(
+        self, destination: str, token: str, wait: float, *, files, directories, root, site=None
+    ) -> dict:
         """Begin to make a copy.
 
         Parameters
@@ -144,6 +146,8 @@ class Session:
             Sub-directories, parents first.
         root : str or None
             The data root, which must exist.
+        site : str, optional
+            Whose marker the root must have.
 
         Returns
         -------
@@ -152,6 +156,7 @@ class Session:
             None; ``data``: the directory to write to; ``present``: path and size of files left by an
             earlier attempt.
         """
+        self._check_marker(root, site)
         self._parent(destination, root)
         part = Part(destination, token)
         try:
@@ -190,10 +195,7 @@ class Session:
         except FileExistsError:
             pass
         except FileNotFoundError:
-            raise CaxflowError(
-                f"{printable(to_text(above))}, which is to hold the data, does not exist",
-                "make it, or mount its file system",
-            ) from None
+            raise _absent(to_text(above)) from None
 
     def join(self, destination: str, token: str) -> None:
         """Take part in a copy that the same attempt has begun."""
@@ -201,10 +203,11 @@ class Session:
         part.join()
         self.part = part
 
-    def publish(self, files, directories, single: bool) -> None:
+    def publish(self, files, directories, single: bool) -> list:
         """Publish the copy that was begun; see `caxflow.transfer.part.Part.publish`."""
-        self.part.publish(files, directories, single, alive=lambda: self.report(0))
+        failed = self.part.publish(files, directories, single, alive=lambda: self.report(0))
         self.part = None
+        return failed
 
     def let_go(self) -> None:
         """Give up the copy that was begun; what has arrived stays for the next attempt."""
@@ -275,14 +278,60 @@ class Session:
 
         return deviations(path, wanted, apply, self.report)
 
-    def rename(self, old: str, new: str, root: str, new_root: str) -> bool:
+    def root(self, root: str, folder: str) -> dict:
+        """What a data root is like, and a folder in it.
+
+        Returns
+        -------
+        dict
+            ``kind`` of the root, a link followed; its ``marker``, the text; whether it is ``empty``; of the
+            ``folder``, ``empty``, ``full``, or None if it is not there.
+        """
+        return {
+            "kind": "directory" if os.path.isdir(to_bytes(root)) else self.kind(root),
+            "marker": _marker(root),
+            "empty": _filling(root) == "empty",
+            "folder": _filling(folder),
+        }
+
+    def mark(self, root: str, text: str) -> bool:
+        """Give a root its marker, whole or not at all; False if it has one already."""
+        path = to_bytes(marker.path(root))
+        new = path + b"." + os.urandom(4).hex().encode("ascii")
+        try:
+            _write_new(new, text)
+            try:
+                os.link(new, path)
+            except FileExistsError:
+                return False
+            except OSError:
+                _write_new(path, text)  # a file system without links
+            return True
+        except FileExistsError:
+            return False
+        finally:
+            try:
+                os.unlink(new)
+            except OSError:
+                pass
+
+    def _check_marker(self, root, site) -> None:
+        if root and site:
+            if _filling(root) is None:
+                raise _absent(root)
+            marker.check(_marker(root), root, site)
+
+    def rename(self, old: str, new: str, root: str, new_root: str, site=None) -> bool:
         """Rename a copy from below `root` to below `new_root`, where nothing may be at the new path.
+
+        With `site`, the new root must have the marker of that site.
 
         Returns
         -------
         bool
             False if the two are on different file systems, and nothing was done.
         """
+        self._check_marker(new_root, site)
         return below.rename(old, new, root, new_root)
 
     def touch(self, path: str, root: str) -> None:
@@ -301,6 +350,44 @@ class Session:
 def some(files, most: int = 16):
     """Return at most so many of the files, from all over the list."""
     return files[:: max(1, -(-len(files) // most))]
+
+
+def _marker(root: str) -> str | None:
+    """Text of a root's marker; None where there is none."""
+    try:
+        fd = os.open(to_bytes(marker.path(root)), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        return os.read(fd, marker.LARGEST).decode("utf-8", "replace")
+    finally:
+        os.close(fd)
+
+
+def _absent(folder: str) -> CaxflowError:
+    return CaxflowError(
+        f"{printable(folder)}, which is to hold the data, does not exist", "make it, or mount its file system"
+    )
+
+
+def _filling(folder: str) -> str | None:
+    if not os.path.isdir(to_bytes(folder)):
+        return None
+    return "full" if os.listdir(to_bytes(folder)) else "empty"
+
+
+def _write_new(path: bytes, text: str) -> None:
+    """Write a file that is not there yet, for all to read, and bring it to the disk."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(fd, text.encode("utf-8"))
+        try:
+            os.fchmod(fd, 0o644)
+        except OSError:
+            pass  # where modes cannot be set, the account that made it reads it
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _open(path: bytes) -> None:
@@ -349,6 +436,8 @@ OPERATIONS = frozenset(
         "names",
         "census",
         "permissions",
+        "root",
+        "mark",
         "rename",
         "touch",
         "prune",

@@ -6,13 +6,14 @@ there, and what was written, is read back and hashed here.
 
 import errno
 import os
+import secrets
 import stat
 import struct
 import time
 from contextlib import contextmanager, suppress
 
 from caxflow.errors import CaxflowError
-from caxflow.files import digests
+from caxflow.files import digests, marker
 from caxflow.files.listing import FileStat, os_error, printable, safe_path, unchanged
 from caxflow.files.manifest import Entry, Manifest
 from caxflow.transfer import below, causes, zips
@@ -315,11 +316,11 @@ class SftpEnd:
 
     # Writing
 
-    def _do_begin(self, destination: str, token: str, wait: float, *, files, directories, root) -> dict:
+    def _do_begin(
+        self, destination: str, token: str, wait: float, *, files, directories, root, site=None
+    ) -> dict:
+        self._check_marker(root, site)
         part = SftpPart(self.client, destination, token)
-        if root and self.client.kind(root) is None:
-            what = f"{self.place.site}: {printable(root)}, which is to hold the data, does not exist"
-            raise CaxflowError(what, "make it, or mount its file system")
         exists = part.begin(wait, alive=self._go_on)
         if exists:
             return {"exists": exists, "data": "", "present": []}
@@ -357,15 +358,16 @@ class SftpEnd:
         self.client.sync(handle)
         self.client.close(handle)
 
-    def _do_publish(self, files, directories, single: bool) -> None:
+    def _do_publish(self, files, directories, single: bool) -> list[str]:
         there = {(file[0], file[1]) for file in self._do_scan(self._part.data)["files"]}
         if there != {(path, size) for path, size, _ in files}:
             raise CaxflowError(
                 f"{self.place.site}: files in {printable(self._part.container)} changed meanwhile",
                 "let nothing write there",
             )
-        self._part.publish(files, single, self._go_on)
+        failed = self._part.publish(files, single, self._go_on)
         self._part = None
+        return failed
 
     def _do_let_go(self) -> None:
         if self._part:
@@ -375,7 +377,58 @@ class SftpEnd:
     def _do_leftovers(self, parent: str, older_than: float, only: str | None) -> list[str]:
         return remove_leftovers(self.client, parent, older_than, only, self._go_on)
 
-    def _do_rename(self, old: str, new: str, root: str, new_root: str) -> bool:
+    def _do_root(self, root: str, folder: str) -> dict:
+        filling = self._filling(root)
+        return {
+            "kind": "directory" if filling else self.client.kind(root),
+            "marker": self._marker(root),
+            "empty": filling == "empty",
+            "folder": self._filling(folder),
+        }
+
+    def _filling(self, folder: str) -> str | None:
+        try:
+            if not stat.S_ISDIR(self.client.stat(folder).mode):
+                return None
+        except FileNotFoundError:
+            return None
+        return "full" if self.client.listing(folder) else "empty"
+
+    def _marker(self, root: str) -> str | None:
+        try:
+            handle = self.client.open(marker.path(root))
+        except FileNotFoundError:
+            return None
+        data = b"".join(self.client.read(handle, 0, marker.LARGEST))
+        self.client.close(handle)
+        return data.decode("utf-8", "replace")
+
+    def _check_marker(self, root: str | None, site: str | None) -> None:
+        if root and self.client.kind(root) is None:
+            what = f"{self.place.site}: {printable(root)}, which is to hold the data, does not exist"
+            raise CaxflowError(what, "make it, or mount its file system")
+        if root and site:
+            marker.check(self._marker(root), root, site)
+
+    def _do_mark(self, root: str, text: str) -> bool:
+        path = marker.path(root)
+        new = f"{path}.{secrets.token_hex(4)}"
+        handle = self.client.open(new, WRITE | NEW)
+        try:
+            self.client.write(handle, 0, [text.encode()])
+            self.client.sync(handle)
+            self.client.close(handle)
+            self.client.rename(new, path)  # which is refused where the name exists
+        except OSError:
+            with suppress(OSError):
+                self.client.remove(new)
+            if self.client.kind(path) is None:
+                raise
+            return False
+        return True
+
+    def _do_rename(self, old: str, new: str, root: str, new_root: str, site: str | None = None) -> bool:
+        self._check_marker(new_root, site)
         old, new = self._beneath(old, root), self._beneath(new, new_root)
         if self.client.kind(new):
             raise CaxflowError(f"{self.place.site}: {printable(new)} exists", "choose another name")

@@ -93,7 +93,8 @@ class SftpPart:
                 self.let_go(client)
             raise
         if exists:
-            self.let_go(client)
+            with suppress(OSError):  # a server may let nobody remove anything
+                self.let_go(client)
         return exists
 
     def _others(self) -> list[str]:
@@ -177,8 +178,8 @@ class SftpPart:
             else:
                 self._client.remove_tree(f"{self.data}/{path}", alive)
 
-    def publish(self, files, single: bool, alive=lambda: None) -> None:
-        """Set times and rename; parameters as of `caxflow.transfer.part.Part.publish`."""
+    def publish(self, files, single: bool, alive=lambda: None) -> list[str]:
+        """Set times and rename; parameters and result as of `caxflow.transfer.part.Part.publish`."""
         for path, _, mtime_ns in files:
             self._client.set_mtime(f"{self.data}/{path}", mtime_ns // 10**9)
             alive()
@@ -188,8 +189,15 @@ class SftpPart:
                 "find out who writes there, then start again",
             )
         self._client.rename(f"{self.data}/{files[0][0]}" if single else self.data, self.destination)
-        self._client.remove_tree(self.container)
+        failed = []
+        try:
+            self._client.remove_tree(self.container)
+        except (OSError, LostError) as error:
+            # As where a server lets nobody remove anything.
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            failed.append(f"{printable(self.container)} could not be removed: {why}")
         self.close()
+        return failed
 
     def close(self) -> None:
         """Tell others on this machine that nothing is written any more."""

@@ -1,0 +1,419 @@
+"""Y8: nothing is written on the wrong disk, and nothing is missing there; each data root carries a marker."""
+
+import contextlib
+import json
+import os
+import shutil
+import stat
+import threading
+
+import pytest
+import yaml
+
+import mortal
+import needs
+from caxflow import cli, transfer
+from caxflow.config import reach
+from caxflow.copies import renewal, roots
+from caxflow.demo.sshd import SshSites
+from caxflow.errors import CaxflowError
+from caxflow.files import marker
+from caxflow.stages import scrub
+from caxflow.targets import Run
+from caxflow.transfer import Place
+from copies import FILES, SITES, Copies, names
+from invariants import tree
+
+RUN, NEW = Run("160315_1432"), Run("160316_0900")
+POLICY = {"purge": {"after_days": 1, "copies": 2, "processed": False}}
+
+
+@pytest.fixture
+def copies(tmp_path, database, database_uri):
+    with Copies(tmp_path, database_uri, database.name) as copies:
+        copies.add()
+        yield copies
+
+
+@pytest.fixture
+def caxflow(copies, capsys):
+    """The command; the exit code and what it printed."""
+
+    def call(*words, **overrides):
+        code = cli.main([words[0], "--profile", copies.profile(**overrides), *map(str, words[1:])])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def perform(tmp_path_factory):
+    """What a call of midway's workflow for a target ends with."""
+    zygote = mortal.Zygote(tmp_path_factory.mktemp("zygote"), "onecall")
+    yield lambda copies, target, **keys: zygote.call("perform", target, copies.overrides(**keys))
+    zygote.close()
+
+
+def root_of(copies, site="midway", kind="raw"):
+    return copies.folder / site / kind
+
+
+def said(copies, site="midway", kind="raw"):
+    return json.loads((root_of(copies, site, kind) / marker.NAME).read_text())
+
+
+@contextlib.contextmanager
+def not_mounted(root):
+    """An empty mount point in the place of the file system."""
+    with needs.mounted(root, "-t", "tmpfs", "none"):
+        yield
+
+
+@contextlib.contextmanager
+def unmarked(root):
+    (root / marker.NAME).unlink()
+    yield
+
+
+def marked(**keys):
+    @contextlib.contextmanager
+    def other(root):
+        path = root / marker.NAME
+        path.write_text(json.dumps(json.loads(path.read_text()) | keys))
+        yield
+
+    return other
+
+
+@contextlib.contextmanager
+def damaged(root):
+    """Half of it, as after a crash on a file system that knows no links."""
+    path = root / marker.NAME
+    path.write_text(path.read_text()[:20])
+    yield
+
+
+DISKS = {
+    "not mounted": (not_mounted, "has no .caxflow-root: its file system may not be mounted -> mount it"),
+    "nobody's": (unmarked, "has no .caxflow-root"),
+    "of another site": (marked(site="elsewhere"), "is marked as that of the raw data of site elsewhere"),
+    "of another kind": (marked(kind="other"), "is marked as that of the other data of site"),
+    "damaged": (damaged, ".caxflow-root, which says whose data these are, is damaged"),
+}
+
+
+def copy(copies, caxflow, perform, site):
+    return perform(copies, f"{site}/{NEW}.raw.done")["said"]
+
+
+def remove(copies, caxflow, perform, site):
+    return caxflow("rm", RUN, "--at", site, "--because", "full", "--copies", "1")[2]
+
+
+def preview_of_removing(copies, caxflow, perform, site):
+    return caxflow("rm", "-n", RUN, "--at", site)[2]
+
+
+def move(copies, caxflow, perform, site):
+    return caxflow("mv", RUN, "--at", site, "--to", f"{root_of(copies, site)}/sr0/{RUN}")[2]
+
+
+def purge(copies, caxflow, perform, site):
+    """What the policy has no use for; at another site, what it would not, on the same evidence."""
+    if site != "midway":
+        return remove(copies, caxflow, perform, site)
+    return perform(copies, "purge", **POLICY)["said"]
+
+
+def strays(copies, caxflow, perform, site):
+    stray = root_of(copies, site) / "stray"
+    return caxflow("strays", "--at", site, "--remove", stray)[2]
+
+
+def read_again(copies, caxflow, perform, site):
+    with pytest.raises(CaxflowError) as error:
+        scrub.read_one(copies.subject(site, here=site))
+    return str(error.value)
+
+
+ACTIONS = [copy, remove, preview_of_removing, move, purge, strays, read_again]
+
+
+@pytest.mark.parametrize("disk", DISKS)
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("site", ["midway", "tegner"])
+def test_y8_on_the_wrong_disk_nothing_is_written_nor_condemned(copies, caxflow, perform, site, action, disk):
+    """`snakemake all`, push, rm, mv, purge, scrub where the root's file system is not mounted."""
+    copies.add(str(NEW), sites=["lngs"])
+    (root_of(copies, site) / "stray").mkdir()
+    if action is read_again:
+        copies.spoil(site)
+    wrong, says = DISKS[disk]
+    with wrong(root_of(copies, site)):
+        before = tree(root_of(copies, site))
+        found = action(copies, caxflow, perform, site)
+        assert tree(root_of(copies, site)) == before
+        if not (action is strays and disk == "not mounted"):  # there is no stray, then
+            assert says in found
+        row = copies.row(site)
+        assert row["status"] == "transferred"
+        assert not {"suspect", "removing", "moving"} & set(row["caxflow"])
+        assert "Traceback" not in found
+
+
+@pytest.mark.parametrize("disk", DISKS)
+def test_y8_a_processed_file_is_not_renewed_on_the_wrong_disk(copies, disk):
+    name = f"processed/pax_v0.0.1/{RUN}.root"
+    for site in ("midway", "tegner"):
+        (copies.folder / site / name).parent.mkdir()
+        (copies.folder / site / name).write_bytes(b"made")
+    row = {"type": "processed", "host": SITES["tegner"], "status": "transferred", "pax_version": "v0.0.1"}
+    row["location"] = str(copies.folder / "tegner" / name)
+    copies.database.runs.update_many({}, {"$push": {"data": row}})
+    settings = copies.settings()
+    subject = copies.subject("tegner", kind="processed", version="v0.0.1")
+    paths = [str(copies.folder / site / name) for site in ("midway", "tegner")]
+    root = root_of(copies, "tegner", "processed")
+    with DISKS[disk][0](root):
+        before = tree(root)
+        with pytest.raises(CaxflowError, match=r"\.caxflow-root|is marked as that of"):
+            roots.ensure(settings, copies.database, subject.site, "processed", paths[1])
+        if disk != "of another kind":  # that is looked at before
+            source = reach.place(settings, settings.here)
+            with pytest.raises(CaxflowError, match=r"\.caxflow-root|is marked as that of"):
+                renewal.renew(subject, source, paths[0], paths[1], expected=None, old="xxh128:00")
+        assert tree(root) == before
+
+
+def test_a_witness_on_a_disk_that_is_not_mounted_is_not_condemned(copies, caxflow):
+    with not_mounted(root_of(copies, "lngs")):
+        code, _, err = caxflow("rm", RUN, "--because", "full")
+        assert (code, "there is nothing at" in err) == (1, True)
+    assert copies.row("lngs")["status"] == "transferred"
+    assert copies.whole("midway")
+
+
+def test_a_source_need_not_be_marked(copies, perform):
+    """Raw data are read where they are born; nothing is written on that disk."""
+    copies.add(str(NEW), sites=["lngs"])
+    (root_of(copies, "lngs") / marker.NAME).unlink()
+    before = tree(root_of(copies, "lngs"))
+    done = perform(copies, f"midway/{NEW}.checksum")
+    assert done["status"] == 0, done["said"]
+    assert tree(root_of(copies, "lngs")) == before
+    assert copies.whole("midway", str(NEW))
+
+
+def test_an_empty_root_of_which_nothing_is_known_is_marked_by_the_first_copy(copies, perform, caxflow):
+    copies.database.runs.delete_many({})
+    for site in ("midway", "tegner"):
+        shutil.rmtree(root_of(copies, site))
+        root_of(copies, site).mkdir()
+    copies.add(str(NEW), sites=["lngs"])
+    done = perform(copies, "all")
+    assert done["status"] == 0, done["said"]
+    for site in ("midway", "tegner"):
+        assert (said(copies, site)["site"], said(copies, site)["kind"]) == (site, "raw")
+        assert copies.whole(site, str(NEW))
+        assert stat.S_IMODE((root_of(copies, site) / marker.NAME).stat().st_mode) == 0o644
+    assert said(copies)["id"] != said(copies, "tegner")["id"]
+    assert caxflow("strays")[:2] == (0, "nothing is astray at midway\n")
+
+
+def test_a_preview_marks_nothing(copies, caxflow):
+    copies.database.runs.update_many({}, {"$pull": {"data": {"host": SITES["midway"]}}})
+    shutil.rmtree(root_of(copies))
+    root_of(copies).mkdir()
+    settings = copies.settings(dry=True)
+    roots.ensure(settings, copies.connect(settings), settings.here, "raw")
+    code, out, _ = caxflow("doctor", "--mark-roots", dry=True)
+    assert (code, "would be marked" in out) == (0, True)
+    assert list(root_of(copies).iterdir()) == []
+
+
+def test_an_empty_root_of_which_something_is_known_is_not_marked(copies, perform, caxflow):
+    """Y8 as it was found: an existing site, whose disk was not mounted when it was upgraded."""
+    shutil.rmtree(root_of(copies))
+    root_of(copies).mkdir()
+    copies.add(str(NEW), sites=["lngs"])
+    done = perform(copies, "all")
+    assert f"{root_of(copies)} has no .caxflow-root" in done["said"]
+    assert list(root_of(copies).iterdir()) == []
+    code, out, _ = caxflow("doctor", "--mark-roots")
+    assert code == 1
+    assert f"nothing is in {root_of(copies)} of what the runs database knows there" in out
+    assert "caxflow doctor --mark-roots --replaced midway" in out
+    assert list(root_of(copies).iterdir()) == []
+    code, out, _ = caxflow("doctor", "--mark-roots", "--replaced")
+    assert code == 0, out
+    assert said(copies)["site"] == "midway"
+
+
+@pytest.mark.parametrize("status", ["transferring", "error"])
+def test_what_a_row_does_not_promise_makes_no_root_known(copies, perform, status):
+    """An attempt that failed before anything was there must not be in the way of the next."""
+    copies.database.runs.update_many({}, {"$pull": {"data": {"host": SITES["midway"]}}})
+    row = {"type": "raw", "host": SITES["midway"], "status": status, "location": str(copies.path("midway"))}
+    copies.database.runs.update_many({}, {"$push": {"data": row | {"caxflow": {"error": "no route"}}}})
+    shutil.rmtree(root_of(copies))
+    root_of(copies).mkdir()
+    settings = copies.settings()
+    roots.ensure(settings, copies.database, settings.here, "raw")
+    assert said(copies)["site"] == "midway"
+
+
+def test_existing_sites_get_their_markers_by_one_command(copies, caxflow):
+    for kind in ("raw", "processed", "minitrees"):
+        (root_of(copies, kind=kind) / marker.NAME).unlink()
+    code, out, _ = caxflow("doctor", "--mark-roots")
+    assert code == 0, out
+    assert out.count("is marked as that of site midway") == 3
+    ids = {said(copies, kind=kind)["id"] for kind in ("raw", "processed", "minitrees")}
+    assert len(ids) == 3
+    code, out, _ = caxflow("doctor", "--mark-roots")
+    assert (code, out.count("is marked already")) == (0, 3)
+    (root_of(copies, "tegner") / marker.NAME).unlink()
+    assert caxflow("doctor", "--mark-roots", "tegner")[0] == 0
+    assert said(copies, "tegner")["site"] == "tegner"
+    assert caxflow("doctor", "--replaced")[0] == 2
+
+
+def test_a_site_that_was_renamed_is_marked_anew_by_the_commands_that_are_named(copies, caxflow):
+    folder = copies.folder / "config/sites"
+    renamed = yaml.safe_load((folder / "midway.yaml").read_text())
+    (folder / "midway.yaml").unlink()
+    (folder / "chicago.yaml").write_text(yaml.safe_dump(renamed))
+    settings = copies.settings("chicago")
+    with pytest.raises(CaxflowError, match="raw data of site midway") as error:
+        roots.check(settings, settings.here, "raw")
+    assert f"rm {root_of(copies)}/.caxflow-root; caxflow doctor --mark-roots chicago" in str(error.value)
+    (root_of(copies) / marker.NAME).unlink()
+    assert roots.mark(settings, copies.database, settings.here, "raw")
+    roots.check(settings, settings.here, "raw")
+
+
+def test_a_lower_part_that_is_a_file_system_of_its_own(copies):
+    """The root's marker is there, the folder that is to hold the copy is an empty mount point."""
+    version = copies.keep_processed()
+    (made,) = copies.add_made("processed", version)
+    settings, folder = copies.settings(), made.parent
+    with not_mounted(folder):
+        with pytest.raises(
+            CaxflowError, match=f"{folder} is empty, and the runs database knows {made} -> mount"
+        ):
+            roots.ensure(settings, copies.database, settings.here, "processed", str(folder / f"{NEW}.root"))
+        with pytest.raises(
+            CaxflowError, match=f"not condemned: midway: there is nothing in {folder} -> mount"
+        ):
+            scrub.read_one(copies.subject(kind="processed", version=version))
+    assert copies.made("processed")[version]["status"] == "transferred"
+    roots.ensure(settings, copies.database, settings.here, "processed", str(folder / f"{NEW}.root"))
+
+
+@pytest.fixture(scope="module")
+def far(tmp_path_factory, require):
+    require("sshd")
+    with SshSites(tmp_path_factory.mktemp("roots") / "sites", ["far"], embedded=False) as sites:
+        yield lambda method: Place("far", method, host="far", ssh_config=str(sites.ssh_config))
+
+
+@pytest.fixture(params=["local", "stream", "scp"])
+def place(request, far):
+    return Place("far") if request.param == "local" else far(request.param)
+
+
+def test_a_marker_by_every_method(place, tmp_path):
+    root = tmp_path / "raw"
+    assert transfer.root(place, str(root)).kind is None
+    root.mkdir()
+    look = transfer.root(place, str(root), str(root / "a"))
+    assert (look.kind, look.marker, look.empty, look.folder) == ("directory", None, True, None)
+    assert roots.identity(place, str(root)) is None
+    with pytest.raises(CaxflowError, match=r"far: \S+ has no .caxflow-root"):
+        transfer.copy(Place("here"), _dataset(tmp_path), place, str(root / "a"), root=str(root))
+    assert list(root.iterdir()) == []
+    assert roots.make(place, str(root), "far", "raw")
+    known = roots.identity(place, str(root))
+    assert known == json.loads((root / marker.NAME).read_text())["id"]
+    assert not roots.make(place, str(root), "other", "raw")
+    assert roots.identity(place, str(root)) == known
+    assert [path.name for path in root.iterdir()] == [marker.NAME]
+    (root / "a").mkdir()
+    assert transfer.root(place, str(root), str(root / "a")).folder == "empty"
+    (root / "link").symlink_to(root)
+    assert transfer.root(place, str(root / "link")).marker
+    transfer.rename(place, str(root / "a"), str(root / "b"), root=str(root))
+    other = Place(**{**vars(place), "site": "other"})
+    with pytest.raises(CaxflowError, match="is marked as that of the raw data of site far"):
+        transfer.rename(other, str(root / "b"), str(root / "c"), root=str(root))
+    with pytest.raises(CaxflowError, match="is marked as that of the raw data of site far"):
+        transfer.copy(Place("here"), _dataset(tmp_path), other, str(root / "c"), root=str(root))
+    assert names(root) == ["b", "link"]
+
+
+def _dataset(folder):
+    (folder / "data").mkdir(exist_ok=True)
+    for name in FILES:
+        (folder / "data" / name).parent.mkdir(exist_ok=True)
+        (folder / "data" / name).write_bytes(FILES[name])
+    return str(folder / "data")
+
+
+def test_of_two_that_mark_at_the_same_time_one_does(place, tmp_path):
+    made, start = [], threading.Barrier(4)
+
+    def mark(number):
+        start.wait()
+        made.append(roots.make(place, str(tmp_path), f"site{number}", "raw"))
+
+    threads = [threading.Thread(target=mark, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(made) == [False, False, False, True]
+    assert [path.name for path in tmp_path.iterdir()] == [marker.NAME]
+    assert marker.parse((tmp_path / marker.NAME).read_text(), "x")["site"].startswith("site")
+
+
+def test_without_links_a_marker_is_made_all_the_same(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(1, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert roots.make(Place("here"), str(tmp_path), "here", "raw")
+    assert not roots.make(Place("here"), str(tmp_path), "here", "raw")
+    assert [path.name for path in tmp_path.iterdir()] == [marker.NAME]
+
+
+def test_a_root_that_cannot_be_written_says_so(copies):
+    root = root_of(copies)
+    (root / marker.NAME).unlink()
+    with needs.mounted(root, "--bind", "-o", "ro", str(root)):
+        settings = copies.settings()
+        with pytest.raises(CaxflowError, match="Read-only file system"):
+            roots.mark(settings, copies.database, settings.here, "raw")
+
+
+@pytest.mark.parametrize("method", ["local", "stream"])
+def test_a_marker_is_no_data(far, method, tmp_path):
+    place = Place("far") if method == "local" else far(method)
+    (tmp_path / "run").mkdir()
+    roots.make(place, str(tmp_path), "far", "raw")
+    (tmp_path / f"{marker.NAME}.0123").write_text("half")
+    assert [item.name for item in transfer.census(place, str(tmp_path))] == ["run"]
+    assert [item.name for item in transfer.census(place, str(tmp_path), 2)] == []
+
+
+def test_doctor_looks_at_the_marker_before_it_tries_to_write(copies, caxflow):
+    with not_mounted(root_of(copies)), not_mounted(root_of(copies, "tegner")):
+        code, out, _ = caxflow("doctor")
+        assert code == 1
+        for site in ("here", "at tegner"):
+            assert f"FAIL raw data {site}: " in out
+        assert "caxflow doctor --mark-roots midway" in out
+    (root_of(copies, "lngs") / marker.NAME).unlink()
+    code, out, _ = caxflow("doctor")
+    assert "look raw data at lngs: " in out
+    assert "nothing is condemned there" in out
