@@ -72,7 +72,7 @@ class World:
         os.environ[MARK] = str(folder)
         stack.callback(lambda: os.environ.pop(MARK))
         for site in SITES:
-            self.experiment.work(site=site).mkdir(parents=True)
+            self.experiment.work(site=site).mkdir(parents=True, exist_ok=True)
             self.profile(site)
         self.zygotes = [mortal.Zygote(folder, "onecall") for _ in range(4)]
         for each in self.zygotes:
@@ -291,7 +291,8 @@ class Round:
         self.tell("episode")
         self.subject = chance.choice(list(RUNS))
         actions = [self._draw() for _ in range(chance.choice([2, 3, 3, 4]))]
-        faults = [(chance.choice(FAULTS), chance.uniform(0, 0.6)) for _ in range(chance.choice([0, 1, 2, 3]))]
+        pace = chance.choice([0.1, 0.5, 1.5])  # some steps are over at once, some take longer
+        faults = [(chance.choice(FAULTS), pace * chance.random()) for _ in range(chance.choice([0, 1, 2, 3]))]
         luck = random.Random(chance.random())
         self.signalled = False
         with ThreadPoolExecutor(len(actions)) as pool:
