@@ -290,7 +290,11 @@ class Round:
         chance = self.chance
         self.tell("episode")
         self.subject = chance.choice(list(RUNS))
-        actions = [self._draw() for _ in range(chance.choice([2, 3, 3, 4]))]
+        if chance.random() < 0.3:
+            # All copies of a run are to go at once, each on the word of the others.
+            actions = [self._rm(chance.choice(SITES), self.subject, at) for at in SITES]
+        else:
+            actions = [self._draw() for _ in range(chance.choice([2, 3, 3, 4]))]
         pace = chance.choice([0.1, 0.5, 1.5])  # some steps are over at once, some take longer
         faults = [(chance.choice(FAULTS), pace * chance.random()) for _ in range(chance.choice([0, 1, 2, 3]))]
         luck = random.Random(chance.random())
@@ -344,8 +348,8 @@ class Round:
     def _purge(self, site, run):
         return Action("purge", site, target="purge", more=self._demand())
 
-    def _rm(self, site, run):
-        at = self.chance.choice(SITES)
+    def _rm(self, site, run, at=None):
+        at = at or self.chance.choice(SITES)
         words = ["rm", run, "--at", at, "--because", "chaos", "--copies", "2"]
         return Action("rm", site, words=words, more=self._demand())
 

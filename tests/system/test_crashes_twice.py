@@ -172,7 +172,13 @@ def witness_vanishes(scene, action):
 
 def database_is_restored(scene, action):
     scene.restore_database()
-    scene.checker.books.forgotten |= {(RUN, host) for host in SITES.values()}
+    books = scene.checker.books
+    books.forgotten |= {(RUN, host) for host in SITES.values()}
+    for run, entry in scene.checker.entries():
+        if not scene.checker.is_whole(run, entry["location"]):
+            books.damaged(run, entry["host"])
+    if not scene.checker.whole(RUN):
+        books.sacrificed.add(RUN)  # it lies where the database says nothing of it any more
     return lambda: None
 
 
