@@ -47,6 +47,7 @@ sys.path.insert(0, str(HOME / "workflow"))
 from caxflow import config  # noqa: E402
 from caxflow.demo.database import DatabaseServer  # noqa: E402
 from caxflow.planning import decisions, plan  # noqa: E402
+from caxflow.planning.standing import Standings  # noqa: E402
 from caxflow.rundb import RunsDB, marks  # noqa: E402
 
 TASKS = 14  # that cax 5.2 starts with
@@ -249,7 +250,8 @@ def ask(settings: config.Settings) -> tuple[float, float]:
         database.now()
         began = time.perf_counter()
         found = database.unsettled(settings.selection, settings.here.name, policy)
-        plan.make(found, settings, decisions.skip_function(), database.now())
+        standings = Standings(settings, database.now())
+        plan.make(found, settings, standings.decide, standings.now)
         query_s = time.perf_counter() - began
         began = time.perf_counter()
         for _ in database.unsettled(settings.selection, settings.here.name, policy):

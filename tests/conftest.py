@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import needs
+from caxflow import preview
 from caxflow.demo.database import DatabaseServer
 from caxflow.demo.sshd import SshSites
 from garbage import (  # noqa: F401
@@ -71,6 +72,13 @@ def database(database_uri):
         client.drop_database(name)
     if guard.findings:
         pytest.fail("\n".join(guard.findings), pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def _may_change_things():
+    """What one test previews, the next may do."""
+    yield
+    preview.only_look(False)
 
 
 @pytest.fixture

@@ -25,15 +25,29 @@ SCRIPTS = config.HOME / "workflow/scripts"
 class Call:
     """A call; `overrides` is what a profile and the command line say over ``config.yaml``."""
 
-    def __init__(self, overrides: dict):
+    def __init__(self, overrides: dict, preview: bool = False):
         self.overrides = overrides
         self.settings = config.load(overrides)
         os.chdir(planner.work_dir(self.settings))
         # Read once, not again by each job.
         config.load = lambda _: self.settings
-        self.planner = planner.Planner(self.settings, main=True, preview=lambda: False)
+        self.planner = planner.Planner(self.settings, main=True, preview=lambda: preview)
         self.upkeep = upkeep.Upkeep(self.planner)
         self.failed: list[str] = []
+
+    def look(self, target: str) -> None:
+        """Ask for ``all``, ``purge``, ``scrub`` or one target what the input functions of a preview ask."""
+        known = {"all": self.planner.all, "purge": self.upkeep.purge, "scrub": self.upkeep.scrub}
+        with planner.one_line():
+            if target in known:
+                known[target]()
+                return
+            site, run, stage = targets.parse(target)
+            self.planner.facts(str(run))
+            if stage == "raw.purged":
+                self.upkeep.removal(str(run), site)
+            elif not self.planner.may_register(str(run), site):
+                self.planner.source("raw", str(run), site)
 
     def perform(self, target: str) -> None:
         """Make ``all``, ``purge``, ``scrub`` or one target; ends the process with the reasons of failures."""
@@ -94,6 +108,21 @@ class Call:
 def perform(target: str, overrides: dict) -> None:
     """One call; for a `mortal.Zygote`."""
     Call(overrides).perform(target)
+
+
+def previews(targets: list[str], overrides: dict) -> None:
+    """What previews of targets look at, each as a call of its own; for a `mortal.Zygote`."""
+    for target in targets:
+        try:
+            Call(overrides, preview=True).look(target)
+        except SystemExit as refusal:
+            print(f"{target}: {refusal}")
+
+
+def commands(calls: list[list[str]]) -> None:
+    """Several ``caxflow`` commands, whatever they end with; for a `mortal.Zygote`."""
+    for words in calls:
+        print(words, cli.main(words))
 
 
 def command(words: list[str]) -> None:

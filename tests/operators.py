@@ -61,8 +61,9 @@ def document(folder: Path, *entries: dict, run: Run = RUN, **more) -> dict:
 
 
 def raw(folder: Path, site: str, status: str = "transferred", *, run: Run = RUN, **keys) -> dict:
-    """The entry of a raw copy."""
+    """The entry of a raw copy, which lies in its place."""
     location = f"{folder}/{site}/raw/{run}"
+    Path(location).mkdir(parents=True, exist_ok=True)
     return {"type": "raw", "host": HOSTS[site], "status": status, "location": location} | keys
 
 

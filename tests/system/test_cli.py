@@ -1,9 +1,9 @@
 """What operators type: the commands as processes, with real sites, a real database and real failures."""
 
-import json
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,55 +13,11 @@ import time
 import pytest
 import yaml
 
+from copies import names
+from desk import Desk
 from experiment import HOSTS, ROOT, entry
 
 RUN = "160315_1432"
-
-
-class Desk:
-    """Where an operator sits: midway's profile, and the command ``caxflow``."""
-
-    def __init__(self, experiment):
-        self.experiment = experiment
-        self.profile = experiment.folder / "profiles/midway"
-        self.profile.mkdir(parents=True)
-        self.configure()
-        shipped = yaml.safe_load((ROOT / "profiles/demo/config.yaml").read_text())
-        (self.profile / "config.yaml").write_text(yaml.safe_dump(shipped | {"cores": 2}))
-
-    def configure(self, **config):
-        """Write what the profile says over config/config.yaml."""
-        rundb = {"uri": self.experiment.uri, "database": self.experiment.name, "timeout": 3}
-        said = {"site": "midway", "sites_dir": str(self.experiment.folder / "sites"), "rundb": rundb}
-        said |= {"kinds": ["raw"], "pause": 60} | config
-        (self.profile / "caxflow.yaml").write_text(yaml.safe_dump(said))
-
-    @property
-    def environment(self):
-        return self.experiment.environment(PYTHONPATH=str(ROOT / "workflow"), COLUMNS="80")
-
-    def start(self, *words):
-        """Start ``caxflow``; all it says goes to one stream."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "caxflow.cli", *words, "--profile", str(self.profile)],
-            cwd=ROOT,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-
-    def caxflow(self, *words):
-        """Run it to its end; the exit code and all it said."""
-        process = self.start(*words)
-        said, _ = process.communicate(timeout=120)
-        assert "Traceback" not in said, said
-        return process.returncode, said
-
-    def json(self, *words):
-        return json.loads(self.caxflow(*words, "--json")[1])
 
 
 class Ear:
@@ -258,11 +214,11 @@ def test_the_doctor_finds_nothing_then_each_thing_that_is_amiss(desk, experiment
     assert "reaches midway over SSH, as its own workflow does" in said
     # It leaves nothing behind.
     for site in ("midway", "tegner"):
-        assert list((experiment.sites[site].root / "raw").iterdir()) == []
+        assert names(experiment.sites[site].root / "raw") == []
     assert runs.database["caxflow_health"].count_documents({}) == 0
 
-    experiment.sites["tegner"].root.joinpath("raw").rmdir()
-    experiment.sites["midway"].root.joinpath("raw").rmdir()
+    for site in ("midway", "tegner"):
+        shutil.rmtree(experiment.sites[site].root / "raw")
     runs.drop_index("caxflow_number")
     hosts = experiment.sites.ssh_config.with_name("known_hosts")
     known = hosts.read_text().splitlines()

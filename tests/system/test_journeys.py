@@ -9,6 +9,7 @@ import time
 import pytest
 
 import needs
+from copies import names
 from experiment import HOSTS, entry
 from mortal import Gate
 
@@ -39,15 +40,18 @@ def test_relay_through_a_site_that_has_no_data(experiment, runs):
     assert (found["status"], found["caxflow"]["owner"]) == ("transferred", "control")
 
 
-def test_dry_does_everything_but_write_to_the_database(experiment, runs):
+def test_dry_does_nothing_and_is_previewed(experiment, runs):
     experiment.add_run(runs)
     before = list(runs.database["runs_new"].find())
     code, said = experiment.snakemake("all", dry=True)
-    assert code == 0, said
-    assert experiment.work(f"midway/{RUN}.processed.root").exists()
+    assert code == 1
+    assert reasons(said) == [
+        "caxflow: dry: true in the configuration lets nothing be made, moved or removed -> add -n to see "
+        "what would be done, or take dry out"
+    ]
+    assert names(experiment.raw("midway").parent) == []
     assert list(runs.find()) == before
     assert runs.database.list_collection_names() == ["runs_new"]
-    # Once it is no longer dry, what was proven is told.
     code, said = experiment.snakemake("all")
     assert code == 0, said
     assert entry(runs, "raw", "midway")["status"] == "transferred"
@@ -191,8 +195,7 @@ def test_killed_at_any_moment_it_goes_on_where_it_stopped(experiment, runs):
         assert experiment.raw(site).exists()
         assert absent_or_whole(experiment, site)
         assert entry(runs, "raw", site)["status"] == "transferred"
-        hidden = [path.name for path in experiment.raw(site).parent.iterdir() if path.name != RUN]
-        assert hidden == []
+        assert names(experiment.raw(site).parent) == [RUN]
 
 
 def test_two_workflows_in_one_work_directory_the_second_is_refused(experiment, runs, tmp_path):
@@ -221,7 +224,7 @@ def test_two_sites_want_the_same_copy_and_one_makes_it(experiment, runs):
     assert absent_or_whole(experiment, "tegner")
     assert experiment.raw("tegner").exists()
     assert entry(runs, "raw", "tegner")["status"] == "transferred"
-    assert [path.name for path in experiment.raw("tegner").parent.iterdir()] == [RUN]
+    assert names(experiment.raw("tegner").parent) == [RUN]
 
 
 def test_the_database_goes_away_in_mid_work_and_the_next_call_catches_up(experiment, runs, tmp_path):

@@ -20,6 +20,7 @@ OWN = "document.title='owned'"
 HOSTILE = f'</script><script>{OWN}</script><img src=x onerror="{OWN}"> & <b>x</b>'
 BY_CAX = {"manifest": None, "checksum": "ab" * 64, "caxflow": None}
 HOSTS = {"lngs": "xe1t-datamanager", "midway": "midway-login1", "nikhef": "nikhef-bongo"}
+DATA = {}  # where each site's data are; set by `settings`
 ERRORS = ("lngs: connection lost after {} GB -> try again", "midway: the disk is full")
 
 
@@ -59,12 +60,14 @@ def entries(run, index, end, dice):
         made = end + datetime.timedelta(minutes=minutes)
         verified = {"verified": made} if status == "transferred" and site != "lngs" else {}
         known = {"manifest": digest} if status == "transferred" else {}
-        location = f"/data/{site}/raw/{run}"
+        location = DATA[site] / run
+        if site == "midway" and status == "transferred":
+            location.mkdir(exist_ok=True)
         return {
             "type": "raw",
             "host": HOSTS[site],
             "status": status,
-            "location": location,
+            "location": str(location),
             "creation_time": made,
             **known,
             "caxflow": note | verified,
@@ -89,7 +92,9 @@ def settings(tmp_path_factory):
     folder = tmp_path_factory.mktemp("config")
     (folder / "sites").mkdir()
     for site, host in HOSTS.items():
-        content = {"host": host, "roots": {"raw": f"/data/{site}/raw"}}
+        DATA[site] = folder / site / "raw"
+        DATA[site].mkdir(parents=True)
+        content = {"host": host, "roots": {"raw": str(DATA[site])}}
         content |= {"origin": True} if site == "lngs" else {"pull_from": ["lngs"]}
         (folder / "sites" / f"{site}.yaml").write_text(yaml.safe_dump(content))
     main = {"site": "midway", "kinds": ["raw"], "rundb": {"uri": "mongodb://127.0.0.1:1"}}

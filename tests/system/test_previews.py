@@ -84,7 +84,7 @@ def test_no_preview_changes_anything_anywhere(busy, database, zygote):
         assert said in done.stdout + done.stderr
         assert unlike(before, state(busy, database)) == [], words
 
-    moved = str(busy.raw("midway")) + ".moved"
+    moved = str(busy.raw("midway").parent / "deeper" / RUN)
     for words, said in {
         ("rm", "-n", RUN): "tegner",
         ("rm", "-n", RUN, "--at", "tegner"): "midway",

@@ -42,6 +42,7 @@ def test_what_is_meant_makes_sense(tmp_path):
         "scan": {"path": data},
         "scan_again": {"path": root},
         "root": {"root": root, "folder": data},
+        "markers": {"root": root},
         "mark": {"root": root, "text": "{}"},
         "rename": {"old": data, "new": f"{root}/moved", "root": root, "new_root": root},
     }  # fmt: skip

@@ -1,12 +1,15 @@
 """The command: help that teaches and fits, errors in one line, exit codes that mean something."""
 
+import argparse
 import os
 import subprocess
 import sys
 
 import pytest
+import yaml
 
 from caxflow import cli
+from caxflow.cli import site
 from caxflow.errors import CaxflowError
 from operators import configured
 
@@ -71,3 +74,25 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path):
     )
     os.close(theirs)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+def profile(folder, **said):
+    (folder / "caxflow.yaml").write_text(yaml.safe_dump(said))
+    (folder / "config.yaml").write_text(yaml.safe_dump({"configfile": "caxflow.yaml"}))
+    return ["--profile", str(folder)]
+
+
+def test_u6_a_bad_value_in_a_profile_is_told_of_the_profiles_file(tmp_path, capsys):
+    words = profile(tmp_path, site="midway", batch_size="many")
+    assert cli.main(["status", *words]) == 2
+    assert capsys.readouterr().err.startswith(f"caxflow: {tmp_path}/caxflow.yaml: batch_size: 'many'")
+    assert cli.main(["status", *words, "--config", "batch_size=3", "pause=often"]) == 2
+    assert capsys.readouterr().err.startswith("caxflow: --config: pause: 'often'")
+
+
+def test_config_goes_over_a_profile_key_by_key_as_in_snakemake(tmp_path):
+    configured(tmp_path, "mongodb://of.the.file", "run")
+    words = profile(tmp_path, site="midway", sites_dir=f"{tmp_path}/config/sites", rundb={"database": "own"})
+    given = argparse.Namespace(profile=words[1], config=["rundb={timeout: 3}"])
+    settings = site.settings(given)
+    assert (settings.rundb.database, settings.rundb.timeout) == ("own", 3)

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import functools
 import math
 import os
 import re
@@ -291,6 +292,55 @@ def test_the_same_on_the_command_line_is_told_from_the_file(folder, case):
     assert "--config" in message
     for word in expected:
         assert word in message
+
+
+# Not a key that is missing, which another place has, nor what the reader of a file refuses.
+OVER_OTHERS = MAIN_WRONG.keys() - {"no URI", "no runs database", "processor that is a number"}
+
+
+@pytest.mark.parametrize("place", ["the first file", "the second file", "the command line"])
+@pytest.mark.parametrize(
+    "case", [case for case in sorted(OVER_OTHERS) if isinstance(MAIN_WRONG[case][0], str)]
+)
+def test_u6_the_place_that_has_a_bad_value_is_named(folder, case, place):
+    """What is done: `batch_size: many` in a profile's caxflow.yaml; the message named config/config.yaml."""
+    key, value, expected = MAIN_WRONG[case]
+    first = {"site": "midway", "attempts": 3, "select": {"tags": ["a"]}}
+    said = {"the first file": first, "the second file": {}, "the command line": {}}
+    said[place] = config.merge(said[place], changed({}, key, value))
+    overrides = functools.reduce(config.merge, said.values())
+    with pytest.raises(CaxflowError) as caught:
+        config.load(overrides, folder.path, list(said.items()))
+    message = str(caught.value)
+    assert place in message
+    assert "config.yaml" not in message
+    assert "hunter2" not in message
+    for word in expected:
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "word"),
+    [
+        ("page", {"folder": "runs"}, "page.folder"),
+        ("page", {"folder": "/x", "every": "often"}, "page.every"),
+        ("metrics", "x.prom", "metrics"),
+        ("corrections", {"slow_control": {"table": "x.csv"}}, "corrections.slow_control.table"),
+        ("daemon", {"purge": 3}, "daemon.purge"),
+        ("scrub", {"every_days": -1}, "scrub.every_days"),
+        ("notify", {"mail": {"to": "me"}}, "notify.mail"),
+        ("processors", {"mini_v1": {"memory_mb_per_core": 0}}, "mini_v1"),
+        ("processors", {"mini_v01": {"kind": "mini"}}, "pax_version"),
+        ("rundb", {"timeout": "long"}, "rundb.timeout"),
+        ("masters", ["lngs", "nowhere"], "masters"),
+    ],
+)
+def test_u6_whatever_the_key(folder, key, value, word):
+    said = {"profiles/midway/caxflow.yaml": {"site": "midway", key: value}, "--config": {"batch_size": 3}}
+    with pytest.raises(CaxflowError) as caught:
+        config.load(functools.reduce(config.merge, said.values()), folder.path, list(said.items()))
+    assert str(caught.value).startswith("profiles/midway/caxflow.yaml: ")
+    assert word in str(caught.value)
 
 
 SITE_WRONG = {

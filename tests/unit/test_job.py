@@ -39,6 +39,27 @@ def test_only_what_more_memory_or_time_may_mend_is_tried_again(tmp_path, error, 
     assert journal.failure(tmp_path, job.target)["final"] is final
 
 
+def test_u3_what_a_program_said_survives_that_its_group_is_restarted(tmp_path):
+    """Snakemake restarts a group as a whole, and begins the logs of all its jobs anew."""
+
+    def work(job):
+        job.log.write("Traceback\nZeroDivisionError: division by zero\n")
+        raise CaxflowError("python exited with 1", f"read {job.log.name}")
+
+    site = SimpleNamespace(name="midway")
+    for again in (False, True):
+        with (tmp_path / "log").open("w") as log:
+            job = Job(
+                None, "processed.done", site, Run("160315_1432"), tmp_path / "x", log, work_dir=tmp_path
+            )
+            job.plan = SimpleNamespace(main=receipts.who())
+            reason = stages_job._final(job) if again else stages_job._attempt(work, job, batch=True)
+        assert "python exited with 1" in reason
+        kept = (tmp_path / "log").read_text()
+        assert "ZeroDivisionError: division by zero" in kept
+        assert ("not tried again" in kept) is again
+
+
 SAYS = """\
 import json, sys
 from caxflow import receipts

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from caxflow import receipts
 from caxflow.batch import lastwords
 from caxflow.targets import Run, Target
 from caxflow.workdir import journal
@@ -124,6 +125,24 @@ def test_a_cancelled_job_is_not_wanted_back(words, tmp_path):
     words.filter(Record("job_info"))
     words.filter(Record("job_error", rule_msg=slurm("CANCELLED")))
     assert journal.failure(tmp_path, DONE)["final"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "given_up"),
+    [
+        ({"final": True}, [3]),
+        ({"final": False}, []),
+        ({}, []),
+        ({"final": True, "call": "another"}, []),
+    ],
+)
+def test_u3_what_failed_for_good_gets_no_further_attempt(tmp_path, facts, given_up):
+    found = []
+    words = lastwords.LastWords(SimpleNamespace(sites={}), tmp_path, found.append)
+    words.filter(Record("job_info"))
+    journal.fail(tmp_path, DONE, "it divides by zero", **{"call": journal.call_of(receipts.who())} | facts)
+    words.filter(Record("job_error"))
+    assert found == given_up
 
 
 def test_attempts_of_one_call_count_once(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from caxflow import documents
 from caxflow.page import charts, rows
 from caxflow.page.summary import Summary
+from caxflow.planning.standing import SETTLED, Standing
 from caxflow.targets import Run
 
 NOW = datetime.datetime(2017, 3, 10, 12)
@@ -23,7 +24,7 @@ def summary():
     return Summary(SimpleNamespace(sites=sites, here=sites["midway"]), NOW)
 
 
-def add(summary, *entries, end=NOW - 48 * HOUR, size=100, state="d"):
+def add(summary, *entries, end=NOW - 48 * HOUR, size=100, state=SETTLED):
     made = {
         "name": "170308_1200",
         "detector": "tpc",
@@ -31,7 +32,7 @@ def add(summary, *entries, end=NOW - 48 * HOUR, size=100, state="d"):
         "raw_size_byte": size,
         "data": list(entries),
     }
-    summary.add(made, Run("170308_1200"), list(documents.copies(made)), state, [])
+    summary.add(made, Run("170308_1200"), list(documents.copies(made)), Standing("170308_1200", state))
 
 
 def entry(host, made=NOW - 24 * HOUR, status="transferred", **note):

@@ -15,6 +15,7 @@ from caxflow.errors import CaxflowError
 from caxflow.planning import decisions, plan
 from caxflow.planning.facts import Facts, describe
 from caxflow.planning.plan import Plan
+from caxflow.planning.standing import Standings
 from caxflow.rundb import marks
 from caxflow.simulate.document import run_document
 
@@ -65,8 +66,8 @@ def decide(found, settings):
     return decisions.decide(found, settings, decisions.skip_function(), NOW)
 
 
-def make(found, settings, **keys):
-    return plan.make(found, settings, decisions.skip_function(), NOW, **keys)
+def make(found, settings, *, editions=(), **keys):
+    return plan.make(found, settings, Standings(settings, NOW, editions=editions).decide, NOW, **keys)
 
 
 def wanted(*stages):

@@ -718,6 +718,7 @@ def test_nothing_in_the_trash_is_no_removal(copies, monkeypatch):
 def test_a_witness_that_changed_after_it_was_read_is_read_again(copies):
     """A byte is flipped at the only other copy, and no scrub was there since: the reading finds it."""
     copies.add(sites=["lngs", "midway"])
+    copies.note("lngs", verified=just_read() - datetime.timedelta(seconds=10))
     flip(copies.path("lngs"))
     with pytest.raises(CaxflowError, match="it is suspect"):
         removal_of(copies, demand=Demand(copies=1)).perform()

@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import threading
+from pathlib import Path
 
 import pytest
 import yaml
@@ -21,7 +22,7 @@ from caxflow.files import marker
 from caxflow.stages import scrub
 from caxflow.targets import Run
 from caxflow.transfer import Place
-from copies import FILES, SITES, Copies, names
+from copies import FILES, SITES, Copies, mark, names
 from invariants import tree
 
 RUN, NEW = Run("160315_1432"), Run("160316_0900")
@@ -417,3 +418,77 @@ def test_doctor_looks_at_the_marker_before_it_tries_to_write(copies, caxflow):
     code, out, _ = caxflow("doctor")
     assert "look raw data at lngs: " in out
     assert "nothing is condemned there" in out
+
+
+def link_above(copies):
+    """L6: a symbolic link above the root."""
+    shutil.rmtree(copies.folder / "tegner")
+    (copies.folder / "tegner").symlink_to(copies.folder / "midway")
+    return contextlib.nullcontext()
+
+
+def link_at(copies):
+    shutil.rmtree(root_of(copies, "tegner"))
+    root_of(copies, "tegner").symlink_to(root_of(copies))
+    return contextlib.nullcontext()
+
+
+def bind_mount(copies):
+    return needs.mounted(root_of(copies, "tegner"), "--bind", str(root_of(copies)))
+
+
+def bind_mount_of_a_part(copies):
+    """One root is a folder of the other, under another path."""
+    (root_of(copies) / "part").mkdir()
+    mounted = needs.mounted(root_of(copies, "tegner"), "--bind", str(root_of(copies) / "part"))
+    mark_inner(copies)
+    return mounted
+
+
+def mark_inner(copies):
+    roots.make(Place("tegner"), str(root_of(copies) / "part"), "tegner", "raw")
+
+
+def link_to_a_part(copies):
+    (root_of(copies) / "part").mkdir()
+    mark_inner(copies)
+    shutil.rmtree(root_of(copies, "tegner"))
+    root_of(copies, "tegner").symlink_to(root_of(copies) / "part")
+    return contextlib.nullcontext()
+
+
+ONE_STORAGE = [link_above, link_at, bind_mount, bind_mount_of_a_part, link_to_a_part]
+
+
+@pytest.mark.parametrize("how", ONE_STORAGE)
+@pytest.mark.parametrize("method", ["local", "stream", "scp"])
+def test_l6_doctor_tells_two_sites_of_one_storage(copies, caxflow, far, how, method):
+    if method != "local":
+        path, place = copies.folder / "config/sites/tegner.yaml", far(method)
+        access = {"method": method, "host": place.host, "ssh_config": place.ssh_config}
+        path.write_text(path.read_text() + yaml.safe_dump({"access": access}))
+    with how(copies):
+        code, out, _ = caxflow("doctor")
+    assert code == 1
+    one, other = (f"{root_of(copies, site)} of site {site}" for site in ("midway", "tegner"))
+    how = "one below the other" if "part" in how.__name__ else "one storage"
+    assert f"FAIL storage: {one} and {other} are {how}" in out or f"{other} and {one} are {how}" in out
+    assert "lngs" not in "".join(line for line in out.splitlines() if "storage" in line)
+
+
+def test_l5_two_names_of_one_host_are_one_storage(copies, caxflow, far):
+    """Two site files that name one machine by two names, and one folder there."""
+    config = Path(far("stream").ssh_config)
+    second = copies.folder / "ssh_config"
+    second.write_text(config.read_text().replace("Host far\n", "Host far other\n"))
+    root = copies.folder / "far"
+    mark("lngs", {"raw": str(root)})
+    for site, host in (("lngs", "far"), ("tegner", "other")):
+        path = copies.folder / f"config/sites/{site}.yaml"
+        document = yaml.safe_load(path.read_text())
+        document["access"] = {"method": "stream", "host": host, "ssh_config": str(second)}
+        document["roots"]["raw"] = str(root)
+        path.write_text(yaml.safe_dump(document))
+    code, out, _ = caxflow("doctor")
+    assert code == 1
+    assert f"FAIL storage: {root} of site lngs and {root} of site tegner are one storage" in out

@@ -5,10 +5,11 @@ import json
 
 import pytest
 
-from caxflow import cli, documents, receipts
+from caxflow import cli, receipts
 from caxflow.documents import Copy
 from caxflow.monitoring import status
 from caxflow.page import rows
+from caxflow.planning import copystate
 from caxflow.rundb import RunsDB
 from copies import Copies
 from operators import HOSTS, MANIFEST, NOW, RUN, configured, document, fail, raw, state
@@ -28,7 +29,7 @@ VERIFIED = {"verified": NOW}
     ],
 )
 def test_state_of_a_copy(word, note, expected):
-    assert status.state_of(Copy("raw", "midway-login1", word, "/x", note=note)) == expected
+    assert copystate.state_of(Copy("raw", "midway-login1", word, "/x", note=note)) == expected
 
 
 def test_copies_of_a_run_in_order_with_remarks(tmp_path):
@@ -167,5 +168,4 @@ def test_one_word_for_a_state_wherever_it_is_told(tmp_path, keys, state):
         [row for row in status.count([known], settings) if row.site == "midway"],
     )
     assert copy.state == row.state == state
-    (entry,) = [copy for copy in documents.copies(known) if copy.host == "midway-login1"]
-    assert rows.state_of_copy(entry) == {"copied": "c", "proven": "p", "suspect": "e"}[state]
+    assert rows.letter_of(state) == {"copied": "c", "proven": "p", "suspect": "e"}[state]

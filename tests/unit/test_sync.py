@@ -368,3 +368,19 @@ def test_the_audit_knows_who_made_a_file_whatever_is_told_first(tmp_path, runs, 
         sync.sync(rundb, tmp_path, [each])
     records = list(database.caxflow_audit.find())
     assert sorted(record["action"] for record in records) == ["made", "verified"]
+
+
+def test_u4_the_audit_knows_when_it_was_done_and_when_that_was_told(runs, rundb, database, tmp_path):
+    stated = entry() | {"since": "2016-11-01T12:00:00+00:00"}
+    facts = {"location": stated["location"], "bytes": 12, "entry": stated, "manifest": RAW}
+    journal.announce(tmp_path, target("raw.done"))
+    made = receipts.statement(target("raw.done"), source="lngs", proof="hashed", **facts)
+    receipts.write(tmp_path / str(target("raw.done")), made)
+    prove(tmp_path, target("checksum"))
+    sync.sync(rundb, tmp_path)
+    done = {each["action"]: each["done"] for each in database["caxflow_audit"].find()}
+    assert done == {
+        "copied": datetime.datetime(2016, 11, 1, 12),
+        "verified": datetime.datetime(2016, 11, 2, 15, 20, 0, 123000),
+    }
+    assert all(each["at"] > datetime.datetime(2020, 1, 1) for each in database["caxflow_audit"].find())

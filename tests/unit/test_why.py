@@ -9,6 +9,8 @@ from caxflow.config import Selection
 from caxflow.config.retention import Demand
 from caxflow.copies.removal import Removal
 from caxflow.monitoring import why
+from caxflow.planning.selecting import excluded
+from caxflow.planning.troubles import Trouble
 from caxflow.targets import Target
 from caxflow.workdir import journal
 from copies import Copies
@@ -44,7 +46,7 @@ def test_somebody_else_is_making_it(tmp_path, ask):
     claim = {"owner": "tegner", "lease": LATER, "by": {"user": "joe", "host": "login", "pid": 7}}
     entry = raw(tmp_path, "tegner", "transferring", caxflow=claim)
     found = ask(document(tmp_path, raw(tmp_path, "midway"), entry), kinds=["raw"])
-    assert found.verdict == why.WAITS
+    assert (found.verdict, found.waits, found.well) == (why.BUSY, [], True)
     assert found.claims == [
         "its raw copy at tegner is being made by tegner (joe@login, process 7), "
         "claimed until 2016-03-16 12:05 UTC"
@@ -102,14 +104,14 @@ def test_a_claim_of_a_process_that_is_gone_says_so(tmp_path, ask):
 def test_it_failed_and_is_tried_again_later(tmp_path, ask):
     note = {"error": "disk full", "attempts": 2, "next": LATER}
     found = ask(document(tmp_path, raw(tmp_path, "midway", "error", caxflow=note)), kinds=["raw"])
-    assert found.troubles == [why.Trouble("its raw copy at midway", "disk full", attempts=2, next=LATER)]
+    assert found.troubles == [Trouble("its raw copy at midway", "disk full", attempts=2, next=LATER)]
     assert any("tried again at 2016-03-16 12:05" in line for line in found.waits)
 
 
 def test_it_failed_too_often(tmp_path, ask):
     note = {"error": "disk full", "attempts": 5, "next": LATER}
     found = ask(document(tmp_path, raw(tmp_path, "midway", "error", caxflow=note)), kinds=["raw"])
-    assert found.verdict == why.WAITS
+    assert found.verdict == why.FAILED
     (trouble,) = found.troubles
     assert (trouble.attempts, trouble.next) == (5, None)
 
@@ -117,7 +119,7 @@ def test_it_failed_too_often(tmp_path, ask):
 def test_what_only_the_journal_knows_has_its_pause_as_all_keeps_it(tmp_path, ask):
     fail(tmp_path / "work/midway", "lngs", "raw.done", "lngs: no route -> check the network")
     found = ask(document(tmp_path), kinds=["raw"])
-    assert (found.verdict, found.todo, found.waits) == (why.WAITS, [], [])
+    assert (found.verdict, found.todo, found.waits) == (why.FAILED, [], [])
     assert found.troubles[0].next == found.troubles[0].at + datetime.timedelta(minutes=10)
 
 
@@ -191,7 +193,7 @@ def test_a_job_at_work_is_seen(tmp_path, ask):
 )
 def test_the_condition_that_keeps_a_run_out_is_named(tmp_path, selection, word):
     known = document(tmp_path, tags=[{"name": "bad"}, "no tag"])
-    assert word in why.excluded(known, Selection(**selection))
+    assert word in excluded(known, Selection(**selection))
 
 
 def test_every_condition_that_holds_lets_it_in(tmp_path):
@@ -206,7 +208,7 @@ def test_every_condition_that_holds_lets_it_in(tmp_path):
         without_tags=("b",),
         sources=("none",),
     )
-    assert why.excluded(document(tmp_path, tags=[{"name": "a"}]), selection) is None
+    assert excluded(document(tmp_path, tags=[{"name": "a"}]), selection) is None
 
 
 def test_the_query_and_the_words_agree_about_who_is_let_in(tmp_path, database, database_uri):
@@ -226,4 +228,4 @@ def test_the_query_and_the_words_agree_about_who_is_let_in(tmp_path, database, d
     ):
         found = database["runs_new"].count_documents(select(selection))
         known = database["runs_new"].find_one()
-        assert (found == 1) == (why.excluded(known, selection) is None), selection
+        assert (found == 1) == (excluded(known, selection) is None), selection

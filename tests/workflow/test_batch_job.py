@@ -13,7 +13,8 @@ from caxflow import config, receipts
 from caxflow.conditions import settings
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import take
-from caxflow.planning import decisions, plan
+from caxflow.planning import plan
+from caxflow.planning.standing import Standings
 from caxflow.receipts import statement
 from caxflow.simulate import simulate_run
 from caxflow.stages import processed
@@ -48,7 +49,7 @@ def prepare(clone, document):
     simulate_run(raw, RUN.name, kind="tpc", number=7, events=8, events_per_file=4, seed=1)
     loaded = config.load({"site": "midway"}, clone.folder / "config")
     now = datetime.datetime(2016, 4, 1)
-    plan.make([document], loaded, decisions.skip_function(), now).write(clone.work())
+    plan.make([document], loaded, Standings(loaded, now).decide, now).write(clone.work())
     manifest = take(str(raw))
     target = Target("midway", RUN, "raw.done")
     entry = {"kind": "raw", "host": loaded.here.host, "version": None, "location": str(raw)}

@@ -73,7 +73,21 @@ def target_behind_config(_clone):
     ]
 
 
+def bad_value_in_a_file_of_its_own(clone):
+    (clone.folder / "mine.yaml").write_text("batch_size: many\n")
+    return ["--configfile", "empty.yaml", "mine.yaml"], [f"{clone.folder}/mine.yaml: batch_size", "'many'"]
+
+
+def bad_value_over_a_file_that_is_right(clone):
+    (clone.folder / "mine.yaml").write_text("select: {numbers: {first: 7, last: 9}}\n")
+    words = ["--configfile", "empty.yaml", "mine.yaml", "--config"]
+    words += ["site=midway", "select={'numbers': {'last': 'x'}}"]
+    return words, ["caxflow: --config", "select.numbers.last", "'x'"]
+
+
 CASES = [
+    bad_value_in_a_file_of_its_own,
+    bad_value_over_a_file_that_is_right,
     target_behind_config,
     wrong_key,
     unknown_site,

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from caxflow import receipts, words
+from caxflow import preview, receipts, words
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
 from caxflow.planning import bygones, planner
@@ -81,7 +81,7 @@ class Daemon:
                 with self._changes() as news:
                     wanted, good = self.round()
                     failures = 0 if good else failures + 1
-                    # What was done and is wanted still (a dry one tells the database nothing) can wait.
+                    # What was done and is wanted still can wait.
                     if not good or not wanted or wanted == before:
                         self._wait(self.pause * min(MOST, 2 ** max(0, failures - 1)), news)
                     before = wanted
@@ -109,6 +109,7 @@ class Daemon:
         """
         try:
             settings = self.load()
+            preview.refuse(f"serving {settings.here.name}")
             folder = Path(planner.work_dir(settings))
             with RunsDB(settings.rundb, dry=settings.dry) as database:
                 database.now()  # without it there is nothing that could be done
@@ -200,8 +201,9 @@ def alone(work_dir: Path) -> Iterator[None]:
     Raises
     ------
     CaxflowError
-        If there is one already.
+        If there is one already, or nothing may be changed.
     """
+    preview.refuse(f"serving {work_dir}")
     handle = lock.take(
         work_dir / journal.STATE / "daemon",
         lambda owner: CaxflowError(

@@ -79,5 +79,6 @@ def _page(settings: Settings, work_dir: Path, _: Synced) -> list[str]:
     with RunsDB(settings.rundb, dry=True) as database:
         editions, _ = planner.applied(database, settings)
         found = database.everything(page.PROJECTION)
-        page.write(found, settings, folder, work_dir, database.now(), editions=editions)
+        told = {"editions": editions, "voltage": planner.remembered(settings)}
+        page.write(found, settings, folder, work_dir, database.now(), **told)
     return []

@@ -13,7 +13,7 @@ import socket
 import tempfile
 from pathlib import Path
 
-from caxflow import __version__, processes
+from caxflow import __version__, preview, processes
 from caxflow.errors import CaxflowError
 from caxflow.targets import Target
 
@@ -46,6 +46,7 @@ def write(path: str | os.PathLike, content: dict | list | str) -> None:
     """Write text, or JSON, so that `path` is absent or whole, even after a crash of the machine."""
     text = content if isinstance(content, str) else json.dumps(content, indent=1, ensure_ascii=True) + "\n"
     target = Path(path)
+    preview.refuse(f"writing {target}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")

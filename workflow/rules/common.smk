@@ -14,9 +14,17 @@ def only_a_look():
 PLANNER = planner.Planner(SETTINGS, main=workflow.is_main_process, preview=only_a_look)
 UPKEEP = upkeep.Upkeep(PLANNER)
 
+
+def give_up(number):
+    """Leave a job no further attempts; with its resources as they are, for they are given back as reserved."""
+    for job in list(workflow.dag.jobs):
+        if workflow.dag.jobid(job) == number:
+            job._attempt = job.restart_times + 1
+
+
 if workflow.is_main_process:
     logger.addFilter(interrupts.Once())
-    logger.addFilter(lastwords.LastWords(SETTINGS, PLANNER.work_dir))
+    logger.addFilter(lastwords.LastWords(SETTINGS, PLANNER.work_dir, give_up))
     logger.addFilter(requests.InOurWords(SETTINGS, lambda: [rule.name for rule in workflow.rules]))
 
 # For want of memory or time; a job on a batch system is a call of its own, which has nothing to try again.

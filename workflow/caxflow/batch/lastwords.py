@@ -8,7 +8,7 @@ it kept. Snakemake's records of jobs pass here in the main process, and what the
 import glob
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from caxflow import receipts, targets
@@ -55,11 +55,13 @@ class LastWords(logging.Filter):
     ----------
     settings : Settings
     work_dir : Path
+    give_up : callable, optional
+        Is told the number of a job that failed for good, before Snakemake decides whether to restart it.
     """
 
-    def __init__(self, settings: Settings, work_dir: Path):
+    def __init__(self, settings: Settings, work_dir: Path, give_up: Callable[[int], None] = lambda job: None):
         super().__init__()
-        self.settings, self.work_dir = settings, work_dir
+        self.settings, self.work_dir, self._give_up = settings, work_dir, give_up
         self._before: dict[int, dict | None] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -92,6 +94,9 @@ class LastWords(logging.Filter):
                 return  # a full disk; whoever shows the failure says what Snakemake knows
             _append(logs[:1], str(reason))
         self._before[job] = known
+        # Neither more memory nor more time mends it, and a restart would begin its log anew.
+        if known and known.get("final") and known.get("call") == journal.call_of(receipts.who()):
+            self._give_up(job)
 
     def _failure(self, target: Target | None) -> dict | None:
         try:

@@ -10,7 +10,7 @@ import importlib
 import os
 import sys
 
-from caxflow import __version__
+from caxflow import __version__, preview
 from caxflow.cli.site import WrongCallError
 from caxflow.errors import CaxflowError
 
@@ -45,3 +45,5 @@ def main(words: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    finally:
+        preview.only_look(False)

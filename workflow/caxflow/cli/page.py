@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from caxflow import page, words
+from caxflow import page, preview, words
 from caxflow.cli import screen, site
 from caxflow.planning import planner
 from caxflow.rundb import RunsDB
@@ -42,11 +42,13 @@ def _page(arguments: argparse.Namespace) -> int:
     folder = arguments.folder or (settings.page and Path(settings.page.folder))
     if folder is None:
         raise site.WrongCallError("where the runs page is to be, is not said", "type caxflow page FOLDER")
+    preview.refuse(f"writing {folder}")
     with RunsDB(settings.rundb, dry=True) as database:
         work_dir = Path(settings.here.work_dir or ".")
         editions, _ = planner.applied(database, settings)
         found = database.everything(page.PROJECTION)
         now = database.now()
-        count = page.write(found, settings, folder.absolute(), work_dir, now, editions=editions)
+        told = {"editions": editions, "voltage": planner.remembered(settings)}
+        count = page.write(found, settings, folder.absolute(), work_dir, now, **told)
     print(f"{words.count(count, 'run')} on {folder / 'index.html'}")
     return 0

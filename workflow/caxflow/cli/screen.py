@@ -6,6 +6,13 @@ import textwrap
 
 from rich.console import Console
 
+from caxflow.planning import standing
+
+# Of what a run's state is called, and of answers without one.
+COLOURS = dict.fromkeys((standing.SETTLED, standing.TODO, standing.BUSY), "green")
+COLOURS |= dict.fromkeys((standing.WAITS, standing.EXCLUDED, standing.TAKING, "unasked"), "yellow")
+COLOURS |= dict.fromkeys((standing.FAILED, standing.PROBLEM, "unknown"), "red")
+
 
 def console() -> Console:
     """Standard output; in colour on a terminal unless NO_COLOR is set, 80 columns wide where it is none."""

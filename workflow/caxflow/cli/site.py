@@ -1,13 +1,14 @@
 """Options that every sub-command shares: which site's configuration it works with."""
 
 import argparse
+import functools
 import os
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from caxflow import config
+from caxflow import config, preview
 from caxflow.config import HOME, Settings
 from caxflow.errors import CaxflowError
 from caxflow.targets import Run
@@ -31,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def settings(arguments: argparse.Namespace) -> Settings:
-    """The configuration that ``snakemake --profile`` would use.
+    """The configuration that ``snakemake --profile`` would use; with ``-n`` nothing is changed from now on.
 
     Raises
     ------
@@ -39,10 +40,12 @@ def settings(arguments: argparse.Namespace) -> Settings:
         If the profile or the configuration is wrong.
     """
     try:
-        overrides: dict[str, Any] = {}
-        if arguments.profile:
-            overrides = _profile(profile_folder(arguments.profile))
-        return config.load(overrides | _pairs(arguments.config))
+        layers = _profile(profile_folder(arguments.profile)) if arguments.profile else []
+        layers.append(("--config", _pairs(arguments.config)))
+        overrides = functools.reduce(config.merge, (said for _, said in layers))
+        loaded = config.load(overrides, layers=layers)
+        preview.only_look(loaded.dry or getattr(arguments, "dry_run", False))
+        return loaded
     except CaxflowError as error:
         raise WrongCallError(error.what, error.mend) from error
 
@@ -77,14 +80,14 @@ def profile_folder(name: str) -> Path:
     raise CaxflowError(f"there is no profile {name!r}", f"the profiles of this clone are {known}")
 
 
-def _profile(folder: Path) -> dict[str, Any]:
-    """What a profile says about the configuration: its ``configfile`` and ``config``."""
-    profile = config.read_yaml(folder / "config.yaml")
+def _profile(folder: Path) -> list[tuple[str, dict[str, Any]]]:
+    """What a profile says about the configuration, by place: its ``configfile`` and ``config``."""
+    own = folder / "config.yaml"
+    profile = config.read_yaml(own)
     files = profile.get("configfile") or []
-    overrides: dict[str, Any] = {}
-    for file in [files] if isinstance(files, str) else files:
-        overrides |= config.read_yaml(folder / file)
-    return overrides | _pairs(profile.get("config") or [])
+    named = [folder / file for file in ([files] if isinstance(files, str) else files)]
+    said = [(str(file), config.read_yaml(file)) for file in named]
+    return [*said, (f"{own}: config", _pairs(profile.get("config") or []))]
 
 
 def _pairs(words: list[str]) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from caxflow.cli import screen, site
 from caxflow.config import Settings
 from caxflow.monitoring import status
 from caxflow.monitoring.status import CopyState, Row, RunStatus
+from caxflow.planning import bygones, copystate, planner, standing
+from caxflow.planning.presence import Presence
 from caxflow.rundb import DatabaseAway, RunsDB
 from caxflow.targets import Run
 from caxflow.workdir import journal, underway
@@ -22,7 +24,10 @@ from caxflow.workdir import journal, underway
 COLOURS = {
     status.PROVEN: "green",
     status.COPIED: "cyan",
-    status.SUSPECT: "bold red",
+    copystate.SUSPECT: "bold red",
+    copystate.MISSING: "bold red",
+    copystate.REMOVING: "yellow",
+    copystate.MOVING: "yellow",
     documents.ERROR: "red",
     documents.TRANSFERRING: "yellow",
     documents.VERIFYING: "yellow",
@@ -31,13 +36,16 @@ _EPILOG = """\
 states:
   proven        caxflow read the bytes from disk, and they equal the origin's
   copied        transferred, but not read again by caxflow
-  verifying     copied, and about to be read again
+  verifying     copied, and not read again yet
   transferring  being made
+  removing      on its way out
+  moving        on its way to another path
+  missing       said to be here, and not in its place
   error         the last attempt failed; caxflow why RUN tells more
   suspect       differs from the origin: no source any more
 
-exit code: 0 all is well; 1 something is in error or suspect, or the runs database could not be asked,
-or does not know the run; 2 the command line or the configuration is wrong
+exit code: 0 all is well; 1 something is in error, suspect or missing, failed here, or the runs database could
+not be asked, or does not know the run; 2 the command line or the configuration is wrong
 
 examples:
   caxflow status --profile midway
@@ -71,12 +79,15 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _all(settings: Settings, as_json: bool) -> int:
     folder, away = site.work_dir(settings), ""
+    targets = list(journal.failures(folder)) if folder else []
     try:
         with RunsDB(settings.rundb, dry=True) as database:
-            rows = status.count(database.everything(status.COUNTED), settings)
+            presence = Presence(settings.here) if folder else None
+            rows = status.count(database.everything(status.COUNTED), settings, presence)
+            over = bygones.forget(database, settings, folder) if folder else []
+            targets = [target for target in targets if target not in over]
     except DatabaseAway as error:
         away, rows = str(error), status.count_receipts(folder, settings) if folder else []
-    targets = list(journal.failures(folder)) if folder else []
     pending = sum(1 for _ in journal.pending(folder)) if folder else 0
     if as_json:
         known = {"here": settings.here.name, "at": receipts.now().isoformat(), "away": away, "rows": rows}
@@ -90,7 +101,7 @@ def _all(settings: Settings, as_json: bool) -> int:
             console.print("no copies yet")
         for line in _remarks(folder, away, pending, targets):
             console.print(line, soft_wrap=True)
-    bad = any(row.state in (documents.ERROR, status.SUSPECT) for row in rows)
+    bad = any(row.state in copystate.BAD for row in rows)
     return 1 if bad or away or targets else 0
 
 
@@ -125,17 +136,18 @@ def _runs(runs: list[Run], settings: Settings, as_json: bool) -> int:
     found, bad = [], False
     folder, console = site.work_dir(settings), screen.console()
     for run in runs:
-        known, document, away = False, None, ""
+        known, document, away, standings = False, None, "", None
         try:
             with RunsDB(settings.rundb, dry=True) as database:
-                document = database.find(run)
+                document, standings = database.find(run), planner.standings(database, settings)
         except DatabaseAway as error:
             away = str(error)
-        one = status.of_run(run, document, settings, folder)
+        one = status.of_run(run, document, settings, folder, standings)
         one.away = away
         known = document is not None or bool(one.receipts)
-        bad |= bool(away) or not known or bool(one.failures)
-        bad |= any(copy.state in (documents.ERROR, status.SUSPECT) for copy in one.copies)
+        bad |= bool(away) or not known or bool(one.wrong)
+        bad |= one.standing is not None and one.standing.state in (standing.FAILED, standing.PROBLEM)
+        bad |= any(copy.state in copystate.BAD for copy in one.copies)
         found.append(one)
         if not as_json:
             _show(console, one, known)
@@ -158,6 +170,11 @@ def _show(console: Console, one: RunStatus, known: bool) -> None:
         )
         console.print(Text(where, style="red"))
         return
+    if one.standing:
+        verdict = one.standing.in_words(one.here)
+        console.print(Text(verdict, style=screen.COLOURS[one.standing.state]), soft_wrap=True)
+        for text in one.standing.waits:
+            console.print(Text(f"  {text}"), soft_wrap=True)
     console.print(_copies(one.copies) if one.copies else "no copies yet")
     for copy in one.copies:
         line = Text(f"{copy.site} {_kind(copy)}: ").append(copy.location, style="dim")
@@ -171,9 +188,9 @@ def _show(console: Console, one: RunStatus, known: bool) -> None:
         for name, stages in one.receipts.items():
             console.print(f"{name}: {', '.join(stages)}", soft_wrap=True)
     told = {copy.remark for copy in one.copies}
-    for failure in (each for each in one.failures if each.get("reason") not in told):
-        said = f"failed: {failure.get('site')} {failure.get('stage')}: {failure.get('reason')}"
-        console.print(Text(said, style="red"), soft_wrap=True)
+    for where, reason in one.wrong:
+        if reason not in told:
+            console.print(Text(f"failed: {where}: {reason}", style="red"), soft_wrap=True)
 
 
 def _copies(copies: list[CopyState]) -> Table:

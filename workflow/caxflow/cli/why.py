@@ -10,8 +10,9 @@ from caxflow import receipts, words
 from caxflow.cli import screen, site
 from caxflow.config import Settings
 from caxflow.monitoring import status, why
-from caxflow.monitoring.why import Answer, Deed, Trouble
-from caxflow.planning import planner
+from caxflow.monitoring.why import Answer, Deed
+from caxflow.planning import planner, standing
+from caxflow.planning.troubles import Trouble
 from caxflow.rundb import DatabaseAway, RunsDB
 from caxflow.targets import Run
 from caxflow.workdir import underway
@@ -20,23 +21,18 @@ _EPILOG = """\
 Seen from the site of the profile. Without the runs database the answer comes from the receipts and the
 journal in the work directory alone.
 
-exit code: 0 nothing is in the way: it is done here, at work, or the next `all` does it; 1 it waits, something
-failed, nothing is known of it, or the database could not be asked; 2 the command line or the configuration
-is wrong
+exit code: 0 nothing is wrong here: it is done, it is being worked on, or the next `all` does all that
+remains; 1 something failed or is missing here, it waits for something, is still being taken or is left out
+by the configuration, nothing is known of it, or the database could not be asked; 2 the command line or the
+configuration is wrong
 
 examples:
   caxflow why --profile midway 160315_1432
   caxflow why --profile midway 160315_1432 --history
 """
-_VERDICTS = {
-    why.SETTLED: ("green", "nothing remains to be done at {here}"),
-    why.TODO: ("green", "the next `all` at {here} works on it"),
-    why.BUSY: ("green", "it is being worked on at {here}"),
-    why.WAITS: ("yellow", "it waits"),
-    why.EXCLUDED: ("yellow", "{here} does not look after it"),
-    why.PROBLEM: ("red", "its document has a surprise, {here} leaves it alone"),
-    why.UNKNOWN: ("red", "neither the runs database nor a receipt at {here} knows it"),
-    why.UNASKED: ("yellow", "the runs database could not be asked; this is what {here} knows"),
+_UNANSWERED = {
+    why.UNKNOWN: "neither the runs database nor a receipt at {here} knows it",
+    why.UNASKED: "the runs database could not be asked; this is what {here} knows",
 }
 
 
@@ -70,8 +66,7 @@ def _run(arguments: argparse.Namespace) -> int:
             lines = _lines(each, arguments.profile or settings.here.name)
             for line in [*lines, *(_deed(deed) for deed in each.history if arguments.history)]:
                 console.print(line, soft_wrap=True)
-    good = (why.SETTLED, why.TODO, why.BUSY)
-    return 0 if all(each.verdict in good and not each.away for each in found) else 1
+    return 0 if all(each.well for each in found) else 1
 
 
 def _ask(run: Run, settings: Settings) -> Answer:
@@ -83,12 +78,13 @@ def _ask(run: Run, settings: Settings) -> Answer:
             editions, _ = planner.applied(database, settings)
     except DatabaseAway as error:
         away = str(error)
-    return why.answer(run, document, settings, folder, now=now, away=away, audit=audit, editions=editions)
+    known = {"away": away, "audit": audit, "editions": editions, "voltage": planner.remembered(settings)}
+    return why.answer(run, document, settings, folder, now=now, **known)
 
 
 def _lines(found: Answer, profile: str) -> Iterator[Text]:
-    colour, verdict = _VERDICTS[found.verdict]
-    yield Text(f"{found.run}: ", style="bold").append(verdict.format(here=found.here), style=colour)
+    verdict = {**standing.WORDS, **_UNANSWERED}[found.verdict].format(here=found.here)
+    yield Text(f"{found.run}: ", style="bold").append(verdict, style=screen.COLOURS[found.verdict])
     if found.away:
         yield Text(f"  {found.away}", style="yellow")
         if not (found.receipts or found.troubles):
@@ -99,12 +95,15 @@ def _lines(found: Answer, profile: str) -> Iterator[Text]:
         yield Text(f"  at work on {target}: {moving.phase}, {done}")
     for trouble in found.troubles:
         yield from _trouble(trouble, profile)
-    for text in [*found.waits, *(claim for claim in found.claims if claim not in found.waits)]:
+    unclaimed = [text for text in found.waits if not any(claim.startswith(text) for claim in found.claims)]
+    for text in [*unclaimed, *found.claims]:
         yield Text(f"  {text}")
+    for trouble in found.elsewhere:
+        yield Text(f"  {trouble.where}, which is not the business of {found.here}, failed: {trouble.reason}")
     for text in found.removed:
         yield Text(f"  {text}")
     if found.todo:
-        yield Text(f"  `snakemake --profile {profile} all` would make {', '.join(found.todo)}")
+        yield Text(f"  `snakemake --profile {profile} all` makes {', '.join(found.todo)}")
     if found.untold:
         yield Text(f"  the runs database has yet to be told of {', '.join(found.untold)}")
     for name, stages in found.receipts.items():

@@ -27,6 +27,7 @@ from caxflow.config.model import (
     Unattended,
 )
 from caxflow.config.sites import check_roots, check_site, check_sites, load_sites
+from caxflow.config.sources import Layer, Sources, merge
 from caxflow.config.yamlfile import read_yaml
 from caxflow.errors import CaxflowError
 from caxflow.processing import processors
@@ -46,6 +47,7 @@ __all__ = [
     "Unattended",
     "check_site",
     "load",
+    "merge",
     "read_yaml",
 ]
 
@@ -70,7 +72,11 @@ _DEFAULTS = {
 }
 
 
-def load(overrides: Mapping[str, Any], directory: str | os.PathLike | None = None) -> Settings:
+def load(
+    overrides: Mapping[str, Any],
+    directory: str | os.PathLike | None = None,
+    layers: Sequence[Layer] = (),
+) -> Settings:
     """Read and check the whole configuration.
 
     Parameters
@@ -79,6 +85,8 @@ def load(overrides: Mapping[str, Any], directory: str | os.PathLike | None = Non
         What ``--config`` and ``--configfile`` say; merged over ``config.yaml``, key by key.
     directory : path, optional
         The folder of ``config.yaml``; by default ``config/`` of the clone.
+    layers : sequence of (str, mapping)
+        What `overrides` were merged of, and how messages call each place.
 
     Raises
     ------
@@ -89,21 +97,22 @@ def load(overrides: Mapping[str, Any], directory: str | os.PathLike | None = Non
     main = where / "config.yaml"
     document = read_yaml(main)
     # A wrong key in the file is reported against the file, so it is checked before the overrides hide it.
-    schema.check({"site": "here", **document}, "config", main)
-    _check_selection(document.get("select", {}), main)
-    merged = _merge(_merge(_DEFAULTS, document), _plain(overrides))
+    own = (str(main), document)
+    schema.check({"site": "here", **document}, "config", Sources([own]).of)
+    _check_selection(document.get("select", {}), Sources([own]))
+    sources = Sources([own, *((name, _plain(said)) for name, said in layers or [(OVERRIDES, overrides)])])
+    merged = merge(merge(_DEFAULTS, document), _plain(overrides))
     if "site" not in merged:
         raise CaxflowError(
             "which site this is, is not known",
             "use --profile <site>; with a --configfile of your own, name the profile's before it: "
             "--configfile profiles/<site>/caxflow.yaml <yours>",
         )
-    over = f"{OVERRIDES} (over {main})"
     schema.read_words(merged)
-    schema.check(merged, "config", over)
-    _check_selection(merged["select"], over)
-    sites = load_sites(where / merged["sites_dir"])
-    return _settings(merged, sites, main)
+    schema.check(merged, "config", sources.of)
+    _check_selection(merged["select"], sources)
+    sites = load_sites(where / merged["sites_dir"], sources.of("sites_dir"))
+    return _settings(merged, sites, where / merged["sites_dir"], sources)
 
 
 def _plain(value: Any) -> Any:
@@ -119,15 +128,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _merge(base: Mapping, over: Mapping) -> dict:
-    merged = dict(base)
-    for key, value in over.items():
-        both = isinstance(merged.get(key), Mapping) and isinstance(value, Mapping)
-        merged[key] = _merge(merged[key], value) if both else value
-    return merged
-
-
-def _check_selection(select: Mapping, where: object) -> None:
+def _check_selection(select: Mapping, sources: Sources) -> None:
     """Refuse times that do not exist and ranges that hold nothing; a schema sees neither."""
     times = {}
     for key, text in select.get("start", {}).items():
@@ -135,28 +136,27 @@ def _check_selection(select: Mapping, where: object) -> None:
             times[key] = datetime.datetime.fromisoformat(text)
         except ValueError as error:
             raise CaxflowError(
-                f"{where}: select.start.{key}: {text!r} is not a time: {error}",
+                f"{sources.of('select', 'start', key)}: select.start.{key}: {text!r} is not a time: {error}",
                 "write 2016-11-01 or '2016-11-01 12:00', in UTC",
             ) from None
     numbers = select.get("numbers", {})
     if numbers.get("first", 0) > numbers.get("last", math.inf):
+        where = sources.of("select", "numbers", "last")
         raise CaxflowError(
-            f"{where}: select.numbers: first {numbers['first']} is above last {numbers['last']}",
-            "swap them",
+            f"{where}: select.numbers: first {numbers['first']} is above last {numbers['last']}", "swap them"
         )
     if len(times) == 2 and times["after"] >= times["before"]:
-        start = select["start"]
+        start, where = select["start"], sources.of("select", "start", "before")
         raise CaxflowError(
             f"{where}: select.start: nothing is after {start['after']} and before {start['before']}",
             "swap them",
         )
 
 
-def _settings(merged: Mapping, sites: Mapping[str, Site], main: Path) -> Settings:
-    site_files = main.parent / merged["sites_dir"]
+def _settings(merged: Mapping, sites: Mapping[str, Site], site_files: Path, sources: Sources) -> Settings:
     if merged["site"] not in sites:
         raise CaxflowError(
-            f"site: there is no site {merged['site']!r} in {site_files}",
+            f"{sources.of('site')}: site: there is no site {merged['site']!r} in {site_files}",
             f"the site files are {', '.join(sites)}",
         )
     check_sites(sites, site_files, merged["processors"])
@@ -171,7 +171,7 @@ def _settings(merged: Mapping, sites: Mapping[str, Site], main: Path) -> Setting
     # Up to the last @, since whoever writes a password here may not have escaped it.
     if ":" in rundb.uri.partition("//")[2].rpartition("@")[0]:
         raise CaxflowError(
-            f"{main}: rundb.uri contains a password",
+            f"{sources.of('rundb', 'uri')}: rundb.uri contains a password",
             "take it out; export MONGODB_PASSWORD in the environment instead",
         )
     return Settings(
@@ -180,9 +180,9 @@ def _settings(merged: Mapping, sites: Mapping[str, Site], main: Path) -> Setting
         rundb=rundb,
         selection=_selection(merged),
         kinds=tuple(merged["kinds"]),
-        processors=_processors(merged["processors"], main),
-        corrections=_corrections(merged["corrections"], main),
-        masters=_masters(merged["masters"], sites, main),
+        processors=_processors(merged["processors"], sources),
+        corrections=_corrections(merged["corrections"], sources),
+        masters=_masters(merged["masters"], sites, sources.of("masters")),
         purge=retention.read_purge(merged["purge"]) if merged.get("purge") else None,
         scrub=retention.read_scrub(merged["scrub"]),
         batch_size=merged["batch_size"],
@@ -192,17 +192,18 @@ def _settings(merged: Mapping, sites: Mapping[str, Site], main: Path) -> Setting
         pause=merged["pause"],
         keep_failed=merged["keep_failed"],
         dry=merged["dry"],
-        page=_page(merged, main),
-        metrics=folder(merged["metrics"], main, "metrics") if "metrics" in merged else None,
+        page=_page(merged, sources),
+        metrics=folder(merged["metrics"], sources.of("metrics"), "metrics") if "metrics" in merged else None,
         notify=_notify(merged),
-        daemon=_daemon(merged, main),
+        daemon=_daemon(merged, sources),
     )
 
 
-def _page(merged: Mapping, main: Path) -> Page | None:
+def _page(merged: Mapping, sources: Sources) -> Page | None:
     if "page" not in merged:
         return None
-    return Page(**merged["page"] | {"folder": folder(merged["page"]["folder"], main, "page.folder")})
+    where = sources.of("page", "folder")
+    return Page(**merged["page"] | {"folder": folder(merged["page"]["folder"], where, "page.folder")})
 
 
 def _notify(merged: Mapping) -> Notify | None:
@@ -214,39 +215,42 @@ def _notify(merged: Mapping) -> Notify | None:
     return Notify(**options)
 
 
-def _daemon(merged: Mapping, main: Path) -> Unattended:
+def _daemon(merged: Mapping, sources: Sources) -> Unattended:
     keys = merged.get("daemon", {})
     if "purge" in keys and not merged.get("purge"):
         raise CaxflowError(
-            f"{main}: daemon.purge: nothing says what may be removed", "add purge: {after_days: …}"
+            f"{sources.of('daemon', 'purge')}: daemon.purge: nothing says what may be removed",
+            "add purge: {after_days: …}",
         )
     every = {name: datetime.timedelta(hours=keys[name]) for name in ("purge", "scrub") if name in keys}
     return Unattended(keys.get("all", True), every)
 
 
-def _masters(named: Sequence[str], sites: Mapping[str, Site], main: Path) -> tuple[str, ...]:
+def _masters(named: Sequence[str], sites: Mapping[str, Site], where: str) -> tuple[str, ...]:
     """Sites in the order in which their copies are right: those named, where data are born, the others."""
     for name in named:
         if name not in sites:
             raise CaxflowError(
-                f"{main}: masters: there is no site {name!r}", f"the site files are {', '.join(sites)}"
+                f"{where}: masters: there is no site {name!r}", f"the site files are {', '.join(sites)}"
             )
     born = [site.name for site in sites.values() if site.origin]
     return tuple(dict.fromkeys([*named, *born, *sites]))
 
 
-def _corrections(keys: Mapping, main: Path) -> Corrections:
+def _corrections(keys: Mapping, sources: Sources) -> Corrections:
     slow_control = dict(keys.get("slow_control", {}))
     if "table" in slow_control:
-        slow_control["table"] = folder(slow_control["table"], main, "corrections.slow_control.table")
+        where = sources.of("corrections", "slow_control", "table")
+        slow_control["table"] = folder(slow_control["table"], where, "corrections.slow_control.table")
     return Corrections(tuple(keys.get("apply", ())), keys.get("reprocess", False), slow_control)
 
 
-def _processors(definitions: Mapping, main: Path) -> dict[str, processors.Processor]:
+def _processors(definitions: Mapping, sources: Sources) -> dict[str, processors.Processor]:
     try:
         return processors.read_all(definitions)
     except CaxflowError as error:
-        raise CaxflowError(f"{main}: {error.what}", error.mend) from error
+        where = sources.since(lambda merged: processors.read_all(merged.get("processors", {})), error)
+        raise CaxflowError(f"{where}: {error.what}", error.mend) from error
 
 
 def _selection(merged: Mapping) -> Selection:

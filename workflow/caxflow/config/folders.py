@@ -9,7 +9,7 @@ from caxflow.errors import CaxflowError
 HOME = Path(__file__).resolve().parents[3]
 
 
-def folder(text: str, path: Path, key: str) -> str:
+def folder(text: str, path: Path | str, key: str) -> str:
     """Fill in environment variables and demand an absolute, normal path."""
 
     def value(match: re.Match) -> str:

@@ -12,7 +12,7 @@ import math
 import operator
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,8 +73,11 @@ def read_words(document: dict) -> None:
             at[last] = read_word(error.instance)
 
 
-def check(document: Mapping, kind: str, where: object) -> None:
-    """Check a document against the schema `kind`, ``config`` or ``site``; `where` is what an error names."""
+def check(document: Mapping, kind: str, where: Callable[..., object]) -> None:
+    """Check a document against the schema `kind`, ``config`` or ``site``.
+
+    `where` is given the keys that lead to what is wrong, and returns the place that an error names.
+    """
     if _is_checked(document, kind):
         return
     from jsonschema.exceptions import best_match
@@ -82,8 +85,16 @@ def check(document: Mapping, kind: str, where: object) -> None:
     error = best_match(_validator(kind).iter_errors(document))
     if error is not None:
         what, mend = _explain(error)
-        raise CaxflowError(f"{where}: {_without_secrets(what)}", mend)
+        place = where(*error.absolute_path, *_wrong_key(error))
+        raise CaxflowError(f"{place}: {_without_secrets(what)}", mend)
     os.environ[CHECKED] = " ".join([*os.environ.get(CHECKED, "").split()[-MOST:], _digest(document, kind)])
+
+
+def _wrong_key(error: "jsonschema.ValidationError") -> list[str]:
+    """Return the key that a mapping has and must not have; what it lacks is nowhere."""
+    if error.validator != "additionalProperties":
+        return []
+    return [next(name for name in error.instance if name not in error.schema.get("properties", ()))]
 
 
 def _is_checked(document: Mapping, kind: str) -> bool:
@@ -110,8 +121,7 @@ def _explain(error: "jsonschema.ValidationError") -> tuple[str, str]:
     ).lstrip(".")
     prefix = f"{key}." if key else ""
     if error.validator == "additionalProperties":
-        known = list(error.schema.get("properties", ()))
-        wrong = next(name for name in error.instance if name not in known)
+        known, (wrong,) = list(error.schema.get("properties", ())), _wrong_key(error)
         near = difflib.get_close_matches(wrong, known, n=1)
         mend = f"did you mean {near[0]!r}?" if near else f"the keys here are {', '.join(known)}"
         return f"unknown key '{prefix}{wrong}'", mend

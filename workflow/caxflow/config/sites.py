@@ -17,11 +17,11 @@ from caxflow.processing.minitrees import read_recipe
 
 def check_site(document: Mapping, where: Path) -> None:
     """Check the content of a site file; `where` is what an error names."""
-    check(document, "site", where)
+    check(document, "site", lambda *_: where)
 
 
-def load_sites(directory: Path) -> dict[str, Site]:
-    """Read all site files of a folder; each is called as its site.
+def load_sites(directory: Path, where: str) -> dict[str, Site]:
+    """Read all site files of a folder, which `where` names; each is called as its site.
 
     Raises
     ------
@@ -30,7 +30,7 @@ def load_sites(directory: Path) -> dict[str, Site]:
     """
     if not directory.is_dir():
         raise CaxflowError(
-            f"{directory} does not exist", "sites_dir in config.yaml names the folder of the site files"
+            f"{directory} does not exist", f"sites_dir in {where} names the folder of the site files"
         )
     # Names with a dot in front are what editors leave behind.
     files = [path for path in sorted(directory.glob("*.y*ml")) if not path.name.startswith(".")]
@@ -121,7 +121,7 @@ def check_sites(sites: Mapping[str, Site], directory: Path, known_processors: Co
         if site.processed and site.processed.version not in known_processors:
             raise CaxflowError(
                 f"{where}: processed.version: there is no processor {site.processed.version!r}",
-                f"processors in config.yaml has {', '.join(sorted(known_processors)) or 'none'}",
+                f"the processors are {', '.join(sorted(known_processors)) or 'none'}",
             )
 
 

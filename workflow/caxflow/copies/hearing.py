@@ -9,13 +9,12 @@ import contextlib
 import dataclasses
 import datetime
 import posixpath
-import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from caxflow import documents, transfer
 from caxflow.config.retention import Demand
-from caxflow.copies import evidence, parts, proof, quarantine, roots
+from caxflow.copies import beacons, evidence, parts, proof, quarantine, roots
 from caxflow.copies.evidence import Witness
 from caxflow.copies.subject import Subject
 from caxflow.documents import Copy
@@ -217,7 +216,7 @@ class Hearing:
         self._changed[witness.site] = read
         return True
 
-    def confirm(self, copy: Copy, where: list[str]) -> None:
+    def confirm(self, copy: Copy, where: list[str], token: str) -> None:
         """Look once more at those that let the copy go, right before it is deleted.
 
         It has been renamed by now: what of a witness goes by the same names is gone with it, though a cache
@@ -228,6 +227,8 @@ class Hearing:
         ----------
         where : list of str
             Paths at which the parts of the copy lie now.
+        token : str
+            Of this removal.
 
         Raises
         ------
@@ -238,9 +239,9 @@ class Hearing:
         seen = transfer.look(subject.place, where)
         own = Look("directory", {}, identity=[each for look in seen for each in look.identity])
         apart = {subject.site.name: own}
-        with _beacons(self._folders(copy)) as beacons:
+        with beacons.lit(self._folders(copy, self.sure), token) as names:
             for each in self.sure:
-                against[each.site] = self._unfit(each, copy, apart, beacons)
+                against[each.site] = self._unfit(each, copy, apart, names)
                 if not against[each.site]:
                     apart[each.site] = self._seen[each.site]
         self.sure = [each for each in self.sure if not against[each.site]]
@@ -248,26 +249,31 @@ class Hearing:
             wrong = "; ".join(f"{site}: {why}" for site, why in against.items() if why)
             raise CaxflowError(f"{subject} is not removed: {wrong}", "see caxflow status, and try again")
 
-    def _folders(self, copy: Copy) -> dict[str, tuple[Subject, str]]:
+    def clean(self, copy: Copy, token: str) -> None:
+        """Remove what an interrupted `confirm` of the same token may have left beside the copies."""
+        document, now = self.subject.database.get(self.subject.run), self.subject.database.now()
+        beacons.clear(self._folders(copy, self.witnesses(document, copy, now)), token)
+
+    def _folders(self, copy: Copy, witnesses: list[Witness]) -> beacons.Folders:
         """Where beacons are put: beside the copy and each witness; by site."""
         if self.own_manifests:
             return {}  # of the same site
         found = {self.subject.site.name: (self.subject, parts.folder(self.subject.key, copy.location))}
-        for each in self.sure:
+        for each in witnesses:
             other = self.at(each)
             found[each.site] = other, parts.folder(other.key, each.copy.location)
         return found
 
     def _unfit(
-        self, witness: Witness, copy: Copy, apart: Mapping[str, Look], beacons: Mapping[str, str]
+        self, witness: Witness, copy: Copy, apart: Mapping[str, Look], names: Mapping[str, str]
     ) -> str:
         """Why a witness does not let the copy go after all; empty if it does."""
         other, location = self.at(witness), witness.copy.location
         folder = parts.folder(other.key, location)
-        lit, now = [site for site in apart if site in beacons], self.subject.database.now()
+        lit, now = [site for site in apart if site in names], self.subject.database.now()
         try:
             found, *shown = transfer.look(
-                other.place, [location, *(posixpath.join(folder, beacons[site]) for site in lit)], opened=True
+                other.place, [location, *(posixpath.join(folder, names[site]) for site in lit)], opened=True
             )
             if wrong := proof.difference(found, location, Manifest.from_json(self._expected(witness, copy))):
                 return wrong
@@ -314,27 +320,6 @@ class Hearing:
             return ""
         agrees = proof.agrees_with_cax(other.place, copy.location, copy.checksum, other.progress)
         return "it has the sha512 that cax recorded" if agrees else _NOT_CAX
-
-
-@contextlib.contextmanager
-def _beacons(folders: Mapping[str, tuple[Subject, str]]) -> Iterator[dict[str, str]]:
-    """Put a file of a new name into each folder, for a while; their names, by site.
-
-    A site that lets nothing be written has none.
-    """
-    names = {}
-    try:
-        for site, (subject, folder) in folders.items():
-            name = f".{subject.run}.part-beacon-{secrets.token_hex(8)}"
-            with contextlib.suppress(CaxflowError):
-                transfer.touch(subject.place, posixpath.join(folder, name), root=subject.root)
-                names[site] = name
-        yield names
-    finally:
-        for site, name in names.items():
-            subject, folder = folders[site]
-            with contextlib.suppress(CaxflowError):
-                subject.remove(posixpath.join(folder, name))
 
 
 def _with(witness: Witness, against: str | None) -> Witness:

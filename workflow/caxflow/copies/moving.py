@@ -146,6 +146,7 @@ class Move:
             new,
             expected=part.manifest,
             progress=subject.progress,
+            root=subject.root,
         )
         # What has just been compared byte by byte is what an interrupted attempt published.
         if not made.adopted or self._resumed:
@@ -160,7 +161,10 @@ class Move:
                 "it was removed; the disk may be failing",
             )
         if wanted := subject.site.permissions.get(subject.key.kind):
-            transfer.permissions(subject.place, new, wanted, apply=True)
+            try:
+                transfer.permissions(subject.place, new, wanted, apply=True)
+            except CaxflowError as error:
+                subject.say(f"{new} is there, but its permissions are not as the site wants them: {error}")
 
     def put_back(self, where: list[Part]) -> None:
         """Undo the intent, if all of the copy is where it was; what this attempt published goes first."""

@@ -356,7 +356,10 @@ class Removal:
         key = subject.key
         folder = parts.folder(key, str(entry.get("location")))
         if documents.inside(folder, subject.root):
-            subject.prune(folder)
+            try:
+                subject.prune(folder)
+            except CaxflowError as error:
+                subject.say(f"{folder} is not removed, which may be empty: {error}")
         journal.forget(subject.work_dir, subject.site.name, subject.run, key.kind, key.version)
         return {
             "token": gone["token"],
@@ -379,10 +382,11 @@ class Removal:
         """Go on with a removal that was begun; nothing that was known when it began is taken for granted."""
         subject = self.subject
         intended = documents.value(copy.note, "removing", type_=Mapping) or {}
-        self._ident = str(intended.get("token"))
+        self._ident = str(intended.get("token", copy.note.get("token")))
         trash = self._in_trash(intended.get("trash"), self._ident)
         self._take_over(copy)
         self.grounds = str(intended.get("grounds", self.grounds))
+        self.hearing.clean(copy, self._ident)
         where = self._parts(copy.location, self._known_manifest(copy))
         emptied = "emptied" in intended
         if emptied and not any(transfer.exists(subject.place, part.at(trash)) for part in where):
@@ -398,7 +402,7 @@ class Removal:
             if self.hearing.since:
                 self.hearing.hear(copy)
             self.move(where, trash, emptied=emptied)
-            self.hearing.confirm(copy, [part.at(trash) for part in where])
+            self.hearing.confirm(copy, [part.at(trash) for part in where], self._ident)
             asked = time.monotonic()
             self.commit()
             if time.monotonic() - asked > HELD_UP:

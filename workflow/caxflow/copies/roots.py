@@ -5,11 +5,13 @@ A folder whose file system is not mounted is as empty as a new disk. So each roo
 which no document speaks. Reading needs none: what is read is compared with a manifest.
 """
 
+import contextlib
 import functools
+import itertools
 import json
 import posixpath
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from caxflow import __version__, documents, receipts, transfer
 from caxflow.config import Selection, Settings, Site, reach
@@ -138,6 +140,26 @@ def mark(settings: Settings, database: RunsDB, site: Site, kind: str, *, replace
     made = look.marker is None and make(place, root, site.name, kind)
     check(settings, site, kind)
     return made
+
+
+def shared(settings: Settings, sites: Iterable[Site]) -> Iterator[str]:
+    """Say which marked roots of different sites are one storage, or one below the other."""
+    own: dict[tuple[str, str], str] = {}
+    others: dict[tuple[str, str], set[str]] = {}
+    for site in sites:
+        for kind, root in site.roots.items():
+            with contextlib.suppress(CaxflowError):
+                found = transfer.markers(reach.place(settings, site), root)
+                ids = {folder: marker.parse(text, folder)["id"] for folder, text in found}
+                if root in ids:
+                    own[site.name, kind] = ids.pop(root)
+                others[site.name, kind] = set(ids.values())
+    for (one, its_id), (other, other_id) in itertools.permutations(own.items(), 2):
+        here, there = (f"{settings.sites[name].roots[kind]} of site {name}" for name, kind in (one, other))
+        if one[0] < other[0] and its_id == other_id:
+            yield f"{here} and {there} are one storage"
+        elif one[0] != other[0] and other_id in others[one] and its_id != other_id:
+            yield f"{here} and {there} are one below the other"
 
 
 def make(place: Place, root: str, site: str, kind: str) -> bool:

@@ -13,8 +13,7 @@ from caxflow.config import Settings
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Manifest
-from caxflow.monitoring import status
-from caxflow.planning import sync
+from caxflow.planning import copystate, sync
 from caxflow.rundb import Key
 from caxflow.targets import Run, Target
 
@@ -220,4 +219,4 @@ def _odd_copy(run: Run, copy: Copy, settings: Settings, now: datetime.datetime) 
     if copy.status == documents.TRANSFERRING and lease is None:
         yield f"{where} has been transferring without a lease -> ask who does it, or set it to error"
     if "suspect" in copy.note:
-        yield f"{where} is {status.remark(copy)} -> caxflow why {run}"
+        yield f"{where} is {copystate.remark(copy)} -> caxflow why {run}"

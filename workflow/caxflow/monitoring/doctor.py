@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from caxflow import config, transfer, words
+from caxflow import config, preview, transfer, words
 from caxflow.config import Settings, Site, reach
 from caxflow.copies import roots
 from caxflow.errors import CaxflowError
@@ -76,6 +76,9 @@ def examine(settings: Settings, profile: Path | None, only: Site | None = None) 
     with ThreadPoolExecutor(4) as pool:
         for findings in pool.map(lambda site: list(_partner(settings, site)), partners):
             yield from findings
+    for said in roots.shared(settings, [here, *partners]):
+        mend = "give each site folders of its own, or make them one site: copies there are one copy"
+        yield Finding("storage", BAD, said, mend)
 
 
 def _guarded(about: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
@@ -153,9 +156,12 @@ def _answers(name: str, question: list[str]) -> Finding:
 
 def _work_dir(settings: Settings) -> Iterator[Finding]:
     folder = planner.work_dir(settings)
-    _write_once(folder)
+    if not Path(folder).is_dir():
+        yield Finding("work directory", DOUBTFUL, f"{folder} is no folder yet; the first call makes it")
+        return
+    found = _write_once(folder)
     free = shutil.disk_usage(folder).free
-    yield Finding("work directory", GOOD, f"{folder} can be written, {words.size(free)} free")
+    yield Finding("work directory", GOOD, f"{folder} {found}, {words.size(free)} free")
     if left := products.failed(Path(folder)):
         size = sum(path.lstat().st_size for each in left for path in each.rglob("*") if path.is_file())
         many = words.count(len(left), "directory")
@@ -213,19 +219,20 @@ def _own_root(settings: Settings, kind: str) -> Iterator[Finding]:
     if read_only:
         yield Finding(about, GOOD, f"{root} can be read; data are born here, nothing is written")
         return
-    _write_once(root)
-    yield _space(about, root, kind, shutil.disk_usage(root).free)
+    yield _space(about, root, kind, shutil.disk_usage(root).free, _write_once(root))
 
 
-def _space(about: str, root: str, kind: str, free: int) -> Finding:
+def _space(about: str, root: str, kind: str, free: int, found: str = "can be written") -> Finding:
     if free < LITTLE[kind]:
-        said = f"{root} can be written, but only {words.size(free)} are free"
+        said = f"{root} {found}, but only {words.size(free)} are free"
         return Finding(about, DOUBTFUL, said, f"df -h {shlex.quote(root)}; free some, or name another folder")
-    return Finding(about, GOOD, f"{root} can be written, {words.size(free)} free")
+    return Finding(about, GOOD, f"{root} {found}, {words.size(free)} free")
 
 
-def _write_once(folder: str) -> None:
-    """Write a file, make it durable, rename and remove it."""
+def _write_once(folder: str) -> str:
+    """Write a file, make it durable, rename and remove it; what that shows, in words."""
+    if preview.only_looks():
+        return "is there, and was not written to (dry: true)"
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".caxflow-doctor-", delete=False) as file:
             file.write(b"a trial\n")
@@ -238,6 +245,7 @@ def _write_once(folder: str) -> None:
         raise CaxflowError(
             f"{folder} cannot be written: {error.strerror}", f"ls -ld {shlex.quote(folder)}; ask its owner"
         ) from error
+    return "can be written"
 
 
 def _processor(settings: Settings) -> Iterator[Finding]:
@@ -309,8 +317,7 @@ def _kept_in(about: str, folder: Path) -> Iterator[Finding]:
         said = f"{folder} is no folder yet; it is made when it is needed"
         yield Finding(about, DOUBTFUL, said, f"mkdir -p {shlex.quote(str(folder))}")
         return
-    _write_once(str(folder))
-    yield Finding(about, GOOD, f"{folder} can be written")
+    yield Finding(about, GOOD, f"{folder} {_write_once(str(folder))}")
 
 
 def _would_tell(about: str, attempt: Callable[[], None]) -> Iterator[Finding]:
@@ -352,7 +359,7 @@ def _far_root(settings: Settings, site: Site, place: Place, kind: str) -> Iterat
         yield Finding(about, BAD, f"{root} is no folder", _by_hand(place, f"mkdir -p {shlex.quote(root)}"))
     elif wrong := _not_marked(settings, site, kind, about, written=site.name in settings.here.push_to):
         yield from wrong
-    elif site.name in settings.here.push_to:
+    elif site.name in settings.here.push_to and not preview.only_looks():
         yield from _push(place, root, kind, about)
     else:
         yield Finding(about, GOOD, f"{root} is there, {words.size(transfer.free_space(place, root))} free")

@@ -3,7 +3,6 @@
 Format: Prometheus' text exposition format, version 0.0.4.
 """
 
-import json
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -83,10 +82,7 @@ def collect(settings: Settings, work_dir: Path, waiting: int, reached: bool, now
 
 
 def _planned(work_dir: Path, here: Mapping[str, str]) -> Iterator[Metric]:
-    try:
-        counts = json.loads((work_dir / plan.FILE).read_text(encoding="utf-8"))["counts"]
-    except (OSError, ValueError, KeyError):
-        return
+    counts = plan.survey(work_dir).get("counts", {})
     helps = {
         "actionable": "Runs the last plan took up.",
         "left": "Runs it left for the next calls.",

@@ -5,7 +5,6 @@ when it comes back.
 """
 
 import datetime
-import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -57,11 +56,7 @@ def alarms(settings: Settings, work_dir: Path, problems: list[str]) -> Iterator[
             reason = _without_run(str(failure.get("reason")), str(target.run))
             times = words.count(failure["attempts"], "time")
             yield Alarm(f"{target.stage} at {target.site} failed {times}: {reason}", str(target.run))
-    try:
-        planned = json.loads((work_dir / plan.FILE).read_text(encoding="utf-8")).get("problems", [])
-    except (OSError, ValueError):
-        planned = []
-    for problem in dict.fromkeys([*problems, *planned]):
+    for problem in dict.fromkeys([*problems, *plan.survey(work_dir).get("problems", [])]):
         yield Alarm("to be mended", problem)
 
 

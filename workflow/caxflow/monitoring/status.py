@@ -7,27 +7,36 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from caxflow import documents, processes, receipts, targets
+from caxflow import documents, receipts, targets
 from caxflow.config import Settings
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
+from caxflow.planning import copystate
+from caxflow.planning.copystate import COPIED, PROVEN
+from caxflow.planning.presence import Presence
+from caxflow.planning.standing import Standing, Standings, underway_of
+from caxflow.planning.troubles import failures
 from caxflow.targets import Run, Target
-from caxflow.workdir import journal, proofs, underway
-
-PROVEN, COPIED, SUSPECT = "proven", "copied", "suspect"
+from caxflow.workdir import proofs
 
 # What counting looks at; it takes every document, so not a key more.
 COUNTED = dict.fromkeys(
     (
+        "name",
+        "detector",
         "raw_size_byte",
         "data.type",
         "data.host",
         "data.status",
+        "data.location",
         "data.size",
         "data.manifest",
         "data.caxflow.owner",
         "data.caxflow.verified",
         "data.caxflow.suspect",
+        "data.caxflow.removing",
+        "data.caxflow.moving",
+        "data.caxflow.treemakers",
     ),
     1,
 )
@@ -60,7 +69,8 @@ class CopyState:
         As in the run document.
     state : str
         ``proven`` (caxflow read its bytes from disk, and they equal the origin's), ``copied`` (transferred,
-        but not by caxflow or not read again), ``suspect``, or cax's word for one that is not there yet.
+        but not by caxflow or not read again), ``suspect``, ``missing`` (here, and not in its place),
+        ``removing``, ``moving``, or cax's word for one that is not there yet.
     size : int or None
         Bytes.
     verified : datetime or None
@@ -83,7 +93,10 @@ class CopyState:
 
 @dataclass
 class RunStatus:
-    """Everything that is known of one run; `away` says why the database was not asked."""
+    """Everything that is known of one run; `away` says why the database was not asked.
+
+    `standing` is how it stands here; None where the database has no document of it.
+    """
 
     run: str
     number: int | None = None
@@ -95,20 +108,26 @@ class RunStatus:
     failures: list[dict] = field(default_factory=list)
     underway: dict[str, dict] = field(default_factory=dict)
     away: str = ""
+    here: str = ""
+    standing: Standing | None = None
+
+    @property
+    def wrong(self) -> list[tuple[str, str]]:
+        """What failed, and why: here, where its document is known."""
+        if self.standing:
+            return [(trouble.where, trouble.reason) for trouble in self.standing.troubles]
+        return [(f"{each['site']} {each['stage']}", str(each.get("reason"))) for each in self.failures]
 
 
-def state_of(copy: Copy) -> str:
-    """The state of a copy in one word; see `CopyState`."""
-    return _state(copy.status, "suspect" in copy.note, copy.read)
-
-
-def count(found: Iterable[Mapping], settings: Settings) -> list[Row]:
+def count(found: Iterable[Mapping], settings: Settings, presence: Presence | None = None) -> list[Row]:
     """Numbers of copies by site, kind and state.
 
     Parameters
     ----------
     found : iterable of mapping
         Run documents with (at least) the keys of `COUNTED`; looked at one by one.
+    presence : Presence, optional
+        Tells which copies here are missing from their places.
     """
     # Copies, bytes, when the longest unread was read: a list each, since there are millions to add up.
     sums: dict[tuple, list] = {}
@@ -126,6 +145,8 @@ def count(found: Iterable[Mapping], settings: Settings) -> list[Row]:
                 str(entry.get("status")),
                 "suspect" in note,
                 documents.was_read(note, entry.get("manifest")),
+                presence is not None and _is_missing(document, entry, presence),
+                copystate.changing(note),
             )
             # A raw entry of other programs has no size of its own.
             size = entry.get("size") or (document.get("raw_size_byte") if entry["type"] == "raw" else 0)
@@ -140,8 +161,9 @@ def count(found: Iterable[Mapping], settings: Settings) -> list[Row]:
 def _rows(sums: Mapping[tuple, list], settings: Settings) -> list[Row]:
     """Rows of sums, those of the same state added up."""
     names, rows = _names(settings), {}
-    for (host, kind, word, suspect, read), (copies, size, oldest) in sums.items():
-        site, state = names.get(host, host), _state(word, suspect, read)
+    for (host, kind, status, suspect, read, missing, changing), (copies, size, oldest) in sums.items():
+        site = names.get(host, host)
+        state = copystate.word(status, suspect=suspect, read=read, missing=missing, changing=changing)
         before = rows.get((site, kind, state), Row(site, kind, state, 0))
         times = [time for time in (before.oldest, oldest) if time]
         total = (before.bytes or 0) + size or None
@@ -149,6 +171,18 @@ def _rows(sums: Mapping[tuple, list], settings: Settings) -> list[Row]:
             site, kind, state, before.copies + copies, total, min(times, default=None)
         )
     return sorted(rows.values(), key=lambda row: (*_order(row.site, row.kind, settings), row.state))
+
+
+def _is_missing(document: Mapping, entry: Mapping, presence: Presence) -> bool:
+    location, note = entry.get("location"), entry.get("caxflow")
+    if entry.get("host") != presence.site.host or not isinstance(location, str):
+        return False
+    note = note if isinstance(note, Mapping) else {}
+    copy = Copy(entry["type"], entry["host"], str(entry.get("status")), location, note=note)
+    try:
+        return bool(presence.fault(documents.run_of(document), copy))
+    except CaxflowError:
+        return False
 
 
 def count_receipts(work_dir: Path, settings: Settings) -> list[Row]:
@@ -169,7 +203,13 @@ def count_receipts(work_dir: Path, settings: Settings) -> list[Row]:
     return sorted(rows, key=lambda row: _order(row.site, row.kind, settings))
 
 
-def of_run(run: Run, document: Mapping | None, settings: Settings, work_dir: Path | None) -> RunStatus:
+def of_run(
+    run: Run,
+    document: Mapping | None,
+    settings: Settings,
+    work_dir: Path | None,
+    standings: Standings | None = None,
+) -> RunStatus:
     """Everything that document, receipts and journal know of a run.
 
     Parameters
@@ -178,15 +218,21 @@ def of_run(run: Run, document: Mapping | None, settings: Settings, work_dir: Pat
         The run document; None where the database was not asked or has none.
     work_dir : Path or None
         None where no workflow has run yet.
+    standings : Standings, optional
+        Says how the run stands here.
     """
-    status = RunStatus(str(run))
+    status = RunStatus(str(run), here=settings.here.name)
     names = _names(settings)
     if document is not None:
         status.number = documents.value(document, "number", type_=int)
         status.start = documents.time_of(document.get("start"))
         status.events = documents.value(document, "trigger", "events_built", type_=int)
         status.size = documents.value(document, "raw_size_byte", type_=int)
-        status.copies = [_copy_state(copy, names, status.size) for copy in documents.copies(document)]
+        status.standing = standings.of(document) if standings else None
+        status.copies = [
+            _copy_state(copy, names, status.size, status.standing, settings)
+            for copy in documents.copies(document)
+        ]
         status.copies.sort(key=lambda copy: _order(copy.site, copy.kind, settings))
     if work_dir is not None:
         _add_work_dir(status, run, settings, work_dir)
@@ -202,20 +248,6 @@ def stated(work_dir: Path, run: Run, sites: Iterable[str]) -> dict[str, list[str
     return {site: stages for site, stages in found.items() if stages}
 
 
-def failures(work_dir: Path, run: Run, sites: Iterable[str]) -> list[dict]:
-    """The last failure of each stage of a run that has not succeeded since, the newest last."""
-    found = []
-    for site in sites:
-        for stage in targets.STAGES:
-            try:
-                failure = journal.failure(work_dir, Target(site, run, stage))
-            except CaxflowError as error:
-                failure = {"stage": stage, "site": site, "reason": str(error), "at": ""}
-            if failure:
-                found.append(failure)
-    return sorted(found, key=lambda failure: str(failure.get("at", "")))
-
-
 def plain(status: Any) -> Any:
     """A row or a run's status as plain values for JSON; times are ISO 8601, in UTC."""
     if isinstance(status, datetime.datetime):
@@ -229,63 +261,47 @@ def plain(status: Any) -> Any:
     return status if status is None or isinstance(status, str | int | float | bool) else str(status)
 
 
-def _state(status: str, suspect: bool, read: bool) -> str:
-    if suspect:
-        return SUSPECT
-    if status == documents.TRANSFERRED:
-        return PROVEN if read else COPIED
-    return status
-
-
-def _copy_state(copy: Copy, names: Mapping[str, str], raw_size: int | None) -> CopyState:
+def _copy_state(
+    copy: Copy,
+    names: Mapping[str, str],
+    raw_size: int | None,
+    standing: Standing | None,
+    settings: Settings,
+) -> CopyState:
     size = copy.size or (raw_size if copy.kind == "raw" else None)
     return CopyState(
         names.get(copy.host, copy.host),
         copy.kind,
-        state_of(copy),
+        standing.state_of(copy) if standing else copystate.state_of(copy),
         copy.host,
         copy.location,
         copy.version,
         size if copy.status in (documents.TRANSFERRED, documents.VERIFYING) else None,
         documents.time_of(copy.note.get("verified")),
         copy.manifest,
-        remark(copy),
+        copystate.remark(copy) or _unread(copy, standing, settings),
     )
 
 
-def remark(copy: Copy) -> str:
-    """What is to be said about a copy that is not simply there."""
-    if "suspect" in copy.note:
-        suspect = copy.note["suspect"]
-        aside = suspect.get("quarantine") if isinstance(suspect, Mapping) else None
-        where = f"; set aside in {aside}" if isinstance(aside, str) else ""
-        return f"suspect: {_words(suspect) or _words(copy.note.get('error'))}{where}"
-    if copy.status == documents.ERROR:
-        return _words(copy.note.get("error")) or "another program reported an error"
-    if copy.status == documents.TRANSFERRING:
-        by = copy.by
-        owner = copy.note.get("owner", "another program")
-        process = f"process {by.get('pid')}" + (", which is gone" if processes.has_ended(by) else "")
-        who = f" ({by['user']}@{by['host']}, {process})" if {"user", "host"} <= by.keys() else ""
-        lease = documents.time_of(copy.note.get("lease"))
-        until = f", claimed until {lease:%Y-%m-%d %H:%M} UTC" if lease else ""
-        return f"being made by {owner}{who}{until}"
-    return ""
-
-
-def _words(value: object) -> str:
-    return " ".join(value.split()) if isinstance(value, str) else ""
+def _unread(copy: Copy, standing: Standing | None, settings: Settings) -> str:
+    """Say of a copy that was not read again yet who does that, if anybody."""
+    if copy.status != documents.VERIFYING or standing is None:
+        return ""
+    here, owner = settings.here.name, copy.note.get("owner")
+    if owner not in (None, here):
+        return f"not read again yet: that is for `all` at {owner}"
+    if owner is None and copy.host != settings.here.host:
+        return "not read again yet"
+    run, site = Run.parse(standing.run), _names(settings).get(copy.host, copy.host)
+    if targets.path(site, run, _PROOFS.get(copy.kind, "")) in standing.todo:
+        return f"not read again yet: the next `all` at {here} does that"
+    return f"not read again yet, and no `all` at {here} does that: caxflow why {standing.run} tells why"
 
 
 def _add_work_dir(status: RunStatus, run: Run, settings: Settings, work_dir: Path) -> None:
     status.receipts = stated(work_dir, run, settings.sites)
     status.failures = failures(work_dir, run, settings.sites)
-    for site in settings.sites:
-        for stage in targets.STAGES:
-            target = Target(site, run, stage)
-            state = underway.read(work_dir, target)
-            if state:
-                status.underway[str(target)] = asdict(state)
+    status.underway = underway_of(work_dir).get(run, {})
     if not status.copies:
         status.copies = list(_copies_from_receipts(run, status.receipts, settings, work_dir))
         status.size = next((copy.size for copy in status.copies if copy.kind == "raw"), None)

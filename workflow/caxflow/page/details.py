@@ -10,9 +10,9 @@ from caxflow import documents, receipts, targets, words
 from caxflow.config import Settings
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
-from caxflow.monitoring import status
-from caxflow.monitoring.why import Trouble
-from caxflow.page.rows import state_of_copy, tags_of
+from caxflow.page.rows import letter_of, tags_of
+from caxflow.planning.standing import Standing
+from caxflow.planning.troubles import Trouble
 from caxflow.targets import Run, Target
 from caxflow.workdir import proofs
 
@@ -20,11 +20,11 @@ MOST_FILES = 400  # of a manifest
 LONGEST = 2000  # characters of a comment
 
 
-def details(document: Mapping, copies: list[Copy], settings: Settings) -> dict[str, Any]:
+def details(document: Mapping, copies: list[Copy], settings: Settings, stands: Standing) -> dict[str, Any]:
     """Everything the database knows of a run that an operator asks for."""
     run = documents.run_of(document)
     sites = {site.host: site.name for site in settings.sites.values()}
-    shown = [_copy(copy, sites) for copy in copies]
+    shown = [_copy(copy, stands.state_of(copy), sites) for copy in copies]
     return {
         "run": str(run),
         "detector": run.detector,
@@ -37,10 +37,15 @@ def details(document: Mapping, copies: list[Copy], settings: Settings) -> dict[s
         "copies": shown,
         "corrections": _corrections(document),
         "history": sorted(_history(document, copies, sites)),
+        "said": stands.in_words(settings.here.name),
+        "todo": stands.todo,
+        "why": [*stands.waits, *stands.claims],
+        "troubles": list(map(_trouble, stands.troubles)),
+        "elsewhere": list(map(_trouble, stands.elsewhere)),
     }
 
 
-def trouble(found: Trouble) -> dict[str, Any]:
+def _trouble(found: Trouble) -> dict[str, Any]:
     """What failed, as `caxflow why` tells it; without `next` it waits for a human."""
     told = asdict(found) | {"at": _iso(found.at), "next": _iso(found.next)}
     return {key: value for key, value in told.items() if value}
@@ -110,7 +115,7 @@ def _settings(frozen: Mapping) -> dict:
     return shown | {key: value for key, value in parameters.items() if not isinstance(value, list)}
 
 
-def _copy(copy: Copy, sites: Mapping[str, str]) -> dict:
+def _copy(copy: Copy, word: str, sites: Mapping[str, str]) -> dict:
     """One line of the table of copies; empty values are left out."""
     note = copy.note
     line = {
@@ -118,8 +123,8 @@ def _copy(copy: Copy, sites: Mapping[str, str]) -> dict:
         "host": copy.host,
         "site": sites.get(copy.host),
         "version": copy.version,
-        "word": status.state_of(copy),
-        "state": state_of_copy(copy),
+        "word": word,
+        "state": letter_of(word),
         "location": copy.location,
         "manifest": copy.manifest,
         "checksum": copy.checksum if copy.checksum != copy.manifest else None,

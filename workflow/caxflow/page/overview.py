@@ -16,6 +16,8 @@ TILES = (
     (rows.FAILED, "failed"),
     (rows.WAITS, "wait"),
     (rows.TAKING, "being taken"),
+    (rows.ODD, "odd documents"),
+    (rows.LEFT, "left out"),
 )
 
 

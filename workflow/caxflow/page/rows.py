@@ -6,14 +6,33 @@ from dataclasses import dataclass, field
 
 from caxflow import documents
 from caxflow.config import Settings
-from caxflow.documents import ERROR, TRANSFERRED, TRANSFERRING, VERIFYING, Copy
-from caxflow.monitoring.why import Trouble
+from caxflow.documents import TRANSFERRING, VERIFYING, Copy
+from caxflow.planning import copystate, standing
+from caxflow.planning.standing import Standing
 from caxflow.targets import Run
 
 # State of a run at the site that writes the page.
-DONE, TODO, MOVING, WAITS, FAILED, TAKING = "d", "a", "m", "w", "f", "t"
+DONE, TODO, MOVING, WAITS, FAILED, TAKING, LEFT, ODD = "d", "a", "m", "w", "f", "t", "x", "o"
+STATES = {
+    standing.SETTLED: DONE,
+    standing.TODO: TODO,
+    standing.BUSY: MOVING,
+    standing.WAITS: WAITS,
+    standing.FAILED: FAILED,
+    standing.TAKING: TAKING,
+    standing.EXCLUDED: LEFT,
+    standing.PROBLEM: ODD,
+}
 # State of one copy, the best first.
 PROVEN, COPIED, CHECKING, COMING, BROKEN, NONE = "p", "c", "v", "m", "e", "-"
+_LETTERS = {
+    copystate.PROVEN: PROVEN,
+    copystate.COPIED: COPIED,
+    VERIFYING: CHECKING,
+    TRANSFERRING: COMING,
+    copystate.MOVING: COMING,
+    copystate.REMOVING: COMING,
+}
 
 KINDS = ("raw", "processed", "minitrees")
 MOST_HOSTS = 16  # columns; what else a database names is shown on the run's own page
@@ -51,34 +70,12 @@ class Codes:
         return cls(Words(tuple(site.host for site in settings.sites.values())))
 
 
-def state_of_copy(copy: Copy) -> str:
-    """One letter for what `caxflow status` says in a word; suspect ones are broken, too."""
-    if copy.status == TRANSFERRED:
-        if "suspect" in copy.note:
-            return BROKEN
-        return PROVEN if copy.read else COPIED
-    return {VERIFYING: CHECKING, TRANSFERRING: COMING, ERROR: BROKEN}.get(copy.status, BROKEN)
+def letter_of(word: str) -> str:
+    """One letter for what `caxflow status` says of a copy in a word; what is suspect or missing is broken."""
+    return _LETTERS.get(word, BROKEN)
 
 
-def state_of_run(
-    document: Mapping, copies: list[Copy], targets: list[str], waits: list[str], troubles: list[Trouble]
-) -> str:
-    """One letter: what the run is at, seen from here."""
-    if documents.time_of(document.get("end")) is None:
-        return TAKING
-    states = {state_of_copy(copy) for copy in copies if copy.kind in KINDS}
-    if troubles or BROKEN in states:
-        return FAILED
-    if states & {COMING, CHECKING}:
-        return MOVING
-    if targets:
-        return TODO
-    return WAITS if waits else DONE
-
-
-def row(
-    document: Mapping, run: Run, copies: list[Copy], state: str, troubles: list[Trouble], *, codes: Codes
-) -> list:
+def row(document: Mapping, run: Run, copies: list[Copy], stands: Standing, *, codes: Codes) -> list:
     """Name, number, source, tags, bytes, events, seconds, state, and two letters a host (raw, processed).
 
     Of a run that failed the reasons stand behind them.
@@ -86,7 +83,7 @@ def row(
     """
     start, end = (documents.time_of(document.get(key)) for key in ("start", "end"))
     source = documents.value(document, "source", "type", type_=str)
-    failed = [[codes.reasons(reason_of(trouble.reason)) for trouble in troubles]] if troubles else []
+    reasons = [codes.reasons(reason_of(trouble.reason)) for trouble in stands.troubles]
     return [
         str(run),
         documents.value(document, "number", type_=int),
@@ -95,9 +92,9 @@ def row(
         documents.value(document, "raw_size_byte", type_=int),
         documents.value(document, "trigger", "events_built", type_=int),
         round((end - start).total_seconds()) if start and end else None,
-        state,
-        _where(copies, codes),
-        *failed,
+        STATES[stands.state],
+        _where(copies, stands, codes),
+        *([reasons] if reasons else []),
     ]
 
 
@@ -108,7 +105,7 @@ def tags_of(document: Mapping) -> list[str]:
     return [name for name in names if isinstance(name, str) and name]
 
 
-def _where(copies: list[Copy], codes: Codes) -> str:
+def _where(copies: list[Copy], stands: Standing, codes: Codes) -> str:
     cells: dict[int, str] = {}
     order = PROVEN + COPIED + CHECKING + COMING + BROKEN + NONE
     for copy in copies:
@@ -117,7 +114,7 @@ def _where(copies: list[Copy], codes: Codes) -> str:
         if copy.host not in codes.hosts.numbers and len(codes.hosts) >= MOST_HOSTS:
             continue
         at = 2 * codes.hosts(copy.host) + (copy.kind == "processed")
-        letter = state_of_copy(copy)
+        letter = letter_of(stands.state_of(copy))
         if order.index(letter) < order.index(cells.get(at, NONE)):
             cells[at] = letter
     return "".join(cells.get(at, NONE) for at in range(max(cells, default=-1) + 1))

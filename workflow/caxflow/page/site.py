@@ -13,22 +13,17 @@ from string import Template
 from typing import Any
 
 from caxflow import __version__, documents
-from caxflow.conditions.corrections import Edition
+from caxflow.conditions.corrections import Edition, Voltage
 from caxflow.config import Settings
-from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
-from caxflow.monitoring import why
-from caxflow.monitoring.why import Trouble
 from caxflow.page import overview
-from caxflow.page.details import details, rates_in, trouble
-from caxflow.page.rows import BROKEN, Codes, row, state_of_copy, state_of_run
+from caxflow.page.details import details, rates_in
+from caxflow.page.rows import Codes, row
 from caxflow.page.stated import Stated
 from caxflow.page.summary import Summary
-from caxflow.planning import decisions, plan
-from caxflow.planning.pauses import Pauses
-from caxflow.rundb import PLANNING, marks
-from caxflow.targets import Run
-from caxflow.workdir import journal
+from caxflow.planning import standing
+from caxflow.planning.standing import Standings
+from caxflow.rundb import PLANNING
 
 ASSETS = Path(__file__).with_name("assets")
 SCRIPTS = ("runs.js", "table.js", "run.js", "app.js")
@@ -54,6 +49,7 @@ def write(
     now: datetime.datetime,
     *,
     editions: Sequence[Edition] = (),
+    voltage: Voltage | None = None,
 ) -> int:
     """Make the site, or refresh it: files whose content is the same stay as they are.
 
@@ -69,6 +65,8 @@ def write(
         The server's time, naive UTC.
     editions : sequence of Edition
         The corrections that are configured here.
+    voltage : callable, optional
+        Where the cathode voltage comes from.
 
     Returns
     -------
@@ -81,8 +79,9 @@ def write(
         If the folder cannot be written, or holds something else.
     """
     _check_folder(folder)
+    standings = Standings(settings, now, work_dir, editions=editions, voltage=voltage)
     try:
-        return _Site(settings, folder, work_dir, now, editions).write(found)
+        return _Site(settings, folder, work_dir, standings).write(found)
     except OSError as error:
         raise CaxflowError(
             f"the runs page cannot be written: {error.filename or folder}: {error.strerror}",
@@ -97,25 +96,13 @@ def _check_folder(folder: Path) -> None:
 
 
 class _Site:
-    def __init__(
-        self,
-        settings: Settings,
-        folder: Path,
-        work_dir: Path,
-        now: datetime.datetime,
-        editions: Sequence[Edition],
-    ):
+    def __init__(self, settings: Settings, folder: Path, work_dir: Path, standings: Standings):
         self.settings = settings
         self.folder = folder
         self.work_dir = work_dir
-        self.now = now
-        self.summary = Summary(settings, now)
-        self.editions = editions
-        self.policy = plan.policy(settings, editions)
-        self.hold = Pauses(work_dir, settings, now)
-        self.skip_reason = decisions.skip_function()
+        self.standings, self.now = standings, standings.now
+        self.summary = Summary(settings, self.now)
         self.stated = Stated(work_dir, settings.sites)
-        self.failed = {target.run for target in journal.failures(work_dir)}
         self.months: list[dict] = []
         self.problems: list[str] = []
         self.rates: dict[str, list[float]] = defaultdict(list)
@@ -145,43 +132,20 @@ class _Site:
             self.end_month()
             self.month = run.name[:4]
         copies = list(documents.copies(document))
-        troubles = self.troubles(document, run, copies)
-        todo, waits = self.decide(document, troubles)
-        state = state_of_run(document, copies, todo, waits, troubles)
-        coded = row(document, run, copies, state, troubles, codes=self.codes)
-        told = details(document, copies, self.settings)
-        told |= {"todo": todo, "why": waits, "number": coded[1], "bytes": coded[4], "events": coded[5]}
+        stands = self.standings.of(document)
+        if stands.state == standing.PROBLEM:
+            self.problems += stands.waits
+        coded = row(document, run, copies, stands, codes=self.codes)
+        told = details(document, copies, self.settings, stands)
+        told |= {"number": coded[1], "bytes": coded[4], "events": coded[5]}
         told["source"] = documents.value(document, "source", "type", type_=str)
-        told |= {"troubles": list(map(trouble, troubles))} if troubles else {}
         told["stated"] = run in self.stated
         if told["stated"] and self.summary.runs < RECENT:
             for link, rate in rates_in(self.work_dir, run, self.settings.sites):
                 self.rates[link].append(rate)
         self.rows.append(coded)
         self.runs.append(told)
-        self.summary.add(document, run, copies, state, troubles)
-
-    def troubles(self, document: Mapping, run: Run, copies: list[Copy]) -> list[Trouble]:
-        """What failed; only where something did is it looked for in the work directory."""
-        here = run in self.failed
-        if not here and not any(state_of_copy(copy) == BROKEN for copy in copies):
-            return []
-        return list(why.troubles(run, document, self.settings, self.work_dir if here else None))
-
-    def decide(self, document: Mapping, troubles: list[Trouble]) -> tuple[list[str], list[str]]:
-        """What is to be done here, and what it waits for; settled runs need no second thought."""
-        here = self.settings.here.name
-        if marks.is_settled(document, here, self.policy):
-            return [], []
-        try:
-            decision = decisions.decide(
-                document, self.settings, self.skip_reason, self.now, editions=self.editions
-            )
-            self.hold(decision)
-        except CaxflowError as error:
-            self.problems.append(str(error))
-            return [], [str(error)]
-        return decision.targets, why.unsaid(decision.waits, troubles)
+        self.summary.add(document, run, copies, stands)
 
     def end_day(self) -> None:
         if self.runs:

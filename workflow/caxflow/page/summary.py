@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from caxflow import documents
 from caxflow.config import Settings
 from caxflow.documents import Copy
-from caxflow.monitoring.why import Trouble
 from caxflow.page import rows
+from caxflow.planning.standing import Standing
 from caxflow.targets import Run
 
 DAYS = 60  # of copies a day
@@ -41,20 +41,18 @@ class Summary:
     def __post_init__(self):
         self.sites = {site.host: site.name for site in self.settings.sites.values()}
 
-    def add(
-        self, document: Mapping, run: Run, copies: list[Copy], state: str, troubles: list[Trouble]
-    ) -> None:
+    def add(self, document: Mapping, run: Run, copies: list[Copy], stands: Standing) -> None:
         """Count one run, its copies and what failed."""
         size = documents.value(document, "raw_size_byte", type_=int) or 0
         self.runs += 1
         self.bytes += size
-        self.states[state] += 1
-        self.reasons.update(rows.reason_of(trouble.reason) for trouble in troubles)
+        self.states[rows.STATES[stands.state]] += 1
+        self.reasons.update(rows.reason_of(trouble.reason) for trouble in stands.troubles)
         here, arrived = self.settings.here.host, None
         for copy in copies:
             if copy.kind not in rows.KINDS:
                 continue
-            letter = rows.state_of_copy(copy)
+            letter = rows.letter_of(stands.state_of(copy))
             if letter not in (rows.PROVEN, rows.COPIED, rows.CHECKING) or copy.host not in self.sites:
                 continue
             if copy.kind == "raw":

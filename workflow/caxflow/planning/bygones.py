@@ -8,12 +8,12 @@ import datetime
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from caxflow import documents, receipts
+from caxflow import documents, receipts, targets
 from caxflow.config import Settings, Site
 from caxflow.copies import evidence
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
-from caxflow.planning import decisions
+from caxflow.planning import decisions, pauses
 from caxflow.rundb import Key, RunsDB
 from caxflow.targets import Run, Target
 from caxflow.workdir import journal
@@ -26,17 +26,15 @@ def forget(database: RunsDB, settings: Settings, work_dir: Path) -> list[Target]
     """Forget the failures that are over; which they were."""
     failed: dict[Run, list[Target]] = {}
     for target in journal.failures(work_dir):
-        # Of what has yet to be told, the record is still needed.
-        if not journal.announced(work_dir, target):
-            failed.setdefault(target.run, []).append(target)
+        failed.setdefault(target.run, []).append(target)
     if not failed:
         return []
     found = {documents.run_of(each): each for each in database.of_runs(failed)}
     over = [
         target
-        for run, targets in failed.items()
-        for target in targets
-        if run not in found or _is_over(found[run], target, settings, work_dir)
+        for run, those in failed.items()
+        for target in those
+        if is_over(found.get(run), target, settings, work_dir)
     ]
     if not database.dry:
         for target in over:
@@ -44,7 +42,17 @@ def forget(database: RunsDB, settings: Settings, work_dir: Path) -> list[Target]
     return over
 
 
-def _is_over(document: Mapping, target: Target, settings: Settings, work_dir: Path) -> bool:
+def is_over(document: Mapping | None, target: Target, settings: Settings, work_dir: Path) -> bool:
+    """Return whether nothing remains of a failure, by what the document says.
+
+    Of what has yet to be told, the record is still needed.
+    """
+    if document is None or journal.announced(work_dir, target):
+        return not journal.announced(work_dir, target)
+    return _is_made_up_for(document, target, settings, work_dir)
+
+
+def _is_made_up_for(document: Mapping, target: Target, settings: Settings, work_dir: Path) -> bool:
     site = settings.sites.get(target.site)
     if site is None:
         return True
@@ -61,7 +69,21 @@ def _is_over(document: Mapping, target: Target, settings: Settings, work_dir: Pa
     if copy is None:
         gone = documents.gone(document, key.kind, key.host, key.version)
         return bool(skipped) or (gone is not None and gone.get("why") == "removed")
-    return bool(skipped) or _is_done(copy, target.stage, settings)
+    done = _is_done(copy, target.stage, settings)
+    return bool(skipped) or (done and not _is_still_wanted(document, target, settings, work_dir))
+
+
+def _is_still_wanted(document: Mapping, target: Target, settings: Settings, work_dir: Path) -> bool:
+    """Return whether a good copy could not be taken note of here, for its site cannot be reached, say."""
+    try:
+        if target.stage != "raw.done" or (journal.failure(work_dir, target) or {}).get("entry"):
+            return False
+        now = receipts.now().replace(tzinfo=None)
+        decision = decisions.decide(document, settings, decisions.skip_function(), now)
+    except CaxflowError:
+        return False
+    wanted = map(targets.parse, decision.targets)
+    return any(target in pauses.needs(each, decision.facts, settings) for each in wanted)
 
 
 def _is_done(copy: Copy, stage: str, settings: Settings) -> bool:

@@ -22,22 +22,24 @@ _UNHEARD_DAYS = 30  # in which a run's raw data may still appear at their origin
 class Decision:
     """What is to be done for a run: targets to ask for, or what it waits for; neither means settled.
 
-    `passing`: it waits for a time, or for what somebody is about.
+    `wrong`: what only a human can put right, and how. `passing`: it waits for a time, or for what somebody is
+    about.
     """
 
     facts: Facts
     targets: list[str] = field(default_factory=list)
     waits: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
     passing: bool = False
 
     @property
     def settled(self) -> bool:
         """Nothing remains to be done under the present policy."""
-        return not self.targets and not self.waits
+        return not self.targets and not self.waits and not self.wrong
 
     def mark(self, document: Mapping, now: datetime.datetime) -> dict | None:
         """What to keep of the document so that it is not looked at for a while; None for each time."""
-        if self.targets or self.passing:
+        if self.targets or self.passing or self.wrong:
             return None
         kind = marks.WAITS if self.waits else marks.SETTLED
         until = marks.next_look(document, kind, now)
@@ -83,7 +85,9 @@ def decide(
     state = _State(document, settings, facts, decision, now)
     state.complete_removals()
     state.everything()
+    state.leftovers()
     decision.targets = list(dict.fromkeys(decision.targets))
+    decision.waits = list(dict.fromkeys(decision.waits))
     if lacks and not is_to_process(decision, settings):
         # Whatever else it waits for, this may come at any time.
         decision.passing = True
@@ -105,6 +109,10 @@ def skip_function() -> Callable[[Mapping], str | None]:
     from caxflow.conditions.settings import skip_reason
 
     return lambda document: skip_reason(document, has_verified_raw=True)
+
+
+def _moving(kind: str, site: Site) -> str:
+    return f"its {kind} copy at {site.name} is being moved: caxflow mv completes it"
 
 
 @dataclass
@@ -185,6 +193,8 @@ class _State:
         if origin is None:
             shout = f"{DAMAGED}: {copy.note.get('error')}" if suspect else ""
             self.decision.waits.append(shout or f"no site has a {kind} copy for {site.name}")
+            if shout:
+                self.decision.wrong.append(f"{shout} -> look for another copy, and ask who made it")
             return
         allowed = site.pull_from if site is self.settings.here else (self.settings.here.name,)
         # What was damaged is mended from wherever it is good.
@@ -216,16 +226,14 @@ class _State:
     def leaves(self, kind: str, site: Site, copy: Copy | None) -> bool:
         """Whether the copy is on its way; a removal that this site began, it completes."""
         if copy and "moving" in copy.note:
-            self.decision.waits.append(
-                f"its {kind} copy at {site.name} is being moved: caxflow mv completes it"
-            )
+            self.decision.waits.append(_moving(kind, site))
             return True
         key = evidence.key_of(kind, site, self.settings)
         if key is None or (kind, key.version) not in documents.leaving(self.document, site.host):
             return False
         here, owner = self.settings.here, copy.note.get("owner") if copy else None
-        if site is here and kind != "minitrees" and owner in (None, here.name):
-            return True  # `complete_removals` asks for it
+        if site is here:
+            return True  # `complete_removals` asks for it, or says what it waits for
         if kind == "raw" and owner == here.name:
             self.want(site, "raw.purged")
         else:
@@ -238,10 +246,29 @@ class _State:
         for kind, version in documents.leaving(self.document, here.host):
             copy = documents.find(self.document, kind, here.host, version)
             if copy and copy.note.get("owner") != here.name:
+                self.decision.waits.append(f"its {kind} copy at {here.name} is being removed")
                 continue
             stage = "raw.purged" if kind == "raw" else f"pax_{version}.purged"
             if kind in ("raw", "processed") and targets.is_stage(stage):
                 self.want(here, stage)
+            else:
+                self.decision.waits.append(
+                    f"its {kind} copy at {here.name} is being removed: caxflow rm completes it"
+                )
+
+    def leftovers(self) -> None:
+        """Say which moves here were begun, and what moves to another file system have left."""
+        here = self.settings.here
+        for copy in documents.copies(self.document):
+            if copy.host != here.host:
+                continue
+            if "moving" in copy.note:
+                self.decision.waits.append(_moving(copy.kind, here))
+            if left := documents.value(copy.note, "left", "path", type_=str):
+                self.decision.waits.append(
+                    f"its {copy.kind} copy at {here.name} was moved, and {left} is still there: the same "
+                    "caxflow mv removes it"
+                )
 
     def unwanted(self, site: Site) -> bool:
         """Whether a raw copy is not to be fetched: it was removed on purpose, or would be at once."""

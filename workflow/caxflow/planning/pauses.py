@@ -8,7 +8,7 @@ human, who types its target.
 
 import datetime
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,12 +56,14 @@ class Pauses:
             if pause and (pause.until is None or pause.until > now):
                 self._of[str(target.run)][target] = pause
 
-    def __call__(self, decision: Decision) -> None:
-        """What a pause takes out of a decision is waited for."""
+    def __call__(self, decision: Decision, over: Collection[Target] = ()) -> None:
+        """What a pause takes out of a decision is waited for; what is `over` holds nothing up."""
         pauses = self._of.get(decision.facts.run)
         for text in list(decision.targets) if pauses else ():
             needed = needs(targets.parse(text), decision.facts, self.settings)
-            held = next((pauses[target] for target in needed if target in pauses), None)
+            held = next(
+                (pauses[target] for target in needed if target in pauses and target not in over), None
+            )
             if held:
                 decision.targets.remove(text)
                 decision.passing = True

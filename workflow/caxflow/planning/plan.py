@@ -18,7 +18,7 @@ from caxflow import documents, receipts, targets
 from caxflow.conditions.corrections import Edition, Waiting
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
-from caxflow.planning.decisions import DAMAGED, Decision, decide, is_to_process
+from caxflow.planning.decisions import Decision, is_to_process
 from caxflow.planning.facts import Facts
 from caxflow.targets import Run
 
@@ -31,6 +31,7 @@ class Plan:
     """All decisions of one call; `main` is the process that made it.
 
     `more` is the number of runs left out, `asleep` of those that wait and were not looked at this time.
+    `surveyed`: all selected runs were looked at, and not only those that were named.
     """
 
     here: str
@@ -41,6 +42,7 @@ class Plan:
     more: int = 0
     asleep: int = 0
     main: dict = field(default_factory=receipts.who)
+    surveyed: bool = False
 
     def replace(self, decision: Decision) -> None:
         """Take another decision on one of the runs."""
@@ -59,16 +61,19 @@ class Plan:
             "format": FORMAT,
             "here": self.here,
             "main": self.main,
-            "counts": {
-                "actionable": len(self.facts),
-                "left": self.more,
-                "waiting": len(self.waiting) + self.asleep,
-                "problems": len(self.problems),
-            },
-            "problems": self.problems[:50],
+            **(self._survey() if self.surveyed else survey(work_dir)),
             "runs": {n: dataclasses.asdict(f) for n, f in self.facts.items()},
         }
         receipts.write(work_dir / FILE, content)
+
+    def _survey(self) -> dict:
+        counts = {
+            "actionable": len({targets.parse(target).run for target in self.targets}),
+            "left": self.more,
+            "waiting": len(self.waiting) + self.asleep,
+            "problems": len(self.problems),
+        }
+        return {"counts": counts, "problems": self.problems[:50]}
 
     @classmethod
     def read(cls, work_dir: Path) -> "Plan":
@@ -83,6 +88,15 @@ class Plan:
                 f"plan {path} cannot be read: {error}",
                 "start the workflow again; its main process writes the plan",
             ) from error
+
+
+def survey(work_dir: Path) -> dict:
+    """Return what the last call for `all` found: ``counts`` and ``problems``, as far as they are known."""
+    try:
+        known = json.loads((work_dir / FILE).read_text(encoding="utf-8"))
+        return {key: known[key] for key in ("counts", "problems") if key in known}
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def policy(settings: Settings, editions: Sequence[Edition] = ()) -> str:
@@ -115,13 +129,11 @@ def policy(settings: Settings, editions: Sequence[Edition] = ()) -> str:
 def make(
     found: Iterable[Mapping],
     settings: Settings,
-    skip_reason: Callable[[Mapping], str | None],
+    decide: Callable[..., Decision],
     now: datetime.datetime,
     *,
     settle: Callable[[list[Mapping]], None] = lambda documents: None,
-    editions: Sequence[Edition] = (),
     waiting: Callable[[Mapping], Sequence[Waiting]] = lambda document: (),
-    hold: Callable[[Decision], None] = lambda decision: None,
 ) -> Plan:
     """Plan from documents: at most ``batch_size`` runs that can be acted on, the newest first.
 
@@ -129,22 +141,19 @@ def make(
     ----------
     found : iterable of mapping
         Run documents in any order; they are looked at one by one, so memory does not grow with their number.
-    skip_reason : callable
-        Tells why a document's run cannot be processed.
+    decide : callable
+        Decides what is to be done for the run of a document, and is given, where there are any, the
+        corrections that cannot be made yet: `caxflow.planning.standing.Standings.decide`.
     now : datetime
         The server's time, naive UTC.
     settle : callable
         Is given what `RunsDB.settle` takes of documents that need not be looked at for a while, as they are
         found, a thousand at a time.
-    editions : sequence of Edition
-        Corrections that are written into the documents of the plan before its runs are processed.
     waiting : callable
-        Tells which of them cannot be made yet for a document's run; asked only of those that would have a
+        Tells which corrections cannot be made yet for a document's run; asked only of those that would have a
         place in the batch, which goes to others then.
-    hold : callable
-        Takes targets out of a decision that are not to be tried yet.
     """
-    plan, marked = Plan(settings.here.name), []
+    plan, marked = Plan(settings.here.name, surveyed=True), []
     newest = _Newest(settings.batch_size)
     unseen = set(settings.selection.runs)
     for document in found:
@@ -153,10 +162,9 @@ def make(
             if settings.selection.runs and str(run) not in settings.selection.runs:
                 continue
             unseen.discard(str(run))
-            decision = decide(document, settings, skip_reason, now, editions=editions)
+            decision = decide(document)
             if is_to_process(decision, settings) and newest.takes(run) and (lacks := waiting(document)):
-                decision = decide(document, settings, skip_reason, now, editions=editions, lacks=lacks)
-            hold(decision)
+                decision = decide(document, lacks)
         except CaxflowError as error:
             plan.problems.append(str(error))
             continue
@@ -167,8 +175,7 @@ def make(
                 marked = []
         if decision.waits:
             plan.waiting[str(run)] = "; ".join(decision.waits)
-        # Only a human can find another copy of what is lost.
-        plan.problems += [_lost(run, why) for why in decision.waits if why.startswith(DAMAGED)]
+        plan.problems += [f"{run}: {why}" for why in decision.wrong]
         if decision.targets:
             newest.add(run, document["_id"], decision)
     settle(marked)
@@ -178,10 +185,6 @@ def make(
     plan.problems += newest.problems() + [_unseen(run) for run in sorted(unseen)]
     plan.more = newest.more
     return plan
-
-
-def _lost(run: Run, why: str) -> str:
-    return str(CaxflowError(f"{run}: {why}", "look for another copy, and ask who made it"))
 
 
 def _unseen(run: str) -> str:

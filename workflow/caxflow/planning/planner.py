@@ -1,7 +1,6 @@
 """The main process' side of planning: asks the runs database once, freezes what the jobs need to know."""
 
 import contextlib
-import datetime
 import functools
 import math
 import os
@@ -9,17 +8,19 @@ import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from caxflow import receipts, targets, versions
-from caxflow.conditions import corrections, slowcontrol
+from caxflow import preview, receipts, targets, versions
+from caxflow.conditions import slowcontrol
 from caxflow.conditions.corrections import Edition, Voltage, Waiting
-from caxflow.config import Settings
+from caxflow.config import Settings, read_yaml
 from caxflow.copies import roots
 from caxflow.errors import CaxflowError
 from caxflow.planning import bygones, decisions, plan, summary, sync
 from caxflow.planning.facts import Facts, source_of
 from caxflow.planning.pauses import Pauses
 from caxflow.planning.plan import Plan
+from caxflow.planning.standing import Standings
 from caxflow.processing import products
 from caxflow.processing.processors import Processor, Resources, resources
 from caxflow.rundb import RunsDB
@@ -63,6 +64,7 @@ class Planner:
         """
         if self._lock is not None or not self.main:
             return
+        self.check_dry()
         if self.preview():
             versions.check_work_dir(self.work_dir)
             return
@@ -76,6 +78,22 @@ class Planner:
         underway.sweep(self.work_dir)
         with contextlib.suppress(CaxflowError):  # those who cannot do without the database say so
             roots.prepare(self.settings, self.database)
+
+    def check_dry(self) -> None:
+        """Have a preview change nothing.
+
+        Raises
+        ------
+        CaxflowError
+            If it is none, and ``dry: true`` lets nothing be done.
+        """
+        if self.preview():
+            preview.only_look(True)
+        elif self.settings.dry:
+            raise CaxflowError(
+                "dry: true in the configuration lets nothing be made, moved or removed",
+                "add -n to see what would be done, or take dry out",
+            )
 
     @functools.cached_property
     def plan(self) -> Plan:
@@ -145,7 +163,7 @@ class Planner:
 
         decision = decisions.decide(document, self.settings, skip, self.database.now())
         self.plan.problems += wrong
-        pauses(self.settings, self.database.now())(decision)
+        Pauses(self.work_dir, self.settings, self.database.now())(decision)
         self.plan.replace(decision)
         self.take_up([decision.facts])
 
@@ -259,6 +277,7 @@ class Planner:
 
     def processed_here(self) -> list[str]:
         """Runs that were processed here and are selected by name or detector, the newest first, one batch."""
+        self.check_dry()
         selection, site = self.settings.selection, self.settings.here.name
         found = []
         for path in sorted((self.work_dir / site).glob("*.processed.done"), reverse=True):
@@ -281,7 +300,7 @@ class Planner:
         known = {each.pax_version: each for each in self.settings.processors.values()}
         if version not in known:
             raise CaxflowError(
-                f"no processor has version {version}", f"processors in config.yaml has {', '.join(known)}"
+                f"no processor has version {version}", f"the processors are {', '.join(known)}"
             )
         return known[version]
 
@@ -391,10 +410,19 @@ class Planner:
         return True
 
 
-def pauses(settings: Settings, now: datetime.datetime) -> Callable[[decisions.Decision], None]:
-    """What takes those targets out of decisions whose jobs failed here lately."""
-    folder = settings.here.work_dir
-    return Pauses(Path(folder), settings, now) if folder else lambda decision: None
+def standings(
+    database: RunsDB,
+    settings: Settings,
+    editions: Sequence[Edition] | None = None,
+    voltage: Voltage | None = None,
+) -> Standings:
+    """Return what says how runs stand at this site; parameters as those of `look`."""
+    if editions is None:
+        editions, _ = applied(database, settings)
+    folder = settings.here.work_dir and Path(settings.here.work_dir)
+    return Standings(
+        settings, database.now(), folder, editions=editions, voltage=voltage or remembered(settings)
+    )
 
 
 def remembered(settings: Settings) -> Voltage:
@@ -417,21 +445,17 @@ def look(
     voltage : callable, optional
         Where the cathode voltage comes from.
     """
-    voltage = voltage or remembered(settings)
-    if editions is None:
-        editions, _ = applied(database, settings)
-    here, policy = settings.here.name, plan.policy(settings, editions)
+    asked = standings(database, settings, editions, voltage)
+    here, policy = settings.here.name, asked.policy
     found = database.unsettled(settings.selection, here, policy)
     asleep = database.asleep(settings.selection, here, policy)
     made = plan.make(
         found,
         settings,
-        decisions.skip_function(),
-        database.now(),
+        asked.decide,
+        asked.now,
         settle=lambda marked: database.settle(marked, here, policy),
-        editions=editions,
-        waiting=lambda document: corrections.waiting(document, editions, voltage),
-        hold=pauses(settings, database.now()),
+        waiting=asked.lacks,
     )
     made.asleep = asleep
     return made
@@ -471,7 +495,8 @@ def work_dir(settings: Settings) -> str:
             "mount its file system, or name another folder in the site file",
         )
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        if not preview.only_looks():
+            path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CaxflowError(
             f"work_dir {site.work_dir} of site {site.name} cannot be made: {error.strerror}",
@@ -495,6 +520,18 @@ def use_library(folder: str) -> None:
         )
     known = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), *([known] if known else [])])
+
+
+def layers(workflow: Any) -> list[tuple[str, Mapping]]:
+    """Return the files of a call's configuration and its own words, by place, for messages.
+
+    Jobs are given all of it at once by the main process, which has checked it.
+    """
+    if not workflow.is_main_process:
+        return []
+    given = workflow.config_settings
+    files = [(str(file), read_yaml(Path(file))) for file in given.configfiles]
+    return [*files, ("--config, or config of the profile", given.config)]
 
 
 def one_of(names: Iterable[str]) -> str:

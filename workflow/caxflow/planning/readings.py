@@ -11,30 +11,41 @@ from caxflow.config import Settings
 from caxflow.copies import evidence
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
+from caxflow.planning.presence import Presence
 
 FILE = ".caxflow/scrub.json"
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A copy that is to be read again; the one that was not read for longest comes first."""
+    """A copy that is to be read again; first comes what is missing, then what was not read for longest."""
 
     verified: str
     run: str
     kind: str
     version: str | None
     size: int | None
+    missing: bool = False
+
+    @property
+    def since(self) -> str:
+        """When it was last known to be good; empty for never, and for what is missing."""
+        return "" if self.missing else self.verified
 
     def __str__(self) -> str:
         when = (
             f"last read {self.verified[:16].replace('T', ' ')} UTC" if self.verified else "never read again"
         )
-        return f"{self.kind} {self.run}, {words.size(self.size)}, {when}"
+        gone = ", not in its place" if self.missing else ""
+        return f"{self.kind} {self.run}, {words.size(self.size)}, {when}{gone}"
 
 
 def readings(found: Iterable[Mapping], settings: Settings) -> Iterator[Reading]:
-    """All copies here whose bytes can be judged; of processed files, those of all versions."""
-    here = settings.here
+    """All copies here whose bytes can be judged; of processed files, those of all versions.
+
+    One that is not in its place is due at once, whenever it was read.
+    """
+    here, presence = settings.here, Presence(settings.here)
     kinds = {"raw", "processed"} & set(settings.kinds) & set(here.roots)
     for document in found:
         with contextlib.suppress(CaxflowError):
@@ -47,7 +58,8 @@ def readings(found: Iterable[Mapping], settings: Settings) -> Iterator[Reading]:
                 if copy.kind == "raw" or version:
                     verified = documents.time_of(copy.note.get("verified"))
                     when = verified.isoformat() if verified else ""
-                    yield Reading(when, str(run), copy.kind, version, size_of(document, copy))
+                    missing = bool(presence.fault(run, copy))
+                    yield Reading(when, str(run), copy.kind, version, size_of(document, copy), missing)
 
 
 def select_readings(
@@ -68,7 +80,7 @@ def select_readings(
     count, due = 0, []
     for each in found:
         oldest = each if oldest is None else min(oldest, each, key=_order)
-        if each.verified < limit:
+        if each.since < limit:
             count += 1
             due.append(each)
     todo, size = [], 0
@@ -88,4 +100,4 @@ def size_of(document: Mapping, copy: Copy) -> int | None:
 
 
 def _order(each: Reading) -> tuple[str, str, str]:
-    return each.verified, each.run, each.kind
+    return each.since, each.run, each.kind

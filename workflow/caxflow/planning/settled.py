@@ -7,7 +7,9 @@ from typing import Any
 from caxflow.conditions.corrections import Edition
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
-from caxflow.planning import decisions, plan
+from caxflow.planning import plan
+from caxflow.planning.selecting import excluded
+from caxflow.planning.standing import Standings
 from caxflow.rundb import marks
 
 
@@ -25,12 +27,15 @@ def untrue(
     list of str
         Targets that it wants.
     """
-    here, policy, skip = settings.here.name, plan.policy(settings, editions), decisions.skip_function()
+    here, policy = settings.here.name, plan.policy(settings, editions)
+    standings = Standings(settings, now, editions=editions)
     for document in found:
         if not marks.is_settled(document, here, policy):
             continue
         try:
-            decision = decisions.decide(document, settings, skip, now, editions=editions)
+            if excluded(document, settings.selection):
+                continue
+            decision = standings.decide(document)
         except CaxflowError:
             continue  # its surprises are told elsewhere
         if decision.targets:

@@ -130,10 +130,14 @@ def _tell_receipt(database: RunsDB, work_dir: Path, target: Target) -> bool:
         done = "copied" if "source" in receipt else "made" if made else "registered"
         action = "verified" if proven else done
         grounds = "its bytes were read again from disk" if proven else str(receipt.get("proof"))
-        facts = {"site": site, "manifest": changes["manifest"]}
+        when = _naive(read_at) if proven else born["creation_time"]
+        # The server's time, where the receipt has it: others order what all sites did by it.
+        since = receipt["entry"].get("since")
+        begun = _naive(datetime.datetime.fromisoformat(since)) if since and not proven else when
+        facts = {"site": site, "manifest": changes["manifest"], "done": begun}
         # A copy that was found there, by an attempt after a crash or by another work directory, sent nothing.
         facts |= {name: receipt.get(name) for name in ("source", "sent")}
-        ident = f"{target}@{(_naive(read_at) if proven else born['creation_time']).isoformat()}"
+        ident = f"{target}@{when.isoformat()}"
         audit.record(database, action, run, key, grounds=grounds, ident=ident, **facts)
     if key.kind == "raw" and receipt["bytes"]:
         database.fill_in(run, "raw_size_byte", receipt["bytes"])

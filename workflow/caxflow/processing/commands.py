@@ -155,8 +155,8 @@ class Template:
         ]
 
 
-def run(words: list[str], directory: Path, log: Path) -> None:
-    """Run a command to its end, in `directory`, with all it says appended to `log`.
+def run(words: list[str], directory: Path, log: Path) -> str:
+    """Run a command to its end, in `directory`, with all it says appended to `log`; its last line.
 
     Raises
     ------
@@ -200,13 +200,14 @@ def run(words: list[str], directory: Path, log: Path) -> None:
             how = f"was ended by signal {-status} ({signal.strsignal(-status)})"
         # Nobody but the system kills so, for want of memory; where it only refuses it, the program says so.
         killed = status in (-signal.SIGKILL, 128 + signal.SIGKILL)
-        kind = Overrun if killed or _WANTS_MEMORY.search(_tail(log, begun)) else CaxflowError
-        raise kind(f"{Path(words[0]).name} {how}: {last_line(log)}", f"read {log}")
+        kind = Overrun if killed or _WANTS_MEMORY.search(tail(log, begun)) else CaxflowError
+        raise kind(f"{Path(words[0]).name} {how}: {last_line(log, begun)}", f"read {log}")
+    return last_line(log, begun)
 
 
-def last_line(log: Path) -> str:
-    """The last line of a log that says something, printable and short."""
-    lines = _tail(log).splitlines()
+def last_line(log: Path, begun: int = 0) -> str:
+    """The last line of a log, after `begun`, that says something; printable and short."""
+    lines = tail(log, begun).splitlines()
     text = next((line.strip() for line in reversed(lines) if line.strip()), "it wrote nothing")
     return "".join(each if each.isprintable() else " " for each in text)[:200]
 
@@ -218,7 +219,8 @@ def _for_a_shell(text: str) -> str | None:
     return next((part for part in reader if _SHELLS.match(part)), None)
 
 
-def _tail(log: Path, begun: int = 0) -> str:
+def tail(log: Path, begun: int = 0) -> str:
+    """Return the end of a log, 4 kB at most, and nothing of what is before `begun`."""
     with log.open("rb") as stream:
         stream.seek(max(begun, log.stat().st_size - 4096))
         return stream.read().decode(errors="replace")

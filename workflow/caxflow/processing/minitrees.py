@@ -182,9 +182,8 @@ def make_by_command(
                 }
             )
             folders = (processed.parent, made.parent)
-            commands.run(environment.wrap(words, directory, folders), directory, log)
+            last = commands.run(environment.wrap(words, directory, folders), directory, log)
             if not made.is_file():
-                last = commands.last_line(log)
                 raise CaxflowError(f"its command wrote no {made.name}: {last}", f"read {log}")
 
     return _publish(treemaker, processed, minitree, write, replace)

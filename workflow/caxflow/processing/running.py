@@ -203,9 +203,8 @@ def _make_by_command(job: _Job, made: Path) -> dict:
         }
     )
     words = job.processor.environment.wrap(words, job.directory, (job.raw_directory, made.parent))
-    commands.run(words, job.directory, job.log)
+    last = commands.run(words, job.directory, job.log)
     if not made.is_file():
-        last = commands.last_line(job.log)
         raise CaxflowError(f"exited with 0 but wrote no {made.name}: {last}", f"read {job.log}")
     return {"command": words}
 

@@ -2,9 +2,9 @@
 
 A record has ``run``, ``kind``, ``host``, ``pax_version``, ``site``; ``action``: ``registered``, ``made``,
 ``copied``, ``verified``, ``suspect``, ``removing``, ``removed``, ``replaced``, ``restored``, ``moved`` or
-``stray``; ``at`` (the server's time), ``by`` (host, user, process), ``caxflow`` (version), ``grounds``; and
-what belongs to the action, such as the entry that went. Scrubs that find nothing wrong leave a trace in the
-entry only.
+``stray``; ``at`` (the server's time), ``by`` (host, user, process), ``caxflow`` (version), ``grounds``;
+``done``, where it was done before it was told; and what belongs to the action, such as the entry that went.
+Scrubs that find nothing wrong leave a trace in the entry only.
 """
 
 import secrets

@@ -14,6 +14,7 @@ import pymongo.errors
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
+from caxflow import preview
 from caxflow.config import RunDBAddress
 from caxflow.errors import CaxflowError
 from caxflow.targets import Run
@@ -50,6 +51,7 @@ class Connection:
     _ahead: datetime.timedelta | None = field(default=None, repr=False)
 
     def __post_init__(self):
+        self.dry = self.dry or preview.only_looks()
         milliseconds = int(self.address.timeout * 1000)
         with self.answers(), warnings.catch_warnings():
             # An option that is misspelt would be passed over.

@@ -54,6 +54,17 @@ def is_settled(document: Mapping, site: str, policy: str) -> bool:
     return mark.startswith(f"{policy} {SETTLED}")
 
 
+def until(document: Mapping, site: str, policy: str) -> datetime.datetime | None:
+    """Return when a document is looked at again at `site`, naive UTC; None where no mark of it holds."""
+    mark = (documents.value(document, "caxflow", "settled", site, type_=str) or "").split()
+    if len(mark) != 3 or mark[0] != policy:
+        return None
+    try:
+        return datetime.datetime.fromisoformat(mark[2])
+    except ValueError:
+        return None
+
+
 def next_look(document: Mapping, kind: str, now: datetime.datetime) -> datetime.datetime | None:
     """When a document is to be looked at again though caxflow did not change it; None for each time.
 

@@ -23,6 +23,7 @@ from caxflow.files.manifest import Manifest
 from caxflow.planning import sync
 from caxflow.planning.facts import Facts
 from caxflow.planning.plan import Plan
+from caxflow.processing import commands
 from caxflow.rundb import Claim, Key, RunsDB
 from caxflow.targets import Run, Target
 from caxflow.transfer import Place, Progress
@@ -273,8 +274,10 @@ def _final(job: Job) -> str:
     """The reason why an earlier attempt of this call failed, if that does not depend on memory or time."""
     before = journal.failure(job.work_dir, job.target)
     if before and before.get("final") and before.get("call") == job.call:
+        # Snakemake, which restarts a group as a whole, has begun the log anew.
+        job.log.write(str(before.get("said", "")))
         job.say(f"not tried again: {before['reason']}")
-        told = {name: before[name] for name in ("entry", "token", "evidence") if name in before}
+        told = {name: before[name] for name in ("entry", "token", "evidence", "said") if name in before}
         journal.fail(job.work_dir, job.target, before["reason"], call=job.call, final=True, **told)
         return before["reason"]
     return ""
@@ -302,7 +305,7 @@ def _attempt(work: Callable[[Job], None], job: Job, batch: bool) -> str:
     # A copy is not bad because its site could not be reached.
     told = {"entry": job.entry, "token": token} if job.entry and (job.making or evidence) else {}
     if batch:
-        told |= {"call": job.call, "final": final}
+        told |= {"call": job.call, "final": final, "said": commands.tail(Path(job.log.name))}
     journal.fail(job.work_dir, job.target, reason, evidence=evidence, **told)
     return reason
 

@@ -10,6 +10,7 @@ and named pipes in a dataset are refused.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from caxflow import preview
 from caxflow.errors import CaxflowError
 from caxflow.files.census import Item
 from caxflow.files.manifest import Manifest
@@ -32,6 +33,7 @@ __all__ = [
     "inventory",
     "look",
     "mark",
+    "markers",
     "names",
     "permissions",
     "prune",
@@ -43,6 +45,9 @@ __all__ = [
     "touch",
     "try_rename",
 ]
+
+# Operations that change something; `permissions` does if it is to apply them.
+_CHANGES = ("leftovers", "mark", "prune", "remove_tree", "rename")
 
 
 def copy(
@@ -91,6 +96,7 @@ def copy(
     from caxflow.transfer.job import Job
     from caxflow.transfer.task import attend
 
+    preview.refuse(f"copying to {destination_path}")
     job = Job(
         source,
         source_path,
@@ -256,6 +262,11 @@ def root(place: Place, path: str, folder: str | None = None) -> RootLook:
     return RootLook(**_visit(place, "root", root=path, folder=folder or path))
 
 
+def markers(place: Place, path: str) -> list[tuple[str, str]]:
+    """Folder and text of the markers at the data root `path`, above it, and right in it."""
+    return [(folder, text) for folder, text in _visit(place, "markers", root=path)]
+
+
 def mark(place: Place, path: str, text: str) -> bool:
     """Give the data root `path` its marker, see `caxflow.files.marker`; False if it has one already."""
     return _visit(place, "mark", root=path, text=text)
@@ -300,6 +311,8 @@ def _visit(place: Place, operation: str, progress=None, total=None, **arguments)
 
     from caxflow.transfer.task import Visit, attend
 
+    if operation in _CHANGES or arguments.get("apply"):
+        preview.refuse(f"{operation.replace('_', ' ')} at {place.site}")
     # Whatever paths are given as, the far end gets text.
     plain = {
         name: os.fspath(value) if isinstance(value, os.PathLike) else value

@@ -25,6 +25,7 @@ _SHAPES: dict[str, Any] = {
     "rename": bool,
     "root": {"kind": _KIND, "marker": (str, None), "empty": bool, "folder": (str, None)},
     "mark": bool,
+    "markers": [[str, str]],
     "scan": _LISTING,
     "scan_again": (None, _LISTING),
 }

@@ -294,6 +294,17 @@ class Session:
             "folder": _filling(folder),
         }
 
+    def markers(self, root: str) -> list:
+        """Folder and text of the markers at a root, above it (links resolved), and in its folders."""
+        above = os.path.realpath(to_bytes(root))
+        folders = [root]
+        while above != os.path.dirname(above):
+            above = os.path.dirname(above)
+            folders.append(to_text(above))
+        with os.scandir(to_bytes(root)) as found:
+            folders += [to_text(each.path) for each in found if each.is_dir(follow_symlinks=False)]
+        return [[folder, text] for folder in folders if (text := _marker(folder)) is not None]
+
     def mark(self, root: str, text: str) -> bool:
         """Give a root its marker, whole or not at all; False if it has one already."""
         path = to_bytes(marker.path(root))
@@ -438,6 +449,7 @@ OPERATIONS = frozenset(
         "permissions",
         "root",
         "mark",
+        "markers",
         "rename",
         "touch",
         "prune",

@@ -25,6 +25,7 @@ from caxflow.transfer.sftp_client import CREATE, NEW, READ, WRITE, Attributes, R
 from caxflow.transfer.sftp_part import Beacon, SftpPart, remove_leftovers
 from caxflow.transfer.ssh import Connection, open_channel
 
+_MARKED = 1000  # folders in which a marker is looked for: each takes a round trip
 _ROOM = 1 << 20  # bytes: with less free a disk is full
 
 
@@ -402,6 +403,15 @@ class SftpEnd:
         data = b"".join(self.client.read(handle, 0, marker.LARGEST))
         self.client.close(handle)
         return data.decode("utf-8", "replace")
+
+    def _do_markers(self, root: str) -> list:
+        above, folders = self.client.resolve(root), [root]
+        while above.strip("/"):
+            above = above.rpartition("/")[0]
+            folders.append(above or "/")
+        inner = [name for name, status in self.client.listing(root) if stat.S_ISDIR(status.mode)]
+        folders += [f"{root.rstrip('/')}/{name}" for name in inner[:_MARKED]]
+        return [[folder, text] for folder in folders if (text := self._marker(folder)) is not None]
 
     def _check_marker(self, root: str | None, site: str | None) -> None:
         if root and self.client.kind(root) is None:

@@ -4,12 +4,16 @@
 when the job ends. Nothing relies on it: a file that a killed job left behind is known by its process.
 """
 
+import contextlib
 import json
+import re
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from caxflow import processes, receipts
+from caxflow import processes, receipts, targets
+from caxflow.errors import CaxflowError
 from caxflow.targets import Target
 from caxflow.workdir import journal
 
@@ -18,6 +22,7 @@ SHOWN = "CAXFLOW_SHOWN"
 # The last line in the log of a job that was.
 INTERRUPTED = "interrupted; the next call goes on from here"
 INTERVAL = 0.5  # s between two writes of a job
+_NAME = re.compile(rf"({targets.SITE})\.(?:(pax_{targets.VERSION})\.)?({targets.RUN}\..+)")
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,16 @@ def path(work_dir: Path, target: Target) -> Path:
 def read(work_dir: Path, target: Target) -> State | None:
     """How far the job that makes `target` is, if it says so and is still there."""
     return _read(path(work_dir, target))
+
+
+def listed(work_dir: Path) -> Iterator[tuple[Target, State]]:
+    """Yield what the jobs that are at work make, and how far each is."""
+    folder = work_dir / journal.STATE / "underway"
+    for file in sorted(folder.glob("*.json")):
+        match = _NAME.fullmatch(file.stem)
+        if match and (state := _read(file)):
+            with contextlib.suppress(CaxflowError):
+                yield targets.parse("/".join(filter(None, match.groups()))), state
 
 
 def sweep(work_dir: Path) -> None:

@@ -63,12 +63,14 @@
   }
 
   function why(run) {
-    const list = element("ul", { class: "why" }, ...(run.troubles || []).map(failure));
+    const list = element("ul", { class: "why" }, ...run.troubles.map(failure));
     for (const reason of run.why) list.append(element("li", null, reason));
     if (run.todo.length) {
       list.append(element("li", null, `the next call at ${caxflow.meta.here} makes `, ...run.todo.map((target) => element("code", null, target))));
     }
-    if (!list.children.length) list.append(element("li", null, `nothing remains to be done at ${caxflow.meta.here}`));
+    for (const { where, reason } of run.elsewhere) {
+      list.append(element("li", null, `${where}, which is not the business of ${caxflow.meta.here}, failed: ${reason}`));
+    }
     return list;
   }
 
@@ -108,7 +110,7 @@
         ["Events", run.events === null || run.events === undefined ? "" : run.events.toLocaleString("en")],
         ["Raw data", caxflow.bytes(run.bytes)], ["Processed with", versions], ["Tags", run.tags.join(", ")],
       ]),
-      part("Why it is where it is", why(run)),
+      part("Why it is where it is", element("p", { class: "said" }, run.said), why(run)),
       part("Copies", copies(run)),
     ];
     if (run.comments.length) {

@@ -4,14 +4,14 @@
 const caxflow = { meta: JSON.parse(document.getElementById("meta").textContent), days: {} };
 
 caxflow.STATES = {
-  d: "done", a: "to do", m: "moving", w: "waits", f: "failed", t: "being taken",
+  d: "done", a: "to do", m: "moving", w: "waits", f: "failed", t: "being taken", o: "odd", x: "left out",
 };
 caxflow.COPIES = {
   p: ["proven", "●", "caxflow read its bytes from disk, and they equal the origin's"],
   c: ["copied", "◐", "there, but not read again by caxflow"],
-  v: ["verifying", "◔", "about to be read again"],
-  m: ["transferring", "→", "being made"],
-  e: ["error", "✕", "the last attempt failed, or it differs from the origin"],
+  v: ["verifying", "◔", "copied, and not read again yet"],
+  m: ["transferring", "→", "being made, moved or removed"],
+  e: ["error", "✕", "the last attempt failed, it differs from the origin, or it is not in its place"],
 };
 
 /* An element with a class, attributes and children; strings become text. */
@@ -159,7 +159,7 @@ caxflow.start = function (name) {
     return wanted ? there.includes(wanted) : there.length > 0;
   }
 
-  const rank = "fmatwd";
+  const rank = "fomatwdx";
   const keys = {
     name: (row) => columns.name[row],
     number: (row) => columns.number[row],

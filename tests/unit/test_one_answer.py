@@ -1,0 +1,508 @@
+"""How a run stands at a site is the same for why, status, the page, -n, metrics and messages."""
+
+import datetime
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from caxflow import cli, receipts
+from caxflow.conditions.corrections import CORRECTIONS
+from caxflow.monitoring import metrics, notify
+from caxflow.page import rows
+from caxflow.planning import planner, standing, summary
+from caxflow.rundb import RunsDB
+from caxflow.targets import Run, Target
+from caxflow.workdir import journal
+from copies import mark
+from operators import HOSTS, MANIFEST, RUN, configured, document, fail, raw, state
+
+NOW = datetime.datetime.now(datetime.UTC).replace(tzinfo=None, microsecond=0)
+LATER, BEFORE = NOW + datetime.timedelta(hours=5), NOW - datetime.timedelta(hours=5)
+BY = {"user": "joe", "host": "login", "pid": 7}
+PROVEN = {"manifest": MANIFEST.digest, "checksum": MANIFEST.digest, "caxflow": {"verified": BEFORE}}
+
+
+class World:
+    """A site's configuration, its run in the runs database, and everybody who may be asked about it."""
+
+    def __init__(self, folder: Path, uri: str, database):
+        self.folder, self.uri, self.database, self.here = folder, uri, database, "midway"
+        self.options = {"kinds": ["raw"]}
+        configured(folder, uri, database.name)
+
+    @property
+    def settings(self):
+        main = yaml.safe_load((self.folder / "config/config.yaml").read_text())
+        return configured(
+            self.folder, main["rundb"]["uri"], self.database.name, site=self.here, **self.options
+        )
+
+    @property
+    def work(self):
+        return self.folder / "work" / self.here
+
+    def copy(self, site, status="transferred", *, kind="raw", **keys):
+        """An entry: of a good copy in its place that was read again, if nothing else is said."""
+        made = raw(self.folder, site, status, **(PROVEN | keys))
+        if kind != "raw":
+            place = self.folder / site / kind / "pax_v0.0.1"
+            place.mkdir(parents=True, exist_ok=True)
+            made |= {"type": kind, "pax_version": "v0.0.1", "location": str(place / f"{RUN}.root")}
+            (place / f"{RUN}.root").touch()
+        return made
+
+    def add(self, *entries, born=True, **more):
+        """Write the document; `born`: there is the copy at lngs."""
+        made = document(self.folder, *entries, **more)
+        made["data"][0] |= PROVEN
+        made["data"] = made["data"][0 if born else 1 :]
+        self.database.runs_new.insert_one(made)
+
+    def place(self, site="midway"):
+        return self.folder / site / "raw" / str(RUN)
+
+    def profile(self):
+        folder = self.folder / "profiles" / self.here
+        folder.mkdir(parents=True, exist_ok=True)
+        main = yaml.safe_load((self.folder / "config/config.yaml").read_text())
+        main |= {"site": self.here, "sites_dir": str(self.folder / "config/sites")} | self.options
+        (folder / "caxflow.yaml").write_text(yaml.safe_dump(main))
+        (folder / "config.yaml").write_text(yaml.safe_dump({"configfile": "caxflow.yaml"}))
+        return str(folder)
+
+    def ask(self, capsys, command):
+        code = cli.main([command, "--profile", self.profile(), "--json", str(RUN)])
+        return code, json.loads(capsys.readouterr().out)[0]
+
+    def page(self, capsys):
+        """State, targets and reasons of the run on the page."""
+        folder = self.folder / "page"
+        assert cli.main(["page", "--profile", self.profile(), str(folder)]) == 0
+        capsys.readouterr()
+        month = (folder / f"data/runs/{RUN.name[:4]}.js").read_text()
+        day = (folder / f"data/days/{RUN.name[:6]}.js").read_text()
+        (row,) = json.loads(re.search(r", (\{.*\})\);", month)[1])["rows"]
+        (run,) = json.loads(re.search(r", (\[.*\])\);", day)[1])
+        return row, run
+
+    def plan(self):
+        """What `-n all` finds, its lines, and the metrics and alarms of a call that has planned so."""
+        settings = self.settings
+        with RunsDB(settings.rundb, dry=True) as database:
+            made = planner.look(database, settings)
+        lines = list(summary.lines(made, made.targets, settings))
+        made.write(self.work)
+        told = metrics.collect(settings, self.work, 0, True, 0.0)
+        counts = {each.name.removeprefix("runs_"): each.values[0][1] for each in told if each.values}
+        return made, lines, counts, list(notify.alarms(settings, self.work, []))
+
+
+@pytest.fixture
+def world(tmp_path, database_uri, database):
+    return World(tmp_path, database_uri, database)
+
+
+def settled(world, **more):
+    world.add(world.copy("midway"), world.copy("tegner"), **more)
+
+
+def with_copy(site="midway", status="transferred", others=("tegner",), **keys):
+    """A run with one copy that is as the keys say."""
+    return lambda world: world.add(world.copy(site, status, **keys), *(world.copy(each) for each in others))
+
+
+def left_out(option, value):
+    def act(world):
+        world.options["select"] = {option: value}
+        world.add(tags=[{"name": "bad"}])
+
+    return act
+
+
+def failed_here(stage="raw.done", site="lngs", reason="lngs: no route -> check the network", times=1):
+    def act(world):
+        world.add()
+        for _ in range(times):
+            journal.fail(world.work, Target(site, RUN, stage), reason)
+            journal.settle(world.work, Target(site, RUN, stage))
+
+    return act
+
+
+def missing(spoil):
+    def act(world):
+        settled(world)
+        spoil(world.place())
+
+    return act
+
+
+def link(place):
+    place.rmdir()
+    place.symlink_to("/")
+
+
+def processing_failed(here):
+    """Y: at midway; the page of every site said that it failed."""
+
+    def act(world):
+        world.here, world.options["kinds"] = here, ["raw", "processed"]
+        error = {"owner": "midway", "error": "pax: division by zero", "attempts": 5}
+        made = world.copy("midway", "error", kind="processed", caxflow=error, manifest=None, checksum=None)
+        world.add(world.copy("midway"), world.copy("tegner"), made)
+
+    return act
+
+
+def no_gains(world):
+    world.options["kinds"] = ["processed"]
+    world.add(world.copy("midway"), processor={"DEFAULT": {"drift_velocity_liquid": 1e-4}})
+
+
+def slow_control(world):
+    """Only slow control can say how to process it, and does not yet."""
+    correction = next(each for each in CORRECTIONS if each.name == "AddDriftVelocity")
+    world.database[correction.collection].insert_one({"version": "1.1", "function": "1.4 + 0.001*v"})
+    ranges = [{"min": 9000, "max": 9999, "value": 12}]
+    world.options |= {
+        "kinds": ["processed"],
+        "corrections": {"apply": ["AddDriftVelocity"], "slow_control": {"ranges": ranges}},
+    }
+    parameters = {"gains": [1e6], "electron_lifetime_liquid": 5e5}
+    world.add(world.copy("midway"), processor={"DEFAULT": parameters})
+
+
+def renewal_fails(world):
+    world.options |= {"kinds": ["processed"], "corrections": {"apply": ["AddGains"], "reprocess": True}}
+    note = {"verified": BEFORE, "owner": "midway", "attempts": 5, "error": "no memory"}
+    note["correction_versions"] = {"AddGains": "5.0"}
+    made = world.copy("midway", kind="processed", caxflow=note)
+    processor = {"DEFAULT": {"gains": [1e6], "drift_velocity_liquid": 1e-4, "electron_lifetime_liquid": 5e5}}
+    processor["correction_versions"] = {"AddGains": "6.0"}
+    world.add(world.copy("midway"), made, processor=processor)
+
+
+def told_late(world):
+    """The receipts stand, the database has yet to be told."""
+    world.add(world.copy("tegner"))
+    for stage in ("raw.done", "checksum"):
+        journal.announce(world.work, state(world.work, world.folder, "midway", stage))
+
+
+def excluded_after_it_failed(world):
+    failed_here(times=5)(world)
+    world.database.runs_new.update_one({}, {"$set": {"tags": [{"name": "bad"}]}})
+
+
+def suspect(**more):
+    note = {"suspect": {"files": ["a.zip"]} | more, "error": "a.zip differs", "owner": "midway"}
+    return {"caxflow": note}
+
+
+def claim(owner, until=LATER, **more):
+    return {"caxflow": {"owner": owner, "lease": until, "by": BY} | more}
+
+
+def dead(world):
+    world.add(world.copy("midway", "transferring", **claim("midway", by=receipts.who() | {"pid": 2**30})))
+
+
+# What is done to the run, then its state at the site, and whether `why` ends with 0.
+CASES = {
+    "U1 left out by a tag": (left_out("without_tags", ["bad"]), standing.EXCLUDED, False),
+    "left out by its number": (left_out("numbers", {"first": 2000}), standing.EXCLUDED, False),
+    "left out by its source": (left_out("sources", ["Rn220"]), standing.EXCLUDED, False),
+    "left out after it failed": (excluded_after_it_failed, standing.EXCLUDED, False),
+    "to be copied": (lambda world: world.add(), standing.TODO, True),
+    "to be told only": (told_late, standing.TODO, True),
+    "settled": (settled, standing.SETTLED, True),
+    "still being taken": (lambda world: world.add(end=None), standing.TAKING, False),
+    "two entries": (
+        lambda world: world.add(world.copy("midway"), world.copy("midway")),
+        standing.PROBLEM,
+        False,
+    ),
+    "held by another site": (
+        with_copy("tegner", "transferring", ("midway",), **claim("tegner")),
+        standing.BUSY,
+        True,
+    ),
+    "held by a process here": (
+        with_copy("midway", "transferring", (), **claim("midway")),
+        standing.BUSY,
+        True,
+    ),
+    "held by a dead process": (dead, standing.TODO, True),
+    "verified by another program": (
+        with_copy("tegner", "verifying", ("midway",), caxflow={}),
+        standing.WAITS,
+        False,
+    ),
+    "no source": (lambda world: world.add(born=False), standing.WAITS, False),
+    "U2 processing failed, seen from where": (processing_failed("midway"), standing.FAILED, False),
+    "U2 processing failed, seen from the origin": (processing_failed("lngs"), standing.SETTLED, True),
+    "U2 processing failed, seen from a keeper": (processing_failed("tegner"), standing.SETTLED, True),
+    "Y6 it fails each time": (
+        with_copy("midway", "error", caxflow={"error": "no space", "attempts": 2}),
+        standing.FAILED,
+        False,
+    ),
+    "it is tried again later": (
+        with_copy("midway", "error", caxflow={"error": "no space", "attempts": 2, "next": LATER}),
+        standing.FAILED,
+        False,
+    ),
+    "it failed too often": (
+        with_copy("midway", "error", caxflow={"error": "no space", "attempts": 5}),
+        standing.FAILED,
+        False,
+    ),
+    "what was pushed from here failed": (
+        with_copy("tegner", "error", ("midway",), caxflow={"error": "x", "attempts": 5, "owner": "midway"}),
+        standing.FAILED,
+        False,
+    ),
+    "the site cannot be reached": (failed_here(), standing.FAILED, False),
+    "the journal knows that it failed too often": (failed_here(times=5), standing.FAILED, False),
+    "making it anew fails": (renewal_fails, standing.FAILED, False),
+    "Y6 missing from its root": (missing(lambda place: place.rmdir()), standing.FAILED, False),
+    "a link in its place": (missing(link), standing.FAILED, False),
+    "the root is not mounted": (
+        missing(lambda place: shutil.rmtree(place.parent)),
+        standing.FAILED,
+        False,
+    ),
+    "the only copy is suspect": (
+        lambda world: world.add(world.copy("midway", "error", **suspect()), born=False),
+        standing.FAILED,
+        False,
+    ),
+    "a suspect copy elsewhere": (
+        with_copy("tegner", "error", ("midway",), caxflow=suspect()["caxflow"] | {"owner": "tegner"}),
+        standing.TODO,
+        True,
+    ),
+    "a removal that was begun here": (
+        with_copy(status="transferring", **claim("midway", BEFORE, removing={"trash": "/x"})),
+        standing.TODO,
+        True,
+    ),
+    "a removal that another site began": (
+        with_copy(status="transferring", **claim("tegner", BEFORE, removing={"trash": "/x"})),
+        standing.WAITS,
+        False,
+    ),
+    "a move that was begun": (
+        with_copy(status="transferring", **claim("midway", BEFORE, moving={"from": "/x", "to": "/y"})),
+        standing.WAITS,
+        False,
+    ),
+    "a move at work": (
+        with_copy(status="transferring", **claim("midway", moving={"from": "/x", "to": "/y"})),
+        standing.BUSY,
+        True,
+    ),
+    "left behind by a move": (
+        with_copy(caxflow={"verified": BEFORE, "left": {"path": "/old/place", "root": "/old"}}),
+        standing.WAITS,
+        False,
+    ),
+    "not like the others": (with_copy(manifest="xxh128:" + "1" * 32), standing.WAITS, False),
+    "nothing says how to process it": (no_gains, standing.WAITS, False),
+    "waits for slow control": (slow_control, standing.WAITS, False),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_everybody_says_the_same(world, capsys, case):
+    act, expected, well = CASES[case]
+    act(world)
+    code, why = world.ask(capsys, "why")
+    assert (why["verdict"], code) == (expected, 0 if well else 1), why
+    code, status = world.ask(capsys, "status")
+    assert status["standing"]["state"] == expected
+    assert code == 1 or expected not in (standing.FAILED, standing.PROBLEM)
+    row, run = world.page(capsys)
+    assert row[7] == rows.STATES[expected]
+    assert run["said"] == standing.WORDS[expected].format(here=world.here)
+    same = ("todo", "waits", "troubles")
+    assert [why[key] for key in same[:2]] == [status["standing"][key] for key in same[:2]]
+    assert run["todo"] == why["todo"]
+    assert run["why"] == [*why["waits"], *why["claims"]]
+    assert [each["reason"] for each in run["troubles"]] == [each["reason"] for each in why["troubles"]]
+    made, lines, counts, alarms = world.plan()
+    # What `-n all` would do is what everybody says that the next call does.
+    if expected in (standing.EXCLUDED, standing.PROBLEM, standing.TAKING, standing.SETTLED):
+        assert made.targets == why["todo"] == []
+    else:
+        assert set(why["todo"]) <= set(made.targets)
+        assert bool(made.targets) == bool(why["todo"])
+    assert counts["actionable"] == bool(made.targets)
+    if not made.targets:
+        assert lines[0] == f"nothing to do at {world.here}"
+    silent = expected in (standing.EXCLUDED, standing.SETTLED)
+    said = [line for line in lines if str(RUN) in line]
+    assert not said or not silent
+    assert counts["waiting"] == len(made.waiting)
+    assert not why["waits"] or expected in (standing.EXCLUDED, standing.PROBLEM) or made.waiting
+    if expected == standing.PROBLEM:
+        assert made.problems == why["waits"] == run["why"]
+    assert counts["problems"] == len(made.problems)
+    planned = {alarm.what for alarm in alarms if alarm.group == "to be mended"}
+    assert planned == set(made.problems)
+
+
+@pytest.mark.parametrize(
+    ("case", "state"),
+    [
+        ("Y6 missing from its root", "missing"),
+        ("a link in its place", "missing"),
+        ("the root is not mounted", "missing"),
+        ("a removal that was begun here", "removing"),
+        ("a move that was begun", "moving"),
+        ("settled", "proven"),
+    ],
+)
+def test_y6_a_copy_is_called_what_it_is(world, capsys, case, state):
+    """What is done: `rm -r` of a proven dataset; `caxflow status` said "proven", exit code 0."""
+    CASES[case][0](world)
+    _, status = world.ask(capsys, "status")
+    (copy,) = [copy for copy in status["copies"] if copy["site"] == "midway"]
+    assert copy["state"] == state
+    code = cli.main(["status", "--profile", world.profile(), "--json"])
+    (row,) = [row for row in json.loads(capsys.readouterr().out)["rows"] if row["site"] == "midway"]
+    assert row["state"] == state
+    assert code == (1 if state == "missing" else 0)
+    _, run = world.page(capsys)
+    (shown,) = [copy for copy in run["copies"] if copy.get("site") == "midway"]
+    assert shown["word"] == state
+
+
+def test_minitrees_are_missed_one_by_one(world, capsys):
+    folder = world.folder / "midway/minitrees"
+    site = world.folder / "config/sites/midway.yaml"
+    world.options["kinds"] = ["minitrees"]
+    place = folder / "pax_v0.0.1"
+    place.mkdir(parents=True)
+    (place / f"{RUN}_Basics.root").touch()
+    note = {"treemakers": ["Basics", "Fundamentals"]}
+    made = world.copy("midway", caxflow=note) | {"type": "minitrees", "pax_version": "v0.0.1"}
+    made["location"] = str(place)
+    world.add(made)
+    settings = world.settings
+    settings.here.roots["minitrees"] = str(folder)
+    mark("midway", {"minitrees": str(folder)})
+    stands = standing.Standings(settings, NOW, world.work).of(world.database.runs_new.find_one())
+    assert site.exists()
+    (trouble,) = stands.troubles
+    assert f"{RUN}_Fundamentals.root" in trouble.reason
+
+
+@pytest.mark.parametrize(
+    ("change", "remark"),
+    [
+        ({}, "not read again yet: the next `all` at midway does that"),
+        ({"tags": [{"name": "bad"}]}, "not read again yet, and no `all` at midway does that: caxflow why"),
+    ],
+)
+def test_u5_nothing_is_about_to_be_read_that_is_not(world, capsys, change, remark):
+    """What is typed: snakemake midway/R.raw.done of a run that is left out; "about to be read again"."""
+    entry = world.copy("midway", "verifying", caxflow={"owner": "midway"})
+    world.add(entry, world.copy("tegner"), **change)
+    _, status = world.ask(capsys, "status")
+    (copy,) = [copy for copy in status["copies"] if copy["site"] == "midway"]
+    assert copy["remark"].startswith(remark)
+    assert cli.main(["status", "--profile", world.profile(), str(RUN)]) == 0
+    assert "about to be read" not in capsys.readouterr().out
+
+
+def test_a_change_that_all_does_not_look_at_yet_is_not_promised(world, capsys):
+    """`all` has settled the run, then another program takes a copy away: it looks again later."""
+    settled(world)
+    with RunsDB(world.settings.rundb) as database:
+        planner.look(database, world.settings)
+    world.database.runs_new.update_one({}, {"$pull": {"data": {"host": HOSTS["midway"]}}})
+    code, why = world.ask(capsys, "why")
+    assert (why["verdict"], why["todo"], code) == (standing.WAITS, [], 1)
+    assert "has it look at once" in why["waits"][0]
+    row, _ = world.page(capsys)
+    assert row[7] == rows.WAITS
+    made, lines, *_ = world.plan()
+    assert (made.targets, lines[0]) == ([], "nothing to do at midway")
+    assert cli.main(["rundb", "init", "--profile", world.profile()]) == 0
+    capsys.readouterr()
+    assert world.ask(capsys, "why")[1]["verdict"] == standing.TODO
+
+
+def test_a_call_for_one_target_keeps_what_all_found_for_metrics_and_messages(world):
+    CASES["the only copy is suspect"][0](world)
+    made, _, before, alarms = world.plan()
+    assert before["problems"] == len(made.problems) == 1
+    planner.Plan(world.here).write(world.work)  # as `purge`, `scrub` and targets by name do
+    after = {
+        each.name.removeprefix("runs_"): each.values[0][1]
+        for each in metrics.collect(world.settings, world.work, 0, True, 0.0)
+        if each.values
+    }
+    assert after["problems"] == before["problems"]
+    assert list(notify.alarms(world.settings, world.work, [])) == alarms
+
+
+def test_y6_a_scrub_looks_at_what_is_missing_at_once(world):
+    """`why` says that a scrub finds it: also where the copy was read an hour ago."""
+    from caxflow.planning import readings
+
+    settled(world)
+    world.place().rmdir()
+    settings = world.settings
+    found = readings.readings([world.database.runs_new.find_one()], settings)
+    todo, _, count = readings.select_readings(found, settings, NOW)
+    assert (count, [each.run for each in todo]) == (1, [str(RUN)])
+    assert "not in its place" in str(todo[0])
+
+
+def test_a_failure_that_another_site_made_good_is_no_failure_for_anybody(world, capsys):
+    settled(world)
+    fail(world.work, "midway", "raw.done", "disk full")
+    journal.settle(world.work, Target("midway", RUN, "raw.done"))
+    code, why = world.ask(capsys, "why")
+    assert (why["verdict"], why["troubles"], code) == (standing.SETTLED, [], 0)
+    assert cli.main(["status", "--profile", world.profile()]) == 0
+    assert "failed here" not in capsys.readouterr().out
+    assert world.page(capsys)[0][7] == rows.DONE
+
+
+def test_u4_history_is_in_the_order_of_doing(world, capsys):
+    """What is done: a copy is made while the database is away, removed elsewhere meanwhile, then told."""
+    audit = world.database["caxflow_audit"]
+    common = {"run": str(RUN), "kind": "raw", "grounds": "", "host": HOSTS["midway"]}
+    hours = [NOW + datetime.timedelta(hours=hour) for hour in range(6)]
+    audit.insert_many(
+        [
+            {"_id": "1", "action": "removing", "at": hours[2]} | common,
+            {"_id": "2", "action": "verified", "at": hours[5], "done": hours[1]} | common,
+            {"_id": "3", "action": "copied", "at": hours[4], "done": hours[0]} | common,
+            {"_id": "4", "action": "removed", "at": hours[3]} | common,
+        ]
+    )
+    settled(world)
+    _, why = world.ask(capsys, "why")
+    assert [deed["action"] for deed in why["history"]] == ["copied", "verified", "removing", "removed"]
+
+
+def test_names_of_runs_of_both_detectors_are_kept_apart(world, capsys):
+    """Jobs at work are those of the run that was asked for."""
+    from caxflow.workdir.underway import Teller
+
+    settled(world)
+    Teller(world.work, Target("midway", Run("160315_1432", "muon_veto"), "raw.done")).tell(
+        "moving", 1, 2, 1.0
+    )
+    assert world.ask(capsys, "why")[1]["verdict"] == standing.SETTLED
+    Teller(world.work, Target("midway", RUN, "pax_v6.8.0.done")).tell("processing", 1, 2, 1.0)
+    _, why = world.ask(capsys, "why")
+    assert (why["verdict"], list(why["underway"])) == (standing.BUSY, [f"midway/pax_v6.8.0/{RUN}.done"])

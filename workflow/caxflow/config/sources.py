@@ -1,0 +1,72 @@
+"""Where a value of the configuration stands: which file, or the command line, for messages about it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from caxflow.errors import CaxflowError
+
+Layer = tuple[str, Mapping[str, Any]]
+
+
+class Sources:
+    """The places that the configuration is read from.
+
+    Parameters
+    ----------
+    layers : sequence of (str, mapping)
+        Name and content of each; the later ones go over the earlier ones, key by key.
+    """
+
+    def __init__(self, layers: Sequence[Layer]):
+        self._layers = layers
+
+    def of(self, *way: str | int) -> str:
+        """Return the name of the place that says what is at the end of a way of keys.
+
+        What is nowhere is missed in the place that has the mapping around it; what nothing says at all, in
+        the first one.
+        """
+        for end in range(len(way), 0, -1):
+            for name, content in reversed(self._layers):
+                if _says(content, way[:end]):
+                    return name
+        return self._layers[0][0]
+
+    def since(self, read: Callable[[Mapping], object], error: CaxflowError) -> str:
+        """Return the name of the place from which on `read`, of all up to there, ends with the error."""
+        merged: dict = {}
+        where = self._layers[0][0]
+        before = False
+        for name, content in self._layers:
+            merged = merge(merged, content)
+            fails = _fails(read, merged, error)
+            where = name if fails and not before else where
+            before = fails
+        return where
+
+
+def merge(base: Mapping, over: Mapping) -> dict:
+    """Return `base` with `over` over it, key by key; lists are replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(merged.get(key), Mapping) and isinstance(value, Mapping)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def _fails(read: Callable[[Mapping], object], merged: Mapping, error: CaxflowError) -> bool:
+    try:
+        read(merged)
+    except CaxflowError as found:
+        return found.what == error.what
+    return False
+
+
+def _says(content: Any, way: Sequence[str | int]) -> bool:
+    for key in way:
+        if not isinstance(content, Mapping):
+            return True  # a list or a word in this place goes over all that others say
+        if key not in content:
+            return False
+        content = content[key]
+    return True

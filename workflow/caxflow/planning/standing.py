@@ -1,0 +1,273 @@
+"""How a run stands at a site: its state, what comes next there, what it waits for, what is wrong.
+
+`Standings` is what planning decides with and what all that people read is printed from: ``status``, ``why``,
+the runs page, ``-n``, and by the plan of a call its metrics and messages.
+"""
+
+import datetime
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from caxflow import documents, processes
+from caxflow.conditions import corrections
+from caxflow.conditions.corrections import Edition, Voltage, Waiting
+from caxflow.config import Settings
+from caxflow.documents import Copy
+from caxflow.errors import CaxflowError
+from caxflow.planning import bygones, copystate, decisions, plan, troubles
+from caxflow.planning.decisions import Decision
+from caxflow.planning.pauses import Pauses
+from caxflow.planning.presence import Presence
+from caxflow.planning.selecting import excluded
+from caxflow.planning.troubles import Trouble
+from caxflow.rundb import marks
+from caxflow.targets import Run, Target
+from caxflow.workdir import journal, underway
+
+# The states of a run at a site.
+SETTLED, TODO, BUSY, WAITS, FAILED, TAKING, EXCLUDED, PROBLEM = (
+    "settled",
+    "todo",
+    "busy",
+    "waits",
+    "failed",
+    "taking",
+    "excluded",
+    "problem",
+)
+
+
+WORDS = {
+    SETTLED: "nothing remains to be done at {here}",
+    TODO: "the next `all` at {here} works on it",
+    BUSY: "it is being worked on",
+    WAITS: "it waits",
+    FAILED: "something is wrong with it at {here}",
+    TAKING: "it is still being taken",
+    EXCLUDED: "{here} does not look after it",
+    PROBLEM: "its document has a surprise, {here} leaves it alone",
+}
+
+
+@dataclass
+class Standing:
+    """How a run stands at the site that asks.
+
+    Parameters
+    ----------
+    run : str
+    state : str
+        ``settled``: nothing remains to be done here; ``todo``: the next ``all`` makes `todo`; ``busy``: it is
+        being worked on; ``waits``: for `waits`; ``failed``: something here did, or the only copy is damaged;
+        ``taking``: it is still being taken; ``excluded``: by the configuration; ``problem``: its document
+        has a surprise.
+    todo : list of str
+        Targets that the next ``all`` would ask for.
+    waits : list of str
+        What it waits for, or why it is left out, beside what `troubles` and `claims` say.
+    claims : list of str
+        Copies that somebody is making, moving or removing, and until when the claim holds.
+    troubles, elsewhere : list of Trouble
+        What failed here and what failed at other sites, the newest last.
+    underway : dict
+        Jobs at work here, by target.
+    missing : list of Copy
+        Copies here that are not in their places.
+    """
+
+    run: str
+    state: str = SETTLED
+    todo: list[str] = field(default_factory=list)
+    waits: list[str] = field(default_factory=list)
+    claims: list[str] = field(default_factory=list)
+    troubles: list[Trouble] = field(default_factory=list)
+    elsewhere: list[Trouble] = field(default_factory=list)
+    underway: dict[str, dict] = field(default_factory=dict)
+    missing: list[Copy] = field(default_factory=list)
+
+    def in_words(self, here: str) -> str:
+        """Return what its state at the site `here` means."""
+        return WORDS[self.state].format(here=here)
+
+    @property
+    def well(self) -> bool:
+        """Whether nothing is wrong here and nothing is waited for but work that goes on."""
+        return self.state in (SETTLED, TODO, BUSY) and not self.troubles and not self.waits
+
+    def state_of(self, copy: Copy) -> str:
+        """Return the state of one of its copies in a word."""
+        return copystate.state_of(copy, missing=copy in self.missing)
+
+
+class Standings:
+    """Says how runs stand at a site.
+
+    Parameters
+    ----------
+    settings : Settings
+    now : datetime
+        The server's time, naive UTC.
+    work_dir : Path, optional
+        The site's work directory, where this machine has it: then it has the site's disks, too.
+    editions : sequence of Edition
+        The corrections that are configured here.
+    voltage : callable, optional
+        Where the cathode voltage comes from; without it no correction is looked at.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        now: datetime.datetime,
+        work_dir: Path | None = None,
+        *,
+        editions: Sequence[Edition] = (),
+        voltage: Voltage | None = None,
+    ):
+        self.settings, self.now, self.editions = settings, now, editions
+        self.work_dir = work_dir if work_dir and work_dir.is_dir() else None
+        self._voltage = voltage
+        self.policy = plan.policy(settings, editions)
+        self._skip_reason = decisions.skip_function()
+        self._pauses = Pauses(self.work_dir, settings, now) if self.work_dir else None
+        self._presence = Presence(settings.here) if self.work_dir else None
+        self._failed: dict[Run, list[Target]] = defaultdict(list)
+        for target in journal.failures(self.work_dir) if self.work_dir else ():
+            self._failed[target.run].append(target)
+        self._underway = underway_of(self.work_dir) if self.work_dir else {}
+        self._places = settings.batch_size  # in the next batch, for runs whose corrections can be made
+
+    def decide(self, document: Mapping, lacks: Sequence[Waiting] = ()) -> Decision:
+        """Decide what is to be done for one run; what failed lately is left for later.
+
+        Parameters
+        ----------
+        lacks : sequence of Waiting
+            Corrections that cannot be made yet.
+        """
+        decision = decisions.decide(
+            document, self.settings, self._skip_reason, self.now, editions=self.editions, lacks=lacks
+        )
+        if self._pauses:
+            self._pauses(decision, self._over(document))
+        if self._presence:
+            run = documents.run_of(document)
+            faults = (self._presence.fault(run, copy) for copy in documents.copies(document))
+            decision.wrong += filter(None, faults)
+        return decision
+
+    def lacks(self, document: Mapping) -> list[Waiting]:
+        """Return the corrections of a run that cannot be made yet."""
+        return corrections.waiting(document, self.editions, self._voltage) if self._voltage else []
+
+    def of(self, document: Mapping) -> Standing:
+        """Return how a run stands.
+
+        Raises
+        ------
+        CaxflowError
+            If the document is about no run.
+        """
+        run = documents.run_of(document)
+        copies = list(documents.copies(document))
+        standing = Standing(str(run), underway=self._underway.get(run, {}))
+        self._look(standing, run, document, copies)
+        if reason := excluded(document, self.settings.selection):
+            standing.state, standing.waits = BUSY if standing.underway else EXCLUDED, [reason]
+            return standing
+        try:
+            decision = self._next(document)
+        except CaxflowError as error:
+            standing.state, standing.waits = PROBLEM, [str(error)]
+            return standing
+        standing.todo = self._unstated(decision.targets)
+        # What somebody works on is no reason to wait for anything.
+        held = [troubles.copy_in_words(copy, self.settings) for copy in copies if self._is_held(copy)]
+        at_work = tuple(f"{copy} is being " for copy in held)
+        waits = [text for text in decision.waits if not text.startswith(at_work)]
+        standing.waits = troubles.unsaid(waits, [*standing.troubles, *standing.elsewhere])
+        if documents.time_of(document.get("end")) is None:
+            standing.state = TAKING
+        elif standing.troubles or decision.wrong:
+            standing.state = FAILED
+        elif standing.underway or held:
+            standing.state = BUSY
+        elif standing.todo:
+            standing.state = TODO
+        elif waits:
+            standing.state = WAITS
+        return standing
+
+    def _next(self, document: Mapping) -> Decision:
+        """Return the decision of the next ``all``, which may not look at the run before some time."""
+        decision = self.decide(document)
+        if self._voltage and self._places and decisions.is_to_process(decision, self.settings):
+            if lacks := self.lacks(document):
+                decision = self.decide(document, lacks)
+            else:
+                self._places -= 1
+        until = marks.until(document, self.settings.here.name, self.policy)
+        if decision.targets and until and until > self.now and not self.settings.selection.runs:
+            decision.targets = []
+            decision.waits.append(
+                f"its document has changed since `all` looked at it, which does so again from "
+                f"{until:%Y-%m-%d %H:%M} UTC on; `caxflow rundb init` has it look at once"
+            )
+        return decision
+
+    def _look(self, standing: Standing, run: Run, document: Mapping, copies: list[Copy]) -> None:
+        """Add what is wrong, here and elsewhere, and what is being worked on."""
+        if run in self._failed:
+            found = troubles.of_journal(run, self.settings, self.work_dir, self._over(document))
+            standing.troubles += found
+        reasons = {trouble.reason for trouble in standing.troubles}
+        for copy in copies:
+            fault = self._presence.fault(run, copy) if self._presence else ""
+            if fault:
+                standing.missing.append(copy)
+            found = troubles.of_copy(copy, self.settings, fault)
+            if found and found.reason not in reasons:
+                (standing.troubles if self._concerns(copy) else standing.elsewhere).append(found)
+            if copy.status == documents.TRANSFERRING:
+                text = f"{troubles.copy_in_words(copy, self.settings)} is {copystate.remark(copy)}"
+                standing.claims.append(text)
+
+    def _over(self, document: Mapping) -> list[Target]:
+        """Return what failed here and was made good elsewhere since."""
+        return [
+            target
+            for target in self._failed.get(documents.run_of(document), ())
+            if bygones.is_over(document, target, self.settings, self.work_dir)
+        ]
+
+    def _concerns(self, copy: Copy) -> bool:
+        """Whether a copy is this site's business: it is here, or was made from here."""
+        here = self.settings.here
+        return copy.host == here.host or copy.note.get("owner") == here.name
+
+    def _is_held(self, copy: Copy) -> bool:
+        """Whether somebody works on a copy that this site has, makes, or brings to another."""
+        if copy.status != documents.TRANSFERRING:
+            return False
+        partners = {self.settings.sites[name].host for name in self.settings.here.push_to}
+        if copy.host not in partners and not self._concerns(copy):
+            return False
+        lease = documents.time_of(copy.note.get("lease"))
+        holds = lease > self.now if lease else not documents.stalled(copy, self.now)
+        return holds and not processes.has_ended(copy.by)
+
+    def _unstated(self, wanted: list[str]) -> list[str]:
+        """Return the targets that have no receipt yet; all of them where only the database is to be told."""
+        if self.work_dir is None:
+            return wanted
+        return [target for target in wanted if not (self.work_dir / target).exists()] or wanted
+
+
+def underway_of(work_dir: Path) -> dict[Run, dict[str, dict]]:
+    """Return the jobs that are at work in a work directory, by run and target, and how far each is."""
+    found: dict[Run, dict[str, dict]] = defaultdict(dict)
+    for target, state in underway.listed(work_dir):
+        found[target.run][str(target)] = asdict(state)
+    return found
