@@ -126,10 +126,14 @@ class Experiment:
 
     def start(self, *words: str, site: str = "midway", python_path: str = "", **config) -> subprocess.Popen:
         """Start snakemake; its output goes to one stream, and it finds modules in `python_path` first."""
+        return self.program(self.command(*words, site=site, **config), python_path)
+
+    def program(self, command: list[str], python_path: str = "") -> subprocess.Popen:
+        """Start a program as `start` does."""
         known = os.environ.get("PYTHONPATH")
         paths = os.pathsep.join(path for path in (python_path, known) if path)
         return subprocess.Popen(
-            self.command(*words, site=site, **config),
+            command,
             cwd=ROOT,
             env=self.environment(**({"PYTHONPATH": paths} if paths else {})),
             stdin=subprocess.DEVNULL,

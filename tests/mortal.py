@@ -126,6 +126,11 @@ class Zygote:
             text=True,
         )
 
+    @property
+    def pid(self) -> int:
+        """The process that forks."""
+        return self._process.pid
+
     def call(self, function: str, *arguments, die_at: int | None = None) -> dict:
         """Call it; its ``status``, what it ``said`` at its end and before that (``out``), and its ``steps``.
 
