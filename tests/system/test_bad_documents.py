@@ -69,8 +69,8 @@ CASES = {
     "data that is a word": Case(top(data="many"), "no site has a raw copy for midway"),
     "no end": Case(without("end"), "it is still being taken"),
     "an end that is a word": Case(top(end="soon"), "it is still being taken"),
-    "a copy that is not there": Case(
-        entry(location="{root}/160101_9999"), "160101_1600: its raw copy at lngs is not"
+    "a location of another run": Case(
+        entry(location="{root}/160101_9999"), "160101_9999, which is not called 160101_1600"
     ),
     "a manifest that nobody has": Case(
         entry(manifest="xxh128:" + "0" * 32), "160101_1700 at lngs is not complete"
@@ -90,6 +90,9 @@ CASES = {
     "what went is half a record": Case(own(gone=[{"type": "raw", "host": MIDWAY}, 5]), None),
     "a revision that is a word": Case(own(revision="x"), "its document does not take what is to be told"),
     "what caxflow noted is a word": Case(top(caxflow="x"), "its document does not take what is to be told"),
+    "a copy that is not there": Case(
+        entry(location="{root}/sr0/160102_0900"), "160102_0900: its raw copy at lngs is not"
+    ),
 }
 
 

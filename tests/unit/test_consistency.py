@@ -43,7 +43,7 @@ def test_a_document_as_it_should_be(tmp_path):
         ),
         ({"caxflow": {"suspect": "a.zip differs"}}, "suspect: a.zip differs"),
         ({"caxflow": {"suspect": {"token": "ab"}, "error": "it differs"}}, "is suspect: it differs -> "),
-        ({"type": "processed", "location": "{folder}/midway/processed/x.root"}, "no pax_version"),
+        ({"type": "processed", "location": "{folder}/midway/processed/160315_1432.root"}, "no pax_version"),
     ],
 )
 def test_odd_entries(tmp_path, entry, word):

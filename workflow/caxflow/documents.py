@@ -5,6 +5,7 @@ The schema is cax's (one entry of ``data`` a copy). What caxflow adds stands in 
 verified); in the document ``caxflow`` (which sites need nothing more, which copies were taken away).
 """
 
+import contextlib
 import datetime
 import posixpath
 from collections.abc import Callable, Iterator, Mapping
@@ -229,6 +230,18 @@ def inside(location: str, root: str) -> bool:
     folder = location.rstrip("/")
     normal = posixpath.normpath(folder) == folder and folder.isprintable()
     return normal and folder.startswith(root.rstrip("/") + "/")
+
+
+def misplaced(kind: str, run: Run, location: str, root: str) -> str:
+    """Return why data at a location are not a run's own, by the names on the way; empty if they may be."""
+    names = location.removeprefix(root).strip("/").split("/")
+    wanted = {"raw": str(run), "processed": f"{run}.root"}.get(kind, names[-1])
+    if names[-1] != wanted:
+        return f"which is not called {wanted}"
+    for name in names[: None if kind == "minitrees" else -1]:
+        with contextlib.suppress(CaxflowError):
+            return f"in the folder of {Run.parse(name)}"
+    return ""
 
 
 def value(

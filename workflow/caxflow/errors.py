@@ -1,5 +1,7 @@
 """The one exception that users are meant to see."""
 
+from __future__ import annotations
+
 import contextlib
 from collections.abc import Iterator
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from caxflow import documents, receipts, transfer
 from caxflow.copies import evidence, parts, proof, quarantine
 from caxflow.copies.parts import Part
-from caxflow.copies.subject import Subject, misplaced
+from caxflow.copies.subject import Subject
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Manifest
@@ -357,7 +357,7 @@ class Move:
 
     def _check_name(self, path: str, root: str) -> None:
         """See that a path is called as a copy of that run is."""
-        if why := misplaced(self.subject.key, self.subject.run, path, root):
+        if why := documents.misplaced(self.subject.key.kind, self.subject.run, path, root):
             raise CaxflowError(
                 f"{self.subject} is not moved: its path is {path}, {why}",
                 "correct the document's location, or name another path",

@@ -1,6 +1,5 @@
 """A copy that something is to be done to, with what that takes."""
 
-import contextlib
 import dataclasses
 import posixpath
 from collections.abc import Callable, Mapping
@@ -15,18 +14,6 @@ from caxflow.errors import CaxflowError
 from caxflow.rundb import Claim, Key, RunsDB
 from caxflow.targets import Run
 from caxflow.transfer import Place, Progress
-
-
-def misplaced(key: Key, run: Run, location: str, root: str) -> str:
-    """Return why data at a location are not a run's own, by the names on the way; empty if they may be."""
-    names = location.removeprefix(root).strip("/").split("/")
-    wanted = {"raw": str(run), "processed": f"{run}.root"}.get(key.kind, names[-1])
-    if names[-1] != wanted:
-        return f"which is not called {wanted}"
-    for name in names[: None if key.kind == "minitrees" else -1]:
-        with contextlib.suppress(CaxflowError):
-            return f"in the folder of {Run.parse(name)}"
-    return ""
 
 
 @dataclass
@@ -85,7 +72,7 @@ class Subject:
                 f"{self} is said to be in {copy.location!r}, outside {self.root}",
                 f"mend the document's location, or roots.{self.key.kind} of site {self.site.name}",
             )
-        if copy and (why := misplaced(self.key, self.run, copy.location, self.root)):
+        if copy and (why := documents.misplaced(self.key.kind, self.run, copy.location, self.root)):
             raise CaxflowError(
                 f"{self} is said to be in {copy.location}, {why}", "correct the document's location"
             )

@@ -214,6 +214,8 @@ def _odd_copy(run: Run, copy: Copy, settings: Settings, now: datetime.datetime) 
     root = site.roots.get(copy.kind)
     if root is None or not documents.inside(copy.location, root):
         yield f"{where} is said to be in {copy.location!r}, outside {root} -> mend it, or roots.{copy.kind}"
+    elif why := documents.misplaced(copy.kind, run, copy.location.rstrip("/"), root):
+        yield f"{where} is said to be in {copy.location}, {why} -> correct the document's location"
     if copy.kind == "processed" and copy.version is None:
         yield f"{where} has no pax_version -> set it"
     lease = documents.time_of(copy.note.get("lease"))

@@ -224,3 +224,8 @@ def _check_location(run: Run, copy: Copy, site: Site) -> None:
             f"{run}: its {copy.kind} copy at {site.name} is said to be in {copy.location!r}, outside {root}",
             f"mend the document's location, or roots.{copy.kind} of site {site.name}",
         )
+    if why := documents.misplaced(copy.kind, run, copy.location.rstrip("/"), root):
+        raise CaxflowError(
+            f"{run}: its {copy.kind} copy at {site.name} is said to be in {copy.location}, {why}",
+            "correct the document's location",
+        )

@@ -12,7 +12,7 @@ from typing import Any
 from caxflow import clock, documents, errors, receipts, targets, transfer, words
 from caxflow.config import Settings
 from caxflow.copies import parts
-from caxflow.copies.subject import Subject, misplaced
+from caxflow.copies.subject import Subject
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Manifest
@@ -165,8 +165,8 @@ def _look(subject: Subject, location: str, stated: Manifest) -> None:
         If it is not what the receipt states: then the database is not told. Receipts about nothing go.
     """
     lost = f"{subject} has a receipt, the runs database knows less of it"
-    if not documents.inside(location, subject.root) or misplaced(
-        subject.key, subject.run, location, subject.root
+    if not documents.inside(location, subject.root) or documents.misplaced(
+        subject.key.kind, subject.run, location, subject.root
     ):
         raise CaxflowError(f"{lost}, and {location} is no place of it", receipts.REMOVE)
     where = parts.of(subject.key, subject.run, location, stated)

@@ -33,7 +33,7 @@ def announce(work_dir: Path, target: Target, *, again: bool = False) -> None:
     """Note that the database is to be told about this target, or `again`: it knew, and has lost it."""
     mark = _mark(work_dir, target)
     if not again:
-        receipts.write(mark, "")
+        receipts.touch(mark)
     elif not os.path.lexists(mark):
         receipts.write(mark, _AGAIN)
 
