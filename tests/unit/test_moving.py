@@ -452,3 +452,49 @@ def test_y4_a_row_that_names_another_place_moves_nothing(copies, caxflow, where)
     assert "is not called 160315_1432" in err or "in the folder of 160316_0000" in err
     assert copies.path("midway", "160316_0000").exists()
     assert copies.whole("midway", "160316_0000_MV")
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_what_happens_to_the_new_copy_before_the_old_files_go_keeps_them(
+    copies, volume, moved_away, caxflow, monkeypatch, told
+):
+    """Between the reading of the new copy and the removal of the old one a byte flips, and may be found."""
+    real = moving.Move.clear
+
+    def held_up(self, copy):
+        flip(copies.path("midway"))
+        if told:
+            copies.set("midway", status="error")
+            copies.note("midway", suspect={"files": ["a.zip"]})
+        real(self, copy)
+
+    monkeypatch.setattr(moving.Move, "clear", held_up)
+    code, _, err = caxflow("mv", RUN, "--from", volume / "raw")
+    assert (code, "is not removed" in err) == (1, True)
+    assert contents(moved_away) == FILES
+
+
+def test_a_document_cannot_have_another_runs_data_moved(copies, caxflow):
+    copies.add("160316_0000", sites=["midway"])
+    other, new = copies.path("midway", "160316_0000"), copies.path("midway").parent / "sr1" / str(RUN)
+    for moving_ in ({"from": str(other), "to": str(new)}, {"to": str(new)}, {"from": 7, "to": str(new)}):
+        copies.set("midway", status="transferring")
+        copies.note("midway", moving=moving_)
+        code, _, err = caxflow("mv", RUN, "--to", str(new))
+        assert (code, "and said to be moved from" in err) == (1, True)
+        assert copies.whole("midway", "160316_0000")
+        assert copies.whole("midway")
+
+
+def test_what_came_into_a_published_copy_is_not_deleted_when_it_is_put_back(
+    copies, volume, moved_away, caxflow, monkeypatch
+):
+    def fails(*_):
+        (copies.path("midway") / "notes.txt").write_text("the only notes of the shift")
+        raise CaxflowError("midway: the disk does not answer", "mount it")
+
+    monkeypatch.setattr(proof, "read_again", fails)
+    code, _, _ = caxflow("mv", RUN, "--from", volume / "raw")
+    assert code == 1
+    assert (copies.path("midway") / "notes.txt").exists()
+    assert contents(moved_away) == FILES

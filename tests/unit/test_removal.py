@@ -807,3 +807,149 @@ def test_one_that_was_stopped_after_the_last_question_asks_again(copies, monkeyp
         removal_of(copies).perform()
     assert copies.whole("midway")
     assert copies.row("midway")["status"] == "transferred"
+
+
+def test_a_crash_while_a_copy_is_put_back_loses_nothing(copies, monkeypatch):
+    """The trash says that it is emptied, the evidence is gone, the copy is back: and then it is killed."""
+    copies.add(sites=["lngs", "midway"])
+    killed(copies, "commit", "after", copies=1)
+    flip(copies.path("lngs"))
+
+    class Killed(BaseException):
+        pass
+
+    real = parts.rename
+
+    def dies(*arguments, **named):
+        real(*arguments, **named)
+        if named.get("back"):
+            raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(parts, "rename", dies)
+        with pytest.raises(Killed):
+            removal_of(copies, demand=Demand(copies=1)).perform()
+    assert copies.whole("midway")
+    with pytest.raises(CaxflowError, match="it is suspect"):
+        removal_of(copies, demand=Demand(copies=1)).perform()
+    assert copies.whole("midway")
+    assert copies.row("midway")["status"] == "transferred"
+    assert "removed" not in actions(copies)
+
+
+def test_half_a_copy_of_which_no_manifest_is_known_does_not_come_back_as_whole(copies):
+    copies.add()
+    killed(copies, "empty", "before")
+    (waiting,) = (copies.folder / "midway/raw/.caxflow-trash").iterdir()
+    (waiting / "a.zip").unlink()
+    copies.database.manifests.delete_many({})
+    with pytest.raises(CaxflowError):
+        removal_of(copies).perform()
+    assert waiting.exists()
+    assert copies.row("midway")["status"] == "transferring"
+
+
+@pytest.mark.parametrize("when", ["confirm", "commit"])
+@pytest.mark.parametrize("what", ["a file comes", "it is taken away"])
+def test_what_happens_in_the_trash_at_the_last_moment_is_seen(copies, monkeypatch, when, what):
+    copies.add()
+    owner = Hearing if when == "confirm" else Removal
+    real = getattr(owner, when)
+    trash = copies.folder / "midway/raw/.caxflow-trash"
+
+    def meanwhile(self, *arguments):
+        real(self, *arguments)
+        (waiting,) = trash.iterdir()
+        if what == "a file comes":
+            (waiting / "notes.txt").write_text("the only notes of the shift")
+        else:
+            waiting.rename(copies.folder / "away")
+
+    monkeypatch.setattr(owner, when, meanwhile)
+    with pytest.raises(CaxflowError):
+        removal_of(copies).perform()
+    found = copies.folder / "away" if what == "it is taken away" else copies.path("midway")
+    assert (found / "a.zip").exists()
+    assert what == "it is taken away" or (found / "notes.txt").exists()
+    assert copies.row("midway") is not None
+
+
+def test_another_entry_that_came_meanwhile_keeps_the_copy(copies):
+    copies.add()
+    killed(copies, "intend", "after")
+    entry = {"type": "processed", "host": SITES["midway"], "pax_version": "v1", "status": "transferred"}
+    entry["location"] = str(copies.path("midway") / "log")
+    copies.database.runs.update_one({}, {"$push": {"data": entry}, "$inc": {"caxflow.revision": 1}})
+    with pytest.raises(CaxflowError, match="another entry of midway-login1 is in"):
+        removal_of(copies).perform()
+    assert copies.whole("midway")
+
+
+@pytest.mark.parametrize("where", ["160316_0000", "160316_0000/160315_1432"])
+def test_y4_a_witness_that_names_another_runs_place_does_not_count(copies, where):
+    copies.add()
+    place = copies.path("tegner").parent / where
+    place.parent.mkdir(exist_ok=True)
+    copies.path("tegner").rename(place)
+    copies.set("tegner", location=str(place))
+    refused(copies, "not tegner: it is said to be in")
+
+
+def test_the_trash_of_another_removal_is_left_alone(copies):
+    copies.add()
+    killed(copies, "commit", "after")
+    removing = copies.row("midway")["caxflow"]["removing"]
+    other = copies.folder / f"midway/raw/.caxflow-trash/160316_0000.{removing['token']}"
+    shutil.copytree(copies.path("lngs"), other)
+    copies.note("midway", removing=removing | {"trash": str(other)})
+    with pytest.raises(CaxflowError, match="is said to wait in"):
+        removal_of(copies).perform()
+    assert (other / "a.zip").exists()
+
+
+def test_files_that_are_partly_shared_are_no_two_copies(copies):
+    copies.add(sites=["lngs", "midway"])
+    shutil.copytree(copies.path("lngs"), copies.path("tegner"), copy_function=os.link)
+    (copies.path("tegner") / "b.zip").unlink()
+    (copies.path("tegner") / "b.zip").write_bytes(FILES["b.zip"])
+    entry = copies.entry("tegner", str(RUN), 0)
+    copies.database.runs.update_one({}, {"$push": {"data": entry}, "$inc": {"caxflow.revision": 1}})
+    copies.note("lngs", verified=just_read())
+    refused(copies, "the very files of")
+
+
+def test_an_entry_whose_copy_is_back_stays(copies, monkeypatch):
+    copies.add(verified_days_ago=10)
+    away = copies.folder / "away"
+    copies.path("midway").rename(away)
+    (copies.path("midway").parent / "other").mkdir()
+    real = proof.read_again
+
+    def back(*arguments):
+        if away.exists():
+            away.rename(copies.path("midway"))
+        return real(*arguments)
+
+    monkeypatch.setattr(proof, "read_again", back)
+    with pytest.raises(CaxflowError, match="it is there again"):
+        removal_of(copies).perform()
+    assert copies.whole("midway")
+    assert copies.row("midway")["status"] == "transferred"
+
+
+def test_a_database_restored_to_the_middle_of_a_removal_has_a_way_out(copies):
+    copies.add()
+    killed(copies, "intend", "after")
+    document = copies.database.get(RUN)
+    removal_of(copies).perform()
+    copies.database.runs.replace_one({}, document)
+    removal_of(copies).perform()
+    assert copies.row("midway") is None
+    assert copies.whole("lngs")
+    assert copies.whole("tegner")
+
+
+def test_a_copy_of_which_a_move_left_files_is_not_removed(copies):
+    copies.add()
+    copies.note("midway", left={"path": "/old/160315_1432", "root": "/old"})
+    refused(copies, "a move of it is not complete -> complete it: caxflow mv")

@@ -142,3 +142,11 @@ def test_only_the_copy_that_is_meant_may_be_claimed_instead(copies):
     copies.database.claim(RUN, KEY, "/p", "midway", 30, instead="xxh128:00")
     with pytest.raises(Held, match="is being made by midway"):
         copies.database.claim(RUN, KEY, "/p", "tegner", 30, instead="xxh128:00")
+
+
+def test_a_file_of_the_same_size_that_is_neither_stays(copies):
+    place = product(copies, "tegner")
+    place.write_bytes(b"own" * 1000)
+    with pytest.raises(CaxflowError, match="is not replaced, nor removed"):
+        renew(copies)
+    assert place.read_bytes() == b"own" * 1000

@@ -1,5 +1,6 @@
 """What nobody knows is found, named and only then removed; copies are removed and moved by name."""
 
+import datetime
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ from caxflow.planning import decisions, planner
 from caxflow.planning.facts import gather
 from caxflow.targets import Run
 from caxflow.transfer.part import Part
-from copies import SITES, Copies
+from copies import SITES, Copies, just_read
 
 RUN = Run("160315_1432")
 
@@ -582,5 +583,57 @@ def test_what_a_document_knows_by_now_is_no_stray(copies, stray, caxflow, monkey
     monkeypatch.setattr(strays, "find", slow)
     code, _, err = caxflow("strays", "--remove", str(stray))
     assert code == 1
-    assert f"{stray} is no stray: {RUN} knows it by now" in err
+    assert f"{stray} is no stray: a document knows it by now" in err
     assert copies.whole("midway")
+
+
+RUINS = {
+    "a file is missing": lambda copies: (copies.path("lngs") / "a.zip").unlink(),
+    "a file is cut short": lambda copies: (copies.path("lngs") / "a.zip").write_bytes(b"f"),
+    "a byte was flipped since": lambda copies: copies.spoil("lngs"),
+    "it was never read": lambda copies: copies.note("lngs", verified=None),
+    "its manifest is lost": lambda copies: copies.database.manifests.delete_many({}),
+    "only a processed file is told": lambda copies: copies.set("lngs", type="processed", pax_version="v1"),
+}
+
+
+@pytest.mark.parametrize("ruin", RUINS)
+def test_a_ruin_elsewhere_is_no_reason_to_remove_a_stray(copies, stray, caxflow, ruin):
+    lost(copies, "tegner")
+    # Flipped right after the reading began, it would be the reading's to find.
+    early = datetime.timedelta(seconds=10 if "flipped" in ruin else 0)
+    copies.note("lngs", verified=just_read() - early)
+    RUINS[ruin](copies)
+    previewed = caxflow("strays", "--remove", str(stray), "-n")
+    code, _, err = caxflow("strays", "--remove", str(stray))
+    assert (code, previewed[0]) == (1, 1)
+    assert f"{stray} is not removed: it may be the last of {RUN}" in err
+    assert (stray / "a.zip").exists()
+
+
+@pytest.mark.parametrize("where", ["raw/old_backup/{run}", "raw/sr1/deep/{run}", "processed/pax_v1/{run}"])
+def test_a_folder_that_holds_the_last_copy_is_no_stray_to_remove(copies, stray, caxflow, where):
+    path = copies.folder / "midway" / where.format(run=RUN)
+    path.parent.mkdir(parents=True)
+    stray.rename(path)
+    lost(copies, "lngs", "tegner")
+    shown = copies.folder / "midway" / "/".join(where.split("/")[:2])
+    shown = path if where.startswith("processed") else shown
+    code, _, err = caxflow("strays", "--remove", str(shown))
+    assert code == 1
+    assert f"{shown} is not removed: it may be the last of {RUN}" in err
+    assert (path / "a.zip").exists()
+
+
+def test_what_came_into_a_stray_since_it_was_listed_keeps_it(copies, stray, caxflow, monkeypatch):
+    real = strays.find
+
+    def slow(*arguments):
+        found = real(*arguments)
+        (stray / "notes.txt").write_text("the only notes of the shift")
+        return found
+
+    monkeypatch.setattr(strays, "find", slow)
+    code, _, err = caxflow("strays", "--remove", str(stray))
+    assert (code, "has changed since it was listed" in err) == (1, True)
+    assert (stray / "notes.txt").exists()

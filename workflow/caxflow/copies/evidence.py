@@ -105,6 +105,10 @@ def witnesses(
             continue
         verified = documents.time_of(copy.note.get("verified"))
         against, renewable = _against(copy, subject, site, now, demand.within)
+        if why := documents.misplaced(
+            copy.kind, documents.run_of(document), copy.location.rstrip("/"), site.roots.get(copy.kind, "")
+        ):
+            against, renewable = f"it is said to be in {copy.location}, {why}", False
         found.append(Witness(site.name, copy, verified, against, renewable))
     return sorted(found, key=lambda each: (not each.counts, -_seconds(each.verified)))
 

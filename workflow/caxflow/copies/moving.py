@@ -45,7 +45,9 @@ class Move:
     old: str = ""
     _manifest: Manifest | None = field(default=None, repr=False)
     _resumed: bool = False
-    _made: list[str] = field(default_factory=list, repr=False)
+    # What this attempt published, and when it began to read it (server's time), by path.
+    _made: dict[str, transfer.Look] = field(default_factory=dict, repr=False)
+    _read_at: dict[str, datetime.datetime] = field(default_factory=dict, repr=False)
 
     def perform(self) -> str:
         """Move the copy; where it was. A dry database is told nothing, and then nothing is moved.
@@ -61,7 +63,12 @@ class Move:
             self._complete(copy)
             copy = self._find()
         moving = documents.value(copy.note, "moving", type_=Mapping)
-        self.old = str(moving["from"]) if moving else copy.location.rstrip("/")
+        self.old = copy.location.rstrip("/")
+        if moving and moving.get("from") != self.old:
+            raise CaxflowError(
+                f"{subject} is in {self.old}, and said to be moved from {moving.get('from')!r}",
+                "correct the document",
+            )
         if self.old == self.new and not moving:
             return self.old
         self._check(copy, moving)
@@ -150,29 +157,34 @@ class Move:
         )
         # What has just been compared byte by byte is what an interrupted attempt published.
         if not made.adopted or self._resumed:
-            self._made.append(new)
+            self._made[new] = transfer.look(subject.place, [new])[0]
         if self._manifest is None:
             self._manifest = made.manifest
+        if wanted := subject.site.permissions.get(subject.key.kind):
+            try:
+                transfer.permissions(subject.place, new, wanted, apply=True)
+            except CaxflowError as error:
+                subject.say(f"{new} is there, but its permissions are not as the site wants them: {error}")
         stated = [each.to_json() for each in made.manifests.values()]
+        self._read_at[new] = subject.database.now()
         _, wrong = proof.read_again(subject.place, new, stated, subject.progress)
         if wrong:
             raise CaxflowError(
                 f"{subject}: what was copied to {new} reads differently: {proof.summary(wrong)}",
                 "it was removed; the disk may be failing",
             )
-        if wanted := subject.site.permissions.get(subject.key.kind):
-            try:
-                transfer.permissions(subject.place, new, wanted, apply=True)
-            except CaxflowError as error:
-                subject.say(f"{new} is there, but its permissions are not as the site wants them: {error}")
 
     def put_back(self, where: list[Part]) -> None:
         """Undo the intent, if all of the copy is where it was; what this attempt published goes first."""
         subject = self.subject
         ours = self._find().note.get("token") == self.claim.token
         if ours and all(self._is_there(part, part.path) for part in where):
-            for new in self._made:
-                subject.remove(new)
+            for new, published in self._made.items():
+                now = transfer.look(subject.place, [new])[0]
+                if now.files == published.files and now.identity == published.identity and not now.error:
+                    subject.remove(new)
+                elif now.kind:
+                    subject.say(f"{new} stays: it is not what was published there")
             changes = {"status": documents.TRANSFERRED} | _ended("moving", "token", "lease", "since")
             subject.database.tell(subject.run, subject.key, changes, {"token": self.claim.token})
 
@@ -221,6 +233,7 @@ class Move:
         if not any(transfer.exists(subject.place, part.path) for part in where):
             subject.check_mounted(copy.location)
         now = subject.database.now()
+        self._read_at = dict.fromkeys((part.path for part in where), now)
         if not (wrong := self._differences(where)):
             told = _good(now) if copy.manifest else {}
             if told and not subject.database.confirm(subject.run, subject.key, copy, told):
@@ -302,20 +315,29 @@ class Move:
                     f"not know {proof.summary(foreign)}",
                     "look at what is there, take it away, and give the same command again",
                 )
-            self._check_apart(part, kept)
+            self._check_apart(part, kept, copy)
             subject.remove(part.path, self._root)
         self._prune(path, self._root)
         subject.database.tell(subject.run, subject.key, _ended("left"))
 
-    def _check_apart(self, old: Part, new: Part) -> None:
-        """See, right before the old files go, that the new ones are there, are others, and are told."""
+    def _check_apart(self, old: Part, new: Part, seen: Copy) -> None:
+        """See, right before the old files go, that the new ones are there, as they were read, and others.
+
+        And that the entry is what it was when they were.
+        """
         subject = self.subject
+        before = subject.database.now()
         ours, theirs = transfer.look(subject.place, [old.path, new.path], opened=True)
         wrong = proof.difference(theirs, new.path, new.manifest)
         if not wrong and proof.are_same_files(ours, theirs):
             wrong = f"{old.path} and {new.path} are the same files"
+        read = self._read_at.get(new.path, before)
+        if not wrong and theirs.changed is not None and theirs.changed < (before - read).total_seconds():
+            wrong = f"files at {new.path} changed after they were read"
         now = self._find()
-        if not wrong and (now.location.rstrip("/") != self.new or "left" not in now.note):
+        if not wrong and (
+            identity(now) != identity(seen) or not evidence.good(now) or "left" not in now.note
+        ):
             wrong = "its entry was changed by somebody else"
         if wrong:
             raise CaxflowError(f"{subject}: {old.path} is not removed: {wrong}", "look there")

@@ -128,9 +128,9 @@ def difference(found: Look, location: str, expected: Manifest, *, renamed: bool 
 
 
 def are_same_files(one: Look, other: Look) -> bool:
-    """Return whether two looks saw the very same files, whatever they are called and wherever mounted."""
+    """Return whether two looks saw any of the very same files, whatever called and wherever mounted."""
     ours, theirs = ({tuple(each) for each in look.identity} for look in (one, other))
-    return bool(ours) and ours == theirs
+    return bool(ours & theirs)
 
 
 def is_all_there(place: Place, location: str, expected: Manifest | None) -> bool:

@@ -102,6 +102,7 @@ class Removal:
             )
         document = subject.database.get(subject.run)
         copy = subject.find(document)
+        self._check_left(copy)
         if copy is None:
             pass  # it is gone already
         elif "removing" in copy.note:
@@ -126,6 +127,7 @@ class Removal:
         subject = self.subject
         document = subject.database.get(subject.run)
         copy = subject.find(document)
+        self._check_left(copy)
         if copy is None:
             self._gone(document)
             raise CaxflowError(f"{subject} is gone already", "there is nothing to do")
@@ -141,6 +143,13 @@ class Removal:
             self.check_itself(document, copy)
         self.hearing.hear(copy, read=False)
         return Verdict(copy.location, copy.size, self.hearing.sure, self.hearing.hoped, missing=missing)
+
+    def _check_left(self, copy: Copy | None) -> None:
+        """Raise an error where a move left old files: with the entry, what knows of them would go."""
+        if copy is not None and "left" in copy.note:
+            raise CaxflowError(
+                f"{self.subject} is not removed: a move of it is not complete", "complete it: caxflow mv"
+            )
 
     def is_missing(self, document: Mapping, copy: Copy) -> bool:
         """Whether the entry points at nothing, at a site that can be looked at.
@@ -182,6 +191,8 @@ class Removal:
         """Take the entry of a copy that is not there out of the document, if enough others are good."""
         subject, key, token = self.subject, self.subject.key, secrets.token_hex(8)
         self.hearing.hear(self._as_it_was(document, copy))
+        if not self.is_missing(document, copy):
+            raise CaxflowError(f"{subject} is not removed: it is there again", "try again")
         self.claim, self._ident = subject.hold(token), token
         self.grounds = f"{self.grounds}; there was nothing at {copy.location}"
         now, this = subject.database.now(), {"location": copy.location, "status": copy.status}
@@ -247,12 +258,24 @@ class Removal:
     def move(self, where: list[Part], trash: str, *, emptied: bool = False) -> None:
         """Rename the copy into the trash, if it is that; `emptied`: some of it may be deleted already."""
         subject = self.subject
-        self._held()
+        copy = self._held()
         if all(part.manifest is None for part in where):
-            self.hearing.manifest(subject.find(subject.database.get(subject.run)))  # which raises an error
-        if not any(transfer.exists(subject.place, part.at(trash)) for part in where):
-            self._compare_with_manifest(where)
-        parts.rename(where, subject, aside=trash)
+            self.hearing.manifest(copy)  # which raises an error
+        for part in where:
+            subject.check_alone(subject.database.get(subject.run), copy, part.path)
+        if not emptied:
+            if not self._lies_in(trash, where):
+                self._compare_with_manifest(where)
+            parts.rename(where, subject, aside=trash)
+        self._check_trash(where, trash, emptied=emptied)
+
+    def _lies_in(self, trash: str, where: list[Part]) -> bool:
+        """Whether anything of the copy is in the trash."""
+        return any(transfer.exists(self.subject.place, part.at(trash)) for part in where)
+
+    def _check_trash(self, where: list[Part], trash: str, *, emptied: bool = False) -> None:
+        """See that in the trash is the copy, all of it unless it was `emptied`, and nothing else."""
+        subject = self.subject
         if not emptied:
             self._compare_with_manifest(where, trash)
             return
@@ -286,7 +309,7 @@ class Removal:
         """The witnesses, for the audit."""
         return [each.to_json() for each in self.hearing.sure] or self._known
 
-    def put_back(self, where: list[Part], trash: str) -> None:
+    def put_back(self, where: list[Part], trash: str, *, emptied: bool = False) -> None:
         """Undo what was begun: the copy goes back to its place, then its entry is what it was.
 
         Where somebody else has taken the removal over, while this process was stopped for longer than its
@@ -298,11 +321,15 @@ class Removal:
         held = copy is not None and copy.note.get("token") == self.claim.token
         if not held and (copy is None or "removing" in copy.note):
             return
-        whole = [part for part in where if self._is_whole(part, part.at(trash))]
+        # Of what was partly deleted, without a manifest, nobody can tell whether it is whole.
+        unknown = emptied and any(part.manifest is None for part in where)
+        whole = [part for part in where if not unknown and self._is_whole(part, part.at(trash))]
+        if held and whole:
+            self._take_back()
         parts.rename(whole, subject, aside=trash, back=True)
         if not held:
             return
-        if not all(self._is_whole(part, part.path) for part in where):
+        if unknown or not all(self._is_whole(part, part.path) for part in where):
             subject.say(f"{subject}: what is left of it waits in {trash}")
             return
         ours = {"data": {"$elemMatch": subject.key.match(**{"caxflow.token": self.claim.token})}}
@@ -319,10 +346,33 @@ class Removal:
         if subject.database.revise(subject.run, change):
             self._record("restored")
 
-    def empty(self, where: list[Part], trash: str) -> None:
-        """Delete what waits in the trash; some of it may be gone already."""
+    def _take_back(self) -> None:
+        """Have the entry say that the trash is not emptied, before anything leaves it."""
+        subject = self.subject
+
+        def change(document: Mapping) -> tuple[dict, dict] | None:
+            copy = self._held(document)
+            removing = documents.value(copy.note, "removing", type_=Mapping) or {}
+            if "emptied" not in removing:
+                return None
+            kept = {name: value for name, value in removing.items() if name not in ("emptied", "evidence")}
+            held = {"data": {"$elemMatch": subject.key.match(**{"caxflow.token": self.claim.token})}}
+            return held, {"$set": {"data.$.caxflow": dict(copy.note) | {"removing": kept}}}
+
+        subject.database.revise(subject.run, change)
+
+    def empty(self, where: list[Part], trash: str, asked: float) -> None:
+        """Delete what waits in the trash; some of it may be gone already.
+
+        Parameters
+        ----------
+        asked : float
+            When everything was asked that lets it go (monotonic clock): not long ago.
+        """
         subject = self.subject
         for part in where:
+            self._check_in_time(asked)
+            asked = time.monotonic()
             subject.remove(part.at(trash))
         if where and where[0].name:
             subject.prune(trash, root=posixpath.dirname(trash))
@@ -383,19 +433,26 @@ class Removal:
         subject = self.subject
         intended = documents.value(copy.note, "removing", type_=Mapping) or {}
         self._ident = str(intended.get("token", copy.note.get("token")))
-        trash = self._in_trash(intended.get("trash"), self._ident)
+        trash = self._in_trash(intended.get("trash"), self._ident, copy.location)
         self._take_over(copy)
         self.grounds = str(intended.get("grounds", self.grounds))
         self.hearing.clean(copy, self._ident)
         where = self._parts(copy.location, self._known_manifest(copy))
         emptied = "emptied" in intended
-        if emptied and not any(transfer.exists(subject.place, part.at(trash)) for part in where):
+        if not self._lies_in(trash, where) and (emptied or not self._is_anywhere(where)):
             subject.check_mounted(trash)
+            if not emptied:
+                # Nothing of it is left, as where a database was restored.
+                self.hearing.hear(self._as_it_was(subject.database.get(subject.run), copy))
             self._known = documents.value(intended, "evidence", type_=list) or []
             self.forget_entry()
             return
         self.hearing.since = subject.database.now()
         self._carry_out(copy, where, trash, emptied=emptied)
+
+    def _is_anywhere(self, where: list[Part]) -> bool:
+        """Whether anything is where the copy belongs."""
+        return any(transfer.exists(self.subject.place, part.path) for part in where)
 
     def _carry_out(self, copy: Copy, where: list[Part], trash: str, *, emptied: bool = False) -> None:
         try:
@@ -405,13 +462,17 @@ class Removal:
             self.hearing.confirm(copy, [part.at(trash) for part in where], self._ident)
             asked = time.monotonic()
             self.commit()
-            if time.monotonic() - asked > HELD_UP:
-                raise CaxflowError(f"{self.subject} is not removed: that was held up", "try again")
+            self._check_trash(where, trash, emptied=emptied)
+            self._check_in_time(asked)
         except CaxflowError:
-            self.put_back(where, trash)
+            self.put_back(where, trash, emptied=emptied)
             raise
-        self.empty(where, trash)
+        self.empty(where, trash, asked)
         self.forget_entry()
+
+    def _check_in_time(self, asked: float) -> None:
+        if time.monotonic() - asked > HELD_UP:
+            raise CaxflowError(f"{self.subject} is not removed: that was held up", "try again")
 
     def _held(self, document: Mapping | None = None) -> Copy:
         """The entry, as this removal holds it."""
@@ -453,18 +514,12 @@ class Removal:
         if wrong := parts.wrong(where, subject.place, at=at, look=self.look):
             raise CaxflowError(f"{subject} is not removed: {wrong}", "look at what is there: caxflow strays")
 
-    def _in_trash(self, trash: object, token: object) -> str:
-        """A path that a document names, if it is in the site's trash and called after the removal."""
+    def _in_trash(self, trash: object, token: object, location: str) -> str:
+        """A path that a document names, if it is the copy's own place in the site's trash."""
         folder = posixpath.join(self.subject.root, TRASH)
-        if (
-            isinstance(trash, str)
-            and isinstance(token, str)
-            and token.isalnum()
-            and documents.inside(trash, folder)
-            and posixpath.dirname(trash) == folder
-            and trash.endswith(f".{token}")
-        ):
-            return trash
+        own = isinstance(token, str) and token.isalnum() and self.subject.aside(TRASH, location, token)
+        if own and trash == own:
+            return own
         raise CaxflowError(
             f"{self.subject} is said to wait in {trash!r}, which is not its place in {folder}",
             "nothing is deleted there; mend the document",

@@ -53,14 +53,14 @@ def renew(
     either = [copied.manifest, *([Manifest.from_json(stated)] if stated else [])]
     there = transfer.exists(place, location) is not None
     if there:
-        _check(place, location, either)
+        _check(subject, location, either)
         facts = {"site": subject.site.name, "manifest": old, "by_manifest": copied.manifest.digest}
         grounds = "it was made anew elsewhere"
         audit.record(subject.database, "replaced", subject.run, subject.key, grounds=grounds, **facts)
         subject.rename(location, aside)
     try:
         if there:
-            _check(place, aside, either)
+            _check(subject, aside, either)
         subject.rename(arrived, location)
     except CaxflowError:
         if there:
@@ -69,15 +69,23 @@ def renew(
         raise
     if there:
         try:
-            _check(place, location, [copied.manifest])
+            _check(subject, location, [copied.manifest])
             subject.remove(aside)
         except CaxflowError as error:
             subject.say(f"{location} is the new one; the old one stays in {aside}: {error}")
     return copied
 
 
-def _check(place: Place, path: str, either: list[Manifest]) -> None:
-    """See that one of the two files is at a path, by its size."""
-    wrong = [proof.same_files(place, path, manifest, renamed=True) for manifest in either]
+def _check(subject: Subject, path: str, either: list[Manifest]) -> None:
+    """See that one of the two files is at a path, by its bytes."""
+    wrong = [_difference(subject, path, manifest) for manifest in either]
     if all(wrong):
         raise CaxflowError(f"{path} is not replaced, nor removed: {wrong[-1]}", "look at what is there")
+
+
+def _difference(subject: Subject, path: str, expected: Manifest) -> str:
+    if wrong := proof.same_files(subject.place, path, expected, renamed=True):
+        return wrong
+    found = transfer.take_manifest(subject.place, path, algorithm=expected.algorithm, drop_cache=False)
+    same = found.entries[0].digest == expected.entries[0].digest
+    return "" if same else f"{path} has other contents than its manifest says"

@@ -15,6 +15,7 @@ from caxflow.config import Selection, Settings, Site, reach
 from caxflow.copies import evidence, proof, quarantine, removal, roots
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
+from caxflow.files.manifest import Manifest
 from caxflow.rundb import Key, RunsDB, audit
 from caxflow.targets import Run
 
@@ -155,21 +156,20 @@ def remove(database: RunsDB, settings: Settings, site: Site, strays: list[Stray]
     for path in paths:
         if path not in by_path:
             raise CaxflowError(f"{path} is no stray at {site.name}", "name one that `caxflow strays` lists")
-    if database.dry:
-        return sum(by_path[path].size or 0 for path in paths)
     for kind in {by_path[path].kind for path in paths}:
         roots.check(settings, site, kind)
     size = 0
     for path in paths:
         stray = by_path[path]
         run = _run_of(path)
-        if run:
-            _check_may_go(database, settings, site, stray, run)
+        _check_unchanged(database, settings, site, stray)
+        size += stray.size or 0
+        if database.dry:
+            continue
         # The audit comes first: whatever happens, it says what was meant to go.
         facts = {"site": site.name, "path": path, "size": stray.size, "what": stray.what}
         audit.record(database, "stray", run, Key(stray.kind, site.host), grounds="named by hand", **facts)
         _remove(reach.place(settings, site), stray, site.roots[stray.kind])
-        size += stray.size or 0
     return size
 
 
@@ -179,45 +179,65 @@ def _run_of(path: str) -> Run | None:
     return Run.parse(match[1]) if match else None
 
 
-def _check_may_go(database: RunsDB, settings: Settings, site: Site, stray: Stray, run: Run) -> None:
-    """Look once more, right before data of a run go, at its document and at the copies that it speaks of.
+def _check_unchanged(database: RunsDB, settings: Settings, site: Site, stray: Stray) -> None:
+    """Look once more, right before something goes, whether it is still what was listed, and a stray.
 
     Raises
     ------
     CaxflowError
-        If the document knows these data by now, or no good copy of the run is elsewhere: raw data, or for
-        what can be made of them again, any.
+        If it has changed, some document speaks of it by now, or it may be the last of a run.
     """
+    known = _entries(database, site.host)[1]
+    inside = any(documents.inside(path, stray.path) for path in known)
+    if inside or stray.path in known or _head(stray.path) in known or _above(stray.path) & known:
+        raise CaxflowError(f"{stray.path} is no stray: a document knows it by now", "see caxflow strays")
+    own = transfer.look(reach.place(settings, site), [stray.path])[0]
+    if not own.error and own.kind and sum(own.files.values()) != stray.size:
+        raise CaxflowError(f"{stray.path} has changed since it was listed", "look at it: caxflow strays")
+    names = [stray.path, *own.files] if own.kind == "directory" else [stray.path]
+    runs = {_run_of(part) for name in names for part in name.split("/")} - {None}
+    for run in sorted(runs, key=str):
+        _check_may_go(database, settings, stray, own, run)
+
+
+def _check_may_go(database: RunsDB, settings: Settings, stray: Stray, own: transfer.Look, run: Run) -> None:
+    """See that a good copy of a run is elsewhere: of raw data, or for a file made of them, of either."""
     document = database.find(run)
     if document is None:
         return
-    known = set(_paths(document, site.host))
-    if stray.path in known or _head(stray.path) in known or _above(stray.path) & known:
-        raise CaxflowError(f"{stray.path} is no stray: {run} knows it by now", f"see caxflow why {run}")
-    own = transfer.look(reach.place(settings, site), [stray.path])[0]
+    made = stray.kind != "raw" and own.kind == "file"
     wrong = []
     for copy in documents.copies(document):
         other = next((each for each in settings.sites.values() if each.host == copy.host), None)
-        if other and evidence.good(copy) and copy.kind in ("raw", stray.kind):
-            why = _unlike_a_copy(settings, other, copy, own)
+        if other and copy.kind in ("raw", *([stray.kind] if made else [])):
+            why = _unlike_a_copy(database, settings, other, copy, own)
             if not why:
                 return
             wrong.append(f"{other.name}: {why}")
     seen = "; ".join(wrong) or "the runs database knows of none"
     raise CaxflowError(
         f"{stray.path} is not removed: it may be the last of {run}, no good copy is elsewhere ({seen})",
-        "bring it to safety, or remove it by hand",
+        "have a copy elsewhere read again, bring this one to safety, or remove it by hand",
     )
 
 
-def _unlike_a_copy(settings: Settings, site: Site, copy: Copy, own: transfer.Look) -> str:
-    """Why an entry is no copy elsewhere; empty if its data are there, and are others than `own`."""
+def _unlike_a_copy(database: RunsDB, settings: Settings, site: Site, copy: Copy, own: transfer.Look) -> str:
+    """Why an entry is no good copy elsewhere; empty if it was read, is as it was then, and is not `own`."""
+    stated, read = (
+        copy.manifest and database.manifest(copy.manifest),
+        documents.time_of(copy.note.get("verified")),
+    )
+    if not evidence.good(copy) or stated is None or read is None:
+        return "it is not known to be good"
+    before = database.now()
     try:
         found = transfer.look(reach.place(settings, site), [copy.location], opened=True)[0]
     except CaxflowError as error:
         return error.what
-    if found.error or not found.files:
-        return found.error or f"there is nothing at {copy.location}"
+    if wrong := proof.difference(found, copy.location, Manifest.from_json(stated)):
+        return wrong
+    if found.changed is not None and found.changed < (before - read).total_seconds():
+        return "its files changed after they were read"
     return "the very same files" if proof.are_same_files(own, found) else ""
 
 

@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 # Operations that change something; `permissions` does if it is to apply them.
-_CHANGES = ("leftovers", "mark", "prune", "remove_tree", "rename")
+_CHANGES = ("leftovers", "mark", "prune", "remove_tree", "rename", "touch")
 
 
 def copy(
