@@ -61,3 +61,23 @@ def test_the_age_of_a_file_is_by_the_clock_of_its_file_system(tmp_path, ahead, k
     assert (clock.age(file) is not None) is known
     assert clock.age(tmp_path / "none") is None
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [
+        ("2016-11-02T15:20:00", datetime.datetime(2016, 11, 2, 15, 20)),
+        ("2016-11-02T15:20:00+02:00", datetime.datetime(2016, 11, 2, 13, 20)),
+        ("2036-01-01T00:00:00Z", datetime.datetime(2036, 1, 1)),
+        ("9999-12-31T23:59:59+00:00", None),
+        ("9999-12-31T23:59:59-14:00", None),
+        ("0001-01-01T00:00:00+14:00", None),
+        ("lately", None),
+        ("", None),
+        (None, None),
+        (5, None),
+        ([], None),
+    ],
+)
+def test_a_time_that_no_clock_has_is_none(text, at):
+    assert clock.read(text) == at

@@ -40,6 +40,17 @@ def follow(seconds: float) -> None:
     hear(_host() + datetime.timedelta(seconds=seconds))
 
 
+def read(text: object) -> datetime.datetime | None:
+    """Return a time that was kept as text, naive UTC; None where it is none, or no clock has it."""
+    try:
+        at = datetime.datetime.fromisoformat(text) if isinstance(text, str) else None
+        if at is not None and at.tzinfo:
+            at = at.astimezone(datetime.UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError):
+        return None
+    return at if at is not None and 1970 <= at.year < 9000 else None
+
+
 def past(at: datetime.datetime | None, at_most: datetime.datetime | None = None) -> datetime.datetime | None:
     """Return a time that is kept (naive UTC), or None if it is later than `at_most`, by default `now`."""
     return at if at is not None and at <= (at_most or now()) + SLACK else None

@@ -19,6 +19,8 @@ COMMANDS = ("run", "status", "why", "doctor", "page", "strays", "rm", "mv", "run
 
 def main(words: list[str] | None = None) -> int:
     """Run the command line `words`; by default the program's own."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 (it was closed by the caller)
     parser = argparse.ArgumentParser(
         prog="caxflow",
         description="Looks after what is not a file target; targets are made by snakemake --profile SITE.",

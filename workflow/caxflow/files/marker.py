@@ -20,8 +20,8 @@ def path(root: str) -> str:
     return f"{root.rstrip('/')}/{NAME}"
 
 
-def parse(text: str | None, root: str) -> dict | None:
-    """Return what a marker says; None where there is none.
+def parse(text: str | None, root: str, site: str = "") -> dict | None:
+    """Return what a marker says, perhaps that of a `site`; None where there is none.
 
     Raises
     ------
@@ -32,14 +32,14 @@ def parse(text: str | None, root: str) -> dict | None:
         return None
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or not all(
         isinstance(found.get(key), str) for key in ("site", "kind", "id")
     ):
         raise CaxflowError(
             f"{printable(path(root))}, which says whose data these are, is damaged",
-            f"if it is the right disk: rm {printable(path(root))}; caxflow doctor --mark-roots",
+            f"if it is the right disk: rm {printable(path(root))}; caxflow doctor --mark-roots {site}",
         )
     return found
 
@@ -52,7 +52,7 @@ def check(text: str | None, root: str, site: str, kind: str | None = None) -> di
     CaxflowError
         If there is none or another one: the file system may not be mounted.
     """
-    found = parse(text, root)
+    found = parse(text, root, site)
     if found is None:
         raise CaxflowError(
             f"{printable(root)} has no {NAME}: its file system may not be mounted",

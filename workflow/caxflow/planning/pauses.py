@@ -73,15 +73,14 @@ class Pauses:
 
 def next_attempt(failure: dict, settings: Settings) -> datetime.datetime | None:
     """When what failed is tried again, naive UTC; None: when a human asks for it."""
+    at = clock.read(failure.get("at"))
     try:
-        at, attempts = datetime.datetime.fromisoformat(str(failure.get("at"))), int(failure["attempts"])
+        attempts = int(failure["attempts"])
     except (KeyError, TypeError, ValueError):
         return None
-    if attempts >= settings.attempts:
+    if at is None or attempts >= settings.attempts:
         return None
-    return (at.astimezone(datetime.UTC).replace(tzinfo=None) if at.tzinfo else at) + wait(
-        settings.pause, attempts
-    )
+    return at + wait(settings.pause, attempts)
 
 
 def wait(pause: float, attempts: int) -> datetime.timedelta:

@@ -24,7 +24,7 @@ class Presence:
     def __init__(self, site: Site):
         self.site = site
         self._listed: dict[Path, dict[str, bool]] = {}
-        self._marked: dict[str, bool] = {}
+        self._marked: dict[str, str] = {}
 
     def fault(self, run: Run, copy: Copy) -> str:
         """Return what is wrong with the place of a copy of this site; empty where something is there.
@@ -40,17 +40,24 @@ class Presence:
             for path in _paths(run, copy):
                 if not (wrong := self._wrong(path)):
                     continue
-                if not self._is_marked(root):
-                    absent = marker.path(root) if Path(root).is_dir() else root
-                    return f"{where} cannot be looked at, for there is no {absent} -> mount its file system"
+                if unmarked := self._unmarked(root, copy.kind):
+                    return f"{where} cannot be looked at: {unmarked}"
                 return f"{where} is missing: {wrong} -> bring it back, or have it read again: scrub"
         except OSError:
             pass  # where this user may not look, nothing is known
         return ""
 
-    def _is_marked(self, root: str) -> bool:
+    def _unmarked(self, root: str, kind: str) -> str:
+        """Return what is wrong with the marker of a root; empty if it is the one of this site."""
         if root not in self._marked:
-            self._marked[root] = Path(marker.path(root)).exists()
+            self._marked[root] = ""
+            try:
+                if not Path(root).is_dir():
+                    self._marked[root] = f"there is no {root} -> mount its file system"
+                else:
+                    marker.check(_text(Path(marker.path(root))), root, self.site.name, kind)
+            except CaxflowError as error:
+                self._marked[root] = str(error)
         return self._marked[root]
 
     def _wrong(self, path: Path) -> str:
@@ -71,6 +78,14 @@ class Presence:
             except (FileNotFoundError, NotADirectoryError):
                 self._listed[folder] = {}
         return self._listed[folder]
+
+
+def _text(path: Path) -> str | None:
+    """Return the text of a marker; None where there is none."""
+    try:
+        return path.read_bytes()[: marker.LARGEST].decode("utf-8", "replace") if path.is_file() else None
+    except FileNotFoundError:
+        return None
 
 
 def _paths(run: Run, copy: Copy) -> list[Path]:

@@ -208,8 +208,8 @@ class Standings:
                 decision = self.decide(document, lacks)
             else:
                 self._places -= 1
-        until = marks.until(document, self.settings.here.name, self.policy)
-        if decision.targets and until and until > self.now and not self.settings.selection.runs:
+        until = marks.until(document, self.settings.here.name, self.policy, self.now)
+        if decision.targets and until and not self.settings.selection.runs:
             decision.targets = []
             decision.waits.append(
                 f"its document has changed since `all` looked at it, which does so again from "

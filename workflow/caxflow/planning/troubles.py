@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from caxflow import documents, targets
+from caxflow import clock, documents, targets
 from caxflow.config import Settings
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
@@ -65,7 +65,7 @@ def of_journal(
             str(target),
             str(failure.get("reason")),
             int(failure.get("attempts", 1)),
-            _time(failure.get("at")),
+            clock.read(failure.get("at")),
             pauses.next_attempt(failure, settings),
             _log(work_dir, target),
         )
@@ -103,11 +103,3 @@ def _log(work_dir: Path, target: Target) -> str:
     """Return the log of a run at a site that was written to last."""
     logs = list((work_dir / "logs" / target.site).glob(f"{target.run}.*.log"))
     return str(max(logs, key=lambda log: log.stat().st_mtime)) if logs else ""
-
-
-def _time(text: object) -> datetime.datetime | None:
-    try:
-        at = datetime.datetime.fromisoformat(str(text))
-    except ValueError:
-        return None
-    return at.astimezone(datetime.UTC).replace(tzinfo=None) if at.tzinfo else at

@@ -59,15 +59,13 @@ def is_settled(document: Mapping, site: str, policy: str) -> bool:
     return mark.startswith(f"{policy} {SETTLED}")
 
 
-def until(document: Mapping, site: str, policy: str) -> datetime.datetime | None:
+def until(document: Mapping, site: str, policy: str, now: datetime.datetime) -> datetime.datetime | None:
     """Return when a document is looked at again at `site`, naive UTC; None where no mark of it holds."""
     mark = (documents.value(document, "caxflow", "settled", site, type_=str) or "").split()
-    if len(mark) != 3 or mark[0] != policy:
+    if len(mark) != 3 or mark[0] != policy or mark[1] not in _LONGEST:
         return None
-    try:
-        return datetime.datetime.fromisoformat(mark[2])
-    except ValueError:
-        return None
+    end = clock.read(mark[2])
+    return end if end is not None and now < end <= now + _LONGEST[mark[1]] else None
 
 
 def next_look(document: Mapping, kind: str, now: datetime.datetime) -> datetime.datetime | None:

@@ -42,9 +42,7 @@ def _read(work_dir: Path) -> dict[str, tuple[datetime.datetime, bool]]:
     """What was last done when; a record that is not there or damaged makes everything due."""
     try:
         content = receipts.read(work_dir / FILE)
-        return {
-            name: (datetime.datetime.fromisoformat(each["at"]).astimezone(datetime.UTC), bool(each["good"]))
-            for name, each in content.items()
-        }
+        found = {name: (clock.read(each["at"]), bool(each["good"])) for name, each in content.items()}
+        return {name: (at.replace(tzinfo=datetime.UTC), good) for name, (at, good) in found.items() if at}
     except (CaxflowError, AttributeError, KeyError, TypeError, ValueError):
         return {}
