@@ -144,8 +144,9 @@ def test_from_cax_to_the_first_verified_copy(tmp_path, sites, cax_json, dump, da
     assert list(dump.find().sort("name")) == before
     assert database.list_collection_names() == ["runs_new"]
 
-    # 4. Once the daemon is stopped: the indexes, then the work.
+    # 4. Once the daemon is stopped: the indexes, the markers of the data roots, then the work.
     guide.caxflow("rundb", "init", *options)
+    guide.caxflow("doctor", "--mark-roots", *options)
     guide.snakemake("all")
 
     document = dump.find_one({"name": "160315_1608"})

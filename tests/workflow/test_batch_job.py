@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import io
+import shutil
 import socket
 import threading
 
@@ -97,7 +98,7 @@ def test_the_root_of_products_is_never_made(clone):
     prepare(clone, clone.document(at=("lngs", "midway"), _id="id"))
     loaded = config.load({"site": "midway"}, clone.folder / "config")
     root = clone.data / "midway/processed"
-    root.rmdir()
+    shutil.rmtree(root)
     nowhere = clone.data / "nowhere"
     job = Job(loaded, "processed.done", loaded.here, RUN, nowhere, io.StringIO(), work_dir=clone.work())
     with pytest.raises(

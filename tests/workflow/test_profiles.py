@@ -92,6 +92,10 @@ def test_the_exact_command_line_works_twice_after_make_install(clone, runs, data
         for site in ("lngs", "midway", "tegner")
         if (kind, site) != ("processed", "lngs")
     ]
+    for each in done:
+        path = Path(each["location"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
     runs.insert_one(clone.document() | {"data": done})
     preview = clone.run("snakemake", "--profile", "midway", "-n", "all")
     assert preview.status == 0, preview.text
