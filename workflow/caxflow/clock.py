@@ -13,7 +13,7 @@ from pathlib import Path
 # Clocks that are right, and what they are read by, differ by less than this.
 SLACK = datetime.timedelta(hours=1)
 
-# What the server's clock said, and at which moment of this host's steady clock, which nobody sets.
+# What the server's clock said, and at which moment of this host's steady clock, which is never set.
 _heard: list[tuple[datetime.datetime, float]] = []
 
 

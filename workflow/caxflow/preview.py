@@ -1,6 +1,6 @@
 """Whether this process only looks: the one place that decides it, for ``-n`` and for ``dry: true``.
 
-It is told by what reads the command line and the configuration; all that changes data, a work directory or
+What reads the command line and the configuration sets it; all that changes data, a work directory or
 the runs database asks here, whatever led to it.
 """
 

@@ -202,18 +202,10 @@ class Hearing:
         return place.host, place.port or 22, location and posixpath.normpath(location)
 
     def _has_changed(self, witness: Witness, before: datetime.datetime) -> bool:
-        """Whether files of a witness changed after it was last read: by ages, so that no clock matters.
-
-        Parameters
-        ----------
-        before : datetime
-            The server's time right before the look, so that what was written just before it was read has not
-            changed; what changes while it is read, the reading finds.
-        """
-        age, read = self._seen[witness.site].changed, witness.verified
-        if age is None or age >= (before - read).total_seconds():
+        """Whether files of a witness changed after it was last read; then it is to be read again."""
+        if not proof.has_changed(self._seen[witness.site], witness.verified, before):
             return False
-        self._changed[witness.site] = read
+        self._changed[witness.site] = witness.verified
         return True
 
     def confirm(self, copy: Copy, where: list[str], token: str) -> None:

@@ -72,7 +72,7 @@ class Move:
         if self.old == self.new and not moving:
             return self.old
         self._check(copy, moving)
-        self._manifest = self._known_manifest(copy.manifest)
+        self._manifest = self.subject.manifest(copy.manifest)
         where = parts.of(subject.key, subject.run, self.old, self._manifest)
         self._look(where, begun=bool(moving))
         if subject.database.dry:
@@ -230,7 +230,7 @@ class Move:
             return
         subject.say(f"{subject}: a move that was begun goes on; reading {copy.location} again")
         where = parts.of(subject.key, subject.run, copy.location, manifest)
-        if not any(transfer.exists(subject.place, part.path) for part in where):
+        if not parts.any_there(where, subject.place):
             subject.check_mounted(copy.location)
         now = subject.database.now()
         self._read_at = dict.fromkeys((part.path for part in where), now)
@@ -286,7 +286,7 @@ class Move:
         The path stands in the document, the root that it must be below in a site file or on the command line.
         """
         subject, left = self.subject, documents.value(copy.note, "left", type_=Mapping) or {}
-        path, manifest = str(left.get("path")), self._known_manifest(left.get("manifest"))
+        path, manifest = str(left.get("path")), self.subject.manifest(left.get("manifest"))
         location = copy.location.rstrip("/")
         within = documents.inside(path, location) or documents.inside(location, path)
         if manifest is None or path == location or (within and subject.key.kind != "minitrees"):
@@ -332,7 +332,7 @@ class Move:
         if not wrong and proof.are_same_files(ours, theirs):
             wrong = f"{old.path} and {new.path} are the same files"
         read = self._read_at.get(new.path, before)
-        if not wrong and theirs.changed is not None and theirs.changed < (before - read).total_seconds():
+        if not wrong and proof.has_changed(theirs, read, before):
             wrong = f"files at {new.path} changed after they were read"
         now = self._find()
         if not wrong and (
@@ -374,7 +374,7 @@ class Move:
         self._check_name(copy.location.rstrip("/"), self._root)
         document = subject.database.get(subject.run)
         for path in (self.new, copy.location.rstrip("/")):
-            for part in parts.of(subject.key, subject.run, path, self._known_manifest(copy.manifest)):
+            for part in parts.of(subject.key, subject.run, path, self.subject.manifest(copy.manifest)):
                 subject.check_alone(document, copy, part.path)
 
     def _check_name(self, path: str, root: str) -> None:
@@ -407,10 +407,6 @@ class Move:
                 )
             if not begun and transfer.exists(place, new):
                 raise CaxflowError(f"{self.subject}: there is both {part.path} and {new}", "look there")
-
-    def _known_manifest(self, digest: object) -> Manifest | None:
-        stated = self.subject.database.manifest(digest) if isinstance(digest, str) else None
-        return Manifest.from_json(stated) if stated else None
 
     def _prune(self, path: str, root: str) -> None:
         """Leave no empty folders behind."""

@@ -78,6 +78,11 @@ def wrong(
     return ""
 
 
+def any_there(parts: list[Part], place: Place, *, at: str | None = None) -> bool:
+    """Return whether anything is where a part belongs, or `at` another place of the copy."""
+    return any(transfer.exists(place, part.path if at is None else part.at(at)) for part in parts)
+
+
 def rename(parts: list[Part], subject: Subject, *, aside: str, back: bool = False) -> None:
     """Rename all parts to where they are aside, or back; those that were renamed already stay."""
     for part in parts:

@@ -1,5 +1,6 @@
 """Reading a copy again from the disk and comparing it with what it must be."""
 
+import datetime
 from collections.abc import Callable, Iterable, Mapping
 
 from caxflow import transfer
@@ -131,6 +132,20 @@ def are_same_files(one: Look, other: Look) -> bool:
     """Return whether two looks saw any of the very same files, whatever called and wherever mounted."""
     ours, theirs = ({tuple(each) for each in look.identity} for look in (one, other))
     return bool(ours & theirs)
+
+
+def has_changed(found: Look, read: datetime.datetime, before: datetime.datetime) -> bool:
+    """Return whether files that were seen changed after they were read: by ages, so that no clock matters.
+
+    Parameters
+    ----------
+    read : datetime
+        When the reading began, the server's time (naive UTC).
+    before : datetime
+        The server's time right before the look, so that what was written just before it was read has not
+        changed; what changes while it is read, the reading finds.
+    """
+    return found.changed is not None and found.changed < (before - read).total_seconds()
 
 
 def is_all_there(place: Place, location: str, expected: Manifest | None) -> bool:

@@ -128,7 +128,7 @@ def reading(subject: Subject, seen: Copy | None) -> Iterator[None]:
 
 
 def condemn_missing(subject: Subject, seen: Copy) -> CaxflowError | None:
-    """Tell that there are no data where a copy is to be; None where there are, or nobody can look."""
+    """Tell that there are no data where a copy is to be; None where there are, or no look is possible."""
     try:
         kind = transfer.exists(subject.place, seen.location)
     except CaxflowError:

@@ -113,7 +113,7 @@ class Removal:
             self.check_itself(document, copy)
             self.hearing.hear(copy)
             trash = self.intend(copy)
-            self._carry_out(copy, self._parts(copy.location, self._known_manifest(copy)), trash)
+            self._carry_out(copy, self._parts(copy.location, self.subject.manifest(copy.manifest)), trash)
         return self._finish(self._gone(subject.database.get(subject.run)))
 
     def preview(self) -> Verdict:
@@ -161,7 +161,7 @@ class Removal:
             if there is something, and it is not a good copy.
         """
         subject = self.subject
-        where = self._parts(copy.location, self._known_manifest(copy))
+        where = self._parts(copy.location, self.subject.manifest(copy.manifest))
         settled = copy.status in (documents.TRANSFERRED, documents.ERROR) and "moving" not in copy.note
         there = not settled or any(self.look(subject.place, each.path).kind for each in where)
         if there and not evidence.good(copy):
@@ -258,20 +258,17 @@ class Removal:
     def move(self, where: list[Part], trash: str, *, emptied: bool = False) -> None:
         """Rename the copy into the trash, if it is that; `emptied`: some of it may be deleted already."""
         subject = self.subject
-        copy = self._held()
+        document = subject.database.get(subject.run)
+        copy = self._held(document)
         if all(part.manifest is None for part in where):
             self.hearing.manifest(copy)  # which raises an error
         for part in where:
-            subject.check_alone(subject.database.get(subject.run), copy, part.path)
+            subject.check_alone(document, copy, part.path)
         if not emptied:
-            if not self._lies_in(trash, where):
+            if not parts.any_there(where, subject.place, at=trash):
                 self._compare_with_manifest(where)
             parts.rename(where, subject, aside=trash)
         self._check_trash(where, trash, emptied=emptied)
-
-    def _lies_in(self, trash: str, where: list[Part]) -> bool:
-        """Whether anything of the copy is in the trash."""
-        return any(transfer.exists(self.subject.place, part.at(trash)) for part in where)
 
     def _check_trash(self, where: list[Part], trash: str, *, emptied: bool = False) -> None:
         """See that in the trash is the copy, all of it unless it was `emptied`, and nothing else."""
@@ -298,8 +295,7 @@ class Removal:
             removing = documents.value(copy.note, "removing", type_=Mapping) or {}
             evident = {"emptied": now, "evidence": self._evidence}
             note = dict(copy.note) | {"removing": dict(removing) | evident}
-            held = {"data": {"$elemMatch": subject.key.match(**{"caxflow.token": self.claim.token})}}
-            return held, {"$set": {"data.$.caxflow": note}}
+            return self._ours, {"$set": {"data.$.caxflow": note}}
 
         if not subject.database.revise(subject.run, change):
             raise CaxflowError(f"{subject} is not removed: what is known of the others changed", "try again")
@@ -321,18 +317,17 @@ class Removal:
         held = copy is not None and copy.note.get("token") == self.claim.token
         if not held and (copy is None or "removing" in copy.note):
             return
-        # Of what was partly deleted, without a manifest, nobody can tell whether it is whole.
+        # Without a manifest it cannot be known whether what was partly deleted is whole.
         unknown = emptied and any(part.manifest is None for part in where)
         whole = [part for part in where if not unknown and self._is_whole(part, part.at(trash))]
         if held and whole:
-            self._take_back()
+            self._take_back(copy)
         parts.rename(whole, subject, aside=trash, back=True)
         if not held:
             return
         if unknown or not all(self._is_whole(part, part.path) for part in where):
             subject.say(f"{subject}: what is left of it waits in {trash}")
             return
-        ours = {"data": {"$elemMatch": subject.key.match(**{"caxflow.token": self.claim.token})}}
 
         def change(document: Mapping) -> tuple[dict, dict] | None:
             copy = subject.find(document)
@@ -341,25 +336,20 @@ class Removal:
             claimed = ("removing", "token", "lease", "since", "owner", "by")
             note = {name: value for name, value in copy.note.items() if name not in claimed}
             back = {"data.$.status": documents.TRANSFERRED, "data.$.caxflow": note}
-            return ours, {"$set": back, "$pull": {REMOVING: subject.key.host}}
+            return self._ours, {"$set": back, "$pull": {REMOVING: subject.key.host}}
 
         if subject.database.revise(subject.run, change):
             self._record("restored")
 
-    def _take_back(self) -> None:
+    def _take_back(self, copy: Copy) -> None:
         """Have the entry say that the trash is not emptied, before anything leaves it."""
-        subject = self.subject
-
-        def change(document: Mapping) -> tuple[dict, dict] | None:
-            copy = self._held(document)
-            removing = documents.value(copy.note, "removing", type_=Mapping) or {}
-            if "emptied" not in removing:
-                return None
-            kept = {name: value for name, value in removing.items() if name not in ("emptied", "evidence")}
-            held = {"data": {"$elemMatch": subject.key.match(**{"caxflow.token": self.claim.token})}}
-            return held, {"$set": {"data.$.caxflow": dict(copy.note) | {"removing": kept}}}
-
-        subject.database.revise(subject.run, change)
+        removing = documents.value(copy.note, "removing", type_=Mapping) or {}
+        kept = {name: value for name, value in removing.items() if name not in ("emptied", "evidence")}
+        told, token = {"caxflow.removing": kept}, {"token": self.claim.token}
+        if kept != removing and not self.subject.database.tell(
+            self.subject.run, self.subject.key, told, token
+        ):
+            raise self._lost()
 
     def empty(self, where: list[Part], trash: str, asked: float) -> None:
         """Delete what waits in the trash; some of it may be gone already.
@@ -381,7 +371,6 @@ class Removal:
         """Take the entry out of the document; the audit keeps all of it."""
         subject, key, token = self.subject, self.subject.key, self.claim.token
         now = subject.database.now()
-        held = {"data": {"$elemMatch": key.match(**{"caxflow.token": token})}}
         pull = {"data": key.match(**{"caxflow.token": token}), REMOVING: key.host}
 
         def change(document: Mapping) -> tuple[dict, dict]:
@@ -392,7 +381,7 @@ class Removal:
             gone = documents.with_gone(
                 document, key.kind, key.host, key.version, at=now, why="removed", token=self._ident
             )
-            return held, {"$pull": pull, "$set": {"caxflow.gone": gone}}
+            return self._ours, {"$pull": pull, "$set": {"caxflow.gone": gone}}
 
         subject.database.revise(subject.run, change)
         subject.say(f"{subject} is removed")
@@ -437,9 +426,10 @@ class Removal:
         self._take_over(copy)
         self.grounds = str(intended.get("grounds", self.grounds))
         self.hearing.clean(copy, self._ident)
-        where = self._parts(copy.location, self._known_manifest(copy))
+        where = self._parts(copy.location, self.subject.manifest(copy.manifest))
         emptied = "emptied" in intended
-        if not self._lies_in(trash, where) and (emptied or not self._is_anywhere(where)):
+        waits = parts.any_there(where, subject.place, at=trash)
+        if not waits and (emptied or not parts.any_there(where, subject.place)):
             subject.check_mounted(trash)
             if not emptied:
                 # Nothing of it is left, as where a database was restored.
@@ -449,10 +439,6 @@ class Removal:
             return
         self.hearing.since = subject.database.now()
         self._carry_out(copy, where, trash, emptied=emptied)
-
-    def _is_anywhere(self, where: list[Part]) -> bool:
-        """Whether anything is where the copy belongs."""
-        return any(transfer.exists(self.subject.place, part.path) for part in where)
 
     def _carry_out(self, copy: Copy, where: list[Part], trash: str, *, emptied: bool = False) -> None:
         try:
@@ -479,8 +465,17 @@ class Removal:
         subject = self.subject
         copy = subject.find(subject.database.get(subject.run) if document is None else document)
         if copy is None or copy.note.get("token") != self.claim.token:
-            raise Held(f"{subject} was taken over by somebody else", "nothing more is removed")
+            raise self._lost()
         return copy
+
+    def _lost(self) -> Held:
+        return Held(f"{self.subject} was taken over by somebody else", "nothing more is removed")
+
+    @property
+    def _ours(self) -> dict:
+        """The condition that the entry is held by this removal."""
+        held = {"caxflow.token": self.claim.token}
+        return {"data": {"$elemMatch": self.subject.key.match(**held)}}
 
     def _is_whole(self, part: Part, path: str) -> bool:
         return proof.is_all_there(self.subject.place, path, part.manifest)
@@ -492,10 +487,6 @@ class Removal:
 
     def _parts(self, location: str, manifest: Manifest | None) -> list[Part]:
         return parts.of(self.subject.key, self.subject.run, location, manifest)
-
-    def _known_manifest(self, copy: Copy) -> Manifest | None:
-        stated = self.subject.database.manifest(copy.manifest) if copy.manifest else None
-        return Manifest.from_json(stated) if stated else None
 
     def _as_it_was(self, document: Mapping, copy: Copy) -> Copy:
         """A copy that is not there, as the others must have it: by the manifest of those that are good."""
@@ -539,9 +530,8 @@ class Removal:
         subject.say(f"{subject}: a removal that was begun goes on")
 
     def _record(self, action: str, **facts: object) -> None:
-        subject = self.subject
+        subject, ident = self.subject, self._ident
         facts = facts | {"site": subject.site.name, "evidence": self._evidence}
-        ident = self._ident
         audit.record(
             subject.database, action, subject.run, subject.key, grounds=self.grounds, ident=ident, **facts
         )

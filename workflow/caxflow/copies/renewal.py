@@ -49,8 +49,8 @@ def renew(
     )
     token = secrets.token_hex(8)
     aside = subject.aside(TRASH, location, token)
-    stated = subject.database.manifest(old)
-    either = [copied.manifest, *([Manifest.from_json(stated)] if stated else [])]
+    replaced = subject.manifest(old)
+    either = [copied.manifest, *([replaced] if replaced else [])]
     there = transfer.exists(place, location) is not None
     if there:
         _check(subject, location, either)

@@ -106,7 +106,7 @@ def prepare(settings: Settings, database: RunsDB) -> None:
         try:
             ensure(settings, database, settings.here, kind)
         except CaxflowError:
-            continue  # whoever wants to write there says so
+            continue  # what is to be written there fails with the same words
 
 
 def mark(settings: Settings, database: RunsDB, site: Site, kind: str, *, replaced: bool = False) -> bool:

@@ -236,7 +236,7 @@ def _unlike_a_copy(database: RunsDB, settings: Settings, site: Site, copy: Copy,
         return error.what
     if wrong := proof.difference(found, copy.location, Manifest.from_json(stated)):
         return wrong
-    if found.changed is not None and found.changed < (before - read).total_seconds():
+    if proof.has_changed(found, read, before):
         return "its files changed after they were read"
     return "the very same files" if proof.are_same_files(own, found) else ""
 
@@ -279,7 +279,7 @@ def _what(name: str) -> str:
 def without_empty(place: transfer.Place, found: list[Stray], there: set[str]) -> list[Stray]:
     """Leave out containers of copies that are published, in which nothing of data is left.
 
-    They stay where nobody may remove anything, and where a file system only renames what is open.
+    They stay where nothing may be removed, and where a file system only renames what is open.
     """
     over = [each for each in found if each.what == PART and _published(each.path) in there]
     looks = transfer.look(place, [each.path for each in over]) if over else []

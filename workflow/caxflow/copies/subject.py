@@ -11,6 +11,7 @@ from caxflow.config import Settings, Site, reach
 from caxflow.copies import roots
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
+from caxflow.files.manifest import Manifest
 from caxflow.rundb import Claim, Key, RunsDB
 from caxflow.targets import Run
 from caxflow.transfer import Place, Progress
@@ -106,6 +107,11 @@ class Subject:
         except CaxflowError as error:
             missing = f"there is nothing at {location}; " if location else ""
             raise CaxflowError(f"{self}: {missing}{error.what}", error.mend) from error
+
+    def manifest(self, digest: object) -> Manifest | None:
+        """The manifest with a digest that a document names; None where the database has none."""
+        stated = self.database.manifest(digest) if digest and isinstance(digest, str) else None
+        return Manifest.from_json(stated) if stated else None
 
     def rename(self, old: str, new: str) -> None:
         """Rename something within the root; nothing may be at the new path."""

@@ -25,11 +25,8 @@ _REMEMBERED = datetime.timedelta(days=1)  # a removal that failed and left the c
 def forget(database: RunsDB, settings: Settings, work_dir: Path) -> list[Target]:
     """Forget the failures that are over; which they were."""
     failed: dict[Run, list[Target]] = {}
-    # Of what has yet to be told, the record is still needed.
-    pending = set(journal.pending(work_dir))
     for target in journal.failures(work_dir):
-        if target not in pending:
-            failed.setdefault(target.run, []).append(target)
+        failed.setdefault(target.run, []).append(target)
     if not failed:
         return []
     found = {documents.run_of(each): each for each in database.of_runs(failed)}
@@ -45,7 +42,7 @@ def forget(database: RunsDB, settings: Settings, work_dir: Path) -> list[Target]
         try:
             journal.succeed(work_dir, target)
         except CaxflowError:
-            over.remove(target)  # whoever shows failures shows this one still
+            over.remove(target)  # it is still shown with the failures
     return over
 
 
@@ -54,9 +51,9 @@ def is_over(document: Mapping | None, target: Target, settings: Settings, work_d
 
     Of what has yet to be told, the record is still needed.
     """
-    if document is None or journal.announced(work_dir, target):
-        return not journal.announced(work_dir, target)
-    return _is_made_up_for(document, target, settings, work_dir)
+    if journal.is_pending(work_dir, target):
+        return False
+    return document is None or _is_made_up_for(document, target, settings, work_dir)
 
 
 def _is_made_up_for(document: Mapping, target: Target, settings: Settings, work_dir: Path) -> bool:

@@ -68,7 +68,7 @@ class Standing:
     waits : list of str
         What it waits for, or why it is left out, beside what `troubles` and `claims` say.
     claims : list of str
-        Copies that somebody is making, moving or removing, and until when the claim holds.
+        Copies that are being made, moved or removed, and until when the claim holds.
     troubles, elsewhere : list of Trouble
         What failed here and what failed at other sites, the newest last.
     underway : dict
@@ -183,7 +183,7 @@ class Standings:
             standing.state, standing.waits = PROBLEM, [str(error)]
             return standing
         standing.todo = self._unstated(decision.targets)
-        # What somebody works on is no reason to wait for anything.
+        # What is being worked on is no reason to wait for anything.
         held = [troubles.copy_in_words(copy, self.settings) for copy in copies if self._is_held(copy)]
         at_work = tuple(f"{copy} is being " for copy in held)
         waits = [text for text in decision.waits if not text.startswith(at_work)]
@@ -248,7 +248,7 @@ class Standings:
         return copy.host == here.host or copy.note.get("owner") == here.name
 
     def _is_held(self, copy: Copy) -> bool:
-        """Whether somebody works on a copy that this site has, makes, or brings to another."""
+        """Whether a process works on a copy that this site has, makes, or brings to another."""
         if copy.status != documents.TRANSFERRING:
             return False
         partners = {self.settings.sites[name].host for name in self.settings.here.push_to}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from caxflow import clock, documents, errors, receipts, targets, transfer, words
+from caxflow import clock, documents, errors, receipts, targets, words
 from caxflow.config import Settings
 from caxflow.copies import parts
 from caxflow.copies.subject import Subject
@@ -172,7 +172,7 @@ def _look(subject: Subject, location: str, stated: Manifest) -> None:
     where = parts.of(subject.key, subject.run, location, stated)
     if not (wrong := parts.wrong(where, subject.place)):
         return
-    if any(transfer.exists(subject.place, each.path) for each in where):
+    if parts.any_there(where, subject.place):
         raise CaxflowError(
             f"{lost}, and {wrong}", "look at what is there; without its receipts it is made anew"
         )

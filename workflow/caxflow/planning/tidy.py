@@ -74,14 +74,14 @@ class Tidy:
             receipts.remove(self.work_dir / targets.path(site, run, "raw.purged"))
 
     def make_room(self, facts: Facts) -> None:
-        """Take away what states what was wanted once, and mend the order of what stays."""
+        """Take away what states what was wanted once, and repair the order of what stays."""
         run = Run.parse(facts.run)
         for name in (self.settings.here.name, *self.settings.here.push_to):
             if stages := self.outdated(facts, name):
                 site = self.settings.site(name)
                 version = self.settings.processor(site).pax_version
                 outdated.retire(self.work_dir, site, run, stages, version)
-        times.mend(self.work_dir, self.settings.sites, run, self._files_now)
+        times.repair(self.work_dir, self.settings.sites, run, self._files_now)
 
     @functools.cached_property
     def _files_now(self) -> float:

@@ -174,7 +174,7 @@ def _held(run: Run, key: Key, copy: documents.Copy | None) -> Held:
 
 
 def check_free(database: "RunsDB", copy: documents.Copy, what: str, *, firm: bool = False) -> None:
-    """Raise a Held error while somebody works on a copy whose move or removal was begun.
+    """Raise a Held error while another process works on a copy whose move or removal was begun.
 
     Its lease counts, unless the process that holds it is known to have ended.
 

@@ -93,7 +93,7 @@ class SftpPart:
                 self.let_go(client)
             raise
         if exists:
-            with suppress(OSError):  # a server may let nobody remove anything
+            with suppress(OSError):  # a server may refuse all removals
                 self.let_go(client)
         return exists
 
@@ -193,7 +193,7 @@ class SftpPart:
         try:
             self._client.remove_tree(self.container)
         except (OSError, LostError) as error:
-            # As where a server lets nobody remove anything.
+            # As where a server refuses all removals.
             why = error.strerror if isinstance(error, OSError) else str(error)
             failed.append(f"{printable(self.container)} could not be removed: {why}")
         self.close()

@@ -56,6 +56,11 @@ def is_new(work_dir: Path, target: Target) -> bool:
         return False
 
 
+def is_pending(work_dir: Path, target: Target) -> bool:
+    """Return whether the database has yet to be told about this target."""
+    return os.path.lexists(_mark(work_dir, target))
+
+
 def pending(work_dir: Path) -> Iterator[Target]:
     """Everything that the database has yet to be told."""
     yield from _targets(receipts.names(work_dir / STATE / "pending"))

@@ -14,7 +14,7 @@ from caxflow import targets
 from caxflow.targets import Run
 
 
-def mend(work_dir: Path, sites: Iterable[str], run: Run, now: float) -> None:
+def repair(work_dir: Path, sites: Iterable[str], run: Run, now: float) -> None:
     """Give all receipts of a run one time, that of the oldest, if some lie in the future.
 
     Parameters
