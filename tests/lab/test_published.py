@@ -134,23 +134,24 @@ def test_a_far_end_that_dies_once_the_copy_is_published(tmp_path, dataset, far, 
     source = dataset if kind == "directory" else dataset / "one.zip"
     found = []
     place = far(python=gate.python(), connections=1, timeout=30)
-    thread = threading.Thread(target=lambda: found.append(copy(HERE, source, place, tmp_path / "raw/copy")))
-    thread.start()
-    try:
-        os.kill(_await(gate, thread), signal.SIGKILL)
-    finally:
-        gate.open()
-        thread.join()
+    killed_at(gate, lambda: found.append(copy(HERE, source, place, tmp_path / "raw/copy")))
     (copied,) = found
     assert len(copied.remarks) == 1
     assert take(tmp_path / "raw/copy").size == copied.size
     assert copy(HERE, source, far(), tmp_path / "raw/copy").adopted
 
 
-def _await(gate, thread):
-    while not (gate.folder / "there").exists():
-        assert thread.is_alive()
-    return int((gate.folder / "there").read_text())
+def killed_at(gate, attempt):
+    """Kill the far end of an attempt at a gate, and wait until the attempt has ended."""
+    thread = threading.Thread(target=attempt)
+    thread.start()
+    try:
+        while not (gate.folder / "there").exists():
+            assert thread.is_alive()
+        os.kill(int((gate.folder / "there").read_text()), signal.SIGKILL)
+    finally:
+        gate.open()
+        thread.join()
 
 
 def test_a_far_end_that_dies_before_has_not_published(tmp_path, dataset, far):
@@ -163,13 +164,7 @@ def test_a_far_end_that_dies_before_has_not_published(tmp_path, dataset, far):
             copy(HERE, dataset, far(python=gate.python(), connections=1, timeout=30), tmp_path / "raw/copy")
         failed.append(str(error.value))
 
-    thread = threading.Thread(target=attempt)
-    thread.start()
-    try:
-        os.kill(_await(gate, thread), signal.SIGKILL)
-    finally:
-        gate.open()
-        thread.join()
+    killed_at(gate, attempt)
     assert len(failed) == 1
     assert not (tmp_path / "raw/copy").exists()
     assert not copy(HERE, dataset, far(), tmp_path / "raw/copy").adopted

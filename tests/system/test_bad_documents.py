@@ -6,7 +6,6 @@ import re
 
 import pytest
 
-import mortal
 from copies import SITES, Copies
 
 GOOD = "160315_1432"
@@ -116,13 +115,6 @@ def spoiled(copies):
 def copies(tmp_path, database, database_uri):
     with Copies(tmp_path, database_uri, database.name) as copies:
         yield copies
-
-
-@pytest.fixture
-def zygote(tmp_path, copies):
-    zygote = mortal.Zygote(tmp_path, "onecall")
-    yield zygote
-    zygote.close()
 
 
 def test_bad_documents_are_told_and_all_other_runs_go_on(copies, zygote):

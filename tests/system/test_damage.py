@@ -8,7 +8,6 @@ import shutil
 import pytest
 from test_bad_documents import COMMANDS
 
-import mortal
 from copies import SITES, Copies
 
 GOOD, LATER = "170315_1432", "170316_1432"
@@ -74,13 +73,6 @@ RUNS = {f"1601{day:02}_0100": damage for day, damage in enumerate(DAMAGES, 1)}
 def copies(tmp_path, database, database_uri):
     with Copies(tmp_path, database_uri, database.name) as copies:
         yield copies
-
-
-@pytest.fixture
-def zygote(tmp_path, copies):
-    zygote = mortal.Zygote(tmp_path, "onecall")
-    yield zygote
-    zygote.close()
 
 
 def condemn(copies, runs):

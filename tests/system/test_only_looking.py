@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-import mortal
 from caxflow.config import HOME
 from caxflow.targets import Run
 from copies import SITES, Copies, now
@@ -28,13 +27,6 @@ POLICY = {"purge": {"after_days": 1, "copies": 2, "processed": False}, "scrub": 
 def copies(tmp_path, database, database_uri):
     with Copies(tmp_path, database_uri, database.name) as copies:
         yield copies
-
-
-@pytest.fixture
-def zygote(copies):
-    zygote = mortal.Zygote(copies.folder, "onecall")
-    yield zygote
-    zygote.close()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from caxflow import cli, documents
+from caxflow import documents
 from caxflow.copies import evidence, moving, proof
 from caxflow.copies.moving import Move
 from caxflow.errors import CaxflowError
@@ -33,18 +33,6 @@ def volume(copies):
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         assert Path(folder).stat().st_dev != copies.folder.stat().st_dev
         yield Path(folder)
-
-
-@pytest.fixture
-def caxflow(copies, capsys):
-    """The command; the exit code and what it printed."""
-
-    def call(command, *words, **overrides):
-        code = cli.main([command, "--profile", copies.profile(**overrides), *map(str, words)])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
 
 
 @pytest.fixture

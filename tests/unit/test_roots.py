@@ -13,7 +13,7 @@ import yaml
 
 import mortal
 import needs
-from caxflow import cli, transfer
+from caxflow import transfer
 from caxflow.config import reach
 from caxflow.copies import renewal, roots
 from caxflow.demo.sshd import SshSites
@@ -34,18 +34,6 @@ def copies(tmp_path, database, database_uri):
     with Copies(tmp_path, database_uri, database.name) as copies:
         copies.add()
         yield copies
-
-
-@pytest.fixture
-def caxflow(copies, capsys):
-    """The command; the exit code and what it printed."""
-
-    def call(*words, **overrides):
-        code = cli.main([words[0], "--profile", copies.profile(**overrides), *map(str, words[1:])])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import shutil
 import pytest
 import yaml
 
-from caxflow import cli, receipts
+from caxflow import receipts
 from caxflow.copies import moving, parts, quarantine, removal, strays
 from caxflow.errors import CaxflowError
 from caxflow.planning import decisions, planner
@@ -25,18 +25,6 @@ def copies(tmp_path, database, database_uri):
     with Copies(tmp_path, database_uri, database.name) as copies:
         copies.add()
         yield copies
-
-
-@pytest.fixture
-def caxflow(copies, capsys):
-    """The command; the exit code and what it printed."""
-
-    def call(command, *words, **overrides):
-        code = cli.main([command, "--profile", copies.profile(**overrides), *words])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
 
 
 def find(copies, site="midway"):
