@@ -162,6 +162,11 @@ class Copies:
         folder = self.folder / "midway" / kind / f"pax_{version}"
         folder.mkdir(parents=True, exist_ok=True)
         names = [f"{run}.root"] if kind == "processed" else [f"{run}_Basics.root", f"{run}_Extended.root"]
+        if kind == "minitrees":
+            folder /= run
+            folder.mkdir()
+            for name in names:
+                (folder.parent / name).symlink_to(f"{run}/{name}")
         files = [folder / name for name in names]
         for file in files:
             file.write_text(f"{version} {file.name}")

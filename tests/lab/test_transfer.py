@@ -15,6 +15,7 @@ from caxflow.transfer import Place, copy, plan
 from caxflow.transfer.task import Visit, attend
 from copies import mark
 from lab import pythons
+from lab.logins import OddSite
 
 HERE = Place("here")
 NAMES = [
@@ -201,6 +202,35 @@ def old_pythons():
 def test_other_pythons(far, dataset, tmp_path, python):
     copied = copy(HERE, dataset, far(python=str(python)), tmp_path / "copy", expected=take(dataset))
     assert take(tmp_path / "copy", copied.manifest.algorithm) == copied.manifest
+
+
+@pytest.mark.parametrize("method", ["shared", "stream", "scp", "sftp"])
+def test_links_are_made_where_nothing_is_and_only_these_go_again(lab, far, tmp_path, method):
+    if method == "sftp":
+        with OddSite(lab, "sftponly", ForceCommand="internal-sftp") as site:
+            check_links(site.place(method="scp"), tmp_path / "root")
+    else:
+        check_links(HERE if method == "shared" else far(method=method), tmp_path / "root")
+
+
+def check_links(place, root):
+    root.mkdir()
+    (root / "out").symlink_to(root.parent)
+    link, foreign, file = (root / name for name in ("link", "foreign", "file"))
+    foreign.symlink_to("/etc")
+    file.touch()
+    for _ in "twice":
+        assert transfer.link(place, link, "some/where", root=root) is True
+        assert link.readlink() == Path("some/where")
+    for taken in (foreign, file):
+        assert transfer.link(place, taken, "some/where", root=root) is False
+    for change in (transfer.link, transfer.unlink):
+        with pytest.raises(CaxflowError, match="is not below"):
+            change(place, root / "out" / "new", "some/where", root=root)
+    for _ in "twice":
+        for path in (link, foreign, file, root / "none" / "x"):
+            transfer.unlink(place, path, "some/where", root=root)
+        assert names(root) == ["file", "foreign", "out"]
 
 
 def test_questions_from_afar(far, dataset, tmp_path):

@@ -1,6 +1,7 @@
 """What is made of a run again, or beside: other versions, newer corrections, several jobs for one run."""
 
 import datetime
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -94,8 +95,8 @@ def test_a_new_version_in_the_site_file_makes_new_files_and_moves_the_links(expe
     # The old receipt is that version's own now, and its link stands beside it.
     assert experiment.work(f"midway/pax_v0.0.1/{RUN}.root").resolve() == first
     assert experiment.work(f"midway/pax_v0.0.1/{RUN}.done").is_file()
-    minitrees = sorted(path.parent.name for path in (folder / "minitrees").rglob("*_Basics.root"))
-    assert minitrees == ["pax_v0.0.1", "pax_v0.0.2"]
+    minitrees = sorted(path.parent.name for path in (folder / "minitrees").glob("*/*_Basics.root"))
+    assert minitrees == ["pax_v0.0.1", "pax_v0.0.2"]  # where hax looks for them
     # And back: nothing is processed again, only the link moves.
     made = first.stat().st_mtime_ns
     _keep(experiment, "mini_v1")
@@ -278,7 +279,7 @@ def test_a_file_that_could_not_be_made_anew_stays_good_and_the_failure_counts(ex
     assert not {"error", "attempts", "next"} & set(note)
 
 
-def test_minitrees_hold_each_event_and_are_told(experiment, runs):
+def test_l8_minitrees_hold_each_event_and_their_row_names_no_others(experiment, runs):
     import uproot
 
     experiment.add_run(runs)
@@ -289,6 +290,14 @@ def test_minitrees_hold_each_event_and_are_told(experiment, runs):
     for name in ("Basics", "Fundamentals"):
         with uproot.open(f"{made['location']}/{RUN}_{name}.root") as file:
             assert file[name]["event_number"].array().tolist() == list(range(8))
+    # cax's PurgeProcessed removes what a row names, a folder with all that is in it: that of one run.
+    other = Path(made["location"]).parent / "160316_0000" / "160316_0000_Basics.root"
+    other.parent.mkdir()
+    other.touch()
+    assert Path(made["location"]).is_dir()
+    assert all(path.name.startswith(f"{RUN}_") for path in Path(made["location"]).iterdir())
+    shutil.rmtree(made["location"])
+    assert other.exists()
     # One more treemaker without a command is refused before anything is done.
     experiment.site(
         "midway",

@@ -233,10 +233,37 @@ def test_what_a_command_makes_is_checked(processed, place, tmp_path, treemaker, 
         by_command(processed, place, tmp_path, treemaker, rows)
     assert str(caught.value).startswith(f"{NAME}_{treemaker}.root was not made: ")
     assert message in str(caught.value)
-    assert list(place(treemaker).parent.iterdir()) == []
+    assert list(minitrees.hax_path(place(treemaker)).parent.iterdir()) == []
 
 
 def test_a_command_for_minitrees_is_checked_early():
     with pytest.raises(CaxflowError, match=r"minitrees: unknown placeholder \{input\}"):
         minitrees.read_template("haxer --input {input}")
     assert Path(minitrees.read_template("haxer {processed}").words[0]).name == "haxer"
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_what_hax_made_by_itself_moves_into_the_folder_of_its_run(processed, place, old):
+    """Where cax had hax make it, and where hax looks for it."""
+    path = place("Basics")
+    flat = minitrees.hax_path(path)
+    made = minitrees.make("Basics", processed, path, number=1)
+    path.rename(flat)
+    path.parent.rmdir()
+    inode = flat.stat().st_ino
+    again = minitrees.make("Basics", processed, path, number=1, replace=old)
+    assert again.adopted is not old
+    assert (path.stat().st_ino == inode) is not old
+    assert not flat.exists()
+    assert again.rows == made.rows
+
+
+def test_what_hax_made_stays_where_it_is_unless_it_is_whole(processed, place):
+    path = place("Basics")
+    flat = minitrees.hax_path(path)
+    flat.parent.mkdir(parents=True)
+    flat.write_bytes(b"root, but cut")
+    with pytest.raises(CaxflowError, match="it exists already"):
+        minitrees.make("Basics", processed, path, number=1)
+    assert flat.read_bytes() == b"root, but cut"
+    assert not path.exists()

@@ -252,9 +252,11 @@ def test_minitrees_and_processed_files_move_and_leave_no_empty_folder(copies, ca
             assert (code, err) == (0, "")
             assert not (root / f"pax_{version}").exists()
             roots[kind] = new
-        folder = roots["minitrees"] / f"pax_{version}"
+        folder = roots["minitrees"] / f"pax_{version}/{RUN}"
         assert {path.name for path in folder.iterdir()} == {file.name for file in minitrees}
         assert copies.made("minitrees")[version]["location"] == str(folder)
+        for file in minitrees:  # hax finds them
+            assert (folder.parent / file.name).resolve() == (folder / file.name).resolve()
         assert (
             copies.made("processed")[version]["location"] == f"{roots['processed']}/pax_{version}/{RUN}.root"
         )

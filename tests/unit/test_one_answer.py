@@ -386,7 +386,7 @@ def test_minitrees_are_missed_one_by_one(world, capsys):
     folder = world.folder / "midway/minitrees"
     site = world.folder / "config/sites/midway.yaml"
     world.options["kinds"] = ["minitrees"]
-    place = folder / "pax_v0.0.1"
+    place = folder / f"pax_v0.0.1/{RUN}"
     place.mkdir(parents=True)
     (place / f"{RUN}_Basics.root").touch()
     note = {"treemakers": ["Basics", "Fundamentals"]}

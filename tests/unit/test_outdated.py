@@ -11,6 +11,7 @@ from caxflow.workdir import journal, outdated
 RUN = Run("160315_1432")
 SITE = SimpleNamespace(name="midway", minitrees=SimpleNamespace(treemakers=("Basics",)))
 NOW = {"AddGains": "6.0"}
+MINITREES = {"entry": {"version": "v0.0.1"}, "treemakers": ["Basics"], "location": f"/data/pax_v0.0.1/{RUN}"}
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def work(tmp_path):
     old = {"AddGains": "5.0"}
     write(tmp_path, "processed.done", {"entry": entry, "correction_versions": old})
     write(tmp_path, "settings.json", {"made_for": {"pax_version": "v0.0.1"}, "correction_versions": old})
-    write(tmp_path, "minitrees.done", {"entry": entry, "treemakers": ["Basics"]})
+    write(tmp_path, "minitrees.done", MINITREES)
     for stage in ("processed.checksum", "checksum", "raw.done"):
         (folder / f"{RUN}.{stage}").write_text("x")
     (tmp_path / "product").write_text("root")
@@ -53,8 +54,11 @@ def test_settings_that_were_frozen_before_a_correction_are_frozen_again(work):
     assert "settings.json" not in found(work, corrections=None)
 
 
-def test_minitrees_that_lack_one_are_made_again(work):
-    write(work, "minitrees.done", {"entry": {"version": "v0.0.1"}, "treemakers": ["Fundamentals"]})
+@pytest.mark.parametrize(
+    "change", [{"treemakers": ["Fundamentals"]}, {"location": "/data/pax_v0.0.1"}, {"location": None}]
+)
+def test_minitrees_that_lack_one_or_lie_among_those_of_others_are_made_again(work, change):
+    write(work, "minitrees.done", MINITREES | change)
     assert found(work) == {"minitrees.done"}
 
 

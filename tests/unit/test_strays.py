@@ -62,7 +62,7 @@ def test_every_sort_of_stray_is_found_with_its_size(copies):
     assert found[str(processed / "pax_v1/160315_0000.root")].kind == "processed"
 
 
-def test_minitrees_are_known_by_the_folder_they_share(copies):
+def test_minitrees_are_known_by_the_folder_of_their_run(copies):
     file = copies.folder / "config/sites/midway.yaml"
     document = yaml.safe_load(file.read_text())
     root = copies.folder / "midway/minitrees"
@@ -73,22 +73,23 @@ def test_minitrees_are_known_by_the_folder_they_share(copies):
         "type": "minitrees",
         "host": SITES["midway"],
         "status": "transferred",
-        "location": str(folder),
+        "location": str(folder / str(RUN)),
         "pax_version": "v6.8.0",
     }
     copies.database.runs.update_one({"name": RUN.name}, {"$push": {"data": entry}})
-    make(folder / f"{RUN}_Basics.root")
+    make(folder / f"{RUN}/{RUN}_Basics.root")
+    (folder / f"{RUN}_Basics.root").symlink_to(f"{RUN}/{RUN}_Basics.root")
     astray = {
         make(folder / f"{RUN}_MV_Basics.root"),
         make(folder / "160315_0000_Basics.root"),
         make(folder / "notes"),
-        make(root / f"pax_v6.6.0/{RUN}_Basics.root"),
+        make(root / f"pax_v6.6.0/{RUN}/{RUN}_Basics.root").rpartition("/")[0],
     }
     found = find(copies)
     assert set(found) == astray
     assert {stray.what for stray in found.values()} == {strays.UNKNOWN}
-    (folder / f"{RUN}_Basics.root").unlink()
-    assert find(copies)[str(folder)].what == strays.MISSING
+    shutil.rmtree(folder / str(RUN))
+    assert find(copies)[str(folder / str(RUN))].what == strays.MISSING
 
 
 def test_entries_that_point_at_nothing_or_elsewhere_are_found(copies):
@@ -431,7 +432,7 @@ def test_a_superseded_version_goes_when_its_successor_is_good(copies, caxflow):
 
 def test_minitrees_go_if_the_file_they_are_made_of_is_good(copies, caxflow):
     version = copies.keep_processed()
-    other = copies.folder / f"midway/minitrees/pax_{version}/160316_0000_Basics.root"
+    other = copies.folder / f"midway/minitrees/pax_{version}/160316_0000/160316_0000_Basics.root"
     make(other)
     files = copies.add_made("minitrees", version)
     words = ("rm", str(RUN), "--kind", "minitrees", "--because", "wrong cuts")
@@ -440,12 +441,13 @@ def test_minitrees_go_if_the_file_they_are_made_of_is_good(copies, caxflow):
     assert f"there is no processed file of {version} at midway" in err
     (processed,) = copies.add_made("processed", version)
     code, out, _ = caxflow(*words, "-n")
-    assert (code, out.splitlines()[0]) == (0, f"would remove {other.parent}/{RUN}_*.root at midway, 62 B")
+    assert (code, out.splitlines()[0]) == (0, f"would remove {files[0].parent} at midway, 62 B")
     assert all(file.exists() for file in files)
     code, _, err = caxflow(*words)
     assert (code, err) == (0, "")
     assert not any(file.exists() for file in files)
     assert other.exists()
+    assert [path.name for path in other.parent.parent.iterdir()] == ["160316_0000"]  # no links either
     assert processed.exists()
     assert copies.made("minitrees") == {}
     assert list((copies.folder / "midway/minitrees/.caxflow-trash").iterdir()) == []
@@ -470,7 +472,7 @@ def test_minitrees_of_a_document_that_names_other_files_do_not_go(copies, caxflo
     copies.database.runs.update_one({}, {"$set": {"data": data}})
     code, _, err = caxflow("rm", str(RUN), "--kind", "minitrees", "--because", "x")
     assert code == 1
-    assert "160315_1432.root', which is none of that run" in err
+    assert f"files at {files[0].parent} are not those of its manifest" in err
     assert all(file.exists() for file in files)
 
 

@@ -141,10 +141,7 @@ def find(document: Mapping, kind: str, host: str, version: str | None = None) ->
 
 
 def sharing(document: Mapping, copy: Copy) -> Iterator[str]:
-    """Locations of other entries of the copy's host that are its own, lie in it, or hold it.
-
-    Minitrees are files of a folder that all runs share: that folder holds other things by its nature.
-    """
+    """Locations of other entries of the copy's host that are its own, lie in it, or hold it."""
     own = copy.location.rstrip("/")
     entries = document.get("data")
     itself = {"type": copy.kind, "host": copy.host}
@@ -159,8 +156,7 @@ def sharing(document: Mapping, copy: Copy) -> Iterator[str]:
         if other is None:
             continue
         place = posixpath.normpath(other)
-        holds = entry.get("type") != "minitrees" and inside(own, place)
-        if place == own or inside(place, own) or holds:
+        if place == own or inside(place, own) or inside(own, place):
             yield other
 
 
@@ -235,10 +231,10 @@ def inside(location: str, root: str) -> bool:
 def misplaced(kind: str, run: Run, location: str, root: str) -> str:
     """Return why data at a location are not a run's own, by the names on the way; empty if they may be."""
     names = location.removeprefix(root).strip("/").split("/")
-    wanted = {"raw": str(run), "processed": f"{run}.root"}.get(kind, names[-1])
+    wanted = {"raw": str(run), "minitrees": str(run), "processed": f"{run}.root"}.get(kind, names[-1])
     if names[-1] != wanted:
         return f"which is not called {wanted}"
-    for name in names[: None if kind == "minitrees" else -1]:
+    for name in names[:-1]:
         with contextlib.suppress(CaxflowError):
             return f"in the folder of {Run.parse(name)}"
     return ""

@@ -14,8 +14,7 @@ from caxflow.rundb import RunsDB
 _EPILOG = """\
 Without --to, a copy goes to where the site's file wants it; after a root has changed, --from names the old
 one. To another file system a copy is copied, read again there from the disk, and only then removed where it
-was. Interrupted, the same command completes it. Minitrees move together; their path is the folder that holds
-them.
+was. Interrupted, the same command completes it. The minitrees of a run move together, in their folder.
 
 exit code: 0 all is where it is to be; 1 something is not; 2 the command line or the configuration is wrong
 
@@ -73,5 +72,4 @@ def _wanted(subject: Subject) -> str:
     kind, version = subject.key.kind, subject.key.version
     if kind == "raw":
         return subject.site.raw_path(subject.run)
-    folder = f"{subject.root}/pax_{version}"
-    return f"{folder}/{subject.run}.root" if kind == "processed" else folder
+    return f"{subject.root}/pax_{version}/{subject.run}{'.root' if kind == 'processed' else ''}"

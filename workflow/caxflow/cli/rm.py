@@ -119,10 +119,9 @@ def _preview(planned: Removal) -> None:
     if verdict.missing:
         print(f"would remove the entry at {subject.site.name}: there is nothing at {verdict.location}")
     elif verdict.begun:
-        print(f"would go on removing {_lying(subject, verdict.location)} at {subject.site.name}")
+        print(f"would go on removing {verdict.location} at {subject.site.name}")
     else:
-        what = _lying(subject, verdict.location)
-        print(f"would remove {what} at {subject.site.name}, {words.size(verdict.size)}")
+        print(f"would remove {verdict.location} at {subject.site.name}, {words.size(verdict.size)}")
     for each in verdict.sure:
         print(f"  {each}")
     for each in verdict.hoped:
@@ -130,12 +129,7 @@ def _preview(planned: Removal) -> None:
 
 
 def _remove(planned: Removal) -> None:
-    subject, facts = planned.subject, planned.perform()
+    facts = planned.perform()
     others = ", ".join(each["site"] for each in facts["evidence"])
     # That it is removed was said.
-    print(f"  {_lying(subject, facts['location'])}, {words.size(facts['bytes'])}; good copies: {others}")
-
-
-def _lying(subject: Subject, location: str) -> str:
-    """Where a copy is, in words: minitrees share their folder with others."""
-    return f"{location}/{subject.run}_*.root" if subject.key.kind == "minitrees" else location
+    print(f"  {facts['location']}, {words.size(facts['bytes'])}; good copies: {others}")

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from caxflow import documents, receipts, transfer
-from caxflow.copies import evidence, parts, proof, quarantine
+from caxflow.copies import evidence, parts, proof, quarantine, shortcuts
 from caxflow.copies.parts import Part
 from caxflow.copies.subject import Subject
 from caxflow.documents import Copy
@@ -33,7 +33,7 @@ class Move:
     ----------
     subject : Subject
     new : str
-        Absolute path below the site's root; of minitrees, the folder that holds them.
+        Absolute path below the site's root.
     old_root : str, optional
         A folder that was the root before and holds the copy; by default the present one.
     """
@@ -70,6 +70,7 @@ class Move:
                 "correct the document",
             )
         if self.old == self.new and not moving:
+            self._put_links()
             return self.old
         self._check(copy, moving)
         self._manifest = self.subject.manifest(copy.manifest)
@@ -95,6 +96,7 @@ class Move:
             self.clear(self._find())
         else:
             self._prune(self.old, self._root)
+        self._put_links()
         return self.old
 
     def intend(self, seen: Copy) -> str:
@@ -289,7 +291,7 @@ class Move:
         path, manifest = str(left.get("path")), self.subject.manifest(left.get("manifest"))
         location = copy.location.rstrip("/")
         within = documents.inside(path, location) or documents.inside(location, path)
-        if manifest is None or path == location or (within and subject.key.kind != "minitrees"):
+        if manifest is None or path == location or within:
             raise CaxflowError(
                 f"{subject} is said to have left {path!r} behind, which cannot be", "correct the document"
             )
@@ -408,11 +410,19 @@ class Move:
             if not begun and transfer.exists(place, new):
                 raise CaxflowError(f"{self.subject}: there is both {part.path} and {new}", "look there")
 
+    def _put_links(self) -> None:
+        subject = self.subject
+        if subject.key.kind == "minitrees" and not subject.database.dry:
+            shortcuts.put(subject.place, subject.run, self.new, subject.root, subject.say)
+
     def _prune(self, path: str, root: str) -> None:
-        """Leave no empty folders behind."""
+        """Leave no empty folders, and no links to what was there, behind."""
+        subject = self.subject
+        if subject.key.kind == "minitrees":
+            shortcuts.clear(subject.place, subject.run, path, root, subject.say)
         folder = parts.folder(self.subject.key, path)
         if documents.inside(folder, root):
-            self.subject.prune(folder, root)
+            subject.prune(folder, root)
 
     def _take_over(self, copy: Copy) -> str:
         """Go on with a move that was interrupted; the token that holds it from now on."""

@@ -1,13 +1,11 @@
-"""What a copy consists of on disk: a folder or a file; of minitrees, files of a folder that runs share."""
+"""What a copy consists of on disk: a folder or a file."""
 
 import posixpath
-import re
 from dataclasses import dataclass
 
 from caxflow import transfer
 from caxflow.copies import proof
 from caxflow.copies.subject import Subject
-from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Manifest
 from caxflow.rundb import Key
 from caxflow.targets import Run
@@ -31,32 +29,13 @@ class Part:
 
 
 def of(key: Key, run: Run, location: str, manifest: Manifest | None) -> list[Part]:
-    """The parts of a copy at `location`.
-
-    Raises
-    ------
-    CaxflowError
-        If the manifest of minitrees is not known, or names files that are not of that run.
-    """
-    if key.kind != "minitrees":
-        return [Part("", location.rstrip("/"), manifest)]
-    if manifest is None:
-        raise CaxflowError(f"{run}: which files its minitrees are, is not known", "have them made anew")
-    for entry in manifest.entries:
-        if not re.fullmatch(rf"{run}_[A-Z][A-Za-z0-9]*\.root", entry.path):
-            raise CaxflowError(
-                f"{run}: its minitrees are said to have {entry.path!r}, which is none of that run",
-                "mend the document",
-            )
-    return [
-        Part(entry.path, posixpath.join(location, entry.path), Manifest(manifest.algorithm, (entry,)))
-        for entry in manifest.entries
-    ]
+    """The parts of a copy at `location`."""
+    return [Part("", location.rstrip("/"), manifest)]
 
 
 def folder(key: Key, location: str) -> str:
     """The folder that holds a copy, which may be empty without it."""
-    return location.rstrip("/") if key.kind == "minitrees" else posixpath.dirname(location.rstrip("/"))
+    return posixpath.dirname(location.rstrip("/"))
 
 
 def wrong(

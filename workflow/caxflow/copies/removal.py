@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from caxflow import documents, receipts, transfer
 from caxflow.config.retention import Demand
-from caxflow.copies import evidence, parts, proof
+from caxflow.copies import evidence, parts, proof, shortcuts
 from caxflow.copies.evidence import Witness
 from caxflow.copies.hearing import Hearing
 from caxflow.copies.parts import Part
@@ -395,6 +395,9 @@ class Removal:
         key = subject.key
         folder = parts.folder(key, str(entry.get("location")))
         if documents.inside(folder, subject.root):
+            if key.kind == "minitrees":
+                location = str(entry.get("location"))
+                shortcuts.clear(subject.place, subject.run, location, subject.root, subject.say)
             try:
                 subject.prune(folder)
             except CaxflowError as error:

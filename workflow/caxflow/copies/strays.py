@@ -92,8 +92,6 @@ def find(database: RunsDB, settings: Settings, site: Site) -> list[Stray]:
     promised = [entry for entry in promised if entry in still]
     there = {posixpath.join(site.roots[kind], item.name) for kind, items in listed.items() for item in items}
     found = without_empty(place, found, there)
-    heads = {_head(path) for path in there}
-    there |= {entry.path for entry in promised if entry.kind == "minitrees" and _named_after(entry) in heads}
     # A copy may lie deeper than usual, inside of what was listed.
     deeper = [entry.path for entry in promised if entry.path not in there and _above(entry.path) & there]
     there |= {path for path in deeper if transfer.exists(place, path)}
@@ -106,7 +104,7 @@ def find(database: RunsDB, settings: Settings, site: Site) -> list[Stray]:
 def lying(items: Iterable[transfer.Item], kind: str, root: str, known: set[str]) -> Iterator[Stray]:
     """What of a root's items belongs to no path that is `known`.
 
-    Of minitrees, `known` has what their names begin with: ``<location>/<run>``.
+    The links by which hax finds minitrees belong to the folder of their run, beside which they are.
     """
     above = set().union(*map(_above, known))
     for item in items:
@@ -255,12 +253,8 @@ def _above(path: str) -> set[str]:
     return {str(folder) for folder in PurePosixPath(path).parents}
 
 
-def _named_after(entry: Stray) -> str:
-    return posixpath.join(entry.path, str(entry.run))
-
-
 def _head(path: str) -> str | None:
-    """Folder and run of a minitree's path, ``<folder>/<run>_<treemaker>.root``."""
+    """The folder of the run beside ``<run>_<treemaker>.root``, where hax looks for a minitree."""
     folder, name = posixpath.split(path)
     run = re.match(r"[0-9]{6}_[0-9]{4}(_MV)?(?=_)", name)
     return posixpath.join(folder, run[0]) if run else None
@@ -321,8 +315,7 @@ def _paths(document: Mapping, host: str) -> Iterator[str]:
     """Every path at a host that a document speaks of, however odd the entry: whose data they are is known.
 
     Beside the location: where a copy is moved from and to, what a move left behind, where what is removed
-    waits. Minitrees of many runs share the folder that their entries name: theirs is what is called after
-    them, ``<location>/<run>``.
+    waits.
     """
     entries = documents.value(document, "data", type_=list) or []
     for entry in entries:
@@ -331,8 +324,6 @@ def _paths(document: Mapping, host: str) -> Iterator[str]:
         for *keys, last in _PATHS:
             if path := documents.value(entry, *keys, last, type_=str):
                 yield path.rstrip("/")
-                if documents.value(entry, "type") == "minitrees":
-                    yield posixpath.join(path, _name(document))
 
 
 def _name(document: Mapping) -> str:

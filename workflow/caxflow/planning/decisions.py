@@ -339,7 +339,9 @@ class _State:
         if self.leaves("minitrees", here, copy) or (copy is None and self.removed("minitrees", here)):
             return
         renewed = self.facts.anew or here.name in self.facts.renew
-        if copy and copy.status == documents.TRANSFERRED and not renewed:
+        # One whose location is the folder of all runs is made again, into a folder of its own.
+        own = copy and not documents.misplaced("minitrees", self.run, copy.location, here.roots["minitrees"])
+        if own and copy.status == documents.TRANSFERRED and not renewed:
             made = documents.value(copy.note, "treemakers", type_=list) or []
             if set(here.minitrees.treemakers) <= {name for name in made if isinstance(name, str)}:
                 return

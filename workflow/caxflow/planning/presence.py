@@ -89,7 +89,7 @@ def _text(path: Path) -> str | None:
 
 
 def _paths(run: Run, copy: Copy) -> list[Path]:
-    """Return the paths of a copy; minitrees are files of a folder that all runs share."""
+    """Return the paths of a copy; of minitrees, that of each."""
     if copy.kind != "minitrees":
         return [Path(copy.location)]
     made = documents.value(copy.note, "treemakers", type_=list) or []

@@ -1,7 +1,8 @@
 """Minitrees: flat trees with one row an event, made from a processed file.
 
-``<dir_minitrees>/pax_<version>/<run>_<Treemaker>.root`` holds a TTree named after its treemaker. ``Basics``
-and ``Fundamentals`` are made here, with hax's names and meanings; the others by hax itself, as a command.
+``<dir_minitrees>/pax_<version>/<run>/<run>_<Treemaker>.root`` holds a TTree named after its treemaker.
+``Basics`` and ``Fundamentals`` are made here, with hax's names and meanings; the others by hax itself, as a
+command.
 """
 
 import datetime
@@ -97,10 +98,21 @@ def read_recipe(definition: Mapping, about: str) -> Recipe:
 
 
 def minitree_path(dir_minitrees: str | Path, pax_version: str, run: Run, treemaker: str) -> Path:
-    """Where a minitree is, or will be."""
+    """Where a minitree is, or will be: in a folder of its run, so that a row can name what is its own."""
     if not _TREEMAKER.fullmatch(treemaker):
         raise CaxflowError(f"{treemaker!r} is not the name of a treemaker", "they look like Basics")
-    return Path(dir_minitrees) / f"pax_{pax_version}" / f"{run}_{treemaker}.root"
+    return Path(dir_minitrees) / f"pax_{pax_version}" / str(run) / f"{run}_{treemaker}.root"
+
+
+def hax_path(minitree: Path) -> Path:
+    """Where hax looks for a minitree, and makes it by itself: beside the folder of its run."""
+    return minitree.parent.parent / minitree.name
+
+
+def existing(minitree: Path) -> Path | None:
+    """The minitree where it belongs, or else where hax made it; None if it is at neither."""
+    found = (path for path in (minitree, hax_path(minitree)) if path.is_file() and not path.is_symlink())
+    return next(found, None)
 
 
 def make(
@@ -229,13 +241,18 @@ def _publish(
 ) -> Minitree:
     began = time.monotonic()
     events = _event_numbers(processed, _PROCESSED_TREE)
-    if minitree.exists() and not replace:
+    there = existing(minitree)
+    if there and not replace:
         try:
-            rows = check(treemaker, minitree, events)
+            rows = check(treemaker, there, events)
         except CaxflowError as error:
             raise CaxflowError(f"{error.what}; it exists already", "move it away to make it anew") from error
+        if there != minitree:
+            minitree.parent.mkdir(exist_ok=True)
+            there.rename(minitree)
         return Minitree(treemaker, minitree, minitree.stat().st_size, rows, 0.0, adopted=True)
-    with products.workshop(minitree) as workshop:
+    # Beside the run's folder, which holds nothing but minitrees.
+    with products.workshop(hax_path(minitree)) as workshop:
         made = workshop / minitree.name
         try:
             write(made)
@@ -244,7 +261,10 @@ def _publish(
             about = error.what.replace(str(made), made.name)
             raise type(error)(f"{minitree.name} was not made: {about}", error.mend) from error
         size = made.stat().st_size
+        minitree.parent.mkdir(exist_ok=True)
         remark = products.publish(made, minitree, replace=replace)
+        if there == hax_path(minitree):
+            there.unlink()  # replaced by the one in the run's folder
     return Minitree(treemaker, minitree, size, rows, time.monotonic() - began, remark=remark)
 
 

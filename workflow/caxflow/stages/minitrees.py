@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from caxflow import documents
+from caxflow.copies import shortcuts
 from caxflow.files import manifest
-from caxflow.files.manifest import Manifest
 from caxflow.processing import minitrees, products
 from caxflow.processing.minitrees import Minitree
 from caxflow.stages.job import Job
@@ -23,13 +23,11 @@ def make_minitrees(job: Job) -> None:
     job.making = True
     job.check_root("minitrees")
     made = [_make(job, name, processed, path, version) for name, path in paths.items()]
-    for each in made:
-        job.permit("minitrees", str(each.path))
-    taken = [manifest.take(each.path) for each in made]
-    together = Manifest(taken[0].algorithm, tuple(entry for each in taken for entry in each.entries))
+    shortcuts.put(job.place(job.site), job.run, str(folder), job.site.roots["minitrees"], job.say)
+    job.permit("minitrees", str(folder))
     job.state(
         job.statement(
-            together,
+            manifest.take(folder),
             str(folder),
             documents.TRANSFERRED,
             treemakers=[each.treemaker for each in made],
@@ -45,7 +43,8 @@ def _make(job: Job, name: str, processed: Path, path: Path, version: str) -> Min
     # One that is older than the processed file was made of the file that was there before; a copy of a file
     # that was made anew may be older than its minitrees.
     renewed = job.facts.anew or job.site.name in job.facts.renew
-    old = path.exists() and (renewed or path.stat().st_mtime < processed.stat().st_mtime)
+    there = minitrees.existing(path)
+    old = there is not None and (renewed or there.stat().st_mtime < processed.stat().st_mtime)
     number = job.facts.number or 0
     if name in minitrees.EMBEDDED:
         made = minitrees.make(name, processed, path, number=number, replace=old)

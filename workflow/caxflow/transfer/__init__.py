@@ -31,6 +31,7 @@ __all__ = [
     "exists",
     "free_space",
     "inventory",
+    "link",
     "look",
     "mark",
     "markers",
@@ -44,10 +45,11 @@ __all__ = [
     "take_manifest",
     "touch",
     "try_rename",
+    "unlink",
 ]
 
 # Operations that change something; `permissions` does if it is to apply them.
-_CHANGES = ("leftovers", "mark", "prune", "remove_tree", "rename", "touch")
+_CHANGES = ("leftovers", "link", "mark", "prune", "remove_tree", "rename", "touch", "unlink")
 
 
 def copy(
@@ -294,6 +296,16 @@ def try_rename(place: Place, old: str, new: str, *, root: str, new_root: str) ->
 def touch(place: Place, path: str, *, root: str) -> None:
     """Make an empty file strictly below `root`, which is not there yet."""
     _visit(place, "touch", path=path, root=root)
+
+
+def link(place: Place, path: str, target: str, *, root: str) -> bool:
+    """Make a symbolic link strictly below `root` that leads to `target`; False if something else is there."""
+    return _visit(place, "link", path=path, target=target, root=root)
+
+
+def unlink(place: Place, path: str, target: str, *, root: str) -> None:
+    """Remove the symbolic link strictly below `root` that leads to `target`; anything else stays."""
+    _visit(place, "unlink", path=path, target=target, root=root)
 
 
 def prune(place: Place, path: str, *, root: str) -> None:

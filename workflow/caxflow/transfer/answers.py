@@ -15,6 +15,7 @@ _SHAPES: dict[str, Any] = {
     "inventory": {"files": {str: int}, "zip_members": {str: (int, None)}},
     "kind": _KIND,
     "leftovers": _PATHS,
+    "link": bool,
     "look": [
         {"kind": _KIND, "files": {str: int}, "error": str, "identity": [[int, int]], "changed": (float, None)}
     ],

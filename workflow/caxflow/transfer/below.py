@@ -90,6 +90,33 @@ def touch(path: str, root: str) -> None:
         os.close(os.open(name, flags, 0o644, dir_fd=folder))
 
 
+def link(path: str, target: str, root: str) -> bool:
+    """Make a symbolic link with the text `target`; False if something else is there."""
+    with _folder_of(path, root) as (folder, name), naming(to_bytes(path)):
+        try:
+            os.symlink(to_bytes(target), name, dir_fd=folder)
+        except FileExistsError:
+            return _text_of(name, folder) == to_bytes(target)
+    return True
+
+
+def unlink(path: str, target: str, root: str) -> None:
+    """Remove the symbolic link with the text `target`, and nothing else."""
+    with suppress(FileNotFoundError), _folder_of(path, root) as (folder, name), naming(to_bytes(path)):
+        if _text_of(name, folder) == to_bytes(target):
+            os.unlink(name, dir_fd=folder)
+
+
+def _text_of(name: bytes, folder: int) -> bytes | None:
+    """Return the text of a symbolic link; None if there is none."""
+    try:
+        return os.readlink(name, dir_fd=folder)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENOENT):
+            return None
+        raise
+
+
 @contextmanager
 def _folder_of(path: str, root: str, made=None):
     """Open the folder that holds `path`; yield its descriptor, and the name of `path` in it.

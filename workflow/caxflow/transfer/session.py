@@ -349,6 +349,14 @@ class Session:
         """Make an empty file below `root` that is not there yet."""
         below.touch(path, root)
 
+    def link(self, path: str, target: str, root: str) -> bool:
+        """Make a symbolic link below `root` with the text `target`; False if something else is there."""
+        return below.link(path, target, root)
+
+    def unlink(self, path: str, target: str, root: str) -> None:
+        """Remove the symbolic link below `root` with the text `target`, and nothing else."""
+        below.unlink(path, target, root)
+
     def prune(self, path: str, root: str) -> None:
         """Remove the folder `path`, and those above it strictly below `root`, as far as they are empty."""
         below.prune(path, root)
@@ -452,6 +460,8 @@ OPERATIONS = frozenset(
         "markers",
         "rename",
         "touch",
+        "link",
+        "unlink",
         "prune",
         "remove_tree",
     )

@@ -451,6 +451,23 @@ class SftpEnd:
     def _do_touch(self, path: str, root: str) -> None:
         self.client.close(self.client.open(self._beneath(path, root), WRITE | NEW))
 
+    def _do_link(self, path: str, target: str, root: str) -> bool:
+        path = self._beneath(path, root)
+        if self.client.kind(path) is None:
+            self.client.link(path, target)
+        return self._leads_to(path, target)
+
+    def _do_unlink(self, path: str, target: str, root: str) -> None:
+        if self._leads_to(path := self._beneath(path, root), target):
+            self.client.remove(path)
+
+    def _leads_to(self, path: str, target: str) -> bool:
+        """Return whether a symbolic link with the text `target` is at `path`."""
+        try:
+            return stat.S_ISLNK(self.client.lstat(path).mode) and self.client.target(path) == target
+        except FileNotFoundError:
+            return False
+
     def _do_prune(self, path: str, root: str) -> None:
         folder, top = self._beneath(path, root), root.rstrip("/")
         while folder != top:

@@ -17,7 +17,7 @@ from caxflow.transfer.protocol import LostError, Stream
 
 _INIT, _OPEN, _CLOSE, _READ, _WRITE = 1, 3, 4, 5, 6
 _LSTAT, _FSTAT, _SETSTAT, _OPENDIR, _READDIR = 7, 8, 9, 11, 12
-_REMOVE, _MKDIR, _RMDIR, _REALPATH, _STAT, _RENAME = 13, 14, 15, 16, 17, 18
+_REMOVE, _MKDIR, _RMDIR, _REALPATH, _STAT, _RENAME, _READLINK, _SYMLINK = range(13, 21)
 _STATUS, _EXTENDED = 101, 200
 
 READ, WRITE, CREATE, NEW = 1, 2, 8, 40  # how a file is opened; one that is NEW must not be there
@@ -214,6 +214,16 @@ class SftpClient:
     def resolve(self, path: str) -> str:
         """The path without links, ``.`` and ``..``."""
         answer = self._path(_REALPATH, path)
+        answer.number()
+        return to_text(answer.string())
+
+    def link(self, path: str, target: str) -> None:
+        """Make a symbolic link at `path`; as with OpenSSH's server, `target` comes first on the wire."""
+        self._path(_SYMLINK, target, _string(to_bytes(path)))
+
+    def target(self, path: str) -> str:
+        """The text of a symbolic link."""
+        answer = self._path(_READLINK, path)
         answer.number()
         return to_text(answer.string())
 

@@ -64,6 +64,7 @@ def find(
     if made and site.minitrees:
         there = documents.value(made, "treemakers", type_=list) or []
         lacking = any(each not in there for each in site.minitrees.treemakers)
+        lacking |= Path(str(made.get("location"))).name != str(run)  # it is the folder of all runs
         if lacking or documents.value(made, "entry", "version") != version:
             stale.append("minitrees.done")
     return stale
