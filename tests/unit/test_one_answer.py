@@ -106,6 +106,18 @@ def world(tmp_path, database_uri, database):
     return World(tmp_path, database_uri, database)
 
 
+def wrong_disk(text):
+    """Have a run to copy, and a marker in the root here that is not its own."""
+
+    def act(world):
+        world.add()
+        root = world.place().parent
+        (root / "160101_0000").mkdir(parents=True)
+        (root / ".caxflow-root").write_text(text)
+
+    return act
+
+
 def settled(world, **more):
     world.add(world.copy("midway"), world.copy("tegner"), **more)
 
@@ -219,6 +231,12 @@ CASES = {
     "left out after it failed": (excluded_after_it_failed, standing.EXCLUDED, False),
     "to be copied": (lambda world: world.add(), standing.TODO, True),
     "to be told only": (told_late, standing.TODO, True),
+    "to be copied to a root with a damaged one": (wrong_disk("{"), standing.WAITS, False),
+    "to be copied to a root of another site": (
+        wrong_disk('{"site": "tegner", "kind": "raw", "id": "1"}'),
+        standing.WAITS,
+        False,
+    ),
     "settled": (settled, standing.SETTLED, True),
     "still being taken": (lambda world: world.add(end=None), standing.TAKING, False),
     "two entries": (

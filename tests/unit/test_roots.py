@@ -20,8 +20,9 @@ from caxflow.demo.sshd import SshSites
 from caxflow.errors import CaxflowError
 from caxflow.files import marker
 from caxflow.stages import scrub
-from caxflow.targets import Run
+from caxflow.targets import Run, Target
 from caxflow.transfer import Place
+from caxflow.workdir import journal
 from copies import FILES, SITES, Copies, mark, names
 from invariants import tree
 
@@ -149,6 +150,30 @@ def test_y8_on_the_wrong_disk_nothing_is_written_nor_condemned(copies, caxflow, 
         assert row["status"] == "transferred"
         assert not {"suspect", "removing", "moving"} & set(row["caxflow"])
         assert "Traceback" not in found
+
+
+@pytest.mark.parametrize("disk", DISKS)
+@pytest.mark.parametrize("site", ["midway", "tegner"])
+def test_the_wrong_disk_counts_as_no_attempt(copies, caxflow, perform, site, disk):
+    """As after an upgrade: each call fails until the roots are marked, and the next one copies at once."""
+    copies.add(str(NEW), sites=["lngs"])
+    wrong, says = DISKS[disk]
+    target, path = Target(site, NEW, "raw.done"), root_of(copies, site) / marker.NAME
+    right = path.read_text()
+    with wrong(root_of(copies, site)):
+        for _ in range(3):
+            assert says in perform(copies, f"{site}/{NEW}.raw.done", attempts=1)["said"]
+        assert journal.failure(copies.work(), target)["attempts"] == 0
+        perform(copies, "all", attempts=1)
+        assert copies.row(site, str(NEW))["caxflow"]["attempts"] == 0
+        code, out, _ = caxflow("why", NEW)
+        assert code == 1
+        assert says.partition(" -> ")[0] in out
+    path.write_text(right)
+    done = perform(copies, "all", attempts=1)
+    assert done["status"] == 0, done["said"]
+    assert copies.whole(site, str(NEW))
+    assert "attempts" not in copies.row(site, str(NEW))["caxflow"]
 
 
 @pytest.mark.parametrize("disk", DISKS)

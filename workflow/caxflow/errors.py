@@ -38,6 +38,10 @@ class BadSource(CaxflowError):
     """What was to be copied is not what it must be."""
 
 
+class DiskAway(CaxflowError):
+    """The disk that is to hold the data is not there, or is another one: that says nothing of an attempt."""
+
+
 @contextlib.contextmanager
 def about(what: str, mend: str = "") -> Iterator[None]:
     """Turn whatever goes wrong with one thing of many into a `CaxflowError`, so that the others go on."""

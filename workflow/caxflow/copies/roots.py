@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 
 from caxflow import __version__, documents, receipts, transfer
 from caxflow.config import Selection, Settings, Site, reach
-from caxflow.errors import CaxflowError
+from caxflow.errors import CaxflowError, DiskAway
 from caxflow.files import marker
 from caxflow.rundb import RunsDB
 from caxflow.transfer import Place, RootLook
@@ -51,13 +51,13 @@ def check(settings: Settings, site: Site, kind: str, folder: str | None = None) 
 
     Raises
     ------
-    CaxflowError
+    DiskAway
         If the disk is not there, or is another one.
     """
     look = _look(settings, site, kind, folder)
     _check_marker(look, site, kind)
     if folder is not None and look.folder != "full":
-        raise CaxflowError(
+        raise DiskAway(
             f"{site.name}: there is nothing in {folder}",
             "mount its file system; of what is gone, `caxflow rm` drops the entry",
         )
@@ -75,7 +75,7 @@ def ensure(settings: Settings, database: RunsDB, site: Site, kind: str, location
 
     Raises
     ------
-    CaxflowError
+    DiskAway
         If the disk is not there, or is another one; so may be the one of the folder that is to hold it.
     """
     root = site.roots[kind]
@@ -89,7 +89,7 @@ def ensure(settings: Settings, database: RunsDB, site: Site, kind: str, location
     _check_marker(look, site, kind)
     bare = look.folder == "empty" and folder != root
     if bare and (known := next(_named(database, site, kind, folder), "")):
-        raise CaxflowError(
+        raise DiskAway(
             f"{site.name}: {folder} is empty, and the runs database knows {known}",
             f"mount its file system; if it is empty indeed: rmdir {folder}",
         )
@@ -176,7 +176,7 @@ def _look(settings: Settings, site: Site, kind: str, folder: str | None = None) 
     if look.kind != "directory":
         wrong = "does not exist" if look.kind is None else "is no folder"
         what = f"{site.name}: {root}, which is to hold the {kind} data, {wrong}"
-        raise CaxflowError(what, "make it, or mount its file system")
+        raise DiskAway(what, "make it, or mount its file system")
     return look
 
 
@@ -189,7 +189,7 @@ def _check_marker(look: RootLook, site: Site, kind: str) -> None:
     try:
         marker.check(look.marker, site.roots[kind], site.name, kind)
     except CaxflowError as error:
-        raise CaxflowError(f"{site.name}: {error.what}", error.mend) from None
+        raise DiskAway(f"{site.name}: {error.what}", error.mend) from None
 
 
 def _named(database: RunsDB, site: Site, kind: str, folder: str) -> Iterator[str]:

@@ -106,7 +106,7 @@ class Subject:
             roots.check(self.settings, self.site, self.key.kind, folder)
         except CaxflowError as error:
             missing = f"there is nothing at {location}; " if location else ""
-            raise CaxflowError(f"{self}: {missing}{error.what}", error.mend) from error
+            raise type(error)(f"{self}: {missing}{error.what}", error.mend) from error
 
     def manifest(self, digest: object) -> Manifest | None:
         """The manifest with a digest that a document names; None where the database has none."""

@@ -8,7 +8,7 @@ human, who types its target.
 
 import datetime
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,17 +58,26 @@ class Pauses:
 
     def __call__(self, decision: Decision, over: Collection[Target] = ()) -> None:
         """What a pause takes out of a decision is waited for; what is `over` holds nothing up."""
-        pauses = self._of.get(decision.facts.run)
-        for text in list(decision.targets) if pauses else ():
-            needed = needs(targets.parse(text), decision.facts, self.settings)
-            held = next(
-                (pauses[target] for target in needed if target in pauses and target not in over), None
-            )
-            if held:
-                decision.targets.remove(text)
-                decision.passing = True
-                if str(held) not in decision.waits:
-                    decision.waits.append(str(held))
+        if pauses := self._of.get(decision.facts.run):
+            open_ = {target: str(pause) for target, pause in pauses.items() if target not in over}
+            hold_back(decision, self.settings, lambda target: open_.get(target, ""))
+
+
+def hold_back(decision: Decision, settings: Settings, reason: Callable[[Target], str]) -> None:
+    """Take out of a decision the targets that wait, or need one that waits.
+
+    Parameters
+    ----------
+    reason : callable
+        Returns what a target waits for; empty if for nothing.
+    """
+    for text in list(decision.targets):
+        needed = needs(targets.parse(text), decision.facts, settings)
+        if why := next(filter(None, map(reason, needed)), ""):
+            decision.targets.remove(text)
+            decision.passing = True
+            if why not in decision.waits:
+                decision.waits.append(why)
 
 
 def next_attempt(failure: dict, settings: Settings) -> datetime.datetime | None:
@@ -84,11 +93,14 @@ def next_attempt(failure: dict, settings: Settings) -> datetime.datetime | None:
 
 
 def wait(pause: float, attempts: int) -> datetime.timedelta:
-    """Return how long it takes until the next attempt; `pause` is the first wait, in minutes."""
+    """Return how long it takes until the next attempt; `pause` is the first wait, in minutes.
+
+    Before the first one that counts there is none.
+    """
+    if attempts < 1:
+        return datetime.timedelta(0)
     # A damaged count must not become a number that no clock has.
-    return min(
-        datetime.timedelta(minutes=min(pause, 1e6)) * 2 ** min(max(0, attempts - 1), 30), LONGEST_PAUSE
-    )
+    return min(datetime.timedelta(minutes=min(pause, 1e6)) * 2 ** min(attempts - 1, 30), LONGEST_PAUSE)
 
 
 def needs(target: Target, facts: Facts, settings: Settings) -> Iterator[Target]:

@@ -47,6 +47,14 @@ class Presence:
             pass  # where this user may not look, nothing is known
         return ""
 
+    def unready(self, kind: str) -> str:
+        """Return why nothing may be written to the root of a kind; empty if it may, or may be a new one."""
+        root = self.site.roots.get(kind)
+        wrong = root and self._unmarked(root, kind)
+        if not wrong or (Path(root).is_dir() and not any(Path(root).iterdir())):
+            return ""
+        return f"no {kind} data are written at {self.site.name}: {wrong}"
+
     def _unmarked(self, root: str, kind: str) -> str:
         """Return what is wrong with the marker of a root; empty if it is the one of this site."""
         if root not in self._marked:

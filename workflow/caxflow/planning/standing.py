@@ -16,8 +16,9 @@ from caxflow.conditions.corrections import Edition, Voltage, Waiting
 from caxflow.config import Settings
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
-from caxflow.planning import bygones, copystate, decisions, plan, troubles
+from caxflow.planning import bygones, copystate, decisions, pauses, plan, troubles
 from caxflow.planning.decisions import Decision
+from caxflow.planning.facts import Facts
 from caxflow.planning.pauses import Pauses
 from caxflow.planning.presence import Presence
 from caxflow.planning.selecting import excluded
@@ -48,6 +49,15 @@ WORDS = {
     TAKING: "it is still being taken",
     EXCLUDED: "{here} does not look after it",
     PROBLEM: "its document has a surprise, {here} leaves it alone",
+}
+
+
+# What is written to the root of a kind of data.
+WRITES = {
+    "raw.done": "raw",
+    "settings.json": "processed",
+    "processed.done": "processed",
+    "minitrees.done": "minitrees",
 }
 
 
@@ -153,6 +163,7 @@ class Standings:
         if self._pauses:
             self._pauses(decision, self._over(document))
         if self._presence:
+            pauses.hold_back(decision, self.settings, lambda target: self._unready(target, decision.facts))
             run = documents.run_of(document)
             faults = (self._presence.fault(run, copy) for copy in documents.copies(document))
             decision.wrong += filter(None, faults)
@@ -233,6 +244,15 @@ class Standings:
             if copy.status == documents.TRANSFERRING:
                 text = f"{troubles.copy_in_words(copy, self.settings)} is {copystate.remark(copy)}"
                 standing.claims.append(text)
+
+    def _unready(self, target: Target, facts: Facts) -> str:
+        """Return why the disk here cannot take what a target is still to make; empty if it can."""
+        kind = WRITES.get(target.stage)
+        copied = target.stage != "raw.done" or target.site in facts.source["raw"]
+        is_here = target.site == self.settings.here.name
+        if kind is None or not copied or not is_here or (self.work_dir / str(target)).exists():
+            return ""
+        return self._presence.unready(kind)
 
     def _over(self, document: Mapping) -> list[Target]:
         """Return what failed here and was made good elsewhere since."""

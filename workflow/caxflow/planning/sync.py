@@ -301,7 +301,8 @@ def _tell_failure(database: RunsDB, run: Run, failure: Mapping, pause: float) ->
         "caxflow.token": None,
     }
     copy = documents.find(database.get(run), key.kind, key.host, key.version)
-    if copy and copy.note.get("attempts") == attempts and copy.note.get("error") == failure["reason"]:
+    same = copy and (copy.note.get("attempts"), copy.note.get("error")) == (attempts, failure["reason"])
+    if same and "token" not in copy.note:
         return False
     if copy and copy.status == documents.TRANSFERRED and not failure.get("evidence"):
         # A failed attempt to make it anew counts, but says nothing against a copy that is good.

@@ -19,7 +19,7 @@ from caxflow import clock, config, processes, receipts, targets, transfer, words
 from caxflow.config import Settings, Site, reach
 from caxflow.copies import roots
 from caxflow.copies.subject import Subject
-from caxflow.errors import BadCopy, CaxflowError, Overrun
+from caxflow.errors import BadCopy, CaxflowError, DiskAway, Overrun
 from caxflow.files.manifest import Manifest
 from caxflow.planning import interrupts, sync
 from caxflow.planning.facts import Facts
@@ -321,11 +321,12 @@ def _final(job: Job) -> str:
 
 def _attempt(work: Callable[[Job], None], job: Job, batch: bool) -> str:
     """Do the work; return the reason if it failed."""
-    evidence = final = False
+    evidence = final = away = False
     try:
         work(job)
     except CaxflowError as error:
         reason, evidence, final = str(error), isinstance(error, BadCopy), not isinstance(error, Overrun)
+        away = isinstance(error, DiskAway)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         what = f"{job.run} {job.stage} at {job.site.name}: {where}{error.strerror or error}"
@@ -346,7 +347,8 @@ def _attempt(work: Callable[[Job], None], job: Job, batch: bool) -> str:
     told = {"entry": job.entry, "token": token} if job.entry and (job.making or evidence) else {}
     if batch:
         told |= {"call": job.call, "final": final, "said": commands.tail(Path(job.log.name))}
-    job.clear(lambda: journal.fail(job.work_dir, job.target, reason, evidence=evidence, **told))
+    told |= {"evidence": evidence, "counts": not away}
+    job.clear(lambda: journal.fail(job.work_dir, job.target, reason, **told))
     return reason
 
 

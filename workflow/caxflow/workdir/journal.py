@@ -66,17 +66,22 @@ def pending(work_dir: Path) -> Iterator[Target]:
     yield from _targets(receipts.names(work_dir / STATE / "pending"))
 
 
-def fail(work_dir: Path, target: Target, reason: str, **facts: object) -> dict:
+def fail(work_dir: Path, target: Target, reason: str, *, counts: bool = True, **facts: object) -> dict:
     """Keep the reason of a failure, count the attempt, and have it told to the database.
 
     Attempts that say in which `call` they were made count once a call; ``times`` counts each failure.
+
+    Parameters
+    ----------
+    counts : bool
+        Whether it counts as an attempt.
     """
     before = None
     with contextlib.suppress(CaxflowError):
         # A damaged record must not hide what failed now.
         before = failure(work_dir, target)
     again = before is not None and facts.get("call") is not None and before.get("call") == facts["call"]
-    attempts = (before["attempts"] if before else 0) + (not again)
+    attempts = (before["attempts"] if before else 0) + (counts and not again)
     times = (before["times"] if before else 0) + 1
     content = receipts.statement(target, reason=reason, attempts=attempts, times=times, **facts)
     receipts.write(_failure(work_dir, target), content)
@@ -105,8 +110,8 @@ def failure(work_dir: Path, target: Target) -> dict | None:
         counts = {name: int(found.get(name, 1)) for name in ("attempts", "times")}
         if not isinstance(found["reason"], str) or not isinstance(found.get("entry", {}), dict):
             raise TypeError("of reason or entry")
-        if min(counts.values()) < 1:
-            raise ValueError("attempts are counted from 1")
+        if counts["attempts"] < 0 or counts["times"] < 1:
+            raise ValueError("no number of attempts")
         return found | counts
 
 
