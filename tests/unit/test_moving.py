@@ -15,6 +15,7 @@ from caxflow.copies import evidence, moving, proof
 from caxflow.copies.moving import Move
 from caxflow.errors import CaxflowError
 from caxflow.targets import Run
+from caxflow.transfer import renaming
 from copies import FILES, Copies, names
 
 RUN = Run("160315_1432")
@@ -486,3 +487,34 @@ def test_what_came_into_a_published_copy_is_not_deleted_when_it_is_put_back(
     assert code == 1
     assert (copies.path("midway") / "notes.txt").exists()
     assert contents(moved_away) == FILES
+
+
+class Killed(BaseException):
+    """Ends what is under way as a kill does."""
+
+
+def two_names(monkeypatch, attempt):
+    """Kill an attempt right after a link, on a file system that has no other way to rename a file safely."""
+    monkeypatch.setattr(renaming, "_renameat2", lambda: None)
+
+    def killed_there(*_):
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(renaming, "_unlink_old", killed_there)
+        with pytest.raises(Killed):
+            attempt()
+
+
+def test_a_file_that_has_both_names_after_a_crash_is_moved(copies, caxflow, monkeypatch):
+    version = copies.keep_processed()
+    (old,) = copies.add_made("processed", version)
+    new = old.parents[1] / "sr0" / old.name
+    words = ("mv", RUN, "--kind", "processed", "--to", new)
+    two_names(monkeypatch, lambda: caxflow(*words))
+    assert old.samefile(new)
+    code, _, err = caxflow(*words)
+    assert (code, err) == (0, "")
+    assert new.read_text() == f"{version} {old.name}"
+    assert not old.exists()
+    assert copies.made("processed")[version]["location"] == str(new)

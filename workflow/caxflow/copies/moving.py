@@ -129,7 +129,7 @@ class Move:
             new = part.at(self.new)
             if not self._is_there(part, part.path):
                 continue  # was renamed before
-            if not transfer.exists(subject.place, new):
+            if subject.may_be_renamed(part.path, new):
                 roots = {"root": self._root, "new_root": subject.root}
                 if transfer.try_rename(subject.place, part.path, new, **roots):
                     continue
@@ -195,7 +195,7 @@ class Move:
             return
         for part in where:
             new = part.at(self.new)
-            if transfer.exists(subject.place, part.path) is None and self._is_there(part, new):
+            if subject.may_be_renamed(new, part.path) and self._is_there(part, new):
                 roots = {"root": subject.root, "new_root": self._root}
                 transfer.try_rename(subject.place, new, part.path, **roots)
 
