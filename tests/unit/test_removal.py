@@ -978,3 +978,30 @@ def test_files_that_have_both_names_after_a_crash_are_removed(copies, monkeypatc
     assert not any(file.exists() for file in minitrees)
     assert version not in copies.made("minitrees")
     assert list((copies.folder / "midway/minitrees/.caxflow-trash").iterdir()) == []
+
+
+@pytest.mark.parametrize("fate", ["it is completed", "it is undone"])
+def test_another_removal_of_the_same_run_and_site_is_not_forgotten(copies, monkeypatch, fate):
+    """That of the raw copy was interrupted; that of the minitrees ends; planning still finds the first."""
+    copies.add()
+    version = copies.keep_processed()
+    copies.add_made("processed", version)
+    copies.add_made("minitrees", version)
+    killed(copies, "intend", "after")
+    removal = removal_of(copies, kind="minitrees", version=version, demand=Demand(copies=1))
+    if fate == "it is completed":
+        removal.perform()
+    else:
+
+        def fails(*_):
+            raise CaxflowError("the disk does not answer")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Hearing, "confirm", fails)
+            with pytest.raises(CaxflowError, match="does not answer"):
+                removal.perform()
+        assert copies.made("minitrees")[version]["status"] == "transferred"
+    assert [each["name"] for each in copies.database.removing(SITES["midway"])] == [str(RUN)]
+    removal_of(copies).perform()
+    assert list(copies.database.removing(SITES["midway"])) == []
+    assert copies.row("midway") is None
