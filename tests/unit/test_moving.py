@@ -518,3 +518,44 @@ def test_a_file_that_has_both_names_after_a_crash_is_moved(copies, caxflow, monk
     assert new.read_text() == f"{version} {old.name}"
     assert not old.exists()
     assert copies.made("processed")[version]["location"] == str(new)
+
+
+@pytest.mark.parametrize("there", ["the rest", "nothing"])
+@pytest.mark.parametrize("half", ["the new path", "the old path"])
+def test_half_a_copy_of_which_no_manifest_is_known_is_not_taken_as_moved(
+    copies, volume, moved_away, caxflow, half, there
+):
+    """Its move is killed; then only half of it is at one of the paths, the rest at the other one or lost."""
+    copies.set("midway", manifest=None, checksum=None)
+    killed(copies, volume, "intend", "after")
+    taken, rest = copies.path("midway"), moved_away
+    shutil.move(moved_away, copies.folder / "ours")
+    if half == "the old path":
+        taken, rest = rest, taken
+    shutil.copytree(copies.folder / "ours", taken)
+    (taken / "a.zip").unlink()
+    if there == "the rest":
+        rest.mkdir()
+        shutil.copy(copies.folder / "ours" / "a.zip", rest)
+    before = {path: contents(path) for path in (taken, rest)}
+    for _ in range(2):
+        code, _, err = caxflow("mv", RUN, "--from", volume / "raw")
+        assert (code, "is not moved" in err) == (1, True)
+        row = copies.row("midway")
+        assert (row["status"], row["location"]) == ("transferring", str(moved_away))
+        assert {path: contents(path) for path in (taken, rest)} == before
+    for path in (taken, rest):
+        shutil.rmtree(path, ignore_errors=True)
+    shutil.move(copies.folder / "ours", taken)
+    code, _, err = caxflow("mv", RUN, "--from", volume / "raw")
+    assert (code, err) == (0, "")
+    moved(copies, moved_away, volume)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_without_a_manifest_the_same_command_completes(copies, volume, moved_away, caxflow, step):
+    copies.set("midway", manifest=None, checksum=None)
+    killed(copies, volume, step, "before")
+    code, _, err = caxflow("mv", RUN, "--from", volume / "raw")
+    assert (code, err) == (0, "")
+    moved(copies, moved_away, volume)

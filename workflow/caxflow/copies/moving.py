@@ -44,6 +44,8 @@ class Move:
     claim: Claim | None = None
     old: str = ""
     _manifest: Manifest | None = field(default=None, repr=False)
+    # What a copy without a manifest looked like when it began to move.
+    _outline: str | None = None
     _resumed: bool = False
     # What this attempt published, and when it began to read it (server's time), by path.
     _made: dict[str, transfer.Look] = field(default_factory=dict, repr=False)
@@ -73,6 +75,10 @@ class Move:
             return self.old
         self._check(copy, moving)
         self._manifest = self.subject.manifest(copy.manifest)
+        if moving:
+            self._outline = documents.value(moving, "outline", type_=str)
+        elif self._manifest is None:
+            self._outline = proof.outline(proof.glance(subject.place, self.old))
         where = parts.of(subject.key, subject.run, self.old, self._manifest)
         self._look(where, begun=bool(moving))
         if subject.database.dry:
@@ -112,7 +118,8 @@ class Move:
                 "token": token,
                 "since": now,
                 "lease": now + datetime.timedelta(minutes=subject.settings.lease),
-                "moving": {"from": self.old, "to": self.new},
+                "moving": {"from": self.old, "to": self.new}
+                | ({"outline": self._outline} if self._outline else {}),
             }
             update = {"data.$.status": documents.TRANSFERRING, "data.$.caxflow": note}
             match = subject.key.match(status=documents.TRANSFERRED)
@@ -343,11 +350,20 @@ class Move:
             raise CaxflowError(f"{subject}: {old.path} is not removed: {wrong}", "look there")
 
     def _is_there(self, part: Part, path: str) -> bool:
-        """Whether a part is at a path, by names and sizes; one without a manifest, if anything is there."""
+        """Whether a part is at a path, by names and sizes: those of its manifest, or when it began to move."""
         place = self.subject.place
         if part.manifest is None:
-            return transfer.exists(place, path) in ("directory", "file")
+            return self._outline is not None and proof.outline(proof.glance(place, path)) == self._outline
         return not proof.same_files(place, path, part.manifest, renamed=True)
+
+    def _absence(self, part: Part) -> str:
+        """Why a part is not where it was."""
+        found = proof.glance(self.subject.place, part.path)
+        if part.manifest and (wrong := proof.difference(found, part.path, part.manifest)):
+            return wrong
+        if found.kind is None:
+            return f"there is nothing at {part.path}"
+        return found.error or f"what is at {part.path} is not all that was there when its move began"
 
     @property
     def _root(self) -> str:
@@ -400,9 +416,8 @@ class Move:
         for part in where:
             new = part.at(self.new)
             if not self._is_there(part, part.path) and not (begun and self._is_there(part, new)):
-                seen = proof.same_files(place, part.path, part.manifest) if part.manifest else ""
                 raise CaxflowError(
-                    f"{self.subject} is not moved: {seen or f'there is nothing at {part.path}'}",
+                    f"{self.subject} is not moved: {self._absence(part)}",
                     f"look there{f', and at {new}' if begun else ''}",
                 )
             if not begun and transfer.exists(place, new):
