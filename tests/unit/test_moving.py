@@ -16,7 +16,7 @@ from caxflow.copies.moving import Move
 from caxflow.errors import CaxflowError
 from caxflow.targets import Run
 from caxflow.transfer import renaming
-from copies import FILES, Copies, names
+from copies import FILES, Copies, mark, names
 
 RUN = Run("160315_1432")
 
@@ -556,6 +556,56 @@ def test_half_a_copy_of_which_no_manifest_is_known_is_not_taken_as_moved(
 def test_killed_without_a_manifest_the_same_command_completes(copies, volume, moved_away, caxflow, step):
     copies.set("midway", manifest=None, checksum=None)
     killed(copies, volume, step, "before")
+    code, _, err = caxflow("mv", RUN, "--from", volume / "raw")
+    assert (code, err) == (0, "")
+    moved(copies, moved_away, volume)
+
+
+@pytest.mark.parametrize(
+    "what", ["an empty mount point", "no mount point", "another site's disk", "a folder of it"]
+)
+def test_what_was_left_is_remembered_while_its_file_system_is_not_there(
+    copies, volume, moved_away, caxflow, what
+):
+    killed(copies, volume, "clear", "before")
+    root = volume / "raw"
+    gone = root / "sr0" if what == "a folder of it" else root
+    if what == "a folder of it":
+        mark("midway", {"raw": str(root)})
+    away = gone.rename(volume / "away")
+    if what != "no mount point":
+        gone.mkdir()
+    if what == "another site's disk":
+        mark("tegner", {"raw": str(root)})
+    code, _, err = caxflow("mv", RUN, "--from", root)
+    assert code == 1
+    assert f"what it left in {moved_away} cannot be looked at: " in err
+    assert "mount its file system" in err
+    assert copies.row("midway")["caxflow"]["left"]["path"] == str(moved_away)
+    assert f"was moved, and {moved_away} is still there" in caxflow("why", RUN)[1]
+    shutil.rmtree(gone, ignore_errors=True)
+    away.rename(gone)
+    code, _, err = caxflow("mv", RUN, "--from", root)
+    assert (code, err) == (0, "")
+    assert not moved_away.exists()
+    assert "left" not in copies.row("midway")["caxflow"]
+    assert list(root.rglob("*")) == ([root / ".caxflow-root"] if what == "a folder of it" else [])
+
+
+def test_what_was_left_is_forgotten_once_the_disk_is_seen_without_it(copies, volume, moved_away, caxflow):
+    """Killed after the old files went, before that is told; then on a disk that is only said to be it."""
+    killed(copies, volume, "clear", "before")
+    document = copies.database.get(RUN)
+    shutil.rmtree(moved_away)
+    code, _, err = caxflow("mv", RUN, "--from", volume / "raw")
+    assert (code, err) == (0, "")
+    moved(copies, moved_away, volume)
+    copies.database.runs.replace_one({}, document)
+    code, _, err = caxflow("mv", RUN, "--from", volume / "raw")
+    assert code == 1
+    folder, sign = err.rpartition("mkdir -p ")[2].strip().split("; touch ")
+    Path(folder).mkdir(parents=True)
+    Path(sign).touch()
     code, _, err = caxflow("mv", RUN, "--from", volume / "raw")
     assert (code, err) == (0, "")
     moved(copies, moved_away, volume)

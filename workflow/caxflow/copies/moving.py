@@ -9,7 +9,9 @@ meanwhile, that stays as it is; and where a move was interrupted before the old 
 read again before: if they are bad or gone, the copy is at its old path again.
 """
 
+import contextlib
 import datetime
+import posixpath
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +22,7 @@ from caxflow.copies.parts import Part
 from caxflow.copies.subject import Subject
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
+from caxflow.files import marker
 from caxflow.files.manifest import Manifest
 from caxflow.rundb import Claim, Held, audit, claims, identity
 from caxflow.workdir import journal
@@ -217,6 +220,7 @@ class Move:
         told = {"status": documents.TRANSFERRED, "location": self.new}
         told |= _ended("moving", "token", "lease", "since")
         if copied:
+            self._show_left()
             subject.database.keep_manifest(self._manifest.to_json())
             left = {"path": self.old, "root": self._root, "manifest": self._manifest.digest}
             told |= {"caxflow.left": left}
@@ -269,6 +273,7 @@ class Move:
         told = {"location": left} | _good(now) | _ended("left")
         if not subject.database.confirm(subject.run, subject.key, copy, told):
             raise CaxflowError(f"{subject} was changed while it was read", "try again")
+        subject.remove(self._sign(left), self._root)
         aside = subject.aside(quarantine.FOLDER, copy.location, token)
         # What is there instead of it is somebody else's.
         damaged = [part for part in where if self._is_there(part, part.path)]
@@ -309,10 +314,15 @@ class Move:
         return path, manifest
 
     def clear(self, copy: Copy) -> None:
-        """Remove what a move to another file system left at the old path: files of its manifest, no other."""
+        """Remove what a move to another file system left at the old path: files of its manifest, no other.
+
+        It is remembered until the old path was looked at on its own disk.
+        """
         subject = self.subject
         path, manifest = self._left(copy)
         old, new = (parts.of(subject.key, subject.run, at, manifest) for at in (path, copy.location))
+        if not parts.any_there(old, subject.place):
+            self._check_old_disk(path)
         for part, kept in zip(old, new, strict=True):
             if transfer.exists(subject.place, part.path) is None:
                 continue
@@ -324,8 +334,35 @@ class Move:
                 )
             self._check_apart(part, kept, copy)
             subject.remove(part.path, self._root)
-        self._prune(path, self._root)
         subject.database.tell(subject.run, subject.key, _ended("left"))
+        subject.remove(self._sign(path), self._root)
+        self._prune(path, self._root)
+
+    def _sign(self, path: str) -> str:
+        """Where a file lies, beside what is left at a path, that shows that its disk is there."""
+        return posixpath.join(parts.folder(self.subject.key, path), f".{self.subject.run}.part-left")
+
+    def _show_left(self) -> None:
+        with contextlib.suppress(CaxflowError):  # it is there, or nothing can be written: the marker may tell
+            transfer.touch(self.subject.place, self._sign(self.old), root=self._root)
+
+    def _check_old_disk(self, path: str) -> None:
+        """See that where nothing is left the disk is there on which it was."""
+        subject, root, sign = self.subject, self._root, self._sign(path)
+        if transfer.exists(subject.place, sign):
+            return
+        folder = posixpath.dirname(sign)
+        look = transfer.root(subject.place, root, folder)
+        try:
+            marker.check(look.marker, root, subject.site.name)
+            wrong = "" if look.folder == "full" else f"there is nothing in {folder}"
+        except CaxflowError as error:
+            wrong = error.what
+        if wrong:
+            raise CaxflowError(
+                f"{subject} is moved; what it left in {path} cannot be looked at: {wrong}",
+                f"mount its file system; if it is there, without the copy: mkdir -p {folder}; touch {sign}",
+            )
 
     def _check_apart(self, old: Part, new: Part, seen: Copy) -> None:
         """See, right before the old files go, that the new ones are there, as they were read, and others.
@@ -350,7 +387,7 @@ class Move:
             raise CaxflowError(f"{subject}: {old.path} is not removed: {wrong}", "look there")
 
     def _is_there(self, part: Part, path: str) -> bool:
-        """Whether a part is at a path, by names and sizes: those of its manifest, or when it began to move."""
+        """Whether a part is at a path, by names and sizes: of its manifest, or of when its move began."""
         place = self.subject.place
         if part.manifest is None:
             return self._outline is not None and proof.outline(proof.glance(place, path)) == self._outline
