@@ -1,4 +1,7 @@
-"""F1: nothing that fails after a copy has its name makes the copy fail; it is a remark."""
+"""F1: nothing that fails after a copy has its name makes the copy fail; it is a remark.
+
+Nor does a copy take a name that something else got first.
+"""
 
 import contextlib
 import errno
@@ -6,6 +9,8 @@ import os
 import signal
 import subprocess
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
@@ -18,7 +23,8 @@ from caxflow.errors import CaxflowError
 from caxflow.files.manifest import take
 from caxflow.processing import products
 from caxflow.transfer import Place, copy, part
-from copies import Copies
+from caxflow.transfer.sftp_client import SftpClient
+from copies import Copies, mark
 from lab.logins import OddSite
 
 HERE = Place("here")
@@ -168,6 +174,91 @@ def test_a_far_end_that_dies_before_has_not_published(tmp_path, dataset, far):
     assert len(failed) == 1
     assert not (tmp_path / "raw/copy").exists()
     assert not copy(HERE, dataset, far(), tmp_path / "raw/copy").adopted
+
+
+def held_up(gate, attempt, meanwhile):
+    """Have something happen while an attempt is held up at a gate; what it raised."""
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(attempt)
+        try:
+            while not (gate.folder / "there").exists():
+                assert not done.done()
+            meanwhile()
+        finally:
+            gate.open()
+        return done.exception()
+
+
+def put(path, kind):
+    """Put a file or an empty folder there."""
+    path.mkdir() if kind == "folder" else path.write_bytes(b"another's")
+
+
+@pytest.mark.parametrize(
+    ("way", "kind"),
+    [
+        ("stream", "file"),
+        ("stream", "folder"),  # elsewhere an empty folder is replaced by a folder, which loses nothing
+        ("stream, on a file system with links only", "file"),
+        ("scp", "file"),
+    ],
+)
+def test_what_gets_the_new_name_at_the_last_moment_stays(tmp_path, far, monkeypatch, way, kind):
+    method, _, without = way.partition(", ")
+    with hiding(tmp_path) if without else contextlib.nullcontext(tmp_path) as folder:
+        root = folder / "root"
+        mark("far", {"raw": str(root)})
+        (root / "old").mkdir() if kind == "folder" else (root / "old").write_bytes(b"own")
+        gate = mortal.Gate(tmp_path / "gate", r"os\.rename old")
+        place = far(method, **({"python": gate.python()} if method == "stream" else {}))
+
+        def attempt():
+            transfer.rename(place, root / "old", root / "new", root=root)
+
+        if method == "stream":
+            error = held_up(gate, attempt, lambda: put(root / "new", kind))
+        else:
+            real = SftpClient.rename
+
+            def late(self, old, new):
+                put(root / "new", kind)
+                real(self, old, new)
+
+            monkeypatch.setattr(SftpClient, "rename", late)
+            with pytest.raises(CaxflowError) as caught:
+                attempt()
+            error = caught.value
+        assert isinstance(error, CaxflowError)
+        assert "new exists" in str(error)
+        assert (root / "new").is_dir() or (root / "new").read_bytes() == b"another's"
+        assert (root / "old").exists()
+
+
+@pytest.mark.parametrize("fate", ["it is killed", "it goes on"])
+def test_a_file_whose_rename_takes_two_steps_has_one_name_in_the_end(tmp_path, far, fate):
+    """On a file system with links only, a process stops between the link and the end of the old name."""
+    gate = mortal.Gate(tmp_path / "gate", r"os\.remove old")
+    with hiding(tmp_path) as folder:
+        root = folder / "root"
+        mark("far", {"raw": str(root)})
+        (root / "old").write_bytes(b"own")
+        seen = []
+
+        def attempt(**keys):
+            transfer.rename(far(**keys), root / "old", root / "new", root=root)
+
+        def meanwhile():
+            seen.extend(sorted(path.name for path in root.iterdir()))
+            if fate == "it is killed":
+                os.kill(int((gate.folder / "there").read_text()), signal.SIGKILL)
+
+        error = held_up(gate, partial(attempt, python=gate.python()), meanwhile)
+        assert seen == [".caxflow-root", "new", "old"]
+        assert (error is None) == (fate == "it goes on")
+        if error:
+            attempt()
+        assert sorted(path.name for path in root.iterdir()) == [".caxflow-root", "new"]
+        assert (root / "new").read_bytes() == b"own"
 
 
 def refuse(*_, **__):

@@ -15,7 +15,8 @@ from caxflow.copies import evidence, moving, proof
 from caxflow.copies.moving import Move
 from caxflow.errors import CaxflowError
 from caxflow.targets import Run
-from copies import FILES, Copies, names
+from caxflow.transfer import renaming
+from copies import FILES, Copies, mark, names
 
 RUN = Run("160315_1432")
 
@@ -488,3 +489,125 @@ def test_what_came_into_a_published_copy_is_not_deleted_when_it_is_put_back(
     assert code == 1
     assert (copies.path("midway") / "notes.txt").exists()
     assert contents(moved_away) == FILES
+
+
+class Killed(BaseException):
+    """Ends what is under way as a kill does."""
+
+
+def two_names(monkeypatch, attempt):
+    """Kill an attempt right after a link, on a file system that has no other way to rename a file safely."""
+    monkeypatch.setattr(renaming, "_renameat2", lambda: None)
+
+    def killed_there(*_):
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(renaming, "_unlink_old", killed_there)
+        with pytest.raises(Killed):
+            attempt()
+
+
+def test_a_file_that_has_both_names_after_a_crash_is_moved(copies, caxflow, monkeypatch):
+    version = copies.keep_processed()
+    (old,) = copies.add_made("processed", version)
+    new = old.parents[1] / "sr0" / old.name
+    words = ("mv", RUN, "--kind", "processed", "--to", new)
+    two_names(monkeypatch, lambda: caxflow(*words))
+    assert old.samefile(new)
+    code, _, err = caxflow(*words)
+    assert (code, err) == (0, "")
+    assert new.read_text() == f"{version} {old.name}"
+    assert not old.exists()
+    assert copies.made("processed")[version]["location"] == str(new)
+
+
+@pytest.mark.parametrize("there", ["the rest", "nothing"])
+@pytest.mark.parametrize("half", ["the new path", "the old path"])
+def test_half_a_copy_of_which_no_manifest_is_known_is_not_taken_as_moved(
+    copies, volume, moved_away, caxflow, half, there
+):
+    """Its move is killed; then only half of it is at one of the paths, the rest at the other one or lost."""
+    copies.set("midway", manifest=None, checksum=None)
+    killed(copies, volume, "intend", "after")
+    taken, rest = copies.path("midway"), moved_away
+    shutil.move(moved_away, copies.folder / "ours")
+    if half == "the old path":
+        taken, rest = rest, taken
+    shutil.copytree(copies.folder / "ours", taken)
+    (taken / "a.zip").unlink()
+    if there == "the rest":
+        rest.mkdir()
+        shutil.copy(copies.folder / "ours" / "a.zip", rest)
+    before = {path: contents(path) for path in (taken, rest)}
+    for _ in range(2):
+        code, _, err = caxflow("mv", RUN, "--from", volume / "raw")
+        assert (code, "is not moved" in err) == (1, True)
+        row = copies.row("midway")
+        assert (row["status"], row["location"]) == ("transferring", str(moved_away))
+        assert {path: contents(path) for path in (taken, rest)} == before
+    for path in (taken, rest):
+        shutil.rmtree(path, ignore_errors=True)
+    shutil.move(copies.folder / "ours", taken)
+    code, _, err = caxflow("mv", RUN, "--from", volume / "raw")
+    assert (code, err) == (0, "")
+    moved(copies, moved_away, volume)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_without_a_manifest_the_same_command_completes(copies, volume, moved_away, caxflow, step):
+    copies.set("midway", manifest=None, checksum=None)
+    killed(copies, volume, step, "before")
+    code, _, err = caxflow("mv", RUN, "--from", volume / "raw")
+    assert (code, err) == (0, "")
+    moved(copies, moved_away, volume)
+
+
+@pytest.mark.parametrize(
+    "what", ["an empty mount point", "no mount point", "another site's disk", "a folder of it"]
+)
+def test_what_was_left_is_remembered_while_its_file_system_is_not_there(
+    copies, volume, moved_away, caxflow, what
+):
+    killed(copies, volume, "clear", "before")
+    root = volume / "raw"
+    gone = root / "sr0" if what == "a folder of it" else root
+    if what == "a folder of it":
+        mark("midway", {"raw": str(root)})
+    away = gone.rename(volume / "away")
+    if what != "no mount point":
+        gone.mkdir()
+    if what == "another site's disk":
+        mark("tegner", {"raw": str(root)})
+    code, _, err = caxflow("mv", RUN, "--from", root)
+    assert code == 1
+    assert f"what it left in {moved_away} cannot be looked at: " in err
+    assert "mount its file system" in err
+    assert copies.row("midway")["caxflow"]["left"]["path"] == str(moved_away)
+    assert f"was moved, and {moved_away} is still there" in caxflow("why", RUN)[1]
+    shutil.rmtree(gone, ignore_errors=True)
+    away.rename(gone)
+    code, _, err = caxflow("mv", RUN, "--from", root)
+    assert (code, err) == (0, "")
+    assert not moved_away.exists()
+    assert "left" not in copies.row("midway")["caxflow"]
+    assert list(root.rglob("*")) == ([root / ".caxflow-root"] if what == "a folder of it" else [])
+
+
+def test_what_was_left_is_forgotten_once_the_disk_is_seen_without_it(copies, volume, moved_away, caxflow):
+    """Killed after the old files went, before that is told; then on a disk that is only said to be it."""
+    killed(copies, volume, "clear", "before")
+    document = copies.database.get(RUN)
+    shutil.rmtree(moved_away)
+    code, _, err = caxflow("mv", RUN, "--from", volume / "raw")
+    assert (code, err) == (0, "")
+    moved(copies, moved_away, volume)
+    copies.database.runs.replace_one({}, document)
+    code, _, err = caxflow("mv", RUN, "--from", volume / "raw")
+    assert code == 1
+    folder, sign = err.rpartition("mkdir -p ")[2].strip().split("; touch ")
+    Path(folder).mkdir(parents=True)
+    Path(sign).touch()
+    code, _, err = caxflow("mv", RUN, "--from", volume / "raw")
+    assert (code, err) == (0, "")
+    moved(copies, moved_away, volume)

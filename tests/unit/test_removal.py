@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from functools import partial
 
 import pytest
 
@@ -21,6 +22,7 @@ from caxflow.files.manifest import Manifest
 from caxflow.planning.facts import gather
 from caxflow.rundb import DatabaseAway, Held
 from caxflow.targets import Run
+from caxflow.transfer import renaming
 from copies import FILES, SITES, Copies, just_read, now
 
 RUN = Run("160315_1432")
@@ -953,3 +955,53 @@ def test_a_copy_of_which_a_move_left_files_is_not_removed(copies):
     copies.add()
     copies.note("midway", left={"path": "/old/160315_1432", "root": "/old"})
     refused(copies, "a move of it is not complete -> complete it: caxflow mv")
+
+
+def test_files_that_have_both_names_after_a_crash_are_removed(copies, monkeypatch):
+    """Killed after the link into the trash, where a file system has no other way to rename a file safely."""
+    copies.add()
+    version = copies.keep_processed()
+    copies.add_made("processed", version)
+    minitrees = copies.add_made("minitrees", version)
+    removal = partial(removal_of, copies, kind="minitrees", version=version, demand=Demand(copies=1))
+    monkeypatch.setattr(renaming, "_renameat2", lambda: None)
+
+    def killed_there(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(renaming, "_unlink_old", killed_there)
+        with pytest.raises(KeyboardInterrupt):
+            removal().perform()
+    assert minitrees[0].stat().st_nlink == 2
+    removal().perform()
+    assert not any(file.exists() for file in minitrees)
+    assert version not in copies.made("minitrees")
+    assert list((copies.folder / "midway/minitrees/.caxflow-trash").iterdir()) == []
+
+
+@pytest.mark.parametrize("fate", ["it is completed", "it is undone"])
+def test_another_removal_of_the_same_run_and_site_is_not_forgotten(copies, monkeypatch, fate):
+    """That of the raw copy was interrupted; that of the minitrees ends; planning still finds the first."""
+    copies.add()
+    version = copies.keep_processed()
+    copies.add_made("processed", version)
+    copies.add_made("minitrees", version)
+    killed(copies, "intend", "after")
+    removal = removal_of(copies, kind="minitrees", version=version, demand=Demand(copies=1))
+    if fate == "it is completed":
+        removal.perform()
+    else:
+
+        def fails(*_):
+            raise CaxflowError("the disk does not answer")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Hearing, "confirm", fails)
+            with pytest.raises(CaxflowError, match="does not answer"):
+                removal.perform()
+        assert copies.made("minitrees")[version]["status"] == "transferred"
+    assert [each["name"] for each in copies.database.removing(SITES["midway"])] == [str(RUN)]
+    removal_of(copies).perform()
+    assert list(copies.database.removing(SITES["midway"])) == []
+    assert copies.row("midway") is None

@@ -9,7 +9,9 @@ meanwhile, that stays as it is; and where a move was interrupted before the old 
 read again before: if they are bad or gone, the copy is at its old path again.
 """
 
+import contextlib
 import datetime
+import posixpath
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +22,7 @@ from caxflow.copies.parts import Part
 from caxflow.copies.subject import Subject
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
+from caxflow.files import marker
 from caxflow.files.manifest import Manifest
 from caxflow.rundb import Claim, Held, audit, claims, identity
 from caxflow.workdir import journal
@@ -44,6 +47,8 @@ class Move:
     claim: Claim | None = None
     old: str = ""
     _manifest: Manifest | None = field(default=None, repr=False)
+    # What a copy without a manifest looked like when it began to move.
+    _outline: str | None = None
     _resumed: bool = False
     # What this attempt published, and when it began to read it (server's time), by path.
     _made: dict[str, transfer.Look] = field(default_factory=dict, repr=False)
@@ -74,6 +79,10 @@ class Move:
             return self.old
         self._check(copy, moving)
         self._manifest = self.subject.manifest(copy.manifest)
+        if moving:
+            self._outline = documents.value(moving, "outline", type_=str)
+        elif self._manifest is None:
+            self._outline = proof.outline(proof.glance(subject.place, self.old))
         where = parts.of(subject.key, subject.run, self.old, self._manifest)
         self._look(where, begun=bool(moving))
         if subject.database.dry:
@@ -114,7 +123,8 @@ class Move:
                 "token": token,
                 "since": now,
                 "lease": now + datetime.timedelta(minutes=subject.settings.lease),
-                "moving": {"from": self.old, "to": self.new},
+                "moving": {"from": self.old, "to": self.new}
+                | ({"outline": self._outline} if self._outline else {}),
             }
             update = {"data.$.status": documents.TRANSFERRING, "data.$.caxflow": note}
             match = subject.key.match(status=documents.TRANSFERRED)
@@ -131,7 +141,7 @@ class Move:
             new = part.at(self.new)
             if not self._is_there(part, part.path):
                 continue  # was renamed before
-            if not transfer.exists(subject.place, new):
+            if subject.may_be_renamed(part.path, new):
                 roots = {"root": self._root, "new_root": subject.root}
                 if transfer.try_rename(subject.place, part.path, new, **roots):
                     continue
@@ -197,7 +207,7 @@ class Move:
             return
         for part in where:
             new = part.at(self.new)
-            if transfer.exists(subject.place, part.path) is None and self._is_there(part, new):
+            if subject.may_be_renamed(new, part.path) and self._is_there(part, new):
                 roots = {"root": subject.root, "new_root": self._root}
                 transfer.try_rename(subject.place, new, part.path, **roots)
 
@@ -212,6 +222,7 @@ class Move:
         told = {"status": documents.TRANSFERRED, "location": self.new}
         told |= _ended("moving", "token", "lease", "since")
         if copied:
+            self._show_left()
             subject.database.keep_manifest(self._manifest.to_json())
             left = {"path": self.old, "root": self._root, "manifest": self._manifest.digest}
             told |= {"caxflow.left": left}
@@ -264,6 +275,7 @@ class Move:
         told = {"location": left} | _good(now) | _ended("left")
         if not subject.database.confirm(subject.run, subject.key, copy, told):
             raise CaxflowError(f"{subject} was changed while it was read", "try again")
+        subject.remove(self._sign(left), self._root)
         aside = subject.aside(quarantine.FOLDER, copy.location, token)
         # What is there instead of it is somebody else's.
         damaged = [part for part in where if self._is_there(part, part.path)]
@@ -304,10 +316,15 @@ class Move:
         return path, manifest
 
     def clear(self, copy: Copy) -> None:
-        """Remove what a move to another file system left at the old path: files of its manifest, no other."""
+        """Remove what a move to another file system left at the old path: files of its manifest, no other.
+
+        It is remembered until the old path was looked at on its own disk.
+        """
         subject = self.subject
         path, manifest = self._left(copy)
         old, new = (parts.of(subject.key, subject.run, at, manifest) for at in (path, copy.location))
+        if not parts.any_there(old, subject.place):
+            self._check_old_disk(path)
         for part, kept in zip(old, new, strict=True):
             if transfer.exists(subject.place, part.path) is None:
                 continue
@@ -319,8 +336,35 @@ class Move:
                 )
             self._check_apart(part, kept, copy)
             subject.remove(part.path, self._root)
-        self._prune(path, self._root)
         subject.database.tell(subject.run, subject.key, _ended("left"))
+        subject.remove(self._sign(path), self._root)
+        self._prune(path, self._root)
+
+    def _sign(self, path: str) -> str:
+        """Where a file lies, beside what is left at a path, that shows that its disk is there."""
+        return posixpath.join(parts.folder(self.subject.key, path), f".{self.subject.run}.part-left")
+
+    def _show_left(self) -> None:
+        with contextlib.suppress(CaxflowError):  # it is there, or nothing can be written: the marker may tell
+            transfer.touch(self.subject.place, self._sign(self.old), root=self._root)
+
+    def _check_old_disk(self, path: str) -> None:
+        """See that where nothing is left the disk is there on which it was."""
+        subject, root, sign = self.subject, self._root, self._sign(path)
+        if transfer.exists(subject.place, sign):
+            return
+        folder = posixpath.dirname(sign)
+        look = transfer.root(subject.place, root, folder)
+        try:
+            marker.check(look.marker, root, subject.site.name)
+            wrong = "" if look.folder == "full" else f"there is nothing in {folder}"
+        except CaxflowError as error:
+            wrong = error.what
+        if wrong:
+            raise CaxflowError(
+                f"{subject} is moved; what it left in {path} cannot be looked at: {wrong}",
+                f"mount its file system; if it is there, without the copy: mkdir -p {folder}; touch {sign}",
+            )
 
     def _check_apart(self, old: Part, new: Part, seen: Copy) -> None:
         """See, right before the old files go, that the new ones are there, as they were read, and others.
@@ -345,11 +389,20 @@ class Move:
             raise CaxflowError(f"{subject}: {old.path} is not removed: {wrong}", "look there")
 
     def _is_there(self, part: Part, path: str) -> bool:
-        """Whether a part is at a path, by names and sizes; one without a manifest, if anything is there."""
+        """Whether a part is at a path, by names and sizes: of its manifest, or of when its move began."""
         place = self.subject.place
         if part.manifest is None:
-            return transfer.exists(place, path) in ("directory", "file")
+            return self._outline is not None and proof.outline(proof.glance(place, path)) == self._outline
         return not proof.same_files(place, path, part.manifest, renamed=True)
+
+    def _absence(self, part: Part) -> str:
+        """Why a part is not where it was."""
+        found = proof.glance(self.subject.place, part.path)
+        if part.manifest and (wrong := proof.difference(found, part.path, part.manifest)):
+            return wrong
+        if found.kind is None:
+            return f"there is nothing at {part.path}"
+        return found.error or f"what is at {part.path} is not all that was there when its move began"
 
     @property
     def _root(self) -> str:
@@ -402,9 +455,8 @@ class Move:
         for part in where:
             new = part.at(self.new)
             if not self._is_there(part, part.path) and not (begun and self._is_there(part, new)):
-                seen = proof.same_files(place, part.path, part.manifest) if part.manifest else ""
                 raise CaxflowError(
-                    f"{self.subject} is not moved: {seen or f'there is nothing at {part.path}'}",
+                    f"{self.subject} is not moved: {self._absence(part)}",
                     f"look there{f', and at {new}' if begun else ''}",
                 )
             if not begun and transfer.exists(place, new):

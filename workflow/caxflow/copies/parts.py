@@ -66,7 +66,7 @@ def rename(parts: list[Part], subject: Subject, *, aside: str, back: bool = Fals
     """Rename all parts to where they are aside, or back; those that were renamed already stay."""
     for part in parts:
         old, new = (part.at(aside), part.path) if back else (part.path, part.at(aside))
-        if transfer.exists(subject.place, new) is None and transfer.exists(subject.place, old):
+        if subject.may_be_renamed(old, new):
             subject.rename(old, new)
     if back and parts and parts[0].name:
         subject.prune(aside, root=posixpath.dirname(aside))

@@ -1,6 +1,8 @@
 """Reading a copy again from the disk and comparing it with what it must be."""
 
 import datetime
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Mapping
 
 from caxflow import transfer
@@ -126,6 +128,14 @@ def difference(found: Look, location: str, expected: Manifest, *, renamed: bool 
     if _sizes(found, expected, renamed) != {entry.path: entry.size for entry in expected.entries}:
         return f"files at {location} are not those of its manifest"
     return ""
+
+
+def outline(found: Look) -> str | None:
+    """Return a digest of what was seen of a copy, of its names and sizes; None if it cannot be one."""
+    if found.kind not in ("directory", "file") or found.error:
+        return None
+    listed = json.dumps([found.kind, sorted(found.files.items())])
+    return hashlib.sha256(listed.encode()).hexdigest()
 
 
 def are_same_files(one: Look, other: Look) -> bool:

@@ -151,7 +151,7 @@ def make_room(subject: Subject) -> str | None:
     if not token or subject.database.dry:
         return None
     aside = subject.aside(FOLDER, copy.location, token)
-    if transfer.exists(subject.place, copy.location) is None or transfer.exists(subject.place, aside):
+    if not subject.may_be_renamed(copy.location, aside):
         return None
     subject.check_alone(document, copy)
     subject.rename(copy.location, aside)

@@ -336,7 +336,8 @@ class Removal:
             claimed = ("removing", "token", "lease", "since", "owner", "by")
             note = {name: value for name, value in copy.note.items() if name not in claimed}
             back = {"data.$.status": documents.TRANSFERRED, "data.$.caxflow": note}
-            return self._ours, {"$set": back, "$pull": {REMOVING: subject.key.host}}
+            done = self._no_more(document)
+            return self._ours, {"$set": back} | ({"$pull": done} if done else {})
 
         if subject.database.revise(subject.run, change):
             self._record("restored")
@@ -371,7 +372,6 @@ class Removal:
         """Take the entry out of the document; the audit keeps all of it."""
         subject, key, token = self.subject, self.subject.key, self.claim.token
         now = subject.database.now()
-        pull = {"data": key.match(**{"caxflow.token": token}), REMOVING: key.host}
 
         def change(document: Mapping) -> tuple[dict, dict]:
             self._held(document)
@@ -381,10 +381,17 @@ class Removal:
             gone = documents.with_gone(
                 document, key.kind, key.host, key.version, at=now, why="removed", token=self._ident
             )
+            pull = {"data": key.match(**{"caxflow.token": token})} | self._no_more(document)
             return self._ours, {"$pull": pull, "$set": {"caxflow.gone": gone}}
 
         subject.database.revise(subject.run, change)
         subject.say(f"{subject} is removed")
+
+    def _no_more(self, document: Mapping) -> dict:
+        """What takes the host out of those that remove something of the run; nothing if it does so still."""
+        key = self.subject.key
+        others = set(documents.leaving(document, key.host)) - {(key.kind, key.version)}
+        return {} if others else {REMOVING: key.host}
 
     def _finish(self, gone: Mapping) -> dict:
         """Leave no empty folder and no receipt about the copy; the facts of the removal's receipt."""

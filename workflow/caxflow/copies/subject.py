@@ -113,6 +113,15 @@ class Subject:
         stated = self.database.manifest(digest) if digest and isinstance(digest, str) else None
         return Manifest.from_json(stated) if stated else None
 
+    def may_be_renamed(self, old: str, new: str) -> bool:
+        """Whether something is at `old`, and nothing at `new`; or one file at both.
+
+        The latter is what a rename left that was killed where a file system has only links for it.
+        """
+        there, taken = transfer.look(self.place, [old, new])
+        one = there.kind == "file" and list(there.identity) == list(taken.identity) != []
+        return there.kind is not None and (taken.kind is None or one)
+
     def rename(self, old: str, new: str) -> None:
         """Rename something within the root; nothing may be at the new path."""
         transfer.rename(self.place, old, new, root=self.root)

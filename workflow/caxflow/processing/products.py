@@ -9,6 +9,7 @@ from pathlib import Path
 
 from caxflow import clock, receipts
 from caxflow.errors import CaxflowError
+from caxflow.transfer import renaming
 
 _MARK = ".part-"
 _LONG_AGO = 7 * 24 * 3600.0  # s; no job runs for so long
@@ -88,7 +89,7 @@ def publish(made: Path, product: Path, *, replace: bool = False) -> str:
     if replace:
         made.replace(product)
     else:
-        _link(made, product)
+        _rename(made, product)
     try:
         receipts.sync_folder(product.parent)
     except OSError as error:
@@ -114,18 +115,11 @@ def _touched(folder: Path) -> float:
     return max((at for at in times if at <= now + clock.SLACK.total_seconds()), default=0)
 
 
-def _link(made: Path, product: Path) -> None:
-    """Rename that never replaces: a link fails where the name is taken, even by a racing job."""
-    taken = CaxflowError(f"{product} exists already and is not overwritten", "move it away to make it anew")
+def _rename(made: Path, product: Path) -> None:
+    """Give the file its name, unless a racing job was first."""
     try:
-        product.hardlink_to(made)
+        renaming.rename(os.fsencode(made), os.fsencode(product))
     except FileExistsError:
-        raise taken from None
-    except OSError:
-        # File systems without hard links: here a race of two jobs is won by the last, with a whole file.
-        if product.exists():
-            raise taken from None
-        made.replace(product)
-    else:
-        with contextlib.suppress(OSError):  # it goes with its workshop
-            made.unlink()
+        raise CaxflowError(
+            f"{product} exists already and is not overwritten", "move it away to make it anew"
+        ) from None

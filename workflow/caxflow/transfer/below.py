@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 
 from caxflow.errors import CaxflowError
 from caxflow.files.listing import printable, to_bytes, to_text
+from caxflow.transfer import renaming
 from caxflow.transfer.folder import DIRECTORY, naming, remove_tree
 
 
@@ -42,16 +43,16 @@ def rename(old: str, new: str, root: str, new_root: str) -> bool:
     """
     made: list = []
     try:
-        with _folder_of(old, root) as (source, name), _folder_of(new, new_root, made) as (folder, new_name):
-            if _is_there(new_name, folder):
-                raise CaxflowError(f"{printable(new)} exists", "choose another name")
-            with naming(to_bytes(old)):
-                os.rename(name, new_name, src_dir_fd=source, dst_dir_fd=folder)
+        with _folder_of(old, root) as here, _folder_of(new, new_root, made) as there, naming(to_bytes(old)):
+            (source, name), (folder, new_name) = here, there
+            renaming.rename(name, new_name, source, folder)
     except (OSError, CaxflowError) as error:
         for folder_made in reversed(made):
             prune(to_text(folder_made), new_root)
         if getattr(error, "errno", None) == errno.EXDEV:
             return False
+        if isinstance(error, FileExistsError):
+            raise CaxflowError(f"{printable(new)} exists", "choose another name") from None
         raise
     return True
 

@@ -22,6 +22,7 @@ _MODULES = (
     "transfer.part",
     "transfer.pieces",
     "transfer.protocol",
+    "transfer.renaming",
     "transfer.session",
     "transfer.zips",
 )

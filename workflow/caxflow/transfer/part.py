@@ -8,7 +8,7 @@ waits until the last writer of an earlier attempt is dead. Publishing is one ren
 Runs at the far end too: Python 3.8, standard library only.
 """
 
-# ruff: noqa: PTH102, PTH104, PTH106, PTH108, PTH118, PTH121, PTH208 (this also runs under Python 3.8, and paths are bytes)
+# ruff: noqa: PTH102, PTH106, PTH108, PTH118, PTH121, PTH208 (this also runs under Python 3.8, and paths are bytes)
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ import time
 
 from caxflow.errors import CaxflowError
 from caxflow.files.listing import os_error, printable, scan, to_bytes, to_text
+from caxflow.transfer import renaming
 from caxflow.transfer.durable import sync_files
 from caxflow.transfer.folder import Folder, remove_tree
 
@@ -231,22 +232,12 @@ class Part:
 
     def _rename(self, single: bytes) -> None:
         try:
-            if single:
-                # A link fails where the name exists; a rename would replace the file that is there.
-                os.link(os.path.join(self.data, single), self.destination)
-            elif os.path.lexists(self.destination):
-                raise FileExistsError(errno.EEXIST, "", self.destination)
-            else:
-                os.rename(self.data, self.destination)
-        except OSError as error:
-            if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
-                raise CaxflowError(
-                    f"{printable(to_text(self.destination))} appeared while it was being copied",
-                    "find out who writes there, then start again",
-                ) from None
-            if not single or error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
-                raise
-            os.rename(os.path.join(self.data, single), self.destination)  # a file system without links
+            renaming.rename(os.path.join(self.data, single) if single else self.data, self.destination)
+        except FileExistsError:
+            raise CaxflowError(
+                f"{printable(to_text(self.destination))} appeared while it was being copied",
+                "find out who writes there, then start again",
+            ) from None
 
     def _tidy_up(self, single: bytes) -> list:
         """Remove the container of what is published, as far as that goes; what failed."""

@@ -440,12 +440,18 @@ class SftpEnd:
     def _do_rename(self, old: str, new: str, root: str, new_root: str, site: str | None = None) -> bool:
         self._check_marker(new_root, site)
         old, new = self._beneath(old, root), self._beneath(new, new_root)
+        taken = CaxflowError(f"{self.place.site}: {printable(new)} exists", "choose another name")
         if self.client.kind(new):
-            raise CaxflowError(f"{self.place.site}: {printable(new)} exists", "choose another name")
+            raise taken
         parent = new.rpartition("/")[0]
         if self.client.kind(parent) is None:
             self.client.make(parent)
-        self.client.rename(old, new)  # SFTP has no word for another file system: a failure like others
+        try:
+            self.client.rename(old, new)  # SFTP has no word for another file system: a failure like others
+        except OSError:
+            if self.client.kind(new):
+                raise taken from None
+            raise
         return True
 
     def _do_touch(self, path: str, root: str) -> None:

@@ -228,7 +228,10 @@ class SftpClient:
         return to_text(answer.string())
 
     def rename(self, old: str, new: str) -> None:
-        """Rename; OpenSSH's server refuses where the new name exists."""
+        """Rename, which the protocol refuses where the new name exists.
+
+        OpenSSH's server links files, where its file system has links; an empty folder may be replaced.
+        """
         self._path(_RENAME, old, _string(to_bytes(new)))
 
     def remove(self, path: str) -> None:

@@ -1,0 +1,107 @@
+"""Renaming that never replaces: by renameat2(2) where a file system knows it, else by a link.
+
+Runs at the far end too: Python 3.8, standard library only.
+"""
+
+# ruff: noqa: UP033 (this also runs under Python 3.8)
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import stat
+import sys
+
+_HERE = -100  # AT_FDCWD, fcntl.h
+_NOREPLACE = 1  # RENAME_NOREPLACE, linux/fs.h
+# What a system says that does not know of such a rename, or of links; AFS has none from folder to folder.
+_UNKNOWN = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
+_NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV)
+
+
+def rename(old: bytes, new: bytes, old_folder: int | None = None, new_folder: int | None = None) -> None:
+    """Rename a file or folder; names are relative to open folders, if these are given.
+
+    A file that has both names, since an earlier call was killed between its link and its last step, keeps the
+    new one. Where a file system knows neither that way to rename nor links, what appears right before the
+    last step is replaced: a file by a file, an empty folder by a folder.
+
+    Raises
+    ------
+    FileExistsError
+        If something else has the new name.
+    """
+    here, there = (_HERE if each is None else each for each in (old_folder, new_folder))
+    sys.audit("os.rename", old, new, here, there)  # as by Python's own
+    code = _rename_exclusively(here, old, there, new)
+    if code in _UNKNOWN:
+        code = _rename_otherwise(old, new, old_folder, new_folder)
+    if code == errno.EEXIST and _is_one_file(old, new, old_folder, new_folder):
+        os.unlink(old, dir_fd=old_folder)
+    elif code:
+        raise OSError(code, os.strerror(code), new if code == errno.EEXIST else old)
+
+
+def _rename_exclusively(here: int, old: bytes, there: int, new: bytes) -> int:
+    """Rename by renameat2(2); the error's number, or 0."""
+    call = _renameat2()
+    if call is None:
+        return errno.ENOSYS
+    import ctypes
+
+    return ctypes.get_errno() if call(here, old, there, new, _NOREPLACE) else 0
+
+
+@functools.lru_cache(maxsize=None)
+def _renameat2():
+    try:
+        import ctypes
+
+        call = ctypes.CDLL(None, use_errno=True).renameat2
+    except (ImportError, OSError, AttributeError):
+        return None
+    call.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+    return call
+
+
+def _rename_otherwise(old: bytes, new: bytes, old_folder, new_folder) -> int:
+    """Rename without that call; the error's number, or 0. Folders replace nothing but empty ones anyway."""
+    try:
+        if not stat.S_ISDIR(os.lstat(old, dir_fd=old_folder).st_mode):
+            try:
+                os.link(old, new, src_dir_fd=old_folder, dst_dir_fd=new_folder, follow_symlinks=False)
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+            else:
+                return _unlink_old(old, new, old_folder, new_folder)
+        if _lookup(new, new_folder):
+            return errno.EEXIST
+        os.rename(old, new, src_dir_fd=old_folder, dst_dir_fd=new_folder)
+    except OSError as error:
+        # Something came into the folder that was empty.
+        return errno.EEXIST if error.errno == errno.ENOTEMPTY else error.errno
+    return 0
+
+
+def _unlink_old(old: bytes, new: bytes, old_folder, new_folder) -> int:
+    try:
+        os.unlink(old, dir_fd=old_folder)
+    except OSError:
+        os.unlink(new, dir_fd=new_folder)
+        raise
+    return 0
+
+
+def _is_one_file(old: bytes, new: bytes, old_folder, new_folder) -> bool:
+    found, other = _lookup(old, old_folder), _lookup(new, new_folder)
+    both = found is not None and other is not None
+    return both and os.path.samestat(found, other) and stat.S_ISREG(found.st_mode)
+
+
+def _lookup(name: bytes, folder):
+    try:
+        return os.lstat(name, dir_fd=folder)
+    except FileNotFoundError:
+        return None
