@@ -314,6 +314,12 @@ CASES = {
     "not like the others": (with_copy(manifest="xxh128:" + "1" * 32), standing.WAITS, False),
     "nothing says how to process it": (no_gains, standing.WAITS, False),
     "waits for slow control": (slow_control, standing.WAITS, False),
+    "its mark is a number": (
+        lambda world: world.add(caxflow={"settled": {"midway": 7}}),
+        standing.TODO,
+        True,
+    ),
+    "its marks are a list": (lambda world: world.add(caxflow=[]), standing.TODO, True),
 }
 
 

@@ -141,6 +141,9 @@ def test_a_selection_finds_what_it_says(runs, rundb, selection):
     assert found == expected
 
 
+MOMENTS = st.sampled_from(
+    [PAST, SOON, SOON + datetime.timedelta(days=20), SOON + datetime.timedelta(days=3650)]
+)
 MARKS = {
     "none": None,
     "empty": "",
@@ -151,7 +154,33 @@ MARKS = {
     "waits": marks.text("m", marks.WAITS, SOON),
     "waits, to be looked at again": marks.text("m", marks.WAITS, PAST),
     "of a policy behind this one": "z settled 2116-01-01T00:00:00",
+    "of another kind": f"m zzz {SOON.isoformat()}",
+    "of a clock that was wrong": marks.text("m", marks.SETTLED, SOON + datetime.timedelta(days=3650)),
+    "a number": 7,
+    "a fraction": 7.5,
+    "no number": float("nan"),
+    "true": True,
+    "a time": SOON,
+    "bytes": b"m settled",
+    "a list": [],
+    "a document": {},
+    "a document of marks": {"tpc": marks.text("m", marks.SETTLED, SOON)},
+    "a list of numbers": [7, None],
+    "a mark and a number behind it": [marks.text("m", marks.SETTLED, PAST), 7],
+    "a mark in lists": [[marks.text("m", marks.SETTLED, SOON)]],
 }
+# What may stand where caxflow keeps its notes on a document.
+NOTES = [
+    None,
+    [],
+    {},
+    7,
+    "settled",
+    ["settled"],
+    {"settled": []},
+    {"settled": 7},
+    {"settled": [{"midway": 7}]},
+]
 
 
 @pytest.mark.parametrize("indexed", [False, True])
@@ -160,14 +189,47 @@ def test_looked_at_is_whatever_no_mark_of_this_policy_spares(runs, rundb, indexe
         rundb.init()
         rundb.init_site("midway")
     for number, mark in enumerate(MARKS.values()):
-        runs.insert_one(document(f"161101_160{number}", number=number, caxflow={"settled": {"midway": mark}}))
+        runs.insert_one(
+            document(f"161101_16{number:02}", number=number, caxflow={"settled": {"midway": mark}})
+        )
     runs.insert_one(document("161101_1701", number=100, caxflow={"settled": {"lngs": MARKS["settled"]}}))
     runs.insert_one(document("161101_1702", number=101))
-    found = sorted(one["number"] for one in rundb.unsettled(Selection(), "midway", "m"))
+    found = sorted({one["number"] for one in rundb.unsettled(Selection(), "midway", "m")})
     spared = [list(MARKS).index(each) for each in ("settled", "waits")]
+    assert [number for number in range(len(MARKS)) if number not in found] == spared
     assert found == [*(number for number in range(len(MARKS)) if number not in spared), 100, 101]
     assert rundb.asleep(Selection(), "midway", "m") == 1
     assert rundb.asleep(Selection(), "lngs", "m") == 0
+
+
+ODD_MARKS = st.recursive(
+    st.sampled_from([None, 7, True, 0.5, float("nan"), "", "zzz", "m settled", "m waits z", b"m", PAST])
+    | st.builds(marks.text, st.sampled_from("amz"), st.sampled_from(list(marks._LONGEST)), MOMENTS),
+    lambda inner: st.lists(inner, max_size=3) | st.fixed_dictionaries({"midway": inner}),
+    max_leaves=4,
+)
+
+
+@effort(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    notes=st.lists(
+        ODD_MARKS
+        | st.fixed_dictionaries({"settled": ODD_MARKS | st.fixed_dictionaries({"midway": ODD_MARKS})}),
+        min_size=20,
+        max_size=40,
+    )
+)
+def test_the_query_and_the_words_have_one_measure_of_marks(runs, rundb, notes):
+    """`all` asks the query, `why` the document: a mark of an odd type held back the query alone."""
+    runs.delete_many({})
+    notes = [*notes, *NOTES]
+    runs.insert_many([document(f"161101_{n:04}", caxflow=note) for n, note in enumerate(notes)])
+    # Since they were made the time goes on.
+    now = rundb.now()
+    due = {one["name"] for one in rundb.unsettled(Selection(), "midway", "m")}
+    said = {one["name"]: marks.spared(one, "midway", "m", now) for one in runs.find()}
+    assert due == {name for name, kind in said.items() if kind is None}
+    assert all((marks.until(one, "midway", "m", now) is None) == (one["name"] in due) for one in runs.find())
 
 
 def test_planning_is_not_given_what_is_long(runs, rundb):

@@ -256,6 +256,15 @@ def value(
     return at if check is None or check(at) else None
 
 
+def reached(document: Mapping, *keys: str) -> Iterator[Any]:
+    """Yield the values that a condition of MongoDB on the dotted key sees: it looks into lists, too."""
+    found: list = [document]
+    for key in keys:
+        inside = [each[key] for each in found if isinstance(each, Mapping) and key in each]
+        found = [item for each in inside for item in (each if isinstance(each, list) else [each])]
+    yield from found
+
+
 def time_of(found: object) -> datetime.datetime | None:
     """A time out of a document, naive UTC; some entries hold a list of them: the last counts."""
     if isinstance(found, list):
