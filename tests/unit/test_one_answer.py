@@ -158,6 +158,14 @@ def processing_failed(here):
     return act
 
 
+def odd_to_process(**odd):
+    def act(world):
+        world.options["kinds"] = ["processed"]
+        world.add(world.copy("midway"), **odd)
+
+    return act
+
+
 def no_gains(world):
     world.options["kinds"] = ["processed"]
     world.add(world.copy("midway"), processor={"DEFAULT": {"drift_velocity_liquid": 1e-4}})
@@ -314,6 +322,26 @@ CASES = {
     "not like the others": (with_copy(manifest="xxh128:" + "1" * 32), standing.WAITS, False),
     "nothing says how to process it": (no_gains, standing.WAITS, False),
     "waits for slow control": (slow_control, standing.WAITS, False),
+    "U1 left out by a tag that is in no list": (
+        lambda world: world.add(tags={"name": "bad"}),
+        standing.EXCLUDED,
+        False,
+    ),
+    "tags that are words, and it is processed": (
+        odd_to_process(tags=["good", {"name": "better"}]),
+        standing.PROBLEM,
+        False,
+    ),
+    "corrections that are a number, and it is processed": (
+        odd_to_process(processor=7),
+        standing.WAITS,
+        False,
+    ),
+    "versions of corrections that are a word": (
+        odd_to_process(processor={"correction_versions": "all", "DEFAULT": 7}),
+        standing.PROBLEM,
+        False,
+    ),
     "its mark is a number": (
         lambda world: world.add(caxflow={"settled": {"midway": 7}}),
         standing.TODO,

@@ -13,6 +13,7 @@ from pathlib import Path
 import bson
 import pymongo
 import pytest
+from bson import Decimal128, Int64, Timestamp
 from bson.datetime_ms import DatetimeMS
 from hypothesis import HealthCheck, given
 from hypothesis import settings as effort
@@ -25,6 +26,7 @@ from caxflow.demo.server import reserve_port
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Entry, Manifest
 from caxflow.rundb import Claim, DatabaseAway, Held, Key, RunsDB, marks, public
+from caxflow.rundb.selecting import excluded
 from caxflow.targets import Run
 
 WORKFLOW = Path(documents.__file__).parents[1]
@@ -139,6 +141,66 @@ def test_a_selection_finds_what_it_says(runs, rundb, selection):
     found = sorted((one["name"], one["detector"]) for one in rundb.unsettled(selection, "midway", "p"))
     expected = sorted((one["name"], one["detector"]) for one in corpus() if admits(selection, one))
     assert found == expected
+
+
+FIVE = Int64(5)
+NO_NUMBERS = [float("nan"), float("inf"), {"number": 5}]
+ODD_VALUES = {
+    "name": ["161101_0000", ["161101_0000"], 7, None],
+    "detector": ["tpc", "muon_veto", ["tpc"], None, 7, "neutron_veto"],
+    "number": [5, 5.0, 5.5, FIVE, Decimal128("5"), "5", True, False, None, -5, [5], [2, 9], *NO_NUMBERS],
+    "start": [*DAYS, "2016-11-01", None, 7, [DAYS[0], DAYS[3]], [], {"time": DAYS[1]}, Timestamp(2, 1)],
+    "source": ["none", None, 7, {}, ["none"], [], [{"type": "none"}]],
+    "source.type": ["none", None, ["none", "LED"], 7, {"type": "none"}],
+    "tags": ["bad", None, 7, {}, [], ["bad"], {"name": "bad"}, [{}, {"name": "gas"}, 5], [[{"name": "bad"}]]],
+    "tags.name": ["bad", ["bad", "gas"], None, {"name": "bad"}],
+}
+ODD_SELECTIONS = [
+    Selection(),
+    *(Selection(first=bound) for bound in (-6, 0, 1, 5, 6)),
+    *(Selection(last=bound) for bound in (-6, 0, 1, 5, 6)),
+    Selection(first=3, last=8),
+    *(Selection(after=day) for day in DAYS),
+    *(Selection(before=day) for day in DAYS),
+    Selection(after=DAYS[1], before=DAYS[2]),
+    *(Selection(sources=sources) for sources in (("none",), ("LED", "Rn220"))),
+    *(Selection(tags=tags) for tags in (("bad",), ("gas", "_sciencerun0"))),
+    *(Selection(without_tags=tags) for tags in (("bad",), ("gas", "_sciencerun0"))),
+    Selection(detectors=("tpc",)),
+    Selection(runs=("161101_0000",)),
+]
+
+
+def odd_documents():
+    """Each key with each odd value, and without it."""
+    whole = {"start": DAYS[1], "source": {"type": "none"}, "tags": [{"name": "gas"}], "number": 5}
+    for path, values in ODD_VALUES.items():
+        key, _, below = path.partition(".")
+        plain = document("161101_0000") | whole
+        yield {name: value for name, value in plain.items() if name != key}
+        yield from (plain | {key: {below: value} if below else value} for value in values)
+        yield from (plain | {key: [{below: value}]} for value in values if below)
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_the_query_and_the_words_have_one_measure_of_what_is_selected(runs, rundb, indexed):
+    """`all` looks at what the query finds, and `why` at the document: numbers that are texts, odd tags."""
+    if indexed:
+        rundb.init()
+        runs.drop_index("caxflow_run")
+    runs.insert_many([found | {"_id": number} for number, found in enumerate(odd_documents())])
+    for selection in ODD_SELECTIONS:
+        looked_at = {one["_id"] for one in rundb.unsettled(selection, "midway", "p")}
+        admitted = {one["_id"] for one in runs.find() if excluded(one, selection) is None}
+        assert looked_at == admitted, selection
+
+
+def test_numbers_of_other_programs_count_and_what_is_none_does_not(runs, rundb):
+    numbers = {"160101_0000": 5.0, "160101_0001": FIVE, "160101_0002": 5.5, "160101_0003": True}
+    runs.insert_many([document(name, number=number) for name, number in numbers.items()])
+    found = {one["name"] for one in rundb.unsettled(Selection(first=1), "midway", "p")}
+    assert found == {"160101_0000", "160101_0001"}
+    assert "5.5" in excluded(runs.find_one({"name": "160101_0002"}), Selection(first=1))
 
 
 MOMENTS = st.sampled_from(

@@ -265,6 +265,11 @@ def reached(document: Mapping, *keys: str) -> Iterator[Any]:
     yield from found
 
 
+def tags(document: Mapping) -> list[str]:
+    """Names of a run's tags, whatever else is among them."""
+    return [name for name in reached(document, "tags", "name") if isinstance(name, str) and name]
+
+
 def time_of(found: object) -> datetime.datetime | None:
     """A time out of a document, naive UTC; some entries hold a list of them: the last counts."""
     if isinstance(found, list):

@@ -19,9 +19,9 @@ from caxflow.workdir import lost as receipts_lost
 _CHECK = """\
 Reads every run document and names what is odd: a bad name, half-written or double entries, a location outside
 the site's folders, an unknown status, claims that ended; entries that do not say what the receipts in this
-site's work directory prove; runs that are marked as settled or waiting here and are not, since another program changed
-their document; indexes that are missing. Receipts that this site should have and has not are named too; that
-is nothing odd. Nothing is changed.
+site's work directory prove; runs that are marked as settled or waiting here and are not, since another
+program changed their document; indexes that are missing. Receipts that this site should have and has not are
+named too; that is nothing odd. Nothing is changed.
 
 exit code: 0 all is well; 1 something is odd, or the database could not be asked; 2 the command line or the
 configuration is wrong

@@ -13,7 +13,7 @@ from caxflow.monitoring import status, why
 from caxflow.monitoring.why import Answer, Deed
 from caxflow.planning import planner, standing
 from caxflow.planning.troubles import Trouble
-from caxflow.rundb import DatabaseAway, RunsDB
+from caxflow.rundb import PLANNING, DatabaseAway, RunsDB
 from caxflow.targets import Run
 from caxflow.workdir import underway
 
@@ -74,7 +74,7 @@ def _ask(run: Run, settings: Settings) -> Answer:
     now = receipts.now().replace(tzinfo=None)
     try:
         with RunsDB(settings.rundb, dry=True) as database:
-            document, now, audit = database.find(run), database.now(), database.audit(run)
+            document, now, audit = database.find(run, PLANNING), database.now(), database.audit(run)
             editions, _ = planner.applied(database, settings)
     except DatabaseAway as error:
         away = str(error)

@@ -10,7 +10,7 @@ from caxflow import documents, receipts, targets, words
 from caxflow.config import Settings
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
-from caxflow.page.rows import letter_of, tags_of
+from caxflow.page.rows import letter_of
 from caxflow.planning.standing import Standing
 from caxflow.planning.troubles import Trouble
 from caxflow.targets import Run, Target
@@ -33,7 +33,7 @@ def details(document: Mapping, copies: list[Copy], settings: Settings, stands: S
         "user": _text(document.get("user")),
         "reader": documents.value(document, "reader", "ini", "name", type_=str),
         "comments": list(_comments(document)),
-        "tags": tags_of(document),
+        "tags": documents.tags(document),
         "copies": shown,
         "corrections": _corrections(document),
         "history": sorted(_history(document, copies, sites)),

@@ -30,12 +30,7 @@ SCRIPTS = ("runs.js", "table.js", "run.js", "app.js")
 RECENT = 2000  # runs whose copies make the rates
 
 # What the page looks at: what planning does, and what people wrote.
-PROJECTION = {key: value for key, value in PLANNING.items() if not key.startswith("tags.")} | {
-    "user": 1,
-    "tags": 1,
-    "comments": 1,
-    "processor.correction_versions": 1,
-}
+PROJECTION = PLANNING | {"user": 1, "comments": 1}
 
 # Nothing but the page's own files, even where something hostile found its way in.
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; base-uri 'none'"

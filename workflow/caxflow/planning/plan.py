@@ -170,8 +170,6 @@ def make(
     for document in found:
         try:
             run = documents.run_of(document)
-            if settings.selection.runs and str(run) not in settings.selection.runs:
-                continue
             unseen.discard(str(run))
             with errors.about(str(run), _MEND):
                 decision = decide(document)

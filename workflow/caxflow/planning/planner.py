@@ -24,7 +24,7 @@ from caxflow.planning.standing import Standings
 from caxflow.planning.tidy import Tidy
 from caxflow.processing import products
 from caxflow.processing.processors import Processor, Resources, resources
-from caxflow.rundb import RunsDB
+from caxflow.rundb import PLANNING, RunsDB
 from caxflow.targets import Run
 from caxflow.workdir import journal, lock, lost, underway
 
@@ -135,7 +135,7 @@ class Planner:
             if not self.main:
                 raise CaxflowError(f"the plan does not know {run}", "start the workflow again")
             self.lock()
-            document = self.database.get(Run.parse(run))
+            document = self.database.get(Run.parse(run), PLANNING)
             decision = decisions.decide(
                 document,
                 self.settings,
@@ -155,7 +155,7 @@ class Planner:
             return
         self._corrected.add(run)
         outcomes = self.database.correct(Run.parse(run), self.editions, self.voltage)
-        document = self.database.get(Run.parse(run))
+        document = self.database.get(Run.parse(run), PLANNING)
         wrong = [str(each) for each in outcomes if isinstance(each, CaxflowError)]
         told = [str(each) for each in outcomes if isinstance(each, Waiting)] + wrong
 

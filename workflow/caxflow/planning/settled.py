@@ -8,9 +8,9 @@ from caxflow.conditions.corrections import Edition
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
 from caxflow.planning import plan
-from caxflow.planning.selecting import excluded
 from caxflow.planning.standing import Standings
 from caxflow.rundb import marks
+from caxflow.rundb.selecting import excluded
 
 
 def untrue(

@@ -20,9 +20,9 @@ from caxflow.planning import bygones, copystate, decisions, plan, troubles
 from caxflow.planning.decisions import Decision
 from caxflow.planning.pauses import Pauses
 from caxflow.planning.presence import Presence
-from caxflow.planning.selecting import excluded
 from caxflow.planning.troubles import Trouble
 from caxflow.rundb import marks
+from caxflow.rundb.selecting import excluded
 from caxflow.targets import Run, Target
 from caxflow.workdir import journal, underway
 
