@@ -474,8 +474,17 @@ def test_a_plan_that_cannot_be_read_says_what_to_do(tmp_path, text):
         Plan.read(tmp_path)
 
 
-DECISIVE = [{"kinds": ["raw"]}, {"verify": False}, {"site": "tegner"}, {"site": "lngs"}]
-INDIFFERENT = [{"batch_size": 3}, {"attempts": 9}, {"lease": 5}, {"dry": True}, {"select": {"tags": ["x"]}}]
+NEWER = {"processors": {"mini_v1": {"kind": "mini", "pax_version": "v9.0"}}}
+DECISIVE = [
+    {"kinds": ["raw"]},
+    {"verify": False},
+    {"site": "tegner"},
+    {"site": "lngs"},
+    {"attempts": 9},
+    {"masters": ["midway"]},
+    NEWER,
+]
+INDIFFERENT = [{"batch_size": 3}, {"pause": 9}, {"lease": 5}, {"dry": True}, {"select": {"tags": ["x"]}}]
 
 
 def test_what_makes_a_run_settled_is_in_the_policy(load):
@@ -483,6 +492,17 @@ def test_what_makes_a_run_settled_is_in_the_policy(load):
     assert len(policies) == 1 + len(DECISIVE)
     for change in INDIFFERENT:
         assert plan.policy(load(**change)) == plan.policy(load())
+
+
+def test_more_attempts_in_the_configuration_are_made(load):
+    """What failed too often waits for a human, who may raise `attempts`: then `all` looks again at once."""
+    failed = document(entry("lngs"), entry("midway", "error", {"attempts": 5, "error": "no space"}))
+    mark = marks.text(plan.policy(load(kinds=["raw"])), marks.WAITS, NOW)
+    marked = failed | {"caxflow": {"settled": {"midway": mark}}}
+    for attempts in (5, 6):
+        settings = load(kinds=["raw"], attempts=attempts)
+        spared = marks.spared(marked, "midway", plan.policy(settings), NOW - datetime.timedelta(hours=1))
+        assert (spared is None) == bool(decide(failed, settings).targets) == (attempts == 6)
 
 
 def test_facts_begin_empty_and_apart():

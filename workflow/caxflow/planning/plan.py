@@ -110,25 +110,28 @@ def survey(work_dir: Path) -> dict:
 def policy(settings: Settings, editions: Sequence[Edition] = ()) -> str:
     """Fingerprint of what makes a run settled here; another policy looks at every run once more."""
     here = settings.here
-    partners = [settings.sites[name] for name in here.push_to]
     decisive = [
         FORMAT,
+        here.name,
         settings.kinds,
         settings.verify,
+        settings.attempts,
+        settings.masters,
         settings.purge,
         settings.corrections.reprocess,
         here.minitrees and here.minitrees.treemakers,
         sorted(map(str, editions)),
-        here.pull_from,
-        here.origin,
         [
             (
                 site.name,
                 site.host,
                 site.roots,
-                site.processed and (site.processed.version, site.processed.make),
+                site.origin,
+                site.pull_from,
+                site.push_to,
+                site.processed and (settings.processor(site).pax_version, site.processed.make),
             )
-            for site in (here, *partners)
+            for site in settings.sites.values()
         ],
     ]
     return hashlib.sha256(json.dumps(decisive, default=str).encode()).hexdigest()[:12]
