@@ -14,6 +14,7 @@ from caxflow.conditions.corrections import CORRECTIONS
 from caxflow.monitoring import metrics, notify
 from caxflow.page import rows
 from caxflow.planning import planner, standing, summary
+from caxflow.planning.tidy import Tidy
 from caxflow.rundb import RunsDB
 from caxflow.targets import Run, Target
 from caxflow.workdir import journal
@@ -93,7 +94,7 @@ class World:
         """What `-n all` finds, its lines, and the metrics and alarms of a call that has planned so."""
         settings = self.settings
         with RunsDB(settings.rundb, dry=True) as database:
-            made = planner.look(database, settings)
+            made = planner.look(database, settings, tidy=Tidy(settings, self.work).check)
         lines = list(summary.lines(made, made.targets, settings))
         made.write(self.work)
         told = metrics.collect(settings, self.work, 0, True, 0.0)
@@ -199,6 +200,20 @@ def told_late(world):
     world.add(world.copy("tegner"))
     for stage in ("raw.done", "checksum"):
         journal.announce(world.work, state(world.work, world.folder, "midway", stage))
+
+
+def damaged(stage="raw.done", *, told=True, text="{"):
+    """A receipt of the copy here cannot be read; the database has been told of it or has yet to be."""
+
+    def act(world):
+        settled(world) if told is False else world.add(world.copy("midway"))
+        for each in ("raw.done", "checksum"):
+            state(world.work, world.folder, "midway", each)
+        receipts.write(world.work / f"midway/{RUN}.{stage}", text)
+        if not told:
+            journal.announce(world.work, Target("midway", RUN, stage))
+
+    return act
 
 
 def excluded_after_it_failed(world):
@@ -342,6 +357,13 @@ CASES = {
         standing.PROBLEM,
         False,
     ),
+    "a receipt that is to be told is damaged": (damaged(told=False), standing.FAILED, False),
+    "a receipt that is to be told states nothing": (
+        damaged(told=False, text='{"entry": {"kind": "raw"}}'),
+        standing.FAILED,
+        False,
+    ),
+    "a receipt that the next step builds upon is damaged": (damaged(), standing.FAILED, False),
     "its mark is a number": (
         lambda world: world.add(caxflow={"settled": {"midway": 7}}),
         standing.TODO,

@@ -54,7 +54,7 @@ def _metrics(settings: Settings, work_dir: Path, done: Synced) -> list[str]:
         Path(settings.metrics),
         settings,
         work_dir,
-        waiting=done.waiting,
+        waiting=done.waiting + len(done.problems),
         reached=not done.away,
         now=receipts.now().timestamp(),
     )

@@ -333,8 +333,10 @@ class Planner:
         return resources(self.processor(site, version), events=events, cores=cores, attempt=attempt)
 
     def catch_up(self) -> None:
-        """Tell the database what an earlier call could not."""
-        if self.main and not self.preview():
+        """Tell the database what an earlier call could not; in a preview, what cannot be told."""
+        if self.main and self.preview():
+            say(*(why for _, why in sync.damage(self.work_dir)))
+        elif self.main:
             done = sync.sync(self.database, self.settings, self.work_dir)
             if done.told or done.problems or done.away:
                 say(str(done), *done.problems)

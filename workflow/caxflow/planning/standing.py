@@ -16,10 +16,11 @@ from caxflow.conditions.corrections import Edition, Voltage, Waiting
 from caxflow.config import Settings
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
-from caxflow.planning import bygones, copystate, decisions, plan, troubles
+from caxflow.planning import bygones, copystate, decisions, plan, sync, troubles
 from caxflow.planning.decisions import Decision
 from caxflow.planning.pauses import Pauses
 from caxflow.planning.presence import Presence
+from caxflow.planning.tidy import Tidy
 from caxflow.planning.troubles import Trouble
 from caxflow.rundb import marks
 from caxflow.rundb.selecting import excluded
@@ -137,6 +138,10 @@ class Standings:
         for target in journal.failures(self.work_dir) if self.work_dir else ():
             self._failed[target.run].append(target)
         self._underway = underway_of(self.work_dir) if self.work_dir else {}
+        self._tidy = Tidy(settings, self.work_dir) if self.work_dir else None
+        self._damaged: dict[Run, list[Trouble]] = defaultdict(list)
+        for target, why in sync.damage(self.work_dir) if self.work_dir else ():
+            self._damaged[target.run].append(Trouble(str(target), why))
         self._places = settings.batch_size  # in the next batch, for runs whose corrections can be made
 
     def decide(self, document: Mapping, lacks: Sequence[Waiting] = ()) -> Decision:
@@ -182,6 +187,7 @@ class Standings:
         except CaxflowError as error:
             standing.state, standing.waits = PROBLEM, [str(error)]
             return standing
+        self._check(standing, decision)
         standing.todo = self._unstated(decision.targets)
         # What is being worked on is no reason to wait for anything.
         held = [troubles.copy_in_words(copy, self.settings) for copy in copies if self._is_held(copy)]
@@ -217,11 +223,22 @@ class Standings:
             )
         return decision
 
+    def _check(self, standing: Standing, decision: Decision) -> None:
+        """Take the targets away that build upon a receipt that is damaged: `all` passes the run by."""
+        try:
+            if self._tidy:
+                self._tidy.check(decision)
+        except CaxflowError as error:
+            decision.targets = []
+            if str(error) not in {trouble.reason for trouble in standing.troubles}:
+                standing.troubles.append(Trouble("what is stated of it here", str(error)))
+
     def _look(self, standing: Standing, run: Run, document: Mapping, copies: list[Copy]) -> None:
         """Add what is wrong, here and elsewhere, and what is being worked on."""
         if run in self._failed:
             found = troubles.of_journal(run, self.settings, self.work_dir, self._over(document))
             standing.troubles += found
+        standing.troubles += self._damaged.get(run, [])
         reasons = {trouble.reason for trouble in standing.troubles}
         for copy in copies:
             fault = self._presence.fault(run, copy) if self._presence else ""
