@@ -23,6 +23,7 @@ from operators import HOSTS, MANIFEST, RUN, configured, document, fail, raw, sta
 
 NOW = datetime.datetime.now(datetime.UTC).replace(tzinfo=None, microsecond=0)
 LATER, BEFORE = NOW + datetime.timedelta(hours=5), NOW - datetime.timedelta(hours=5)
+FAR = NOW + datetime.timedelta(days=3653)  # as a clock says it that is wrong
 BY = {"user": "joe", "host": "login", "pid": 7}
 PROVEN = {"manifest": MANIFEST.digest, "checksum": MANIFEST.digest, "caxflow": {"verified": BEFORE}}
 
@@ -130,6 +131,16 @@ def failed_here(stage="raw.done", site="lngs", reason="lngs: no route -> check t
         for _ in range(times):
             journal.fail(world.work, Target(site, RUN, stage), reason)
             journal.settle(world.work, Target(site, RUN, stage))
+
+    return act
+
+
+def failed_at(at):
+    def act(world):
+        world.add()
+        target = Target("lngs", RUN, "raw.done")
+        journal.fail(world.work, target, "lngs: no route", at=at.isoformat())
+        journal.settle(world.work, target)
 
     return act
 
@@ -357,6 +368,22 @@ CASES = {
         standing.PROBLEM,
         False,
     ),
+    "held by a claim of a wrong clock": (
+        with_copy("midway", "transferring", (), **claim("midway", FAR)),
+        standing.TODO,
+        True,
+    ),
+    "held elsewhere by a claim of a wrong clock": (
+        with_copy("tegner", "transferring", ("midway",), **claim("tegner", since=FAR)),
+        standing.TODO,
+        True,
+    ),
+    "it is tried again in ten years": (
+        with_copy("midway", "error", caxflow={"error": "no space", "attempts": 2, "next": FAR}),
+        standing.FAILED,
+        False,
+    ),
+    "it failed in ten years": (failed_at(FAR), standing.FAILED, False),
     "a receipt that is to be told is damaged": (damaged(told=False), standing.FAILED, False),
     "a receipt that is to be told states nothing": (
         damaged(told=False, text='{"entry": {"kind": "raw"}}'),
@@ -492,6 +519,32 @@ def test_a_change_that_all_does_not_look_at_yet_is_not_promised(world, capsys):
     assert cli.main(["rundb", "init", "--profile", world.profile()]) == 0
     capsys.readouterr()
     assert world.ask(capsys, "why")[1]["verdict"] == standing.TODO
+
+
+TIMES = [
+    ("transferring", claim("midway", FAR)["caxflow"]),
+    ("transferring", claim("midway", since=FAR)["caxflow"]),
+    ("transferred", {"owner": "lngs", "verified": FAR}),
+    ("error", {"error": "no space", "attempts": 2, "next": FAR}),
+]
+
+
+@pytest.mark.parametrize(("status", "note"), TIMES)
+def test_a_time_in_the_future_is_said_by_none(world, capsys, status, note):
+    """A claim until 2036 was said to hold that planning takes over, a reading of 2036 proved a copy."""
+    world.add(world.copy("midway", status, caxflow=note), world.copy("tegner"))
+    code, why = world.ask(capsys, "why")
+    _, told = world.ask(capsys, "status")
+    (copy,) = [copy for copy in told["copies"] if copy["site"] == "midway"]
+    assert copy["state"] == ("copied" if status == "transferred" else status)
+    _, run = world.page(capsys)
+    known = {key: told[key] for key in ("copies", "standing")}
+    assert str(FAR.year) not in json.dumps([why, known, run])
+    assert cli.main(["why", "--profile", world.profile(), str(RUN)]) == code
+    assert cli.main(["status", "--profile", world.profile(), str(RUN)]) in (0, 1)
+    said = capsys.readouterr().out
+    assert str(FAR.year) not in said
+    assert "waits for a human" not in said
 
 
 def test_a_call_for_one_target_keeps_what_all_found_for_metrics_and_messages(world):

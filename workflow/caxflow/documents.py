@@ -68,6 +68,11 @@ class Copy:
         return was_read(self.note, self.manifest)
 
     @property
+    def verified(self) -> datetime.datetime | None:
+        """When its bytes were last read, naive UTC."""
+        return verified(self.note)
+
+    @property
     def by(self) -> Mapping[str, Any]:
         """The process that claimed the copy, as `caxflow.receipts.who` described it; empty if not known."""
         return value(self.note, "by", type_=Mapping) or {}
@@ -75,7 +80,12 @@ class Copy:
 
 def was_read(note: Mapping[str, Any], manifest: str | None) -> bool:
     """As `Copy.read`: a copy that nobody made (it has no owner) got its manifest from its own bytes."""
-    return note.get("verified") is not None or (bool(manifest) and "owner" not in note)
+    return verified(note) is not None or (bool(manifest) and "owner" not in note)
+
+
+def verified(note: Mapping[str, Any]) -> datetime.datetime | None:
+    """When a copy with this note was last read, naive UTC; a time in the future is none."""
+    return clock.past(time_of(note.get("verified")))
 
 
 def run_of(document: Mapping) -> Run:

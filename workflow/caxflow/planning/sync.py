@@ -320,7 +320,7 @@ def _unsaid(copy: Copy | None, changes: dict, born: Mapping) -> dict | None:
             for name in ("status", "creation_time", "creation_place"):
                 changes.pop(name, None)
         verified = changes.get("caxflow.verified")
-        before = clock.past(documents.time_of(copy.note.get("verified")))
+        before = copy.verified
         if same and verified and before and verified < before:
             # It was read again since, by a scrub.
             verified = changes["caxflow.verified"] = before
