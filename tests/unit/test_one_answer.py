@@ -521,6 +521,54 @@ def test_a_change_that_all_does_not_look_at_yet_is_not_promised(world, capsys):
     assert world.ask(capsys, "why")[1]["verdict"] == standing.TODO
 
 
+SECOND = {
+    "to be copied, too": (lambda world: (world.add(), world.add()), {}),
+    "settled": (lambda world: (world.add(), settled(world)), {}),
+    "settled, and looked at before": (lambda world: (settled(world), look(world), world.add()), {}),
+    "left out": (lambda world: (world.add(), world.add(tags=[{"name": "bad"}])), {}),
+    "left out, both": (lambda world: [world.add(tags=[{"name": "bad"}]) for _ in range(2)], {}),
+    "of another number": (lambda world: (world.add(), world.add(number=9)), {"numbers": {"last": 1500}}),
+}
+
+
+def look(world):
+    with RunsDB(world.settings.rundb) as database:
+        planner.look(database, world.settings)
+
+
+@pytest.mark.parametrize("case", SECOND)
+def test_two_documents_of_a_run_are_told_by_all_and_neither_is_gone_by(world, capsys, case):
+    act, select = SECOND[case]
+    world.options["select"] = select | {"without_tags": ["bad"]}
+    act(world)
+    _, first = world.ask(capsys, "why")
+    said = f"{RUN}: the runs database has two documents of it -> remove the wrong one"
+    assert (first["verdict"], first["waits"], first["todo"]) == (standing.PROBLEM, [said], [])
+    code, told = world.ask(capsys, "status")
+    assert (code, told["standing"]["state"], told["standing"]["waits"]) == (1, standing.PROBLEM, [said])
+    assert cli.main(["page", "--profile", world.profile(), str(world.folder / "page")]) == 0
+    capsys.readouterr()
+    month = (world.folder / f"page/data/runs/{RUN.name[:4]}.js").read_text()
+    found = json.loads(re.search(r", (\{.*\})\);", month)[1])["rows"]
+    assert [row[7] for row in found] == [rows.ODD, rows.ODD]
+    made, lines, counts, alarms = world.plan()
+    assert (made.targets, made.problems, counts["problems"]) == ([], [said], 1)
+    assert said in lines
+    assert said in [alarm.what for alarm in alarms]
+    # One of them is removed: the other one counts.
+    world.database.runs_new.delete_one({})
+    assert world.ask(capsys, "why")[1]["verdict"] != standing.PROBLEM
+
+
+def test_where_the_index_forbids_two_documents_none_are_looked_for(world, capsys):
+    world.add()
+    assert cli.main(["rundb", "init", "--profile", world.profile()]) == 0
+    capsys.readouterr()
+    with RunsDB(world.settings.rundb) as database:
+        assert database.twice() == set()
+        assert database.get(RUN)["name"] == RUN.name
+
+
 TIMES = [
     ("transferring", claim("midway", FAR)["caxflow"]),
     ("transferring", claim("midway", since=FAR)["caxflow"]),

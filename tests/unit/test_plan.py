@@ -19,6 +19,7 @@ from caxflow.planning.standing import Standings
 from caxflow.rundb import marks
 from caxflow.rundb.selecting import excluded
 from caxflow.simulate.document import run_document
+from caxflow.targets import Run
 
 NOW = datetime.datetime(2016, 11, 2, 12)
 LATER = NOW + datetime.timedelta(hours=1)
@@ -67,8 +68,9 @@ def decide(found, settings):
     return decisions.decide(found, settings, decisions.skip_function(), NOW)
 
 
-def make(found, settings, *, editions=(), **keys):
-    return plan.make(found, settings, Standings(settings, NOW, editions=editions).decide, NOW, **keys)
+def make(found, settings, *, editions=(), twice=(), **keys):
+    standings = Standings(settings, NOW, editions=editions, twice=twice)
+    return plan.make(found, settings, standings.decide, NOW, **keys)
 
 
 def wanted(*stages):
@@ -370,7 +372,7 @@ def test_a_damaged_only_copy_is_a_problem_for_a_human(load):
 def test_two_documents_for_one_run_are_told_and_neither_is_acted_on(load):
     first, second = document(entry("lngs")), document(entry("lngs")) | {"_id": "id-other"}
     (other,) = runs(1)
-    made = make([first, other, second], load())
+    made = make([first, other, second], load(), twice={Run(RUN)})
     assert list(made.facts) == [other["name"]]
     assert RUN in made.problems[0]
     assert not any(RUN in target for target in made.targets)

@@ -78,6 +78,6 @@ def _page(settings: Settings, work_dir: Path, _: Synced) -> list[str]:
     with RunsDB(settings.rundb, dry=True) as database:
         editions, _ = planner.applied(database, settings)
         found = database.everything(page.PROJECTION)
-        told = {"editions": editions, "voltage": planner.remembered(settings)}
+        told = {"editions": editions, "voltage": planner.remembered(settings), "twice": database.twice()}
         page.write(found, settings, folder, work_dir, database.now(), **told)
     return []

@@ -73,7 +73,7 @@ def _holder(copy: Copy) -> str:
 
 
 def held_until(copy: Copy) -> datetime.datetime | None:
-    """Return when the claim on a copy ends, or ended, naive UTC; None where there is none that any clock has."""
+    """Return when the claim on a copy ends, or ended, naive UTC; None where only a wrong clock can say so."""
     lease, now = documents.time_of(copy.note.get("lease")), clock.now()
     return lease if lease and (lease <= now or documents.is_held(copy, now)) else None
 

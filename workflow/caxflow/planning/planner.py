@@ -24,7 +24,7 @@ from caxflow.planning.standing import Standings
 from caxflow.planning.tidy import Tidy
 from caxflow.processing import products
 from caxflow.processing.processors import Processor, Resources, resources
-from caxflow.rundb import PLANNING, RunsDB
+from caxflow.rundb import PLANNING, RunsDB, TwoDocuments
 from caxflow.targets import Run
 from caxflow.workdir import journal, lock, lost, underway
 
@@ -397,9 +397,8 @@ def standings(
     if editions is None:
         editions, _ = applied(database, settings)
     folder = settings.here.work_dir and Path(settings.here.work_dir)
-    return Standings(
-        settings, database.now(), folder, editions=editions, voltage=voltage or remembered(settings)
-    )
+    voltage, twice = voltage or remembered(settings), database.twice()
+    return Standings(settings, database.now(), folder, editions=editions, voltage=voltage, twice=twice)
 
 
 def remembered(settings: Settings) -> Voltage:
@@ -440,6 +439,7 @@ def look(
         tidy=tidy,
     )
     made.asleep = asleep
+    made.problems = list(dict.fromkeys([*made.problems, *(str(TwoDocuments(run)) for run in asked.twice)]))
     return made
 
 

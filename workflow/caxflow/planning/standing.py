@@ -6,7 +6,7 @@ the runs page, ``-n``, and by the plan of a call its metrics and messages.
 
 import datetime
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from caxflow.planning.pauses import Pauses
 from caxflow.planning.presence import Presence
 from caxflow.planning.tidy import Tidy
 from caxflow.planning.troubles import Trouble
-from caxflow.rundb import marks
+from caxflow.rundb import TwoDocuments, marks
 from caxflow.rundb.selecting import excluded
 from caxflow.targets import Run, Target
 from caxflow.workdir import journal, underway
@@ -116,6 +116,8 @@ class Standings:
         The corrections that are configured here.
     voltage : callable, optional
         Where the cathode voltage comes from; without it no correction is looked at.
+    twice : collection of Run
+        Runs of which the runs database has two documents: each is a surprise, whatever the other says.
     """
 
     def __init__(
@@ -126,8 +128,9 @@ class Standings:
         *,
         editions: Sequence[Edition] = (),
         voltage: Voltage | None = None,
+        twice: Collection[Run] = (),
     ):
-        self.settings, self.now, self.editions = settings, now, editions
+        self.settings, self.now, self.editions, self.twice = settings, now, editions, twice
         self.work_dir = work_dir if work_dir and work_dir.is_dir() else None
         self._voltage = voltage
         self.policy = plan.policy(settings, editions)
@@ -151,14 +154,21 @@ class Standings:
         ----------
         lacks : sequence of Waiting
             Corrections that cannot be made yet.
+
+        Raises
+        ------
+        CaxflowError
+            If the document has a surprise, or there is another one of the run.
         """
+        run = documents.run_of(document)
+        if run in self.twice:
+            raise TwoDocuments(run)
         decision = decisions.decide(
             document, self.settings, self._skip_reason, self.now, editions=self.editions, lacks=lacks
         )
         if self._pauses:
             self._pauses(decision, self._over(document))
         if self._presence:
-            run = documents.run_of(document)
             faults = (self._presence.fault(run, copy) for copy in documents.copies(document))
             decision.wrong += filter(None, faults)
         return decision
@@ -179,7 +189,7 @@ class Standings:
         copies = list(documents.copies(document))
         standing = Standing(str(run), underway=self._underway.get(run, {}))
         self._look(standing, run, document, copies)
-        if reason := excluded(document, self.settings.selection):
+        if run not in self.twice and (reason := excluded(document, self.settings.selection)):
             standing.state, standing.waits = BUSY if standing.underway else EXCLUDED, [reason]
             return standing
         try:

@@ -37,6 +37,7 @@ __all__ = [
     "Held",
     "Key",
     "RunsDB",
+    "TwoDocuments",
     "identity",
     "public",
     "select",
@@ -48,6 +49,13 @@ SCHEMA = "caxflow_schema"
 AUDIT = "caxflow_audit"
 HEALTH = "caxflow_health"
 _ALL = Selection()
+
+
+class TwoDocuments(CaxflowError):
+    """Of a run there are two documents: neither is gone by."""
+
+    def __init__(self, run: Run):
+        super().__init__(f"{run}: the runs database has two documents of it", "remove the wrong one")
 
 
 class RunsDB(Connection):
@@ -117,7 +125,7 @@ class RunsDB(Connection):
             self.runs.update_one({"name": "", "detector": ""}, {"$set": {"caxflow.revision": 0}})
 
     def find(self, run: Run, projection: Mapping[str, Any] | None = None) -> dict | None:
-        """The document of `run`, if there is one: whole, or what the projection leaves of it."""
+        """A document of `run`, if there is one: whole, or what the projection leaves of it."""
         with self.answers():
             return self.runs.find_one({"name": run.name, "detector": run.detector}, projection)
 
@@ -127,15 +135,35 @@ class RunsDB(Connection):
         Raises
         ------
         CaxflowError
-            If there is none.
+            If there is none, or another one beside it.
         """
-        document = self.find(run, projection)
-        if document is None:
+        with self.answers():
+            found = list(
+                self.runs.find({"name": run.name, "detector": run.detector}, projection, batch_size=2).limit(
+                    2
+                )
+            )
+        if not found:
             raise CaxflowError(
                 f"run {run} is not in the runs database",
                 "check the name: yymmdd_HHMM of its start in UTC, _MV behind it for the muon veto",
             )
-        return document
+        if len(found) > 1:
+            raise TwoDocuments(run)
+        return found[0]
+
+    def twice(self) -> set[Run]:
+        """Runs of which there is more than one document; where the index of `init` is, there are none."""
+        (name, keys, _), *_ = INDEXES
+        group = {"_id": {key: f"${key}" for key, _ in keys}, "count": {"$sum": 1}}
+        found = set()
+        with self.answers():
+            if any(index["name"] == name and index.get("unique") for index in self.runs.list_indexes()):
+                return found
+            for each in self.runs.aggregate([{"$group": group}, {"$match": {"count": {"$gt": 1}}}]):
+                with contextlib.suppress(CaxflowError):
+                    found.add(documents.run_of(each["_id"]))
+        return found
 
     def unsettled(self, selection: Selection, site: str, policy: str) -> Iterator[dict]:
         """Documents that `site` is to look at, by their marks, as far as `selection` admits them."""
