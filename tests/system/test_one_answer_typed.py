@@ -93,3 +93,18 @@ def test_u5_a_target_by_name_of_a_run_that_is_left_out(desk, experiment, runs):
     assert code == 0, said
     code, said = desk.caxflow("status", RUN)
     assert re.search(r"^midway +processed v0.0.1 +proven ", said, re.MULTILINE)
+
+
+def test_a_damaged_receipt_that_is_to_be_told(desk, experiment):
+    """`why` ended with 0, and `-n` said nothing, while each call could not tell the database."""
+    from caxflow.targets import parse
+    from caxflow.workdir import journal
+
+    target = parse(f"midway/{RUN}.raw.done")
+    experiment.work(f"midway/{RUN}.raw.done").write_text("{")
+    journal.announce(experiment.work(), target)
+    code, said = desk.caxflow("why", RUN)
+    assert code == 1
+    (line,) = [line.strip() for line in said.splitlines() if "is damaged" in line]
+    assert line in preview(desk, "all")
+    assert page(desk)[0] == "f"

@@ -14,6 +14,7 @@ from caxflow.conditions.corrections import CORRECTIONS
 from caxflow.monitoring import metrics, notify
 from caxflow.page import rows
 from caxflow.planning import planner, standing, summary
+from caxflow.planning.tidy import Tidy
 from caxflow.rundb import RunsDB
 from caxflow.targets import Run, Target
 from caxflow.workdir import journal
@@ -22,6 +23,7 @@ from operators import HOSTS, MANIFEST, RUN, configured, document, fail, raw, sta
 
 NOW = datetime.datetime.now(datetime.UTC).replace(tzinfo=None, microsecond=0)
 LATER, BEFORE = NOW + datetime.timedelta(hours=5), NOW - datetime.timedelta(hours=5)
+FAR = NOW + datetime.timedelta(days=3653)  # as a clock says it that is wrong
 BY = {"user": "joe", "host": "login", "pid": 7}
 PROVEN = {"manifest": MANIFEST.digest, "checksum": MANIFEST.digest, "caxflow": {"verified": BEFORE}}
 
@@ -93,7 +95,7 @@ class World:
         """What `-n all` finds, its lines, and the metrics and alarms of a call that has planned so."""
         settings = self.settings
         with RunsDB(settings.rundb, dry=True) as database:
-            made = planner.look(database, settings)
+            made = planner.look(database, settings, tidy=Tidy(settings, self.work).check)
         lines = list(summary.lines(made, made.targets, settings))
         made.write(self.work)
         told = metrics.collect(settings, self.work, 0, True, 0.0)
@@ -145,6 +147,16 @@ def failed_here(stage="raw.done", site="lngs", reason="lngs: no route -> check t
     return act
 
 
+def failed_at(at):
+    def act(world):
+        world.add()
+        target = Target("lngs", RUN, "raw.done")
+        journal.fail(world.work, target, "lngs: no route", at=at.isoformat())
+        journal.settle(world.work, target)
+
+    return act
+
+
 def missing(spoil):
     def act(world):
         settled(world)
@@ -166,6 +178,14 @@ def processing_failed(here):
         error = {"owner": "midway", "error": "pax: division by zero", "attempts": 5}
         made = world.copy("midway", "error", kind="processed", caxflow=error, manifest=None, checksum=None)
         world.add(world.copy("midway"), world.copy("tegner"), made)
+
+    return act
+
+
+def odd_to_process(**odd):
+    def act(world):
+        world.options["kinds"] = ["processed"]
+        world.add(world.copy("midway"), **odd)
 
     return act
 
@@ -203,6 +223,20 @@ def told_late(world):
     world.add(world.copy("tegner"))
     for stage in ("raw.done", "checksum"):
         journal.announce(world.work, state(world.work, world.folder, "midway", stage))
+
+
+def damaged(stage="raw.done", *, told=True, text="{"):
+    """A receipt of the copy here cannot be read; the database has been told of it or has yet to be."""
+
+    def act(world):
+        settled(world) if told is False else world.add(world.copy("midway"))
+        for each in ("raw.done", "checksum"):
+            state(world.work, world.folder, "midway", each)
+        receipts.write(world.work / f"midway/{RUN}.{stage}", text)
+        if not told:
+            journal.announce(world.work, Target("midway", RUN, stage))
+
+    return act
 
 
 def excluded_after_it_failed(world):
@@ -332,6 +366,55 @@ CASES = {
     "not like the others": (with_copy(manifest="xxh128:" + "1" * 32), standing.WAITS, False),
     "nothing says how to process it": (no_gains, standing.WAITS, False),
     "waits for slow control": (slow_control, standing.WAITS, False),
+    "U1 left out by a tag that is in no list": (
+        lambda world: world.add(tags={"name": "bad"}),
+        standing.EXCLUDED,
+        False,
+    ),
+    "tags that are words, and it is processed": (
+        odd_to_process(tags=["good", {"name": "better"}]),
+        standing.PROBLEM,
+        False,
+    ),
+    "corrections that are a number, and it is processed": (
+        odd_to_process(processor=7),
+        standing.WAITS,
+        False,
+    ),
+    "versions of corrections that are a word": (
+        odd_to_process(processor={"correction_versions": "all", "DEFAULT": 7}),
+        standing.PROBLEM,
+        False,
+    ),
+    "held by a claim of a wrong clock": (
+        with_copy("midway", "transferring", (), **claim("midway", FAR)),
+        standing.TODO,
+        True,
+    ),
+    "held elsewhere by a claim of a wrong clock": (
+        with_copy("tegner", "transferring", ("midway",), **claim("tegner", since=FAR)),
+        standing.TODO,
+        True,
+    ),
+    "it is tried again in ten years": (
+        with_copy("midway", "error", caxflow={"error": "no space", "attempts": 2, "next": FAR}),
+        standing.FAILED,
+        False,
+    ),
+    "it failed in ten years": (failed_at(FAR), standing.FAILED, False),
+    "a receipt that is to be told is damaged": (damaged(told=False), standing.FAILED, False),
+    "a receipt that is to be told states nothing": (
+        damaged(told=False, text='{"entry": {"kind": "raw"}}'),
+        standing.FAILED,
+        False,
+    ),
+    "a receipt that the next step builds upon is damaged": (damaged(), standing.FAILED, False),
+    "its mark is a number": (
+        lambda world: world.add(caxflow={"settled": {"midway": 7}}),
+        standing.TODO,
+        True,
+    ),
+    "its marks are a list": (lambda world: world.add(caxflow=[]), standing.TODO, True),
 }
 
 
@@ -454,6 +537,80 @@ def test_a_change_that_all_does_not_look_at_yet_is_not_promised(world, capsys):
     assert cli.main(["rundb", "init", "--profile", world.profile()]) == 0
     capsys.readouterr()
     assert world.ask(capsys, "why")[1]["verdict"] == standing.TODO
+
+
+SECOND = {
+    "to be copied, too": (lambda world: (world.add(), world.add()), {}),
+    "settled": (lambda world: (world.add(), settled(world)), {}),
+    "settled, and looked at before": (lambda world: (settled(world), look(world), world.add()), {}),
+    "left out": (lambda world: (world.add(), world.add(tags=[{"name": "bad"}])), {}),
+    "left out, both": (lambda world: [world.add(tags=[{"name": "bad"}]) for _ in range(2)], {}),
+    "of another number": (lambda world: (world.add(), world.add(number=9)), {"numbers": {"last": 1500}}),
+}
+
+
+def look(world):
+    with RunsDB(world.settings.rundb) as database:
+        planner.look(database, world.settings)
+
+
+@pytest.mark.parametrize("case", SECOND)
+def test_two_documents_of_a_run_are_told_by_all_and_neither_is_gone_by(world, capsys, case):
+    act, select = SECOND[case]
+    world.options["select"] = select | {"without_tags": ["bad"]}
+    act(world)
+    _, first = world.ask(capsys, "why")
+    said = f"{RUN}: the runs database has two documents of it -> remove the wrong one"
+    assert (first["verdict"], first["waits"], first["todo"]) == (standing.PROBLEM, [said], [])
+    code, told = world.ask(capsys, "status")
+    assert (code, told["standing"]["state"], told["standing"]["waits"]) == (1, standing.PROBLEM, [said])
+    assert cli.main(["page", "--profile", world.profile(), str(world.folder / "page")]) == 0
+    capsys.readouterr()
+    month = (world.folder / f"page/data/runs/{RUN.name[:4]}.js").read_text()
+    found = json.loads(re.search(r", (\{.*\})\);", month)[1])["rows"]
+    assert [row[7] for row in found] == [rows.ODD, rows.ODD]
+    made, lines, counts, alarms = world.plan()
+    assert (made.targets, made.problems, counts["problems"]) == ([], [said], 1)
+    assert said in lines
+    assert said in [alarm.what for alarm in alarms]
+    # One of them is removed: the other one counts.
+    world.database.runs_new.delete_one({})
+    assert world.ask(capsys, "why")[1]["verdict"] != standing.PROBLEM
+
+
+def test_where_the_index_forbids_two_documents_none_are_looked_for(world, capsys):
+    world.add()
+    assert cli.main(["rundb", "init", "--profile", world.profile()]) == 0
+    capsys.readouterr()
+    with RunsDB(world.settings.rundb) as database:
+        assert database.twice() == set()
+        assert database.get(RUN)["name"] == RUN.name
+
+
+TIMES = [
+    ("transferring", claim("midway", FAR)["caxflow"]),
+    ("transferring", claim("midway", since=FAR)["caxflow"]),
+    ("transferred", {"owner": "lngs", "verified": FAR}),
+    ("error", {"error": "no space", "attempts": 2, "next": FAR}),
+]
+
+
+@pytest.mark.parametrize(("status", "note"), TIMES)
+def test_a_time_in_the_future_is_said_by_none(world, capsys, status, note):
+    """A claim until 2036 was said to hold that planning takes over, a reading of 2036 proved a copy."""
+    world.add(world.copy("midway", status, caxflow=note), world.copy("tegner"))
+    code, why = world.ask(capsys, "why")
+    _, told = world.ask(capsys, "status")
+    (copy,) = [copy for copy in told["copies"] if copy["site"] == "midway"]
+    assert copy["state"] == ("copied" if status == "transferred" else status)
+    _, run = world.page(capsys)
+    known = {key: told[key] for key in ("copies", "standing")}
+    assert str(FAR.year) not in json.dumps([why, known, run])
+    assert cli.main(["why", "--profile", world.profile(), str(RUN)]) == code
+    assert cli.main(["status", "--profile", world.profile(), str(RUN)]) in (0, 1)
+    said = capsys.readouterr().out
+    assert str(FAR.year) not in said
+    assert "waits for a human" not in said
 
 
 def test_a_call_for_one_target_keeps_what_all_found_for_metrics_and_messages(world):

@@ -17,7 +17,9 @@ from caxflow.planning.facts import Facts, describe
 from caxflow.planning.plan import Plan
 from caxflow.planning.standing import Standings
 from caxflow.rundb import marks
+from caxflow.rundb.selecting import excluded
 from caxflow.simulate.document import run_document
+from caxflow.targets import Run
 
 NOW = datetime.datetime(2016, 11, 2, 12)
 LATER = NOW + datetime.timedelta(hours=1)
@@ -66,8 +68,9 @@ def decide(found, settings):
     return decisions.decide(found, settings, decisions.skip_function(), NOW)
 
 
-def make(found, settings, *, editions=(), **keys):
-    return plan.make(found, settings, Standings(settings, NOW, editions=editions).decide, NOW, **keys)
+def make(found, settings, *, editions=(), twice=(), **keys):
+    standings = Standings(settings, NOW, editions=editions, twice=twice)
+    return plan.make(found, settings, standings.decide, NOW, **keys)
 
 
 def wanted(*stages):
@@ -259,8 +262,10 @@ def test_the_newest_come_first_and_the_rest_is_counted(load, order, size):
 def test_only_the_runs_asked_for_of_the_detector_asked_for(load):
     tpc = document(entry("lngs"))
     veto = document(entry("lngs", location=f"/lngs/raw/{RUN}_MV"), kind="muon_veto")
-    assert list(make([tpc, veto], load(runs=[f"{RUN}_MV"])).facts) == [f"{RUN}_MV"]
-    assert list(make([tpc, veto], load(runs=[RUN])).facts) == [RUN]
+    for run in (RUN, f"{RUN}_MV"):
+        settings = load(runs=[run])
+        found = [each for each in (tpc, veto) if excluded(each, settings.selection) is None]
+        assert list(make(found, settings).facts) == [run]
     assert set(make([tpc, veto], load()).facts) == {RUN, f"{RUN}_MV"}
 
 
@@ -367,7 +372,7 @@ def test_a_damaged_only_copy_is_a_problem_for_a_human(load):
 def test_two_documents_for_one_run_are_told_and_neither_is_acted_on(load):
     first, second = document(entry("lngs")), document(entry("lngs")) | {"_id": "id-other"}
     (other,) = runs(1)
-    made = make([first, other, second], load())
+    made = make([first, other, second], load(), twice={Run(RUN)})
     assert list(made.facts) == [other["name"]]
     assert RUN in made.problems[0]
     assert not any(RUN in target for target in made.targets)
@@ -471,8 +476,17 @@ def test_a_plan_that_cannot_be_read_says_what_to_do(tmp_path, text):
         Plan.read(tmp_path)
 
 
-DECISIVE = [{"kinds": ["raw"]}, {"verify": False}, {"site": "tegner"}, {"site": "lngs"}]
-INDIFFERENT = [{"batch_size": 3}, {"attempts": 9}, {"lease": 5}, {"dry": True}, {"select": {"tags": ["x"]}}]
+NEWER = {"processors": {"mini_v1": {"kind": "mini", "pax_version": "v9.0"}}}
+DECISIVE = [
+    {"kinds": ["raw"]},
+    {"verify": False},
+    {"site": "tegner"},
+    {"site": "lngs"},
+    {"attempts": 9},
+    {"masters": ["midway"]},
+    NEWER,
+]
+INDIFFERENT = [{"batch_size": 3}, {"pause": 9}, {"lease": 5}, {"dry": True}, {"select": {"tags": ["x"]}}]
 
 
 def test_what_makes_a_run_settled_is_in_the_policy(load):
@@ -480,6 +494,17 @@ def test_what_makes_a_run_settled_is_in_the_policy(load):
     assert len(policies) == 1 + len(DECISIVE)
     for change in INDIFFERENT:
         assert plan.policy(load(**change)) == plan.policy(load())
+
+
+def test_more_attempts_in_the_configuration_are_made(load):
+    """What failed too often waits for a human, who may raise `attempts`: then `all` looks again at once."""
+    failed = document(entry("lngs"), entry("midway", "error", {"attempts": 5, "error": "no space"}))
+    mark = marks.text(plan.policy(load(kinds=["raw"])), marks.WAITS, NOW)
+    marked = failed | {"caxflow": {"settled": {"midway": mark}}}
+    for attempts in (5, 6):
+        settings = load(kinds=["raw"], attempts=attempts)
+        spared = marks.spared(marked, "midway", plan.policy(settings), NOW - datetime.timedelta(hours=1))
+        assert (spared is None) == bool(decide(failed, settings).targets) == (attempts == 6)
 
 
 def test_facts_begin_empty_and_apart():

@@ -13,6 +13,7 @@ from pathlib import Path
 import bson
 import pymongo
 import pytest
+from bson import Decimal128, Int64, Timestamp
 from bson.datetime_ms import DatetimeMS
 from hypothesis import HealthCheck, given
 from hypothesis import settings as effort
@@ -25,6 +26,7 @@ from caxflow.demo.server import reserve_port
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Entry, Manifest
 from caxflow.rundb import Claim, DatabaseAway, Held, Key, RunsDB, marks, public
+from caxflow.rundb.selecting import excluded
 from caxflow.targets import Run
 
 WORKFLOW = Path(documents.__file__).parents[1]
@@ -141,6 +143,69 @@ def test_a_selection_finds_what_it_says(runs, rundb, selection):
     assert found == expected
 
 
+FIVE = Int64(5)
+NO_NUMBERS = [float("nan"), float("inf"), {"number": 5}]
+ODD_VALUES = {
+    "name": ["161101_0000", ["161101_0000"], 7, None],
+    "detector": ["tpc", "muon_veto", ["tpc"], None, 7, "neutron_veto"],
+    "number": [5, 5.0, 5.5, FIVE, Decimal128("5"), "5", True, False, None, -5, [5], [2, 9], *NO_NUMBERS],
+    "start": [*DAYS, "2016-11-01", None, 7, [DAYS[0], DAYS[3]], [], {"time": DAYS[1]}, Timestamp(2, 1)],
+    "source": ["none", None, 7, {}, ["none"], [], [{"type": "none"}]],
+    "source.type": ["none", None, ["none", "LED"], 7, {"type": "none"}],
+    "tags": ["bad", None, 7, {}, [], ["bad"], {"name": "bad"}, [{}, {"name": "gas"}, 5], [[{"name": "bad"}]]],
+    "tags.name": ["bad", ["bad", "gas"], None, {"name": "bad"}],
+}
+ODD_SELECTIONS = [
+    Selection(),
+    *(Selection(first=bound) for bound in (-6, 0, 1, 5, 6)),
+    *(Selection(last=bound) for bound in (-6, 0, 1, 5, 6)),
+    Selection(first=3, last=8),
+    *(Selection(after=day) for day in DAYS),
+    *(Selection(before=day) for day in DAYS),
+    Selection(after=DAYS[1], before=DAYS[2]),
+    *(Selection(sources=sources) for sources in (("none",), ("LED", "Rn220"))),
+    *(Selection(tags=tags) for tags in (("bad",), ("gas", "_sciencerun0"))),
+    *(Selection(without_tags=tags) for tags in (("bad",), ("gas", "_sciencerun0"))),
+    Selection(detectors=("tpc",)),
+    Selection(runs=("161101_0000",)),
+]
+
+
+def odd_documents():
+    """Each key with each odd value, and without it."""
+    whole = {"start": DAYS[1], "source": {"type": "none"}, "tags": [{"name": "gas"}], "number": 5}
+    for path, values in ODD_VALUES.items():
+        key, _, below = path.partition(".")
+        plain = document("161101_0000") | whole
+        yield {name: value for name, value in plain.items() if name != key}
+        yield from (plain | {key: {below: value} if below else value} for value in values)
+        yield from (plain | {key: [{below: value}]} for value in values if below)
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_the_query_and_the_words_have_one_measure_of_what_is_selected(runs, rundb, indexed):
+    """`all` looks at what the query finds, and `why` at the document: numbers that are texts, odd tags."""
+    if indexed:
+        rundb.init()
+        runs.drop_index("caxflow_run")
+    runs.insert_many([found | {"_id": number} for number, found in enumerate(odd_documents())])
+    for selection in ODD_SELECTIONS:
+        looked_at = {one["_id"] for one in rundb.unsettled(selection, "midway", "p")}
+        admitted = {one["_id"] for one in runs.find() if excluded(one, selection) is None}
+        assert looked_at == admitted, selection
+
+
+def test_numbers_of_other_programs_count_and_what_is_none_does_not(runs, rundb):
+    numbers = {"160101_0000": 5.0, "160101_0001": FIVE, "160101_0002": 5.5, "160101_0003": True}
+    runs.insert_many([document(name, number=number) for name, number in numbers.items()])
+    found = {one["name"] for one in rundb.unsettled(Selection(first=1), "midway", "p")}
+    assert found == {"160101_0000", "160101_0001"}
+    assert "5.5" in excluded(runs.find_one({"name": "160101_0002"}), Selection(first=1))
+
+
+MOMENTS = st.sampled_from(
+    [PAST, SOON, SOON + datetime.timedelta(days=20), SOON + datetime.timedelta(days=3650)]
+)
 MARKS = {
     "none": None,
     "empty": "",
@@ -151,7 +216,33 @@ MARKS = {
     "waits": marks.text("m", marks.WAITS, SOON),
     "waits, to be looked at again": marks.text("m", marks.WAITS, PAST),
     "of a policy behind this one": "z settled 2116-01-01T00:00:00",
+    "of another kind": f"m zzz {SOON.isoformat()}",
+    "of a clock that was wrong": marks.text("m", marks.SETTLED, SOON + datetime.timedelta(days=3650)),
+    "a number": 7,
+    "a fraction": 7.5,
+    "no number": float("nan"),
+    "true": True,
+    "a time": SOON,
+    "bytes": b"m settled",
+    "a list": [],
+    "a document": {},
+    "a document of marks": {"tpc": marks.text("m", marks.SETTLED, SOON)},
+    "a list of numbers": [7, None],
+    "a mark and a number behind it": [marks.text("m", marks.SETTLED, PAST), 7],
+    "a mark in lists": [[marks.text("m", marks.SETTLED, SOON)]],
 }
+# What may stand where caxflow keeps its notes on a document.
+NOTES = [
+    None,
+    [],
+    {},
+    7,
+    "settled",
+    ["settled"],
+    {"settled": []},
+    {"settled": 7},
+    {"settled": [{"midway": 7}]},
+]
 
 
 @pytest.mark.parametrize("indexed", [False, True])
@@ -160,14 +251,47 @@ def test_looked_at_is_whatever_no_mark_of_this_policy_spares(runs, rundb, indexe
         rundb.init()
         rundb.init_site("midway")
     for number, mark in enumerate(MARKS.values()):
-        runs.insert_one(document(f"161101_160{number}", number=number, caxflow={"settled": {"midway": mark}}))
+        runs.insert_one(
+            document(f"161101_16{number:02}", number=number, caxflow={"settled": {"midway": mark}})
+        )
     runs.insert_one(document("161101_1701", number=100, caxflow={"settled": {"lngs": MARKS["settled"]}}))
     runs.insert_one(document("161101_1702", number=101))
-    found = sorted(one["number"] for one in rundb.unsettled(Selection(), "midway", "m"))
+    found = sorted({one["number"] for one in rundb.unsettled(Selection(), "midway", "m")})
     spared = [list(MARKS).index(each) for each in ("settled", "waits")]
+    assert [number for number in range(len(MARKS)) if number not in found] == spared
     assert found == [*(number for number in range(len(MARKS)) if number not in spared), 100, 101]
     assert rundb.asleep(Selection(), "midway", "m") == 1
     assert rundb.asleep(Selection(), "lngs", "m") == 0
+
+
+ODD_MARKS = st.recursive(
+    st.sampled_from([None, 7, True, 0.5, float("nan"), "", "zzz", "m settled", "m waits z", b"m", PAST])
+    | st.builds(marks.text, st.sampled_from("amz"), st.sampled_from(list(marks._LONGEST)), MOMENTS),
+    lambda inner: st.lists(inner, max_size=3) | st.fixed_dictionaries({"midway": inner}),
+    max_leaves=4,
+)
+
+
+@effort(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    notes=st.lists(
+        ODD_MARKS
+        | st.fixed_dictionaries({"settled": ODD_MARKS | st.fixed_dictionaries({"midway": ODD_MARKS})}),
+        min_size=20,
+        max_size=40,
+    )
+)
+def test_the_query_and_the_words_have_one_measure_of_marks(runs, rundb, notes):
+    """`all` asks the query, `why` the document: a mark of an odd type held back the query alone."""
+    runs.delete_many({})
+    notes = [*notes, *NOTES]
+    runs.insert_many([document(f"161101_{n:04}", caxflow=note) for n, note in enumerate(notes)])
+    # Since they were made the time goes on.
+    now = rundb.now()
+    due = {one["name"] for one in rundb.unsettled(Selection(), "midway", "m")}
+    said = {one["name"]: marks.spared(one, "midway", "m", now) for one in runs.find()}
+    assert due == {name for name, kind in said.items() if kind is None}
+    assert all((marks.until(one, "midway", "m", now) is None) == (one["name"] in due) for one in runs.find())
 
 
 def test_planning_is_not_given_what_is_long(runs, rundb):

@@ -1,11 +1,13 @@
 """The shadow: what cax would do, what caxflow would, and where they differ."""
 
+import dataclasses
 import datetime
 
 import pytest
 import yaml
 
 from caxflow import config
+from caxflow.config import Selection
 from caxflow.switching import shadow
 
 NOW = datetime.datetime(2017, 3, 1)
@@ -122,8 +124,8 @@ def test_cax_deletes_what_differs_from_its_master(settings):
     assert cax(document(LNGS, *mine, ready=False), settings) == ["remove raw"]
 
 
-def compare(settings, *made, selected=(1,)):
-    return shadow.compare(made, HOST, settings, selected, NOW)
+def compare(settings, *made):
+    return shadow.compare(made, HOST, settings, NOW)
 
 
 def test_agreement_is_counted(settings):
@@ -145,14 +147,18 @@ def test_what_cax_left_for_a_day_is_taken_over_by_both(settings):
     assert (result.agree, dict(result.cases)) == (1, {})
 
 
+def left_out(settings):
+    return dataclasses.replace(settings, selection=Selection(detectors=("muon_veto",)))
+
+
 def test_run_that_the_selection_leaves_out(settings):
-    (sentence,) = compare(settings, document(LNGS), selected=()).cases
+    (sentence,) = compare(left_out(settings), document(LNGS)).cases
     assert "caxflow's selection does not admit it" in sentence
 
 
 def test_report_counts_runs_of_a_case(settings):
     made = [document(LNGS, name=f"170227_000{minute}") for minute in range(5)]
-    lines = list(compare(settings, *made, selected=()).lines())
+    lines = list(compare(left_out(settings), *made).lines())
     assert lines[0] == "5 runs: both would do 0 actions, and differ on 5 runs"
     assert lines[1].startswith("5 runs: only cax would pull raw from xe1t-datamanager")
     assert lines[1].endswith("(170227_0000, 170227_0001, 170227_0002 and 2 more)")

@@ -9,8 +9,8 @@ from caxflow.config import Selection
 from caxflow.config.retention import Demand
 from caxflow.copies.removal import Removal
 from caxflow.monitoring import why
-from caxflow.planning.selecting import excluded
 from caxflow.planning.troubles import Trouble
+from caxflow.rundb.selecting import excluded
 from caxflow.targets import Target
 from caxflow.workdir import journal
 from copies import Copies

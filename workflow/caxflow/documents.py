@@ -68,6 +68,11 @@ class Copy:
         return was_read(self.note, self.manifest)
 
     @property
+    def verified(self) -> datetime.datetime | None:
+        """When its bytes were last read, naive UTC."""
+        return verified(self.note)
+
+    @property
     def by(self) -> Mapping[str, Any]:
         """The process that claimed the copy, as `caxflow.receipts.who` described it; empty if not known."""
         return value(self.note, "by", type_=Mapping) or {}
@@ -75,7 +80,12 @@ class Copy:
 
 def was_read(note: Mapping[str, Any], manifest: str | None) -> bool:
     """As `Copy.read`: a copy that nobody made (it has no owner) got its manifest from its own bytes."""
-    return note.get("verified") is not None or (bool(manifest) and "owner" not in note)
+    return verified(note) is not None or (bool(manifest) and "owner" not in note)
+
+
+def verified(note: Mapping[str, Any]) -> datetime.datetime | None:
+    """When a copy with this note was last read, naive UTC; a time in the future is none."""
+    return clock.past(time_of(note.get("verified")))
 
 
 def run_of(document: Mapping) -> Run:
@@ -250,6 +260,20 @@ def value(
     if not isinstance(at, type_) or (isinstance(at, bool) and type_ is int):
         return None
     return at if check is None or check(at) else None
+
+
+def reached(document: Mapping, *keys: str) -> Iterator[Any]:
+    """Yield the values that a condition of MongoDB on the dotted key sees: it looks into lists, too."""
+    found: list = [document]
+    for key in keys:
+        inside = [each[key] for each in found if isinstance(each, Mapping) and key in each]
+        found = [item for each in inside for item in (each if isinstance(each, list) else [each])]
+    yield from found
+
+
+def tags(document: Mapping) -> list[str]:
+    """Names of a run's tags, whatever else is among them."""
+    return [name for name in reached(document, "tags", "name") if isinstance(name, str) and name]
 
 
 def time_of(found: object) -> datetime.datetime | None:

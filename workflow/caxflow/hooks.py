@@ -54,7 +54,7 @@ def _metrics(settings: Settings, work_dir: Path, done: Synced) -> list[str]:
         Path(settings.metrics),
         settings,
         work_dir,
-        waiting=done.waiting,
+        waiting=done.waiting + len(done.problems),
         reached=not done.away,
         now=receipts.now().timestamp(),
     )
@@ -78,6 +78,6 @@ def _page(settings: Settings, work_dir: Path, _: Synced) -> list[str]:
     with RunsDB(settings.rundb, dry=True) as database:
         editions, _ = planner.applied(database, settings)
         found = database.everything(page.PROJECTION)
-        told = {"editions": editions, "voltage": planner.remembered(settings)}
+        told = {"editions": editions, "voltage": planner.remembered(settings), "twice": database.twice()}
         page.write(found, settings, folder, work_dir, database.now(), **told)
     return []

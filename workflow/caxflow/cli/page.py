@@ -48,7 +48,7 @@ def _page(arguments: argparse.Namespace) -> int:
         editions, _ = planner.applied(database, settings)
         found = database.everything(page.PROJECTION)
         now = database.now()
-        told = {"editions": editions, "voltage": planner.remembered(settings)}
+        told = {"editions": editions, "voltage": planner.remembered(settings), "twice": database.twice()}
         count = page.write(found, settings, folder.absolute(), work_dir, now, **told)
     print(f"{words.count(count, 'run')} on {folder / 'index.html'}")
     return 0

@@ -19,9 +19,9 @@ from caxflow.workdir import lost as receipts_lost
 _CHECK = """\
 Reads every run document and names what is odd: a bad name, half-written or double entries, a location outside
 the site's folders, an unknown status, claims that ended; entries that do not say what the receipts in this
-site's work directory prove; runs that are marked as settled here and are not, since another program changed
-their document; indexes that are missing. Receipts that this site should have and has not are named too; that
-is nothing odd. Nothing is changed.
+site's work directory prove; runs that are marked as settled or waiting here and are not, since another
+program changed their document; indexes that are missing. Receipts that this site should have and has not are
+named too; that is nothing odd. Nothing is changed.
 
 exit code: 0 all is well; 1 something is odd, or the database could not be asked; 2 the command line or the
 configuration is wrong
@@ -137,7 +137,9 @@ def _odd(database: RunsDB, settings: Settings, folder: Path | None, lost: list[T
         if settings.here.work_dir:
             lost += receipts_lost.missing(document, settings, Path(settings.here.work_dir))
         for _, run, targets in settled.untrue([document], settings, editions, now):
-            wanted = f"is marked as settled at {settings.here.name}, and wants {', '.join(targets)}"
+            wanted = (
+                f"is marked as settled or waiting at {settings.here.name}, and wants {', '.join(targets)}"
+            )
             yield f"{run} {wanted} -> caxflow rundb init, or wait: planning looks at it again by itself"
     for run, stated, problem in _stated(folder, settings):
         if problem:

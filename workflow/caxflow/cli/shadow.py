@@ -43,8 +43,7 @@ def _shadow(arguments: argparse.Namespace) -> int:
             "mend 'host' in the site's file",
         )
     with RunsDB(settings.rundb, dry=True) as database:
-        selected = database.selected(settings.selection)
         found = database.everything(PLANNING)
-        differences = shadow.compare(found, host, settings, selected, database.now())
+        differences = shadow.compare(found, host, settings, database.now())
     print(*differences.lines(), sep="\n")
     return 0

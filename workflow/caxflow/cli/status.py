@@ -17,7 +17,7 @@ from caxflow.monitoring import status
 from caxflow.monitoring.status import CopyState, Row, RunStatus
 from caxflow.planning import bygones, copystate, planner, standing
 from caxflow.planning.presence import Presence
-from caxflow.rundb import DatabaseAway, RunsDB
+from caxflow.rundb import PLANNING, DatabaseAway, RunsDB
 from caxflow.targets import Run
 from caxflow.workdir import journal, underway
 
@@ -139,7 +139,7 @@ def _runs(runs: list[Run], settings: Settings, as_json: bool) -> int:
         known, document, away, standings = False, None, "", None
         try:
             with RunsDB(settings.rundb, dry=True) as database:
-                document, standings = database.find(run), planner.standings(database, settings)
+                document, standings = database.find(run, PLANNING), planner.standings(database, settings)
         except DatabaseAway as error:
             away = str(error)
         one = status.of_run(run, document, settings, folder, standings)

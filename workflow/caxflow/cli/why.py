@@ -13,7 +13,7 @@ from caxflow.monitoring import status, why
 from caxflow.monitoring.why import Answer, Deed
 from caxflow.planning import planner, standing
 from caxflow.planning.troubles import Trouble
-from caxflow.rundb import DatabaseAway, RunsDB
+from caxflow.rundb import PLANNING, DatabaseAway, RunsDB
 from caxflow.targets import Run
 from caxflow.workdir import underway
 
@@ -70,16 +70,18 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _ask(run: Run, settings: Settings) -> Answer:
-    folder, document, away, audit, editions = site.work_dir(settings), None, "", [], []
+    folder, document, away, audit, editions, twice = site.work_dir(settings), None, "", [], [], set()
     now = receipts.now().replace(tzinfo=None)
     try:
         with RunsDB(settings.rundb, dry=True) as database:
-            document, now, audit = database.find(run), database.now(), database.audit(run)
+            document, now, audit = database.find(run, PLANNING), database.now(), database.audit(run)
             editions, _ = planner.applied(database, settings)
+            twice = database.twice()
     except DatabaseAway as error:
         away = str(error)
-    known = {"away": away, "audit": audit, "editions": editions, "voltage": planner.remembered(settings)}
-    return why.answer(run, document, settings, folder, now=now, **known)
+    known = {"away": away, "audit": audit, "editions": editions, "twice": twice}
+    voltage = planner.remembered(settings)
+    return why.answer(run, document, settings, folder, now=now, voltage=voltage, **known)
 
 
 def _lines(found: Answer, profile: str) -> Iterator[Text]:

@@ -48,7 +48,7 @@ def not_superseded_for_long(
     if kept is None or not evidence.good(kept):
         return f"its successor of {version} is not there"
     # One that was made by a clock that was wrong is as old as its last reading, at least.
-    made = clock.past(kept.created, now) or clock.past(documents.time_of(kept.note.get("verified")), now)
+    made = clock.past(kept.created, now) or kept.verified
     if made is None:
         return f"when its successor of {version} was made, is not known"
     if now - made < purge.superseded:
@@ -61,7 +61,7 @@ def is_processed(document: Mapping, site: Site, settings: Settings) -> bool:
     """Whether the processed file of the version a site keeps is there, and was verified."""
     version = settings.processor(site).pax_version
     copy = documents.find(document, "processed", site.host, version)
-    return evidence.good(copy) and ("verified" in copy.note or not settings.verify)
+    return evidence.good(copy) and (copy.verified is not None or not settings.verify)
 
 
 def would_go(document: Mapping, site: Site, settings: Settings, now: datetime.datetime) -> bool:

@@ -138,7 +138,7 @@ def count(found: Iterable[Mapping], settings: Settings, presence: Presence | Non
                 continue
             note = entry.get("caxflow")
             note = note if isinstance(note, Mapping) else {}
-            verified = documents.time_of(note.get("verified"))
+            verified = documents.verified(note)
             key = (
                 str(entry.get("host")),
                 entry["type"],
@@ -277,7 +277,7 @@ def _copy_state(
         copy.location,
         copy.version,
         size if copy.status in (documents.TRANSFERRED, documents.VERIFYING) else None,
-        documents.time_of(copy.note.get("verified")),
+        copy.verified,
         copy.manifest,
         copystate.remark(copy) or _unread(copy, standing, settings),
     )

@@ -1,7 +1,7 @@
 """Why a run is where it is: what it waits for, what went wrong, and what happens next, seen from one site."""
 
 import datetime
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -115,6 +115,7 @@ def answer(
     audit: Iterable[Mapping] = (),
     editions: Sequence[Edition] = (),
     voltage: Voltage | None = None,
+    twice: Collection[Run] = (),
 ) -> Answer:
     """Say why a run is where it is.
 
@@ -132,10 +133,14 @@ def answer(
         The corrections that are configured here.
     voltage : callable, optional
         Where the cathode voltage comes from.
+    twice : collection of Run
+        As `RunsDB.twice` has them.
     """
     here = settings.here.name
     if document is not None:
-        standing = Standings(settings, now, work_dir, editions=editions, voltage=voltage).of(document)
+        standing = Standings(settings, now, work_dir, editions=editions, voltage=voltage, twice=twice).of(
+            document
+        )
         found = Answer(**vars(standing), here=here, away=away, verdict=standing.state)
         found.removed = list(_removed(document, settings, audit))
     else:

@@ -10,9 +10,10 @@ from caxflow import documents, receipts, targets, words
 from caxflow.config import Settings
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
-from caxflow.page.rows import letter_of, tags_of
+from caxflow.page.rows import letter_of
+from caxflow.planning import copystate
 from caxflow.planning.standing import Standing
-from caxflow.planning.troubles import Trouble
+from caxflow.planning.troubles import Trouble, next_attempt
 from caxflow.targets import Run, Target
 from caxflow.workdir import proofs
 
@@ -33,7 +34,7 @@ def details(document: Mapping, copies: list[Copy], settings: Settings, stands: S
         "user": _text(document.get("user")),
         "reader": documents.value(document, "reader", "ini", "name", type_=str),
         "comments": list(_comments(document)),
-        "tags": tags_of(document),
+        "tags": documents.tags(document),
         "copies": shown,
         "corrections": _corrections(document),
         "history": sorted(_history(document, copies, sites)),
@@ -129,13 +130,13 @@ def _copy(copy: Copy, word: str, sites: Mapping[str, str]) -> dict:
         "manifest": copy.manifest,
         "checksum": copy.checksum if copy.checksum != copy.manifest else None,
         "created": _iso(copy.created),
-        "verified": _iso(note.get("verified")),
+        "verified": _iso(copy.verified),
         "owner": _text(note.get("owner")),
         "caxflow": _text(note.get("version")),
-        "lease": _iso(note.get("lease")),
+        "lease": _iso(copystate.held_until(copy)),
         "error": _text(note.get("error")),
         "attempts": documents.value(note, "attempts", type_=int),
-        "next": _iso(note.get("next")),
+        "next": _iso(next_attempt(copy)),
     }
     return {key: value for key, value in line.items() if value is not None}
 
@@ -165,9 +166,9 @@ def _history(document: Mapping, copies: list[Copy], sites: Mapping[str, str]) ->
         if at := _iso(copy.created):
             there = copy.status in (documents.TRANSFERRED, documents.VERIFYING)
             yield at, f"{where}: {'made' if there else 'begun'}"
-        if at := _iso(copy.note.get("verified")):
+        if at := _iso(copy.verified):
             yield at, f"{where}: read again from disk, its bytes are the origin's"
-        if at := _iso(copy.note.get("next")):
+        if at := _iso(next_attempt(copy)):
             tried = words.count(documents.value(copy.note, "attempts", type_=int) or 1, "attempt")
             yield at, f"{where}: to be tried again, after {tried}"
 

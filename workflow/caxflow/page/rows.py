@@ -88,7 +88,7 @@ def row(document: Mapping, run: Run, copies: list[Copy], stands: Standing, *, co
         str(run),
         documents.value(document, "number", type_=int),
         codes.sources(source or "none"),
-        [codes.tags(tag) for tag in tags_of(document)],
+        [codes.tags(tag) for tag in documents.tags(document)],
         documents.value(document, "raw_size_byte", type_=int),
         documents.value(document, "trigger", "events_built", type_=int),
         round((end - start).total_seconds()) if start and end else None,
@@ -96,13 +96,6 @@ def row(document: Mapping, run: Run, copies: list[Copy], stands: Standing, *, co
         _where(copies, stands, codes),
         *([reasons] if reasons else []),
     ]
-
-
-def tags_of(document: Mapping) -> list[str]:
-    """Names of the tags, whatever else is in their list."""
-    found = document.get("tags")
-    names = (tag.get("name") for tag in found if isinstance(tag, Mapping)) if isinstance(found, list) else ()
-    return [name for name in names if isinstance(name, str) and name]
 
 
 def _where(copies: list[Copy], stands: Standing, codes: Codes) -> str:

@@ -6,7 +6,7 @@ import json
 import re
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
@@ -24,18 +24,14 @@ from caxflow.page.summary import Summary
 from caxflow.planning import standing
 from caxflow.planning.standing import Standings
 from caxflow.rundb import PLANNING
+from caxflow.targets import Run
 
 ASSETS = Path(__file__).with_name("assets")
 SCRIPTS = ("runs.js", "table.js", "run.js", "app.js")
 RECENT = 2000  # runs whose copies make the rates
 
 # What the page looks at: what planning does, and what people wrote.
-PROJECTION = {key: value for key, value in PLANNING.items() if not key.startswith("tags.")} | {
-    "user": 1,
-    "tags": 1,
-    "comments": 1,
-    "processor.correction_versions": 1,
-}
+PROJECTION = PLANNING | {"user": 1, "comments": 1}
 
 # Nothing but the page's own files, even where something hostile found its way in.
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; base-uri 'none'"
@@ -50,6 +46,7 @@ def write(
     *,
     editions: Sequence[Edition] = (),
     voltage: Voltage | None = None,
+    twice: Collection[Run] = (),
 ) -> int:
     """Make the site, or refresh it: files whose content is the same stay as they are.
 
@@ -67,6 +64,8 @@ def write(
         The corrections that are configured here.
     voltage : callable, optional
         Where the cathode voltage comes from.
+    twice : collection of Run
+        As `RunsDB.twice` has them.
 
     Returns
     -------
@@ -79,7 +78,7 @@ def write(
         If the folder cannot be written, or holds something else.
     """
     _check_folder(folder)
-    standings = Standings(settings, now, work_dir, editions=editions, voltage=voltage)
+    standings = Standings(settings, now, work_dir, editions=editions, voltage=voltage, twice=twice)
     try:
         return _Site(settings, folder, work_dir, standings).write(found)
     except OSError as error:
@@ -196,7 +195,7 @@ class _Site:
         page = Template((ASSETS / "index.html").read_text(encoding="utf-8")).substitute(
             policy=POLICY,
             here=escape(here),
-            overview=overview.overview(self.summary, rates, self.problems),
+            overview=overview.overview(self.summary, rates, list(dict.fromkeys(self.problems))),
             written=written,
             version=__version__,
             meta=_json(meta),

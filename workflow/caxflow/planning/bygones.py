@@ -92,7 +92,7 @@ def _is_still_wanted(document: Mapping, target: Target, settings: Settings, work
 
 def _is_done(copy: Copy, stage: str, settings: Settings) -> bool:
     """Whether a copy is there that makes up for a failed stage."""
-    proven = "verified" in copy.note or not settings.verify or not stage.endswith("checksum")
+    proven = copy.verified is not None or not settings.verify or not stage.endswith("checksum")
     # Attempts at a good copy are those to make it anew.
     return evidence.good(copy) and bool(copy.manifest) and proven and "attempts" not in copy.note
 

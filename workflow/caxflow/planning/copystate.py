@@ -1,8 +1,9 @@
 """The state of one copy in a word, and what is to be said of one that is not simply there."""
 
+import datetime
 from collections.abc import Mapping
 
-from caxflow import documents, processes
+from caxflow import clock, documents, processes
 from caxflow.documents import Copy
 
 PROVEN, COPIED, SUSPECT, MISSING = "proven", "copied", "suspect", "missing"
@@ -66,9 +67,15 @@ def _holder(copy: Copy) -> str:
     owner = copy.note.get("owner", "another program")
     process = f"process {by.get('pid')}" + (", which is gone" if processes.has_ended(by) else "")
     who = f" ({by['user']}@{by['host']}, {process})" if {"user", "host"} <= by.keys() else ""
-    lease = documents.time_of(copy.note.get("lease"))
-    until = f", claimed until {lease:%Y-%m-%d %H:%M} UTC" if lease else ""
-    return f"{owner}{who}{until}"
+    until = held_until(copy)
+    void = ", by a claim that does not hold" if copy.note.get("lease") else ""
+    return f"{owner}{who}{f', claimed until {until:%Y-%m-%d %H:%M} UTC' if until else void}"
+
+
+def held_until(copy: Copy) -> datetime.datetime | None:
+    """Return when the claim on a copy ends, or ended, naive UTC; None where only a wrong clock can say so."""
+    lease, now = documents.time_of(copy.note.get("lease")), clock.now()
+    return lease if lease and (lease <= now or documents.is_held(copy, now)) else None
 
 
 def _line(value: object) -> str:

@@ -89,7 +89,7 @@ def next_attempt(failure: dict, settings: Settings) -> datetime.datetime | None:
         return None
     if at is None or attempts >= settings.attempts:
         return None
-    return at + wait(settings.pause, attempts)
+    return at + wait(settings.pause, attempts) if clock.past(at) else clock.now()
 
 
 def wait(pause: float, attempts: int) -> datetime.timedelta:

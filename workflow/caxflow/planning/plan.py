@@ -110,25 +110,28 @@ def survey(work_dir: Path) -> dict:
 def policy(settings: Settings, editions: Sequence[Edition] = ()) -> str:
     """Fingerprint of what makes a run settled here; another policy looks at every run once more."""
     here = settings.here
-    partners = [settings.sites[name] for name in here.push_to]
     decisive = [
         FORMAT,
+        here.name,
         settings.kinds,
         settings.verify,
+        settings.attempts,
+        settings.masters,
         settings.purge,
         settings.corrections.reprocess,
         here.minitrees and here.minitrees.treemakers,
         sorted(map(str, editions)),
-        here.pull_from,
-        here.origin,
         [
             (
                 site.name,
                 site.host,
                 site.roots,
-                site.processed and (site.processed.version, site.processed.make),
+                site.origin,
+                site.pull_from,
+                site.push_to,
+                site.processed and (settings.processor(site).pax_version, site.processed.make),
             )
-            for site in (here, *partners)
+            for site in settings.sites.values()
         ],
     ]
     return hashlib.sha256(json.dumps(decisive, default=str).encode()).hexdigest()[:12]
@@ -170,8 +173,6 @@ def make(
     for document in found:
         try:
             run = documents.run_of(document)
-            if settings.selection.runs and str(run) not in settings.selection.runs:
-                continue
             unseen.discard(str(run))
             with errors.about(str(run), _MEND):
                 decision = decide(document)
@@ -192,12 +193,12 @@ def make(
             plan.waiting[str(run)] = "; ".join(decision.waits)
         plan.problems += [f"{run}: {why}" for why in decision.wrong]
         if decision.targets:
-            newest.add(run, document["_id"], decision)
+            newest.add(run, decision)
     settle(marked)
     for decision in newest.decisions():
         plan.facts[decision.facts.run] = decision.facts
         plan.targets += decision.targets
-    plan.problems += newest.problems() + [_unseen(run) for run in sorted(unseen)]
+    plan.problems += [_unseen(run) for run in sorted(unseen)]
     plan.more = newest.more
     return plan
 
@@ -213,20 +214,16 @@ class _Newest:
     def __init__(self, size: int):
         self.size, self.more = size, 0
         self._heap: list[tuple[str, str, Decision]] = []
-        self._ids: dict[str, object] = {}
-        self._twice: set[str] = set()
+        self._added: set[str] = set()
 
     def takes(self, run: Run) -> bool:
         """Whether there is a place for this run, or one that an older run has."""
         return len(self._heap) < self.size or self._heap[0][:2] < (run.name, run.detector)
 
-    def add(self, run: Run, identity: object, decision: Decision) -> None:
-        if str(run) in self._ids:
-            # The same document may be found twice while others write; two documents are one too many.
-            if self._ids[str(run)] != identity:
-                self._twice.add(str(run))
-            return
-        self._ids[str(run)] = identity
+    def add(self, run: Run, decision: Decision) -> None:
+        if str(run) in self._added:
+            return  # the same document may be found twice while others write
+        self._added.add(str(run))
         entry = (run.name, run.detector, decision)
         if len(self._heap) < self.size:
             heapq.heappush(self._heap, entry)
@@ -235,13 +232,6 @@ class _Newest:
             self.more += 1
 
     def decisions(self) -> Iterator[Decision]:
-        """The newest first, without those of which there are two documents."""
+        """The newest first."""
         for _, _, decision in sorted(self._heap, key=lambda item: item[:2], reverse=True):
-            if decision.facts.run not in self._twice:
-                yield decision
-
-    def problems(self) -> list[str]:
-        return [
-            str(CaxflowError(f"{run}: the runs database has two documents of it", "remove the wrong one"))
-            for run in sorted(self._twice)
-        ]
+            yield decision

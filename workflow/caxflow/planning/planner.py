@@ -24,7 +24,7 @@ from caxflow.planning.standing import Standings
 from caxflow.planning.tidy import Tidy
 from caxflow.processing import products
 from caxflow.processing.processors import Processor, Resources, resources
-from caxflow.rundb import RunsDB
+from caxflow.rundb import PLANNING, RunsDB, TwoDocuments
 from caxflow.targets import Run
 from caxflow.workdir import journal, lock, lost, underway
 
@@ -135,7 +135,7 @@ class Planner:
             if not self.main:
                 raise CaxflowError(f"the plan does not know {run}", "start the workflow again")
             self.lock()
-            document = self.database.get(Run.parse(run))
+            document = self.database.get(Run.parse(run), PLANNING)
             decision = decisions.decide(
                 document,
                 self.settings,
@@ -155,7 +155,7 @@ class Planner:
             return
         self._corrected.add(run)
         outcomes = self.database.correct(Run.parse(run), self.editions, self.voltage)
-        document = self.database.get(Run.parse(run))
+        document = self.database.get(Run.parse(run), PLANNING)
         wrong = [str(each) for each in outcomes if isinstance(each, CaxflowError)]
         told = [str(each) for each in outcomes if isinstance(each, Waiting)] + wrong
 
@@ -333,8 +333,10 @@ class Planner:
         return resources(self.processor(site, version), events=events, cores=cores, attempt=attempt)
 
     def catch_up(self) -> None:
-        """Tell the database what an earlier call could not."""
-        if self.main and not self.preview():
+        """Tell the database what an earlier call could not; in a preview, what cannot be told."""
+        if self.main and self.preview():
+            say(*(why for _, why in sync.damage(self.work_dir)))
+        elif self.main:
             done = sync.sync(self.database, self.settings, self.work_dir)
             if done.told or done.problems or done.away:
                 say(str(done), *done.problems)
@@ -395,9 +397,8 @@ def standings(
     if editions is None:
         editions, _ = applied(database, settings)
     folder = settings.here.work_dir and Path(settings.here.work_dir)
-    return Standings(
-        settings, database.now(), folder, editions=editions, voltage=voltage or remembered(settings)
-    )
+    voltage, twice = voltage or remembered(settings), database.twice()
+    return Standings(settings, database.now(), folder, editions=editions, voltage=voltage, twice=twice)
 
 
 def remembered(settings: Settings) -> Voltage:
@@ -438,6 +439,7 @@ def look(
         tidy=tidy,
     )
     made.asleep = asleep
+    made.problems = list(dict.fromkeys([*made.problems, *(str(TwoDocuments(run)) for run in asked.twice)]))
     return made
 
 

@@ -1,4 +1,4 @@
-"""Marks of settled runs that do not hold any more, since another program changed the document."""
+"""Marks that do not hold any more, since another program changed the document."""
 
 import datetime
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -8,15 +8,15 @@ from caxflow.conditions.corrections import Edition
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
 from caxflow.planning import plan
-from caxflow.planning.selecting import excluded
 from caxflow.planning.standing import Standings
 from caxflow.rundb import marks
+from caxflow.rundb.selecting import excluded
 
 
 def untrue(
     found: Iterable[Mapping], settings: Settings, editions: Sequence[Edition], now: datetime.datetime
 ) -> Iterator[tuple[Any, str, list[str]]]:
-    """Documents that are marked as settled here, and would have something made.
+    """Documents that are marked as settled or waiting here, and would have something made.
 
     Yields
     ------
@@ -30,7 +30,7 @@ def untrue(
     here, policy = settings.here.name, plan.policy(settings, editions)
     standings = Standings(settings, now, editions=editions)
     for document in found:
-        if not marks.is_settled(document, here, policy):
+        if not marks.spared(document, here, policy, now):
             continue
         try:
             if excluded(document, settings.selection):

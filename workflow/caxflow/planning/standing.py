@@ -6,7 +6,7 @@ the runs page, ``-n``, and by the plan of a call its metrics and messages.
 
 import datetime
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -16,14 +16,15 @@ from caxflow.conditions.corrections import Edition, Voltage, Waiting
 from caxflow.config import Settings
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
-from caxflow.planning import bygones, copystate, decisions, pauses, plan, troubles
+from caxflow.planning import bygones, copystate, decisions, pauses, plan, sync, troubles
 from caxflow.planning.decisions import Decision
 from caxflow.planning.facts import Facts
 from caxflow.planning.pauses import Pauses
 from caxflow.planning.presence import Presence
-from caxflow.planning.selecting import excluded
+from caxflow.planning.tidy import Tidy
 from caxflow.planning.troubles import Trouble
-from caxflow.rundb import marks
+from caxflow.rundb import TwoDocuments, marks
+from caxflow.rundb.selecting import excluded
 from caxflow.targets import Run, Target
 from caxflow.workdir import journal, underway
 
@@ -125,6 +126,8 @@ class Standings:
         The corrections that are configured here.
     voltage : callable, optional
         Where the cathode voltage comes from; without it no correction is looked at.
+    twice : collection of Run
+        Runs of which the runs database has two documents: each is a surprise, whatever the other says.
     """
 
     def __init__(
@@ -135,8 +138,9 @@ class Standings:
         *,
         editions: Sequence[Edition] = (),
         voltage: Voltage | None = None,
+        twice: Collection[Run] = (),
     ):
-        self.settings, self.now, self.editions = settings, now, editions
+        self.settings, self.now, self.editions, self.twice = settings, now, editions, twice
         self.work_dir = work_dir if work_dir and work_dir.is_dir() else None
         self._voltage = voltage
         self.policy = plan.policy(settings, editions)
@@ -147,6 +151,10 @@ class Standings:
         for target in journal.failures(self.work_dir) if self.work_dir else ():
             self._failed[target.run].append(target)
         self._underway = underway_of(self.work_dir) if self.work_dir else {}
+        self._tidy = Tidy(settings, self.work_dir) if self.work_dir else None
+        self._damaged: dict[Run, list[Trouble]] = defaultdict(list)
+        for target, why in sync.damage(self.work_dir) if self.work_dir else ():
+            self._damaged[target.run].append(Trouble(str(target), why))
         self._places = settings.batch_size  # in the next batch, for runs whose corrections can be made
 
     def decide(self, document: Mapping, lacks: Sequence[Waiting] = ()) -> Decision:
@@ -156,7 +164,15 @@ class Standings:
         ----------
         lacks : sequence of Waiting
             Corrections that cannot be made yet.
+
+        Raises
+        ------
+        CaxflowError
+            If the document has a surprise, or there is another one of the run.
         """
+        run = documents.run_of(document)
+        if run in self.twice:
+            raise TwoDocuments(run)
         decision = decisions.decide(
             document, self.settings, self._skip_reason, self.now, editions=self.editions, lacks=lacks
         )
@@ -164,7 +180,6 @@ class Standings:
             self._pauses(decision, self._over(document))
         if self._presence:
             pauses.hold_back(decision, self.settings, lambda target: self._unready(target, decision.facts))
-            run = documents.run_of(document)
             faults = (self._presence.fault(run, copy) for copy in documents.copies(document))
             decision.wrong += filter(None, faults)
         return decision
@@ -185,7 +200,7 @@ class Standings:
         copies = list(documents.copies(document))
         standing = Standing(str(run), underway=self._underway.get(run, {}))
         self._look(standing, run, document, copies)
-        if reason := excluded(document, self.settings.selection):
+        if run not in self.twice and (reason := excluded(document, self.settings.selection)):
             standing.state, standing.waits = BUSY if standing.underway else EXCLUDED, [reason]
             return standing
         try:
@@ -193,6 +208,7 @@ class Standings:
         except CaxflowError as error:
             standing.state, standing.waits = PROBLEM, [str(error)]
             return standing
+        self._check(standing, decision)
         standing.todo = self._unstated(decision.targets)
         # What is being worked on is no reason to wait for anything.
         held = [troubles.copy_in_words(copy, self.settings) for copy in copies if self._is_held(copy)]
@@ -228,11 +244,22 @@ class Standings:
             )
         return decision
 
+    def _check(self, standing: Standing, decision: Decision) -> None:
+        """Take the targets away that build upon a receipt that is damaged: `all` passes the run by."""
+        try:
+            if self._tidy:
+                self._tidy.check(decision)
+        except CaxflowError as error:
+            decision.targets = []
+            if str(error) not in {trouble.reason for trouble in standing.troubles}:
+                standing.troubles.append(Trouble("what is stated of it here", str(error)))
+
     def _look(self, standing: Standing, run: Run, document: Mapping, copies: list[Copy]) -> None:
         """Add what is wrong, here and elsewhere, and what is being worked on."""
         if run in self._failed:
             found = troubles.of_journal(run, self.settings, self.work_dir, self._over(document))
             standing.troubles += found
+        standing.troubles += self._damaged.get(run, [])
         reasons = {trouble.reason for trouble in standing.troubles}
         for copy in copies:
             fault = self._presence.fault(run, copy) if self._presence else ""

@@ -4,7 +4,7 @@ import datetime
 import functools
 import operator
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,9 @@ from caxflow.targets import Run, Target
 from caxflow.workdir import journal, proofs
 
 _WRITING = 600  # seconds in which an announced receipt may still be written
+
+# The receipts beside which proofs stand that a copy was read again.
+_PROOFS = {"checksum": "raw.done", "processed.checksum": "processed.done"}
 
 # What a receipt says beside the copy itself, and planning asks for.
 _NOTED = ("correction_versions", "treemakers")
@@ -79,6 +82,21 @@ def _is_underway(work_dir: Path, target: Target) -> bool:
     return since is not None and since < _WRITING
 
 
+def damage(work_dir: Path) -> Iterator[tuple[Target, str]]:
+    """Yield what is pending and cannot be told, for its receipt or record is damaged, and why."""
+    for target in journal.pending(work_dir):
+        try:
+            with errors.about(str(target), receipts.REMOVE):
+                if target.stage.endswith(".purged"):
+                    continue
+                if (work_dir / str(target)).exists():
+                    _read(work_dir, target)
+                else:
+                    journal.failure(work_dir, target)
+        except CaxflowError as error:
+            yield target, str(error)
+
+
 def _tell(database: RunsDB, settings: Settings, work_dir: Path, target: Target) -> bool:
     if (work_dir / str(target)).exists():
         if target.stage.endswith(".purged"):
@@ -91,25 +109,51 @@ def _tell(database: RunsDB, settings: Settings, work_dir: Path, target: Target) 
     return False
 
 
-def _tell_receipt(database: RunsDB, settings: Settings, work_dir: Path, target: Target) -> bool:
-    site, run, stage = target
+@dataclass(frozen=True)
+class _Fact:
+    """What a receipt states, as the database is told it."""
+
+    path: Path
+    receipt: Mapping
+    key: Key
+    born: dict
+    changes: dict
+    manifest: Manifest
+    proven: dict
+    read_at: datetime.datetime | None
+    since: datetime.datetime
+
+
+def _read(work_dir: Path, target: Target) -> _Fact | None:
+    """Return what a receipt states; None if that is nothing of the database's."""
     path, proven, read_at = work_dir / str(target), {}, None
-    if stage in ("checksum", "processed.checksum"):
+    if target.stage in _PROOFS:
         # The manifest itself: what it is a manifest of stands in the receipt beside it.
-        done = target._replace(stage="raw.done" if stage == "checksum" else "processed.done")
-        if journal.is_new(work_dir, done):
-            _tell_receipt(database, settings, work_dir, done)
         read_at = _naive(proofs.read_at(work_dir, target).replace(tzinfo=datetime.UTC))
         proven = {"status": documents.TRANSFERRED}
         proven |= {"caxflow.verified": read_at} if clock.past(read_at) else {}
-        path = work_dir / str(done)
+        path = work_dir / str(target._replace(stage=_PROOFS[target.stage]))
     receipt = receipts.read(path)
     if not receipt.get("entry"):
-        return False
+        return None
     with receipts.intact(path):
         key, born, changes = _key(receipt["entry"]), _birth(receipt), _entry_changes(receipt)
-        stated = Manifest.from_json(receipt["manifest"])
-        ident = f"{target}@{(read_at or _time(receipt['at'])).isoformat()}"
+        manifest, since = Manifest.from_json(receipt["manifest"]), read_at or _time(receipt["at"])
+        return _Fact(path, receipt, key, born, changes, manifest, proven, read_at, since)
+
+
+def _tell_receipt(database: RunsDB, settings: Settings, work_dir: Path, target: Target) -> bool:
+    site, run, stage = target
+    if stage in _PROOFS:
+        done = target._replace(stage=_PROOFS[stage])
+        if journal.is_new(work_dir, done):
+            _tell_receipt(database, settings, work_dir, done)
+    fact = _read(work_dir, target)
+    if fact is None:
+        return False
+    path, receipt, key, born, changes = fact.path, fact.receipt, fact.key, fact.born, fact.changes
+    proven, read_at, stated = fact.proven, fact.read_at, fact.manifest
+    ident = f"{target}@{fact.since.isoformat()}"
     database.keep_manifest(receipt["manifest"])
     subject = Subject(settings, database, settings.site(site), run, key, work_dir, say=lambda line: None)
     look = functools.cache(lambda: _look(subject, changes["location"], stated))
@@ -276,7 +320,7 @@ def _unsaid(copy: Copy | None, changes: dict, born: Mapping) -> dict | None:
             for name in ("status", "creation_time", "creation_place"):
                 changes.pop(name, None)
         verified = changes.get("caxflow.verified")
-        before = clock.past(documents.time_of(copy.note.get("verified")))
+        before = copy.verified
         if same and verified and before and verified < before:
             # It was read again since, by a scrub.
             verified = changes["caxflow.verified"] = before

@@ -42,7 +42,13 @@ class Tidy:
             self.check(decision)
 
     def check(self, decision: Decision) -> None:
-        """See that the receipts can be read that a run's targets build upon."""
+        """See that the receipts can be read that a run's targets build upon.
+
+        Raises
+        ------
+        CaxflowError
+            If one is damaged.
+        """
         needed = {
             each
             for target in decision.targets

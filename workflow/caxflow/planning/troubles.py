@@ -10,6 +10,7 @@ from caxflow.config import Settings
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.planning import copystate, pauses
+from caxflow.planning.decisions import LONGEST_PAUSE
 from caxflow.targets import Run, Target
 from caxflow.workdir import journal
 
@@ -65,7 +66,7 @@ def of_journal(
             str(target),
             str(failure.get("reason")),
             int(failure.get("attempts", 1)),
-            clock.read(failure.get("at")),
+            clock.past(clock.read(failure.get("at"))),
             pauses.next_attempt(failure, settings),
             _log(work_dir, target),
         )
@@ -75,7 +76,7 @@ def of_copy(copy: Copy, settings: Settings, fault: str = "") -> Trouble | None:
     """Return what is wrong with a copy by its entry, or its place, by the `fault` that `Presence` found."""
     where = copy_in_words(copy, settings)
     attempts = documents.value(copy.note, "attempts", type_=int) or 0
-    again = documents.time_of(copy.note.get("next")) if attempts < settings.attempts else None
+    again = next_attempt(copy) or clock.now() if attempts < settings.attempts else None
     if copy.status == documents.ERROR or "suspect" in copy.note:
         return Trouble(where, copystate.remark(copy), attempts, next=again)
     if fault:
@@ -83,6 +84,12 @@ def of_copy(copy: Copy, settings: Settings, fault: str = "") -> Trouble | None:
     if copy.status == documents.TRANSFERRED and attempts:
         return Trouble(f"{where}, made anew", str(copy.note.get("error")), attempts, next=again)
     return None
+
+
+def next_attempt(copy: Copy) -> datetime.datetime | None:
+    """Return when a copy that failed is tried again, naive UTC, as far as its entry says so."""
+    later = documents.time_of(copy.note.get("next"))
+    return later if later and later <= clock.now() + LONGEST_PAUSE + clock.SLACK else None
 
 
 def copy_in_words(copy: Copy, settings: Settings) -> str:

@@ -24,7 +24,8 @@ from caxflow.rundb.claims import Claim, Held
 from caxflow.rundb.connection import ODD, Connection, DatabaseAway, public
 from caxflow.rundb.entries import Key, identity, telling, telling_if, touching
 from caxflow.rundb.marks import MARK
-from caxflow.rundb.queries import INDEXES, PLANNING, REMOVING, select
+from caxflow.rundb.queries import INDEXES, PLANNING, REMOVING
+from caxflow.rundb.selecting import excluded, select
 from caxflow.targets import Run
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Held",
     "Key",
     "RunsDB",
+    "TwoDocuments",
     "identity",
     "public",
     "select",
@@ -47,6 +49,13 @@ SCHEMA = "caxflow_schema"
 AUDIT = "caxflow_audit"
 HEALTH = "caxflow_health"
 _ALL = Selection()
+
+
+class TwoDocuments(CaxflowError):
+    """Of a run there are two documents: neither is gone by."""
+
+    def __init__(self, run: Run):
+        super().__init__(f"{run}: the runs database has two documents of it", "remove the wrong one")
 
 
 class RunsDB(Connection):
@@ -115,37 +124,52 @@ class RunsDB(Connection):
             # No run has this name: nothing changes, but the right to is looked at.
             self.runs.update_one({"name": "", "detector": ""}, {"$set": {"caxflow.revision": 0}})
 
-    def find(self, run: Run) -> dict | None:
-        """The document of `run`, whole, if there is one."""
+    def find(self, run: Run, projection: Mapping[str, Any] | None = None) -> dict | None:
+        """A document of `run`, if there is one: whole, or what the projection leaves of it."""
         with self.answers():
-            return self.runs.find_one({"name": run.name, "detector": run.detector})
+            return self.runs.find_one({"name": run.name, "detector": run.detector}, projection)
 
-    def get(self, run: Run) -> dict:
-        """The document of `run`, whole.
+    def get(self, run: Run, projection: Mapping[str, Any] | None = None) -> dict:
+        """The document of `run`, as `find` returns it.
 
         Raises
         ------
         CaxflowError
-            If there is none.
+            If there is none, or another one beside it.
         """
-        document = self.find(run)
-        if document is None:
+        with self.answers():
+            found = list(
+                self.runs.find({"name": run.name, "detector": run.detector}, projection, batch_size=2).limit(
+                    2
+                )
+            )
+        if not found:
             raise CaxflowError(
                 f"run {run} is not in the runs database",
                 "check the name: yymmdd_HHMM of its start in UTC, _MV behind it for the muon veto",
             )
-        return document
+        if len(found) > 1:
+            raise TwoDocuments(run)
+        return found[0]
+
+    def twice(self) -> set[Run]:
+        """Runs of which there is more than one document; where the index of `init` is, there are none."""
+        (name, keys, _), *_ = INDEXES
+        group = {"_id": {key: f"${key}" for key, _ in keys}, "count": {"$sum": 1}}
+        found = set()
+        with self.answers():
+            if any(index["name"] == name and index.get("unique") for index in self.runs.list_indexes()):
+                return found
+            for each in self.runs.aggregate([{"$group": group}, {"$match": {"count": {"$gt": 1}}}]):
+                with contextlib.suppress(CaxflowError):
+                    found.add(documents.run_of(each["_id"]))
+        return found
 
     def unsettled(self, selection: Selection, site: str, policy: str) -> Iterator[dict]:
         """Documents that `site` is to look at, by their marks, as far as `selection` admits them."""
-        conditions = select(selection)
-        ranges: Iterable[dict] = marks.due(site, policy, self.now())
-        if selection.runs:
-            # A few names: their own index is the better one.
-            ranges = ({},)
-        for part in ranges:
-            with self.answers():
-                yield from self.runs.find(part | conditions, PLANNING, batch_size=1000)
+        # Of a few names their own index is the better one.
+        for part in [{}] if selection.runs else marks.due(site, policy, self.now()):
+            yield from self._admitted(selection, part)
 
     def asleep(self, selection: Selection, site: str, policy: str) -> int:
         """How many runs wait at `site` and are not looked at now; none where runs are named."""
@@ -168,11 +192,13 @@ class RunsDB(Connection):
             added = self.runs.update_one(this, {"$setOnInsert": dict(document)}, upsert=True)
         return added.upserted_id is not None
 
-    def selected(self, selection: Selection) -> Iterator[Any]:
-        """``_id`` of all documents that `selection` admits."""
+    def _admitted(self, selection: Selection, conditions: Mapping[str, Any] | None = None) -> Iterator[dict]:
+        """Documents that `selection` admits, as far as the conditions hold, in no order."""
         with self.answers():
-            for found in self.runs.find(select(selection), {"_id": 1}, batch_size=10_000):
-                yield found["_id"]
+            query = select(selection) | dict(conditions or {})
+            for document in self.runs.find(query, PLANNING, batch_size=1000):
+                if excluded(document, selection) is None:
+                    yield document
 
     def settle(self, seen: Sequence[Mapping], site: str, policy: str) -> None:
         """Mark documents, unless they changed since they were `seen`.
@@ -368,21 +394,18 @@ class RunsDB(Connection):
 
     def holding(self, selection: Selection, host: str) -> Iterator[dict]:
         """Documents with any entry for `host`, as far as `selection` admits them, in no order."""
-        with self.answers():
-            yield from self.runs.find(select(selection) | {"data.host": host}, PLANNING, batch_size=1000)
+        yield from self._admitted(selection, {"data.host": host})
 
     def of_runs(self, runs: Iterable[Run]) -> Iterator[dict]:
         """Documents of these runs, as far as there are any."""
         names = [str(run) for run in runs]
         for begin in range(0, len(names), 500):
             some = Selection(runs=tuple(names[begin : begin + 500]))
-            with self.answers():
-                yield from self.runs.find(select(some), PLANNING)
+            yield from self._admitted(some)
 
     def removing(self, host: str, selection: Selection = _ALL) -> Iterator[dict]:
         """Documents with a copy whose removal at `host` was begun and not completed."""
-        with self.answers():
-            yield from self.runs.find(select(selection) | {REMOVING: host}, PLANNING)
+        yield from self._admitted(selection, {REMOVING: host})
 
     def fill_in(self, run: Run, key: str, value: Any) -> None:
         """Set a key of the document that is missing or null."""

@@ -6,8 +6,8 @@ time (ISO, UTC) planning passes the document over. Whatever caxflow changes in a
 all sites away; other programs leave them alone, and what those change is seen when the time has come. Another
 policy makes every mark void.
 
-All of it is one text, so that one index answers each question as a range of it; not every server answers
-``$ne`` from an index.
+All of it is one text, so that one index answers each question as a range of it. What is no text, or a text
+out of the ranges, is no mark: its document is looked at.
 """
 
 import datetime
@@ -21,7 +21,6 @@ SETTLED, WAITS = "settled", "waits"
 
 _DAY, _MONTH = datetime.timedelta(days=1), datetime.timedelta(days=30)
 _YOUNG = datetime.timedelta(days=7)  # a run whose wait planning looks at each time
-_LAST = "~"  # sorts behind all that a mark may have
 # What `next_look` says at most; a mark that holds for longer was made by a clock that was wrong.
 _LONGEST = {SETTLED: _MONTH * 1.25 + clock.SLACK, WAITS: _DAY * 1.25 + clock.SLACK}
 
@@ -37,35 +36,44 @@ def text(policy: str, kind: str, until: datetime.datetime) -> str:
 
 
 def due(site: str, policy: str, now: datetime.datetime) -> list[dict]:
-    """Conditions that each hold for some of the documents that `site` is to look at; together for all."""
+    """Conditions that each hold for some of the documents that `site` is to look at; together for all.
+
+    They leave out the `_spans` of texts, and nothing else.
+    """
     place = key(site)
-    over = []
-    for kind in (SETTLED, WAITS):
-        last = text(policy, kind, now + _LONGEST[kind])
-        over.append({place: {"$gt": f"{policy} {kind}", "$lte": text(policy, kind, now)}})
-        over.append({place: {"$gt": last, "$lt": f"{policy} {kind}{_LAST}"}})
-    return [{place: None}, {place: {"$lte": policy}}, *over, {place: {"$gt": f"{policy}{_LAST}"}}]
+    (low, high), (other_low, other_high) = sorted(_spans(policy, now).values())
+    between = {"$lte": low}, {"$gt": high, "$lte": other_low}, {"$gt": other_high}
+    return [{place: {"$not": {"$gte": ""}}}, *({place: some} for some in between)]
 
 
 def asleep(site: str, policy: str, now: datetime.datetime) -> dict:
     """The condition for documents of runs that wait, and are not looked at yet."""
-    last = text(policy, WAITS, now + _LONGEST[WAITS])
-    return {key(site): {"$gt": text(policy, WAITS, now), "$lte": last}}
+    low, high = _spans(policy, now)[WAITS]
+    return {key(site): {"$gt": low, "$lte": high}}
 
 
-def is_settled(document: Mapping, site: str, policy: str) -> bool:
-    """Whether a document is marked as one where nothing remains to be done at `site`."""
-    mark = documents.value(document, "caxflow", "settled", site, type_=str) or ""
-    return mark.startswith(f"{policy} {SETTLED}")
+def spared(document: Mapping, site: str, policy: str, now: datetime.datetime) -> str | None:
+    """Return the kind of mark for which `site` does not look at a document now; None where it is `due`."""
+    found = [each for each in documents.reached(document, *key(site).split(".")) if isinstance(each, str)]
+    for kind, (low, high) in _spans(policy, now).items():
+        if found and all(low < each <= high for each in found):
+            return kind
+    return None
 
 
 def until(document: Mapping, site: str, policy: str, now: datetime.datetime) -> datetime.datetime | None:
-    """Return when a document is looked at again at `site`, naive UTC; None where no mark of it holds."""
-    mark = (documents.value(document, "caxflow", "settled", site, type_=str) or "").split()
-    if len(mark) != 3 or mark[0] != policy or mark[1] not in _LONGEST:
+    """Return when a document is looked at again at `site` at the latest, naive UTC; None if it is `due`."""
+    kind = spared(document, site, policy, now)
+    if kind is None:
         return None
-    end = clock.read(mark[2])
-    return end if end is not None and now < end <= now + _LONGEST[mark[1]] else None
+    mark = documents.value(document, "caxflow", "settled", site, type_=str) or ""
+    return clock.read(mark.removeprefix(f"{policy} {kind} ")) or now + _LONGEST[kind]
+
+
+def _spans(policy: str, now: datetime.datetime) -> dict[str, tuple[str, str]]:
+    """Return by kind behind which text and up to which one a mark spares a document."""
+    ends = {kind: (now, now + longest) for kind, longest in _LONGEST.items()}
+    return {kind: (text(policy, kind, low), text(policy, kind, high)) for kind, (low, high) in ends.items()}
 
 
 def next_look(document: Mapping, kind: str, now: datetime.datetime) -> datetime.datetime | None:

@@ -1,13 +1,9 @@
 """Questions to the runs database: what is asked for, of which runs, by which indexes."""
 
-from typing import Any
-
-from caxflow.config import Selection
-from caxflow.targets import Run
-
 REMOVING = "caxflow.removing"
 
-# What planning looks at: not the 260 gains, nor the catalogue's long lists of rules.
+# What all that decides or tells how a run stands looks at: not the 260 gains, nor the catalogue's long lists
+# of rules.
 PLANNING = {
     "_id": 1,
     "name": 1,
@@ -15,7 +11,7 @@ PLANNING = {
     "detector": 1,
     "start": 1,
     "end": 1,
-    "tags.name": 1,
+    "tags": 1,
     "source.type": 1,
     "reader.self_trigger": 1,
     "reader.ini.name": 1,
@@ -47,34 +43,3 @@ INDEXES: tuple[tuple[str, list[tuple[str, int]], dict[str, bool]], ...] = (
     ("caxflow_hosts", [("data.host", 1), ("start", 1)], {}),
     ("caxflow_removing", [(REMOVING, 1)], {"sparse": True}),
 )
-
-
-def select(selection: Selection) -> dict:
-    """The query that admits what `selection` admits; muon-veto runs have the number 0."""
-    query: dict[str, Any] = {}
-    if selection.runs:
-        # By name they are found; TPC and muon veto of one start have the same.
-        named = [Run.parse(run) for run in selection.runs]
-        query["name"] = {"$in": sorted({run.name for run in named})}
-        query["$or"] = [{"name": run.name, "detector": run.detector} for run in named]
-    if selection.detectors:
-        query["detector"] = {"$in": list(selection.detectors)}
-    _range(query, "number", "$gte", selection.first)
-    _range(query, "number", "$lte", selection.last)
-    _range(query, "start", "$gte", selection.after)
-    _range(query, "start", "$lt", selection.before)
-    if selection.sources:
-        query["source.type"] = {"$in": list(selection.sources)}
-    tags: dict[str, Any] = {}
-    if selection.tags:
-        tags["$in"] = list(selection.tags)
-    if selection.without_tags:
-        tags["$nin"] = list(selection.without_tags)
-    if tags:
-        query["tags.name"] = tags
-    return query
-
-
-def _range(query: dict, key: str, operator: str, bound: Any) -> None:
-    if bound is not None:
-        query.setdefault(key, {})[operator] = bound

@@ -16,6 +16,7 @@ from caxflow.config import Settings
 from caxflow.documents import ERROR, STALLED, TRANSFERRED, TRANSFERRING, VERIFYING, Copy
 from caxflow.errors import CaxflowError
 from caxflow.planning import decisions, removals
+from caxflow.rundb.selecting import excluded
 
 MASTERS = {"raw": ("xe1t-datamanager", "tsm-server"), "processed": ("login", "midway-login1")}
 NEEDED = ("gains", "drift_velocity_liquid", "electron_lifetime_liquid")
@@ -60,10 +61,9 @@ def compare(
     found: Iterable[Mapping],
     host: Mapping,
     settings: Settings,
-    selected: Iterable[object],
     now: datetime.datetime,
 ) -> Differences:
-    """Compare what both would do to each run.
+    """Compare what both would do to each run; cax looks at all, caxflow at those that `select` admits.
 
     Parameters
     ----------
@@ -71,18 +71,16 @@ def compare(
         Run documents.
     host : mapping
         The host's entry in ``cax.json``.
-    selected : iterable
-        ``_id`` of the documents that caxflow's selection admits; cax looks at all.
     now : datetime
         Naive UTC.
     """
-    result, admitted, skip = Differences(), set(selected), decisions.skip_function()
+    result, skip = Differences(), decisions.skip_function()
     for document in found:
         try:
             run = str(documents.run_of(document))
             theirs = {action: action for action in cax_actions(document, host, settings, now)}
             ours, waits = ({}, ["caxflow's selection does not admit it"])
-            if document["_id"] in admitted:
+            if excluded(document, settings.selection) is None:
                 made, waits = our_actions(document, settings, skip, now)
                 ours = {action: action for action in made}
         except CaxflowError as error:
