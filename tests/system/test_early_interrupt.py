@@ -21,6 +21,24 @@ if ".snakemake/scripts" in " ".join(sys.orig_argv):
     while not os.path.exists(os.environ["STARTED"] + ".on"):
         time.sleep(0.01)
 """
+# Interrupts a program at the import of a module, from the first lines of caxflow on, or at its very end.
+INTERRUPT = """\
+import atexit, os, signal, sys
+
+at, log = os.environ.pop("INTERRUPT_AT", None), os.environ.pop("INTERRUPT_LOG", None)
+
+def heard(event, arguments):
+    if log and event == "import" and "caxflow.signals" in sys.modules:
+        with open(log, "a") as file:
+            file.write(arguments[0] + chr(10))
+        if arguments[0] == at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+if log:
+    sys.addaudithook(heard)
+if at == "the end":
+    atexit.register(os.kill, os.getpid(), signal.SIGINT)
+"""
 
 
 @pytest.fixture
@@ -68,3 +86,39 @@ def test_b4_ctrl_c_while_a_job_imports(copies, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert copies.whole("tegner")
+
+
+def interrupted(copies, words, at=""):
+    """Call, with Ctrl-C at the import of a module; the exit code in a shell, what was said, all imports."""
+    (copies.folder / "early").mkdir(exist_ok=True)
+    (copies.folder / "early/sitecustomize.py").write_text(INTERRUPT)
+    log = copies.folder / "early/log"
+    log.write_text("")
+    environment = os.environ | {"INTERRUPT_AT": at, "INTERRUPT_LOG": str(log)}
+    environment["PYTHONPATH"] = os.pathsep.join([str(log.parent), str(ROOT / "workflow")])
+    done = subprocess.run(
+        [sys.executable, "-m", *words],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    code = done.returncode if done.returncode >= 0 else 128 - done.returncode
+    return code, done.stdout, list(dict.fromkeys(log.read_text().split()))
+
+
+@pytest.mark.parametrize("program", ["caxflow.cli status", "snakemake -n all", "snakemake all"])
+def test_b4_ctrl_c_at_any_import_and_at_the_end(copies, program):
+    """Ctrl-C while `caxflow` or the Snakefile imports, plans, or has just answered."""
+    words = [*program.split(), "--profile", copies.profile()]
+    code, said, modules = interrupted(copies, words)
+    assert code in (0, 1), said  # of status: something is to be done
+    own = [each for each in modules if each.startswith("caxflow.")]
+    late = [each for each in modules if not each.startswith("caxflow.")]
+    for at in [own[0], *own[1::25], *late[:: len(late) // 6], own[-1], "the end"]:
+        code, said, _ = interrupted(copies, words, at)
+        assert "Traceback" not in said, f"{at}: {said}"
+        assert code == 130, f"{at}: {said}"

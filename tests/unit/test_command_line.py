@@ -41,7 +41,7 @@ def test_without_a_command_it_says_which_there_are(capsys):
     ("raised", "code", "said"),
     [
         (CaxflowError("it is broken", "mend it"), 1, "caxflow: it is broken -> mend it\n"),
-        (cli.WrongCallError("what is that", "say it again"), 2, "caxflow: what is that -> say it again\n"),
+        (site.WrongCallError("what is that", "say it again"), 2, "caxflow: what is that -> say it again\n"),
         (KeyboardInterrupt(), 130, ""),
     ],
 )

@@ -5,6 +5,8 @@ import json
 import os
 import shutil
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -84,11 +86,88 @@ def damaged(root):
     yield
 
 
+def instead(make):
+    @contextlib.contextmanager
+    def odd(root):
+        path = root / marker.NAME
+        path.unlink()
+        make(path)
+        yield
+
+    return odd
+
+
+def large(path):
+    path.write_text(json.dumps({"site": "midway", "kind": "raw", "id": "0" * 2 * marker.LARGEST}))
+
+
+def linked(path):
+    """To a marker that is good."""
+    roots.make(Place("here"), str(path.parent.parent), path.parent.parent.name, "raw")
+    path.symlink_to(path.parent.parent / marker.NAME)
+
+
+ODD = {
+    "a link": (linked, "is a symbolic link"),
+    "a link to itself": (lambda path: path.symlink_to(path), "is a symbolic link"),
+    "a link to nothing": (lambda path: path.symlink_to(path.parent / "none"), "is a symbolic link"),
+    "a directory": (Path.mkdir, "is a directory"),
+    "a full directory": (lambda path: shutil.copytree("/etc/skel", path), "is a directory"),
+    "a pipe": (os.mkfifo, "is no file"),
+    "empty": (Path.touch, "is damaged"),
+    "large": (large, "is damaged"),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("site", ["midway", "tegner"])
+def test_y8_what_has_the_name_of_a_marker_is_named_with_what_mends_it(copies, caxflow, perform, site, odd):
+    """A link, a directory, a pipe in the place of the marker: what is said leads out of it."""
+    copies.add(str(NEW), sites=["lngs"])
+    root, (make, says) = root_of(copies, site), ODD[odd]
+    place = root / marker.NAME
+    with instead(make)(root):
+        before = tree(root)
+        for found in (
+            caxflow("doctor", site)[1],
+            caxflow("doctor", "--mark-roots", site)[1],
+            caxflow("doctor", "--mark-roots", "--replaced", site)[1],
+            perform(copies, f"{site}/{NEW}.raw.done")["said"],
+            remove(copies, caxflow, perform, site),
+        ):
+            assert f"{place}, which says whose data these are, {says}" in found
+            assert f"rm -r {place}; caxflow doctor --mark-roots {site}" in found
+        assert tree(root) == before
+    subprocess.run(["rm", "-r", place], check=True)
+    assert caxflow("doctor", "--mark-roots", site)[0] == 0
+    assert perform(copies, f"{site}/{NEW}.raw.done")["status"] == 0
+
+
+def test_y8_a_marker_that_may_not_be_read_is_named_with_what_mends_it(copies, require):
+    """As an account that is not bound by modes only because it is root's."""
+    (root_of(copies) / marker.NAME).chmod(0)
+    words = [require("setpriv"), "--bounding-set", "-dac_override,-dac_read_search", sys.executable]
+    for more in ([], ["--mark-roots"]):
+        done = subprocess.run(
+            [*words, "-m", "caxflow.cli", "doctor", "midway", *more, "--profile", copies.profile()],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert (
+            f"{root_of(copies)}/.caxflow-root, which says whose data these are, cannot be read" in done.stdout
+        )
+        assert f"chmod a+r {root_of(copies)}/.caxflow-root" in done.stdout
+
+
 DISKS = {
     "not mounted": (not_mounted, "has no .caxflow-root: its file system may not be mounted -> mount it"),
     "nobody's": (unmarked, "has no .caxflow-root"),
     "of another site": (marked(site="elsewhere"), "is marked as that of the raw data of site elsewhere"),
     "of another kind": (marked(kind="other"), "is marked as that of the other data of site"),
+    "a link": (instead(linked), ".caxflow-root, which says whose data these are, is a symbolic link"),
     "damaged": (damaged, ".caxflow-root, which says whose data these are, is damaged"),
 }
 
@@ -357,6 +436,13 @@ def test_a_marker_by_every_method(place, tmp_path):
     assert transfer.root(place, str(root), str(root / "a")).folder == "empty"
     (root / "link").symlink_to(root)
     assert transfer.root(place, str(root / "link")).marker
+    for make, says in ODD.values():
+        (root / "odd").mkdir()
+        make(root / "odd" / marker.NAME)
+        with pytest.raises(CaxflowError, match=f"/odd/.caxflow-root, which .* {says} -> if"):
+            marker.parse(transfer.root(place, str(root / "odd")).marker, str(root / "odd"))
+        assert not roots.make(place, str(root / "odd"), "far", "raw")
+        shutil.rmtree(root / "odd")
     transfer.rename(place, str(root / "a"), str(root / "b"), root=str(root))
     other = Place(**{**vars(place), "site": "other"})
     with pytest.raises(CaxflowError, match="is marked as that of the raw data of site far"):

@@ -5,20 +5,36 @@ Each sub-command is a module of this package with a function ``add`` that descri
 data or the sites, 2 the command line or the configuration is wrong.
 """
 
-import argparse
-import importlib
-import os
 import sys
 
-from caxflow import __version__, preview
-from caxflow.cli.site import WrongCallError
-from caxflow.errors import CaxflowError
+from caxflow import signals
 
 COMMANDS = ("run", "status", "why", "doctor", "page", "strays", "rm", "mv", "rundb", "shadow", "import_")
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run the command line `words`; by default the program's own."""
+    """Run the command line `words`; by default the program's own, and then Ctrl-C never shows a traceback."""
+    if words is not None:
+        return _main(words)
+    signals.end_at_once()
+    try:
+        return _main(None)
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        signals.end_at_once()
+
+
+def _main(words: list[str] | None) -> int:
+    # Imported late: until `main` is called, Ctrl-C is a traceback.
+    import argparse
+    import importlib
+    import os
+
+    from caxflow import __version__, preview
+    from caxflow.cli.site import WrongCallError
+    from caxflow.errors import CaxflowError
+
     if sys.stdout is None:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 (it was closed by the caller)
     parser = argparse.ArgumentParser(
@@ -32,6 +48,7 @@ def main(words: list[str] | None = None) -> int:
         importlib.import_module(f"caxflow.cli.{name}").add(commands)
     arguments = parser.parse_args(words)
     try:
+        signals.raise_again()
         code = arguments.run(arguments)
         sys.stdout.flush()
         return code

@@ -37,7 +37,7 @@ def identity(place: Place, root: str) -> str | None:
 
 @functools.cache
 def _known(place: Place, root: str) -> str | None:
-    found = marker.parse(transfer.root(place, root).marker, root)
+    found = marker.parse(transfer.root(place, root).marker, root, place.site)
     return found["id"] if found else None
 
 

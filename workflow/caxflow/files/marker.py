@@ -7,9 +7,11 @@ the far end of a transfer, so it needs only Python 3.8 and the standard library.
 from __future__ import annotations
 
 import json
+import os
+import stat
 
 from caxflow.errors import CaxflowError
-from caxflow.files.listing import printable
+from caxflow.files.listing import printable, to_bytes
 
 NAME = ".caxflow-root"
 LARGEST = 4096  # bytes
@@ -18,6 +20,50 @@ LARGEST = 4096  # bytes
 def path(root: str) -> str:
     """Return where the marker of a root is."""
     return f"{root.rstrip('/')}/{NAME}"
+
+
+def read(root: str, site: str = "") -> str | None:
+    """Return the text of a root's marker, perhaps that of a `site`; None where there is none.
+
+    Raises
+    ------
+    CaxflowError
+        If something else has its name, or it cannot be read.
+    """
+    name = to_bytes(path(root))
+    try:
+        check_mode(os.lstat(name).st_mode, root, site)
+        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except PermissionError as error:
+        raise unreadable(root, error) from None
+    try:
+        return os.read(fd, LARGEST).decode("utf-8", "replace")
+    finally:
+        os.close(fd)
+
+
+def check_mode(mode: int, root: str, site: str = "") -> None:
+    """Raise a CaxflowError if what has the name of a root's marker is no file; a link is none."""
+    if not stat.S_ISREG(mode):
+        kind = "a directory" if stat.S_ISDIR(mode) else "a symbolic link" if stat.S_ISLNK(mode) else "no file"
+        raise _odd(root, site, f"is {kind}")
+
+
+def unreadable(root: str, error: OSError) -> CaxflowError:
+    """Return what is to be said of a marker that this account may not read."""
+    place = printable(path(root))
+    return CaxflowError(
+        f"{place}, which says whose data these are, cannot be read: {error.strerror}",
+        f"as its owner: chmod a+r {place}; and see that {printable(root)} may be entered",
+    )
+
+
+def _odd(root: str, site: str, what: str) -> CaxflowError:
+    place = printable(path(root))
+    mend = f"if it is the right disk: rm -r {place}; caxflow doctor --mark-roots {site}"
+    return CaxflowError(f"{place}, which says whose data these are, {what}", mend.rstrip())
 
 
 def parse(text: str | None, root: str, site: str = "") -> dict | None:
@@ -37,10 +83,7 @@ def parse(text: str | None, root: str, site: str = "") -> dict | None:
     if not isinstance(found, dict) or not all(
         isinstance(found.get(key), str) for key in ("site", "kind", "id")
     ):
-        raise CaxflowError(
-            f"{printable(path(root))}, which says whose data these are, is damaged",
-            f"if it is the right disk: rm {printable(path(root))}; caxflow doctor --mark-roots {site}",
-        )
+        raise _odd(root, site, "is damaged")
     return found
 
 

@@ -12,10 +12,11 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from caxflow import receipts
+from caxflow import receipts, signals
 from caxflow.errors import CaxflowError
 from caxflow.workdir import journal
 
+_BEGINNING = "Select jobs to execute"
 _ENDING = "Terminating processes on user request"
 _NOTE = ".caxflow/interrupted"
 # What the shell does before it starts a job.
@@ -36,13 +37,15 @@ def was(work_dir: Path, main: Mapping) -> bool:
 
 
 class Once:
-    """A filter for Snakemake's logger: once jobs are being ended, Ctrl-C does not interrupt that."""
+    """A filter for Snakemake's logger: Ctrl-C ends the jobs, from the first one on, and never that ending."""
 
     def __init__(self, work_dir: Path):
         self.work_dir = work_dir
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Have the next one answered; the record is shown in any case, in our words."""
+        if record.getMessage().startswith(_BEGINNING):
+            signals.raise_again()  # which the scheduler takes from here on
         if record.getMessage().startswith(_ENDING):
             record.msg, record.args = "caxflow: interrupted; the jobs at work are being ended", ()
             with contextlib.suppress(CaxflowError):

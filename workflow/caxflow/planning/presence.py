@@ -63,7 +63,7 @@ class Presence:
                 if not Path(root).is_dir():
                     self._marked[root] = f"there is no {root} -> mount its file system"
                 else:
-                    marker.check(_text(Path(marker.path(root))), root, self.site.name, kind)
+                    marker.check(marker.read(root, self.site.name), root, self.site.name, kind)
             except CaxflowError as error:
                 self._marked[root] = str(error)
         return self._marked[root]
@@ -86,14 +86,6 @@ class Presence:
             except (FileNotFoundError, NotADirectoryError):
                 self._listed[folder] = {}
         return self._listed[folder]
-
-
-def _text(path: Path) -> str | None:
-    """Return the text of a marker; None where there is none."""
-    try:
-        return path.read_bytes()[: marker.LARGEST].decode("utf-8", "replace") if path.is_file() else None
-    except FileNotFoundError:
-        return None
 
 
 def _paths(run: Run, copy: Copy) -> list[Path]:

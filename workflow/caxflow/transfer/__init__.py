@@ -261,7 +261,7 @@ class RootLook:
 
 def root(place: Place, path: str, folder: str | None = None) -> RootLook:
     """Look at the data root `path`, and at a `folder` in it, in one visit."""
-    return RootLook(**_visit(place, "root", root=path, folder=folder or path))
+    return RootLook(**_visit(place, "root", root=path, folder=folder or path, site=place.site))
 
 
 def markers(place: Place, path: str) -> list[tuple[str, str]]:

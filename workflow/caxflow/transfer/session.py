@@ -278,7 +278,7 @@ class Session:
 
         return deviations(path, wanted, apply, self.report)
 
-    def root(self, root: str, folder: str) -> dict:
+    def root(self, root: str, folder: str, site: str) -> dict:
         """What a data root is like, and a folder in it.
 
         Returns
@@ -289,7 +289,7 @@ class Session:
         """
         return {
             "kind": "directory" if os.path.isdir(to_bytes(root)) else self.kind(root),
-            "marker": _marker(root),
+            "marker": marker.read(root, site),
             "empty": _filling(root) == "empty",
             "folder": _filling(folder),
         }
@@ -303,7 +303,7 @@ class Session:
             folders.append(to_text(above))
         with os.scandir(to_bytes(root)) as found:
             folders += [to_text(each.path) for each in found if each.is_dir(follow_symlinks=False)]
-        return [[folder, text] for folder in folders if (text := _marker(folder)) is not None]
+        return [[folder, text] for folder in folders if (text := marker.read(folder)) is not None]
 
     def mark(self, root: str, text: str) -> bool:
         """Give a root its marker, whole or not at all; False if it has one already."""
@@ -330,7 +330,7 @@ class Session:
         if root and site:
             if _filling(root) is None:
                 raise _absent(root)
-            marker.check(_marker(root), root, site)
+            marker.check(marker.read(root, site), root, site)
 
     def rename(self, old: str, new: str, root: str, new_root: str, site=None) -> bool:
         """Rename a copy from below `root` to below `new_root`, where nothing may be at the new path.
@@ -369,18 +369,6 @@ class Session:
 def some(files, most: int = 16):
     """Return at most so many of the files, from all over the list."""
     return files[:: max(1, -(-len(files) // most))]
-
-
-def _marker(root: str) -> str | None:
-    """Text of a root's marker; None where there is none."""
-    try:
-        fd = os.open(to_bytes(marker.path(root)), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    try:
-        return os.read(fd, marker.LARGEST).decode("utf-8", "replace")
-    finally:
-        os.close(fd)
 
 
 def _absent(folder: str) -> CaxflowError:

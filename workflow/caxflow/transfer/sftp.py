@@ -378,11 +378,11 @@ class SftpEnd:
     def _do_leftovers(self, parent: str, older_than: float, only: str | None) -> list[str]:
         return remove_leftovers(self.client, parent, older_than, only, self._go_on)
 
-    def _do_root(self, root: str, folder: str) -> dict:
+    def _do_root(self, root: str, folder: str, site: str) -> dict:
         filling = self._filling(root)
         return {
             "kind": "directory" if filling else self.client.kind(root),
-            "marker": self._marker(root),
+            "marker": self._marker(root, site),
             "empty": filling == "empty",
             "folder": self._filling(folder),
         }
@@ -395,11 +395,15 @@ class SftpEnd:
             return None
         return "full" if self.client.listing(folder) else "empty"
 
-    def _marker(self, root: str) -> str | None:
+    def _marker(self, root: str, site: str = "") -> str | None:
+        path = marker.path(root)
         try:
-            handle = self.client.open(marker.path(root))
+            marker.check_mode(self.client.lstat(path).mode, root, site)
+            handle = self.client.open(path)
         except FileNotFoundError:
             return None
+        except PermissionError as error:
+            raise marker.unreadable(root, error) from None
         data = b"".join(self.client.read(handle, 0, marker.LARGEST))
         self.client.close(handle)
         return data.decode("utf-8", "replace")
@@ -418,7 +422,7 @@ class SftpEnd:
             what = f"{self.place.site}: {printable(root)}, which is to hold the data, does not exist"
             raise CaxflowError(what, "make it, or mount its file system")
         if root and site:
-            marker.check(self._marker(root), root, site)
+            marker.check(self._marker(root, site), root, site)
 
     def _do_mark(self, root: str, text: str) -> bool:
         path = marker.path(root)
