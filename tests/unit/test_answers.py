@@ -41,9 +41,10 @@ def test_what_is_meant_makes_sense(tmp_path):
         "permissions": {"path": data, "wanted": [None, None, 0o700, 0o600, []], "apply": False},
         "scan": {"path": data},
         "scan_again": {"path": root},
-        "root": {"root": root, "folder": data},
+        "root": {"root": root, "folder": data, "site": "here"},
         "markers": {"root": root},
         "mark": {"root": root, "text": "{}"},
+        "link": {"path": f"{root}/link", "target": "data", "root": root},
         "rename": {"old": data, "new": f"{root}/moved", "root": root, "new_root": root},
     }  # fmt: skip
     assert asked.keys() == _SHAPES.keys() <= OPERATIONS

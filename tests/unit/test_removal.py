@@ -960,10 +960,9 @@ def test_a_copy_of_which_a_move_left_files_is_not_removed(copies):
 def test_files_that_have_both_names_after_a_crash_are_removed(copies, monkeypatch):
     """Killed after the link into the trash, where a file system has no other way to rename a file safely."""
     copies.add()
-    version = copies.keep_processed()
-    copies.add_made("processed", version)
-    minitrees = copies.add_made("minitrees", version)
-    removal = partial(removal_of, copies, kind="minitrees", version=version, demand=Demand(copies=1))
+    copies.add_made("processed", copies.keep_processed())
+    (file,) = copies.add_made("processed", "v0.0.0")
+    removal = partial(removal_of, copies, kind="processed", version="v0.0.0", demand=Demand(copies=1))
     monkeypatch.setattr(renaming, "_renameat2", lambda: None)
 
     def killed_there(*_):
@@ -973,11 +972,11 @@ def test_files_that_have_both_names_after_a_crash_are_removed(copies, monkeypatc
         patched.setattr(renaming, "_unlink_old", killed_there)
         with pytest.raises(KeyboardInterrupt):
             removal().perform()
-    assert minitrees[0].stat().st_nlink == 2
+    assert file.stat().st_nlink == 2
     removal().perform()
-    assert not any(file.exists() for file in minitrees)
-    assert version not in copies.made("minitrees")
-    assert list((copies.folder / "midway/minitrees/.caxflow-trash").iterdir()) == []
+    assert not file.exists()
+    assert "v0.0.0" not in copies.made("processed")
+    assert list((copies.folder / "midway/processed/.caxflow-trash").iterdir()) == []
 
 
 @pytest.mark.parametrize("fate", ["it is completed", "it is undone"])

@@ -248,6 +248,7 @@ def test_the_wrong_disk_counts_as_no_attempt(copies, caxflow, perform, site, dis
         code, out, _ = caxflow("why", NEW)
         assert code == 1
         assert says.partition(" -> ")[0] in out
+    path.unlink(missing_ok=True)
     path.write_text(right)
     done = perform(copies, "all", attempts=1)
     assert done["status"] == 0, done["said"]

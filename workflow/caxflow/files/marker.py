@@ -10,7 +10,7 @@ import json
 import os
 import stat
 
-from caxflow.errors import CaxflowError
+from caxflow.errors import DiskAway
 from caxflow.files.listing import printable, to_bytes
 
 NAME = ".caxflow-root"
@@ -27,7 +27,7 @@ def read(root: str, site: str = "") -> str | None:
 
     Raises
     ------
-    CaxflowError
+    DiskAway
         If something else has its name, or it cannot be read.
     """
     name = to_bytes(path(root))
@@ -45,25 +45,25 @@ def read(root: str, site: str = "") -> str | None:
 
 
 def check_mode(mode: int, root: str, site: str = "") -> None:
-    """Raise a CaxflowError if what has the name of a root's marker is no file; a link is none."""
+    """Raise a DiskAway if what has the name of a root's marker is no file; a link is none."""
     if not stat.S_ISREG(mode):
         kind = "a directory" if stat.S_ISDIR(mode) else "a symbolic link" if stat.S_ISLNK(mode) else "no file"
         raise _odd(root, site, f"is {kind}")
 
 
-def unreadable(root: str, error: OSError) -> CaxflowError:
+def unreadable(root: str, error: OSError) -> DiskAway:
     """Return what is to be said of a marker that this account may not read."""
     place = printable(path(root))
-    return CaxflowError(
+    return DiskAway(
         f"{place}, which says whose data these are, cannot be read: {error.strerror}",
         f"as its owner: chmod a+r {place}; and see that {printable(root)} may be entered",
     )
 
 
-def _odd(root: str, site: str, what: str) -> CaxflowError:
+def _odd(root: str, site: str, what: str) -> DiskAway:
     place = printable(path(root))
     mend = f"if it is the right disk: rm -r {place}; caxflow doctor --mark-roots {site}"
-    return CaxflowError(f"{place}, which says whose data these are, {what}", mend.rstrip())
+    return DiskAway(f"{place}, which says whose data these are, {what}", mend.rstrip())
 
 
 def parse(text: str | None, root: str, site: str = "") -> dict | None:
@@ -71,7 +71,7 @@ def parse(text: str | None, root: str, site: str = "") -> dict | None:
 
     Raises
     ------
-    CaxflowError
+    DiskAway
         If it is damaged.
     """
     if text is None:
@@ -92,17 +92,17 @@ def check(text: str | None, root: str, site: str, kind: str | None = None) -> di
 
     Raises
     ------
-    CaxflowError
+    DiskAway
         If there is none or another one: the file system may not be mounted.
     """
     found = parse(text, root, site)
     if found is None:
-        raise CaxflowError(
+        raise DiskAway(
             f"{printable(root)} has no {NAME}: its file system may not be mounted",
             f"mount it; if this is the right disk: caxflow doctor --mark-roots {site}",
         )
     if found["site"] != site or kind not in (None, found["kind"]):
-        raise CaxflowError(
+        raise DiskAway(
             f"{printable(root)} is marked as that of the {found['kind']} data of site {found['site']}",
             f"mount the file system of site {site} there; if the site was renamed: rm "
             f"{printable(path(root))}; caxflow doctor --mark-roots {site}",

@@ -6,7 +6,7 @@ Every end has ``place``, ``remote`` (reached over SSH), ``helped`` (our own prog
 
 import time
 
-from caxflow.errors import CaxflowError
+from caxflow.errors import CaxflowError, DiskAway
 from caxflow.files import digests
 from caxflow.files.listing import legible
 from caxflow.transfer.answers import makes_sense
@@ -21,7 +21,7 @@ _STRANGE = "ask the site's manager what answers in the place of python there"
 def at(site: str, error: CaxflowError, other: str | None = None) -> CaxflowError:
     """The same error, saying at which site, where it does not say so, or that it came from the other one."""
     said = error.what.partition(": ")[0]
-    return error if said in (site, other) else CaxflowError(f"{site}: {error.what}", error.mend)
+    return error if said in (site, other) else type(error)(f"{site}: {error.what}", error.mend)
 
 
 class LocalEnd:
@@ -123,7 +123,8 @@ class RemoteEnd:
                 what, mend = message["error"]
             except (TypeError, ValueError):
                 what, mend = "an error that it cannot name", "ask the site's manager"
-            raise at(self.place.site, CaxflowError(legible(str(what)), legible(str(mend))))
+            kind = DiskAway if message.get("disk_away") is True else CaxflowError
+            raise at(self.place.site, kind(legible(str(what)), legible(str(mend))))
         if isinstance(message.get("progress"), int):
             self._report(message["progress"])
 

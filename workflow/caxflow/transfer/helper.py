@@ -9,7 +9,7 @@ import os
 import threading
 import time
 
-from caxflow.errors import CaxflowError
+from caxflow.errors import CaxflowError, DiskAway
 from caxflow.files import digests
 from caxflow.files.listing import FileStat, os_error
 from caxflow.transfer import protocol
@@ -125,7 +125,7 @@ def main(timeout: float) -> None:
     except protocol.LostError:
         pass
     except CaxflowError as error:
-        status = _tell(stream, [error.what, error.mend])
+        status = _tell(stream, [error.what, error.mend], isinstance(error, DiskAway))
     except OSError as error:
         known = os_error(error, "the helper")
         status = _tell(stream, [known.what, known.mend])
@@ -135,9 +135,9 @@ def main(timeout: float) -> None:
         os._exit(status)  # threads that still write to the disk must not keep the process alive
 
 
-def _tell(stream, error: list) -> int:
+def _tell(stream, error: list, disk_away: bool = False) -> int:
     try:
-        stream.send({"error": error})
+        stream.send({"error": error, "disk_away": disk_away})
     except protocol.LostError:
         pass
     return 1

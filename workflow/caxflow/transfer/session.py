@@ -14,7 +14,7 @@ import stat
 import threading
 import time
 
-from caxflow.errors import CaxflowError
+from caxflow.errors import CaxflowError, DiskAway
 from caxflow.files import digests, marker
 from caxflow.files.listing import FileStat, os_error, printable, safe_path, scan, to_bytes, to_text, unchanged
 from caxflow.transfer import below
@@ -371,8 +371,8 @@ def some(files, most: int = 16):
     return files[:: max(1, -(-len(files) // most))]
 
 
-def _absent(folder: str) -> CaxflowError:
-    return CaxflowError(
+def _absent(folder: str) -> DiskAway:
+    return DiskAway(
         f"{printable(folder)}, which is to hold the data, does not exist", "make it, or mount its file system"
     )
 

@@ -12,7 +12,7 @@ import struct
 import time
 from contextlib import contextmanager, suppress
 
-from caxflow.errors import CaxflowError
+from caxflow.errors import CaxflowError, DiskAway
 from caxflow.files import digests, marker
 from caxflow.files.listing import FileStat, os_error, printable, safe_path, unchanged
 from caxflow.files.manifest import Entry, Manifest
@@ -420,7 +420,7 @@ class SftpEnd:
     def _check_marker(self, root: str | None, site: str | None) -> None:
         if root and self.client.kind(root) is None:
             what = f"{self.place.site}: {printable(root)}, which is to hold the data, does not exist"
-            raise CaxflowError(what, "make it, or mount its file system")
+            raise DiskAway(what, "make it, or mount its file system")
         if root and site:
             marker.check(self._marker(root, site), root, site)
 
