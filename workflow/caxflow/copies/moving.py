@@ -214,7 +214,7 @@ class Move:
         subject, token = self.subject, self.claim.token
         facts = {"site": subject.site.name, "from": self.old, "to": self.new}
         grounds = "asked for by hand"
-        audit.record(
+        record = audit.entry(
             subject.database, "moved", subject.run, subject.key, grounds=grounds, ident=token, **facts
         )
         told = {"status": documents.TRANSFERRED, "location": self.new}
@@ -227,7 +227,7 @@ class Move:
         # Receipts speak of the old path; they go first, for once the entry has the new one all is done.
         key = subject.key
         journal.forget(subject.work_dir, subject.site.name, subject.run, key.kind, key.version)
-        if not subject.database.tell(subject.run, subject.key, told, {"token": token}):
+        if not subject.database.tell(subject.run, subject.key, told, {"token": token}, record=record):
             raise Held(f"{subject} was taken over by somebody else", f"see what lies in {self.new}")
 
     def _complete(self, copy: Copy) -> None:
@@ -269,9 +269,9 @@ class Move:
         what = f"{subject} was moved to {copy.location}, and is damaged there: {proof.summary(wrong)}"
         facts = {"site": subject.site.name, "from": copy.location, "to": left}
         facts |= {"grounds": what, "ident": token}
-        audit.record(subject.database, "restored", subject.run, subject.key, **facts)
+        record = audit.entry(subject.database, "restored", subject.run, subject.key, **facts)
         told = {"location": left} | _good(now) | _ended("left")
-        if not subject.database.confirm(subject.run, subject.key, copy, told):
+        if not subject.database.confirm(subject.run, subject.key, copy, told, record=record):
             raise CaxflowError(f"{subject} was changed while it was read", "try again")
         subject.remove(self._sign(left), self._root)
         aside = subject.aside(quarantine.FOLDER, copy.location, token)

@@ -54,9 +54,6 @@ def renew(
     there = transfer.exists(place, location) is not None
     if there:
         _check(subject, location, either)
-        facts = {"site": subject.site.name, "manifest": old, "by_manifest": copied.manifest.digest}
-        grounds = "it was made anew elsewhere"
-        audit.record(subject.database, "replaced", subject.run, subject.key, grounds=grounds, **facts)
         subject.rename(location, aside)
     try:
         if there:
@@ -67,6 +64,9 @@ def renew(
             # Whoever took this over while we were stopped may have done it: then that was the new one.
             subject.rename(aside, location)
         raise
+    facts = {"site": subject.site.name, "manifest": old, "by_manifest": copied.manifest.digest}
+    grounds = "it was made anew elsewhere"
+    audit.record(subject.database, "replaced", subject.run, subject.key, grounds=grounds, **facts)
     if there:
         try:
             _check(subject, location, [copied.manifest])
