@@ -1094,3 +1094,17 @@ def test_a_change_that_is_killed_after_it_was_made_loses_no_record(copies, monke
     assert kept.find_one({"action": wanted})["run"] == str(RUN)
     assert "audit" not in copies.database.get(RUN)["caxflow"]
     assert len([each for each in actions(copies) if each == wanted]) == 1
+
+
+def test_one_whose_trash_would_be_emptied_too_late_asks_again(copies, monkeypatch):
+    copies.add(sites=["lngs", "midway"])
+    with monkeypatch.context() as patched:
+        patched.setattr("caxflow.copies.subject.HELD_UP", -1)
+        with pytest.raises(CaxflowError, match="was held up"):
+            removal_of(copies, demand=Demand(copies=1)).perform()
+    assert "removing" in copies.row("midway")["caxflow"]
+    flip(copies.path("lngs"))
+    with pytest.raises(CaxflowError, match="it is suspect"):
+        removal_of(copies, demand=Demand(copies=1)).perform()
+    assert copies.whole("midway")
+    assert copies.row("midway")["status"] == "transferred"

@@ -13,6 +13,7 @@ import contextlib
 import datetime
 import posixpath
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -332,8 +333,9 @@ class Move:
                     f"not know {proof.summary(foreign)}",
                     "look at what is there, take it away, and give the same command again",
                 )
+            asked = time.monotonic()
             self._check_apart(part, kept, copy)
-            subject.remove(part.path, self._root)
+            subject.remove(part.path, self._root, asked=asked)
         subject.database.tell(subject.run, subject.key, _ended("left"))
         subject.remove(self._sign(path), self._root)
         self._prune(path, self._root)

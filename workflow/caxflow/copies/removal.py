@@ -362,9 +362,9 @@ class Removal:
         """
         subject = self.subject
         for part in where:
-            self._check_in_time(asked)
-            asked = time.monotonic()
-            subject.remove(part.at(trash))
+            begun = time.monotonic()
+            subject.remove(part.at(trash), asked=asked)
+            asked = begun
         if where and where[0].name:
             subject.prune(trash, root=posixpath.dirname(trash))
 

@@ -2,6 +2,7 @@
 
 import posixpath
 import secrets
+import time
 
 from caxflow import transfer
 from caxflow.copies import proof
@@ -69,8 +70,9 @@ def renew(
     audit.record(subject.database, "replaced", subject.run, subject.key, grounds=grounds, **facts)
     if there:
         try:
+            asked = time.monotonic()
             _check(subject, location, [copied.manifest])
-            subject.remove(aside)
+            subject.remove(aside, asked=asked)
         except CaxflowError as error:
             subject.say(f"{location} is the new one; the old one stays in {aside}: {error}")
     return copied
