@@ -972,7 +972,7 @@ def test_files_that_have_both_names_after_a_crash_are_removed(copies, monkeypatc
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(renaming, "_unlink_old", killed_there)
+        patched.setattr(renaming, "_drop", killed_there)
         with pytest.raises(KeyboardInterrupt):
             removal().perform()
     assert minitrees[0].stat().st_nlink == 2

@@ -196,6 +196,7 @@ class Move:
                     subject.remove(new)
                 elif now.kind:
                     subject.say(f"{new} stays: it is not what was published there")
+            subject.remove(self._sign(self.old), self._root)
             changes = {"status": documents.TRANSFERRED} | _ended("moving", "token", "lease", "since")
             subject.database.tell(subject.run, subject.key, changes, {"token": self.claim.token})
 
@@ -229,6 +230,8 @@ class Move:
         key = subject.key
         journal.forget(subject.work_dir, subject.site.name, subject.run, key.kind, key.version)
         if not subject.database.tell(subject.run, subject.key, told, {"token": token}, record=record):
+            if "left" not in self._find().note:
+                subject.remove(self._sign(self.old), self._root)
             raise Held(f"{subject} was taken over by somebody else", f"see what lies in {self.new}")
 
     def _complete(self, copy: Copy) -> None:
@@ -333,9 +336,8 @@ class Move:
                     f"not know {proof.summary(foreign)}",
                     "look at what is there, take it away, and give the same command again",
                 )
-            asked = time.monotonic()
             self._check_apart(part, kept, copy)
-            subject.remove(part.path, self._root, asked=asked)
+            subject.remove(part.path, self._root, asked=time.monotonic())
         subject.database.tell(subject.run, subject.key, _ended("left"))
         subject.remove(self._sign(path), self._root)
         self._prune(path, self._root)

@@ -70,9 +70,8 @@ def renew(
     audit.record(subject.database, "replaced", subject.run, subject.key, grounds=grounds, **facts)
     if there:
         try:
-            asked = time.monotonic()
             _check(subject, location, [copied.manifest])
-            subject.remove(aside, asked=asked)
+            subject.remove(aside, asked=time.monotonic())
         except CaxflowError as error:
             subject.say(f"{location} is the new one; the old one stays in {aside}: {error}")
     return copied
