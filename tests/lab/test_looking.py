@@ -1,11 +1,16 @@
 """Looking at places, and keeping them tidy, is the same here, through the helper and by SFTP alone."""
 
+import time
+from contextlib import nullcontext
+
 import pytest
 
 from caxflow import transfer
 from caxflow.demo.sshd import SshSites
 from caxflow.errors import CaxflowError
 from caxflow.transfer import Look, Place
+from caxflow.transfer.ends import LocalEnd, RemoteEnd
+from caxflow.transfer.sftp_client import SftpClient
 from copies import mark
 
 
@@ -74,3 +79,26 @@ def test_renaming_from_one_root_to_another(place, root, tmp_path):
     assert not (root / "run").exists()
     with pytest.raises(CaxflowError, match="is not below"):
         transfer.try_rename(place, str(root / "pax_v1"), str(root / "x"), **roots)
+
+
+@pytest.mark.parametrize("what", ["run", "pax_v1/run.root"])
+@pytest.mark.parametrize("when", ["before it is asked for", "on the way", "never"])
+def test_a_removal_that_begins_too_late_removes_nothing(place, root, monkeypatch, what, when):
+    """What let it go was true some time ago: the far end refuses, however late the request comes there."""
+    begin_by = time.monotonic() + {"before it is asked for": -1, "on the way": 3, "never": 60}[when]
+    late = SftpClient if place.method == "scp" else RemoteEnd if place.remote else LocalEnd
+    step = "kind" if place.method == "scp" else "call"
+    real = getattr(late, step)
+
+    def held_up(self, asked, **named):
+        while asked in ("remove_tree", str(root / what)) and time.monotonic() <= begin_by:
+            time.sleep(0.01)
+        return real(self, asked, **named)
+
+    if when == "on the way":
+        monkeypatch.setattr(late, step, held_up)
+    before = sorted((root / what).rglob("*"))
+    with pytest.raises(CaxflowError, match="was held up for 6") if when != "never" else nullcontext():
+        transfer.remove_tree(place, str(root / what), root=str(root), begin_by=begin_by)
+    assert (root / what).exists() == (when != "never")
+    assert when == "never" or sorted((root / what).rglob("*")) == before

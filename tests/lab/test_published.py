@@ -234,31 +234,38 @@ def test_what_gets_the_new_name_at_the_last_moment_stays(tmp_path, far, monkeypa
         assert (root / "old").exists()
 
 
-@pytest.mark.parametrize("fate", ["it is killed", "it goes on"])
-def test_a_file_whose_rename_takes_two_steps_has_one_name_in_the_end(tmp_path, far, fate):
-    """On a file system with links only, a process stops between the link and the end of the old name."""
-    gate = mortal.Gate(tmp_path / "gate", r"os\.remove old")
+@pytest.mark.parametrize("step", [r"os\.rename old \.part-", r"os\.remove \.part-"])
+@pytest.mark.parametrize(
+    "fate", ["it is killed", "it goes on", "another one completes it", "another one undoes it"]
+)
+def test_a_file_whose_rename_takes_several_steps_is_never_lost(tmp_path, far, step, fate):
+    """On a file system with links only, a process stops after the link, while the file has two names."""
+    gate = mortal.Gate(tmp_path / "gate", step)
     with hiding(tmp_path) as folder:
         root = folder / "root"
         mark("far", {"raw": str(root)})
         (root / "old").write_bytes(b"own")
-        seen = []
 
-        def attempt(**keys):
-            transfer.rename(far(**keys), root / "old", root / "new", root=root)
+        def attempt(old="old", new="new", **keys):
+            with contextlib.suppress(CaxflowError):
+                transfer.rename(far(**keys), root / old, root / new, root=root)
 
         def meanwhile():
-            seen.extend(sorted(path.name for path in root.iterdir()))
+            assert len([path for path in root.iterdir() if path.read_bytes() == b"own"]) == 2
             if fate == "it is killed":
                 os.kill(int((gate.folder / "there").read_text()), signal.SIGKILL)
+            elif fate == "another one completes it":
+                attempt()
+            elif fate == "another one undoes it":
+                attempt("new", "old")
 
-        error = held_up(gate, partial(attempt, python=gate.python()), meanwhile)
-        assert seen == [".caxflow-root", "new", "old"]
-        assert (error is None) == (fate == "it goes on")
-        if error:
+        held_up(gate, partial(attempt, python=gate.python()), meanwhile)
+        undone = fate == "another one undoes it" and "rename" in step
+        if not undone:
             attempt()
-        assert sorted(path.name for path in root.iterdir()) == [".caxflow-root", "new"]
-        assert (root / "new").read_bytes() == b"own"
+        there = {path.name: path.read_bytes() for path in root.iterdir() if path.name != ".caxflow-root"}
+        there = {name: found for name, found in there.items() if not name.startswith(".part-")}
+        assert there == {"old" if undone else "new": b"own"}
 
 
 def refuse(*_, **__):

@@ -503,7 +503,7 @@ def two_names(monkeypatch, attempt):
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(renaming, "_unlink_old", killed_there)
+        patched.setattr(renaming, "_drop", killed_there)
         with pytest.raises(Killed):
             attempt()
 
@@ -611,3 +611,46 @@ def test_what_was_left_is_forgotten_once_the_disk_is_seen_without_it(copies, vol
     code, _, err = caxflow("mv", RUN, "--from", volume / "raw")
     assert (code, err) == (0, "")
     moved(copies, moved_away, volume)
+
+
+def test_a_move_that_is_undone_leaves_no_sign_beside_the_old_files(
+    copies, volume, moved_away, caxflow, monkeypatch
+):
+    """It was killed right before it told what it leaves there; the next one fails, and undoes it."""
+
+    class Crash(BaseException):
+        pass
+
+    def crash(*_, **__):
+        raise Crash
+
+    words = ("mv", RUN, "--from", volume / "raw")
+    with monkeypatch.context() as patched:
+        patched.setattr(copies.database.__class__, "keep_manifest", crash)
+        with pytest.raises(Crash):
+            caxflow(*words)
+    assert sorted(path.name for path in moved_away.parent.iterdir()) == [f".{RUN}.part-left", str(RUN)]
+    with monkeypatch.context() as patched:
+        patched.setattr(proof, "read_again", lambda *_: (None, ["a.zip has other contents"]))
+        assert caxflow(*words)[0] == 1
+    assert [path.name for path in moved_away.parent.iterdir()] == [str(RUN)]
+    assert copies.row("midway")["location"] == str(moved_away)
+
+
+def test_one_that_was_stopped_while_another_completed_the_move_leaves_no_sign(
+    copies, volume, moved_away, caxflow, monkeypatch
+):
+    words, real = ("mv", RUN, "--from", volume / "raw"), moving.Move._show_left
+
+    def woken(self):
+        monkeypatch.setattr(moving.Move, "_show_left", real)
+        assert caxflow(*words)[0] == 0
+        moved_away.parent.mkdir()
+        (moved_away.parent / "other").touch()
+        real(self)
+
+    monkeypatch.setattr(moving.Move, "_show_left", woken)
+    code, _, err = caxflow(*words)
+    assert (code, "was taken over by somebody else" in err) == (1, True)
+    assert [path.name for path in moved_away.parent.iterdir()] == ["other"]
+    assert copies.whole("midway")

@@ -1,5 +1,6 @@
 """Removal: only on evidence, and whatever crashes when, nothing is lost and the next attempt completes it."""
 
+import contextlib
 import datetime
 import os
 import shutil
@@ -12,15 +13,16 @@ from functools import partial
 import pytest
 
 from caxflow import documents, processes
+from caxflow.config import Selection
 from caxflow.config.retention import Demand
-from caxflow.copies import parts, proof
+from caxflow.copies import parts, proof, quarantine
 from caxflow.copies.hearing import Hearing
 from caxflow.copies.moving import Move
 from caxflow.copies.removal import Removal
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Manifest
 from caxflow.planning.facts import gather
-from caxflow.rundb import DatabaseAway, Held
+from caxflow.rundb import DatabaseAway, Held, RunsDB, audit, marks
 from caxflow.targets import Run
 from caxflow.transfer import renaming
 from copies import FILES, SITES, Copies, just_read, now
@@ -969,7 +971,7 @@ def test_files_that_have_both_names_after_a_crash_are_removed(copies, monkeypatc
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(renaming, "_unlink_old", killed_there)
+        patched.setattr(renaming, "_drop", killed_there)
         with pytest.raises(KeyboardInterrupt):
             removal().perform()
     assert file.stat().st_nlink == 2
@@ -1004,3 +1006,104 @@ def test_another_removal_of_the_same_run_and_site_is_not_forgotten(copies, monke
     removal_of(copies).perform()
     assert list(copies.database.removing(SITES["midway"])) == []
     assert copies.row("midway") is None
+
+
+class Away(BaseException):
+    """Ends what is under way as a kill does."""
+
+
+def dropping(copies):
+    copies.path("midway").rename(copies.folder / "away")
+    (copies.path("midway").parent / "other").mkdir()
+    return removal_of(copies).perform
+
+
+def forgetting(copies):
+    return removal_of(copies).perform
+
+
+def condemning(copies):
+    copies.spoil("midway")
+    seen = copies.subject().find(copies.database.get(RUN))
+    wrong = ["a.zip has the right size but other contents"]
+    return partial(quarantine.condemn, copies.subject(), seen.location, wrong, seen)
+
+
+def telling(copies):
+    return Move(copies.subject(), str(copies.path("midway").parent / "sr0" / str(RUN))).perform
+
+
+DEEDS = [dropping, forgetting, condemning, telling]
+
+
+def at_the_record(monkeypatch, actions, event):
+    """Have an event between a record's making and the change that it is about, once."""
+    real = audit.entry
+
+    def entry(database, action, *arguments, **named):
+        made = real(database, action, *arguments, **named)
+        if action in actions:
+            monkeypatch.setattr(audit, "entry", real)
+            event()
+        return made
+
+    monkeypatch.setattr(audit, "entry", entry)
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+def test_a_change_that_is_refused_leaves_no_record(copies, monkeypatch, deed):
+    """Right before it is told, the entry becomes another one."""
+    copies.add()
+    act = deed(copies)
+
+    def taken_over():
+        copies.note("midway", token="another", lease=now())
+        copies.set("midway", creation_time=now(), manifest="another")
+        copies.database.runs.update_one({}, {"$inc": {"caxflow.revision": 1}})
+
+    at_the_record(monkeypatch, {"removed", "suspect", "moved"}, taken_over)
+    with contextlib.suppress(CaxflowError):
+        act()
+    assert set(actions(copies)) <= {"removing"}
+    assert copies.row("midway")["manifest"] == "another"
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+def test_a_change_that_is_killed_after_it_was_made_loses_no_record(copies, monkeypatch, deed):
+    """The next that happens to the run, or the next plan, brings it to the audit."""
+    copies.add()
+    act = deed(copies)
+    wanted = {dropping: "removed", forgetting: "removed", condemning: "suspect", telling: "moved"}[deed]
+    real = RunsDB._bring_records
+
+    def killed_there(self, document, record=None):
+        if record and record["action"] == wanted:
+            raise Away
+        real(self, document, record)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunsDB, "_bring_records", killed_there)
+        with pytest.raises(Away):
+            act()
+    assert wanted in actions(copies)
+    kept = copies.database._database["caxflow_audit"]
+    assert kept.find_one({"action": wanted}) is None
+    (document,) = copies.database.unsettled(Selection(), "midway", "a policy")
+    copies.database.settle([document | {"mark": marks.SETTLED, "until": now()}], "midway", "a policy")
+    assert kept.find_one({"action": wanted})["run"] == str(RUN)
+    assert "audit" not in copies.database.get(RUN)["caxflow"]
+    assert len([each for each in actions(copies) if each == wanted]) == 1
+
+
+def test_one_whose_trash_would_be_emptied_too_late_asks_again(copies, monkeypatch):
+    copies.add(sites=["lngs", "midway"])
+    with monkeypatch.context() as patched:
+        patched.setattr("caxflow.copies.subject.HELD_UP", -1)
+        with pytest.raises(CaxflowError, match="was held up"):
+            removal_of(copies, demand=Demand(copies=1)).perform()
+    assert "removing" in copies.row("midway")["caxflow"]
+    flip(copies.path("lngs"))
+    with pytest.raises(CaxflowError, match="it is suspect"):
+        removal_of(copies, demand=Demand(copies=1)).perform()
+    assert copies.whole("midway")
+    assert copies.row("midway")["status"] == "transferred"

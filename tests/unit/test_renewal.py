@@ -16,7 +16,7 @@ from copies import SITES, Copies
 
 RUN = Run("160315_1432")
 KEY = Key("processed", SITES["tegner"], "v0.0.1")
-STEPS = ("copy", "record", "aside", "into place", "remove")
+STEPS = ("copy", "aside", "into place", "record", "remove")
 
 
 class Cut(Exception):
@@ -70,18 +70,19 @@ def cut_before(monkeypatch, step):
 
 
 def test_who_was_stopped_while_another_renewed_it_keeps_the_new_file(copies, monkeypatch):
-    record = renewal.audit.record
+    rename = transfer.rename
 
     def woken(*arguments, **named):
         """While it was stopped, right before the two change places, another process did it."""
-        monkeypatch.setattr(renewal.audit, "record", record)
+        monkeypatch.setattr(transfer, "rename", rename)
         renew(copies)
-        record(*arguments, **named)
+        rename(*arguments, **named)
 
-    monkeypatch.setattr(renewal.audit, "record", woken)
+    monkeypatch.setattr(transfer, "rename", woken)
     with pytest.raises(CaxflowError, match="No such file"):
         renew(copies)
     assert product(copies, "tegner").read_bytes() == b"made anew" * 1000
+    assert [record["action"] for record in copies.database.audit(RUN)] == ["replaced"]
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -94,9 +95,12 @@ def test_cut_at_any_step_the_next_attempt_goes_on(copies, monkeypatch, step):
     if step != "into place":
         # But for a moment, one of the two is there, whole.
         assert place.read_bytes() in (b"old" * 1000, b"made anew" * 1000)
+    told = [record["action"] for record in copies.database.audit(RUN)]
+    assert told == ["replaced"] * (step == "remove")
     if step == "remove":
         return  # it is in the trash, which `caxflow strays` lists
     renew(copies)
+    assert len(copies.database.audit(RUN)) == 1
     assert place.read_bytes() == b"made anew" * 1000
     assert [path.name for path in place.parent.iterdir()] == [place.name]
 

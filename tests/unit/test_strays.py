@@ -374,7 +374,7 @@ def test_mv_moves_data_entry_and_receipts(copies, caxflow):
     assert copies.whole("midway")
 
 
-@pytest.mark.parametrize("step", ["try_rename", "record"])
+@pytest.mark.parametrize("step", ["try_rename", "entry"])
 def test_mv_that_was_interrupted_is_completed(copies, monkeypatch, step):
     class Crash(BaseException):
         pass

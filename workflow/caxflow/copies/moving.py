@@ -13,6 +13,7 @@ import contextlib
 import datetime
 import posixpath
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -197,6 +198,7 @@ class Move:
                     subject.remove(new)
                 elif now.kind:
                     subject.say(f"{new} stays: it is not what was published there")
+            subject.remove(self._sign(self.old), self._root)
             changes = {"status": documents.TRANSFERRED} | _ended("moving", "token", "lease", "since")
             subject.database.tell(subject.run, subject.key, changes, {"token": self.claim.token})
 
@@ -216,7 +218,7 @@ class Move:
         subject, token = self.subject, self.claim.token
         facts = {"site": subject.site.name, "from": self.old, "to": self.new}
         grounds = "asked for by hand"
-        audit.record(
+        record = audit.entry(
             subject.database, "moved", subject.run, subject.key, grounds=grounds, ident=token, **facts
         )
         told = {"status": documents.TRANSFERRED, "location": self.new}
@@ -229,7 +231,9 @@ class Move:
         # Receipts speak of the old path; they go first, for once the entry has the new one all is done.
         key = subject.key
         journal.forget(subject.work_dir, subject.site.name, subject.run, key.kind, key.version)
-        if not subject.database.tell(subject.run, subject.key, told, {"token": token}):
+        if not subject.database.tell(subject.run, subject.key, told, {"token": token}, record=record):
+            if "left" not in self._find().note:
+                subject.remove(self._sign(self.old), self._root)
             raise Held(f"{subject} was taken over by somebody else", f"see what lies in {self.new}")
 
     def _complete(self, copy: Copy) -> None:
@@ -271,9 +275,9 @@ class Move:
         what = f"{subject} was moved to {copy.location}, and is damaged there: {proof.summary(wrong)}"
         facts = {"site": subject.site.name, "from": copy.location, "to": left}
         facts |= {"grounds": what, "ident": token}
-        audit.record(subject.database, "restored", subject.run, subject.key, **facts)
+        record = audit.entry(subject.database, "restored", subject.run, subject.key, **facts)
         told = {"location": left} | _good(now) | _ended("left")
-        if not subject.database.confirm(subject.run, subject.key, copy, told):
+        if not subject.database.confirm(subject.run, subject.key, copy, told, record=record):
             raise CaxflowError(f"{subject} was changed while it was read", "try again")
         subject.remove(self._sign(left), self._root)
         aside = subject.aside(quarantine.FOLDER, copy.location, token)
@@ -335,7 +339,7 @@ class Move:
                     "look at what is there, take it away, and give the same command again",
                 )
             self._check_apart(part, kept, copy)
-            subject.remove(part.path, self._root)
+            subject.remove(part.path, self._root, asked=time.monotonic())
         subject.database.tell(subject.run, subject.key, _ended("left"))
         subject.remove(self._sign(path), self._root)
         self._prune(path, self._root)

@@ -16,7 +16,7 @@ from caxflow.copies import evidence, proof, roots
 from caxflow.copies.subject import Subject
 from caxflow.documents import Copy
 from caxflow.errors import BadCopy, CaxflowError
-from caxflow.rundb import MARK, DatabaseAway, Held, audit, identity
+from caxflow.rundb import MARK, DatabaseAway, Held, audit, identity, recording
 from caxflow.workdir import journal
 
 FOLDER = ".caxflow-quarantine"
@@ -28,7 +28,7 @@ def condemn(
 ) -> CaxflowError:
     """Tell that a copy is suspect, then move it aside if it is not the only one; the error to raise.
 
-    The audit comes first, then the entry, then the data: for a moment a copy may still be where it was, but
+    The entry comes first, then the data: for a moment a copy may still be where it was, but
     nobody takes it any more.
 
     Parameters
@@ -69,8 +69,9 @@ def condemn(
         moved[:] = [subject.aside(FOLDER, location, token)] if elsewhere and there else []
         suspect.update(at=database.now(), quarantine=moved[0] if moved else None)
         facts = {"site": subject.site.name, "suspect": suspect}
-        audit.record(database, "suspect", subject.run, key, grounds=what, ident=token, **facts)
-        return _telling(document, subject, suspect, what)
+        record = audit.entry(database, "suspect", subject.run, key, grounds=what, ident=token, **facts)
+        this, update = _telling(document, subject, suspect, what)
+        return this, recording(update, record)
 
     try:
         told = database.revise(subject.run, change)

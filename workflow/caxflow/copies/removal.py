@@ -26,7 +26,7 @@ from caxflow.copies.subject import Subject
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Manifest
-from caxflow.rundb import MARK, REMOVING, Claim, Held, Key, audit, claims, identity
+from caxflow.rundb import MARK, REMOVING, Claim, Held, Key, audit, claims, identity, recording
 from caxflow.transfer.folder import HELD_UP
 from caxflow.workdir import journal
 
@@ -205,13 +205,12 @@ class Removal:
             if not self.hearing.still(document, self._as_it_was(document, copy), now):
                 return None
             entry = next(each for each in document["data"] if _is(each, key, **this))
-            self._record("removed", entry=entry)
             gone = documents.with_gone(
                 document, key.kind, key.host, key.version, at=now, why="removed", token=token
             )
             held = {"data": {"$elemMatch": key.match(**this)}}
             update = {"$pull": {"data": key.match(**this)}, "$set": {"caxflow.gone": gone}}
-            return held, update | {"$unset": {MARK: ""}}
+            return held, recording(update | {"$unset": {MARK: ""}}, self._record("removed", entry=entry))
 
         if not subject.database.revise(subject.run, change):
             raise CaxflowError(f"{subject} is not removed: what is known of its copies changed", "try again")
@@ -223,7 +222,8 @@ class Removal:
         From here on the entry is no source, and no evidence for the removal of another copy: of two sites
         that remove their copies at the same time and count each other's, one finds the evidence changed.
         """
-        subject, token = self.subject, secrets.token_hex(8)
+        subject = self.subject
+        self._ident = token = secrets.token_hex(8)
         now = subject.database.now()
         paths: list[str] = []
 
@@ -243,16 +243,16 @@ class Removal:
                 "removing": {"trash": paths[0], "token": token, "grounds": self.grounds, "since": now},
             }
             this = {"data": {"$elemMatch": subject.key.match(status=documents.TRANSFERRED)}}
-            return this, {
+            update = {
                 "$set": {"data.$.status": documents.TRANSFERRING, "data.$.caxflow": note},
                 "$addToSet": {REMOVING: subject.key.host},
                 "$unset": {MARK: ""},
             }
+            return this, recording(update, self._record("removing", trash=paths[0]))
 
         if not subject.database.revise(subject.run, change):
             raise CaxflowError(f"{subject} is not removed: what is known of its copies changed", "try again")
-        self.claim, self._ident = subject.hold(token), token
-        self._record("removing", trash=paths[0])
+        self.claim = subject.hold(token)
         return paths[0]
 
     def move(self, where: list[Part], trash: str, *, emptied: bool = False) -> None:
@@ -337,10 +337,10 @@ class Removal:
             note = {name: value for name, value in copy.note.items() if name not in claimed}
             back = {"data.$.status": documents.TRANSFERRED, "data.$.caxflow": note}
             done = self._no_more(document)
-            return self._ours, {"$set": back} | ({"$pull": done} if done else {})
+            update = {"$set": back} | ({"$pull": done} if done else {})
+            return self._ours, recording(update, self._record("restored"))
 
-        if subject.database.revise(subject.run, change):
-            self._record("restored")
+        subject.database.revise(subject.run, change)
 
     def _take_back(self, copy: Copy) -> None:
         """Have the entry say that the trash is not emptied, before anything leaves it."""
@@ -362,27 +362,26 @@ class Removal:
         """
         subject = self.subject
         for part in where:
-            self._check_in_time(asked)
-            asked = time.monotonic()
-            subject.remove(part.at(trash))
+            begun = time.monotonic()
+            subject.remove(part.at(trash), asked=asked)
+            asked = begun
         if where and where[0].name:
             subject.prune(trash, root=posixpath.dirname(trash))
 
     def forget_entry(self) -> None:
-        """Take the entry out of the document; the audit keeps all of it."""
+        """Take the entry out of the document; the same update has all of it for the audit."""
         subject, key, token = self.subject, self.subject.key, self.claim.token
         now = subject.database.now()
 
         def change(document: Mapping) -> tuple[dict, dict]:
             self._held(document)
-            # First the audit: it must have the entry before the document has it no more.
             entry = next(each for each in document["data"] if _is(each, key, token=token))
-            self._record("removed", entry=entry)
             gone = documents.with_gone(
                 document, key.kind, key.host, key.version, at=now, why="removed", token=self._ident
             )
             pull = {"data": key.match(**{"caxflow.token": token})} | self._no_more(document)
-            return self._ours, {"$pull": pull, "$set": {"caxflow.gone": gone}}
+            update = {"$pull": pull, "$set": {"caxflow.gone": gone}}
+            return self._ours, recording(update, self._record("removed", entry=entry))
 
         subject.database.revise(subject.run, change)
         subject.say(f"{subject} is removed")
@@ -539,10 +538,10 @@ class Removal:
         self.claim = subject.hold(token)
         subject.say(f"{subject}: a removal that was begun goes on")
 
-    def _record(self, action: str, **facts: object) -> None:
+    def _record(self, action: str, **facts: object) -> dict:
         subject, ident = self.subject, self._ident
         facts = facts | {"site": subject.site.name, "evidence": self._evidence}
-        audit.record(
+        return audit.entry(
             subject.database, action, subject.run, subject.key, grounds=self.grounds, ident=ident, **facts
         )
 

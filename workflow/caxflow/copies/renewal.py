@@ -2,6 +2,7 @@
 
 import posixpath
 import secrets
+import time
 
 from caxflow import transfer
 from caxflow.copies import proof
@@ -54,9 +55,6 @@ def renew(
     there = transfer.exists(place, location) is not None
     if there:
         _check(subject, location, either)
-        facts = {"site": subject.site.name, "manifest": old, "by_manifest": copied.manifest.digest}
-        grounds = "it was made anew elsewhere"
-        audit.record(subject.database, "replaced", subject.run, subject.key, grounds=grounds, **facts)
         subject.rename(location, aside)
     try:
         if there:
@@ -67,10 +65,13 @@ def renew(
             # Whoever took this over while we were stopped may have done it: then that was the new one.
             subject.rename(aside, location)
         raise
+    facts = {"site": subject.site.name, "manifest": old, "by_manifest": copied.manifest.digest}
+    grounds = "it was made anew elsewhere"
+    audit.record(subject.database, "replaced", subject.run, subject.key, grounds=grounds, **facts)
     if there:
         try:
             _check(subject, location, [copied.manifest])
-            subject.remove(aside)
+            subject.remove(aside, asked=time.monotonic())
         except CaxflowError as error:
             subject.say(f"{location} is the new one; the old one stays in {aside}: {error}")
     return copied

@@ -15,6 +15,7 @@ from caxflow.files.manifest import Manifest
 from caxflow.rundb import Claim, Key, RunsDB
 from caxflow.targets import Run
 from caxflow.transfer import Place, Progress
+from caxflow.transfer.folder import HELD_UP
 
 
 @dataclass
@@ -126,9 +127,16 @@ class Subject:
         """Rename something within the root; nothing may be at the new path."""
         transfer.rename(self.place, old, new, root=self.root)
 
-    def remove(self, path: str, root: str | None = None) -> None:
-        """Remove a file or folder below the root, or below another one of the site."""
-        transfer.remove_tree(self.place, path, root=root or self.root)
+    def remove(self, path: str, root: str | None = None, *, asked: float | None = None) -> None:
+        """Remove a file or folder below the root, or below another one of the site.
+
+        Parameters
+        ----------
+        asked : float, optional
+            When it was asked whether that may be (monotonic clock): it must begin not long after.
+        """
+        begin_by = None if asked is None else asked + HELD_UP
+        transfer.remove_tree(self.place, path, root=root or self.root, begin_by=begin_by)
 
     def prune(self, folder: str, root: str | None = None) -> None:
         """Remove a folder, and those above it, as far as they are empty."""

@@ -6,6 +6,7 @@ on: an indexed scalar first, no condition inside ``$and`` around a positional up
 """
 
 import contextlib
+import datetime
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -22,7 +23,7 @@ from caxflow.files.manifest import Manifest
 from caxflow.rundb import claims, marks
 from caxflow.rundb.claims import Claim, Held
 from caxflow.rundb.connection import ODD, Connection, DatabaseAway, public
-from caxflow.rundb.entries import Key, identity, telling, telling_if, touching
+from caxflow.rundb.entries import RECORDS, Key, identity, recording, telling, telling_if, touching
 from caxflow.rundb.marks import MARK
 from caxflow.rundb.queries import INDEXES, PLANNING, REMOVING
 from caxflow.rundb.selecting import excluded, select
@@ -40,6 +41,7 @@ __all__ = [
     "TwoDocuments",
     "identity",
     "public",
+    "recording",
     "select",
     "telling",
 ]
@@ -210,6 +212,8 @@ class RunsDB(Connection):
         """
         if self.dry or not seen:
             return
+        for document in seen:
+            self._bring_records(document)
         updates = [
             pymongo.UpdateOne(
                 {
@@ -259,7 +263,13 @@ class RunsDB(Connection):
         return claims.take(self, run, key, location=location, owner=owner, lease=lease, instead=instead)
 
     def tell(
-        self, run: Run, key: Key, changes: Mapping[str, Any], only: Mapping[str, Any] | None = None
+        self,
+        run: Run,
+        key: Key,
+        changes: Mapping[str, Any],
+        only: Mapping[str, Any] | None = None,
+        *,
+        record: Mapping[str, Any] | None = None,
     ) -> bool:
         """Set keys of an entry; make the entry if there is none, and they are what one cannot do without.
 
@@ -270,6 +280,8 @@ class RunsDB(Connection):
             Those of an entry that is made have its status and location: half of one would block the run.
         only : mapping, optional
             Conditions on the entry's ``caxflow``, such as the token of a claim; then no entry is made.
+        record : mapping, optional
+            For the audit, of `caxflow.rundb.audit.entry`.
 
         Returns
         -------
@@ -287,7 +299,8 @@ class RunsDB(Connection):
                 revision = documents.value(document, "caxflow", "revision")
                 this = {"name": run.name, "detector": run.detector, "caxflow.revision": revision}
                 found, update = telling_if(this, key, copy, changes, only or {})
-                if self.runs.update_one(found, touching(update)).matched_count:
+                if self.runs.update_one(found, touching(recording(update, record))).matched_count:
+                    self._bring_records(document, record)
                     return True
                 if only and any(copy.note.get(name) != value for name, value in only.items()):
                     return False
@@ -295,14 +308,22 @@ class RunsDB(Connection):
             f"{run}: its document changes faster than it can be told", "the next sync tells it"
         )
 
-    def confirm(self, run: Run, key: Key, seen: documents.Copy, changes: Mapping[str, Any]) -> bool:
+    def confirm(
+        self,
+        run: Run,
+        key: Key,
+        seen: documents.Copy,
+        changes: Mapping[str, Any],
+        *,
+        record: Mapping[str, Any] | None = None,
+    ) -> bool:
         """Set keys of an entry after its copy was read; only if it still is what it was when that began.
 
         Parameters
         ----------
         seen : Copy
             The entry before the reading, of a good copy.
-        changes : mapping
+        changes, record : mapping
             As `tell` takes them.
 
         Returns
@@ -315,7 +336,8 @@ class RunsDB(Connection):
             copy = documents.find(document, key.kind, key.host, key.version)
             if copy is None or identity(copy) != identity(seen):
                 return None
-            return telling(key, copy, changes)
+            this, update = telling(key, copy, changes)
+            return this, recording(update, record)
 
         return self.dry or self.revise(run, change)
 
@@ -342,6 +364,7 @@ class RunsDB(Connection):
             this = {"name": run.name, "detector": run.detector, "caxflow.revision": revision}
             with self.answers(run):
                 if self.runs.update_one(this | wanted[0], touching(wanted[1])).matched_count:
+                    self._bring_records(document, wanted[1].get("$push", {}).get(RECORDS))
                     return True
         raise DatabaseAway(f"{run}: its document changes faster than it can be told", "try again")
 
@@ -364,9 +387,30 @@ class RunsDB(Connection):
                 self._database[AUDIT].insert_one(dict(record))
 
     def audit(self, run: Run) -> list[dict]:
-        """All that is in the audit about a run, in the order of time."""
+        """All that is in the audit about a run, in the order of time; also what is on its way there."""
         with self.answers():
-            return list(self._database[AUDIT].find({"run": str(run)}).sort([("at", 1), ("_id", 1)]))
+            found = {each["_id"]: each for each in _records(self.find(run) or {})}
+            found |= {each["_id"]: each for each in self._database[AUDIT].find({"run": str(run)})}
+
+        def order(record: Mapping) -> tuple:
+            return documents.time_of(record.get("at")) or datetime.datetime.min, str(record["_id"])
+
+        return sorted(found.values(), key=order)
+
+    def _bring_records(self, seen: Mapping, record: Mapping | None = None) -> None:
+        """Bring records into the audit that a change left in a document, this one or one that was killed.
+
+        What keeps them from it now, the next change does not.
+        """
+        this = {"_id": seen["_id"]}
+        with contextlib.suppress(DatabaseAway), self.answers():
+            while record or _records(seen):
+                seen, record = self.runs.find_one(this, {"caxflow": 1}) or {}, None
+                for each in _records(seen):
+                    self.append_audit(each)
+                there = this | {"caxflow.revision": documents.value(seen, "caxflow", "revision")}
+                if self.runs.update_one(there, {"$unset": {RECORDS: ""}}).matched_count:
+                    return
 
     @contextlib.contextmanager
     def changes(self) -> Iterator[Iterator[bool]]:
@@ -414,6 +458,12 @@ class RunsDB(Connection):
                 self.runs.update_one(
                     {"name": run.name, "detector": run.detector, key: None}, {"$set": {key: value}}
                 )
+
+
+def _records(document: Mapping) -> list[dict]:
+    """Records for the audit that are in a document still."""
+    found = documents.value(document, *RECORDS.split("."), type_=list) or []
+    return [each for each in found if isinstance(each, dict) and "_id" in each]
 
 
 def _settled_index(site: str) -> str:

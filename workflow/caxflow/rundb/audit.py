@@ -5,6 +5,9 @@ A record has ``run``, ``kind``, ``host``, ``pax_version``, ``site``; ``action``:
 ``stray``; ``at`` (the server's time), ``by`` (host, user, process), ``caxflow`` (version), ``grounds``;
 ``done``, where it was done before it was told; and what belongs to the action, such as the entry that went.
 Scrubs that find nothing wrong leave a trace in the entry only.
+
+What a guarded change does is recorded by the same update, in the document (`RECORDS`), and brought here from
+there: a change that is refused leaves no record, and one that was made loses none, whatever is killed.
 """
 
 import secrets
@@ -15,7 +18,12 @@ from caxflow.rundb import Key, RunsDB
 from caxflow.targets import Run
 
 
-def record(
+def record(database: RunsDB, action: str, run: Run | None, key: Key, *, grounds: str, **facts: Any) -> None:
+    """Add a record of what was done; parameters as of `entry`."""
+    database.append_audit(entry(database, action, run, key, grounds=grounds, **facts))
+
+
+def entry(
     database: RunsDB,
     action: str,
     run: Run | None,
@@ -24,8 +32,8 @@ def record(
     grounds: str,
     ident: str | None = None,
     **facts: Any,
-) -> None:
-    """Add a record.
+) -> dict:
+    """Return a record, which comes with the change that it is about, or is added for itself.
 
     Parameters
     ----------
@@ -36,18 +44,15 @@ def record(
     **facts
         What else is to be kept; plain values.
     """
-    database.append_audit(
-        {
-            "_id": f"{ident or secrets.token_hex(8)}.{action}",
-            "run": str(run) if run else None,
-            "kind": key.kind,
-            "host": key.host,
-            "pax_version": key.version,
-            "action": action,
-            "at": database.now(),
-            "by": receipts.who(),
-            "caxflow": __version__,
-            "grounds": grounds,
-        }
-        | facts
-    )
+    return {
+        "_id": f"{ident or secrets.token_hex(8)}.{action}",
+        "run": str(run) if run else None,
+        "kind": key.kind,
+        "host": key.host,
+        "pax_version": key.version,
+        "action": action,
+        "at": database.now(),
+        "by": receipts.who(),
+        "caxflow": __version__,
+        "grounds": grounds,
+    } | facts

@@ -10,6 +10,9 @@ from typing import Any
 from caxflow import documents
 from caxflow.rundb.marks import MARK
 
+# Of a document: records of its changes that are on their way to the audit.
+RECORDS = "caxflow.audit"
+
 
 @dataclass(frozen=True)
 class Key:
@@ -58,6 +61,11 @@ def touching(update: Mapping[str, Any]) -> dict[str, Any]:
     """An update with what every change of ours brings: a new revision, and the marks of all sites gone."""
     gone = {MARK: "", **update.get("$unset", {})}
     return {**update, "$inc": {"caxflow.revision": 1}, "$unset": gone}
+
+
+def recording(update: Mapping[str, Any], record: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the update with a record for the audit, which is kept if, and only if, the change is made."""
+    return {**update, "$push": {**update.get("$push", {}), RECORDS: dict(record)}} if record else dict(update)
 
 
 def identity(copy: documents.Copy) -> tuple:

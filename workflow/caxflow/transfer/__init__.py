@@ -313,9 +313,21 @@ def prune(place: Place, path: str, *, root: str) -> None:
     _visit(place, "prune", path=path, root=root)
 
 
-def remove_tree(place: Place, path: str, *, root: str) -> None:
-    """Remove a file or directory strictly below `root`; it may be gone already."""
-    _visit(place, "remove_tree", path=path, root=root)
+def remove_tree(place: Place, path: str, *, root: str, begin_by: float | None = None) -> None:
+    """Remove a file or directory strictly below `root`; it may be gone already.
+
+    Parameters
+    ----------
+    begin_by : float, optional
+        Until when that must begin, there (monotonic clock of this machine); each file that follows goes soon
+        after the last one, or stays. Where no program of ours runs (``scp``), one request may be late.
+
+    Raises
+    ------
+    CaxflowError
+        If it was held up: what had let it go may hold no more.
+    """
+    _visit(place, "remove_tree", path=path, root=root, begin_by=begin_by)
 
 
 def _visit(place: Place, operation: str, progress=None, total=None, **arguments):

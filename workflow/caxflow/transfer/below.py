@@ -71,11 +71,14 @@ def prune(path: str, root: str) -> None:
             return  # something is in it, or it is no folder of that root
 
 
-def remove(path: str, root: str, alive) -> None:
-    """Remove a file, link or directory below `root`; it may be gone already."""
+def remove(path: str, root: str, alive, pace=None) -> None:
+    """Remove a file, link or directory below `root`; it may be gone already.
+
+    `alive` and `pace` as for `caxflow.transfer.folder.remove_tree`.
+    """
     try:
         with _folder_of(path, root) as (folder, name):
-            remove_tree(name, alive, folder)
+            remove_tree(name, alive, folder, pace)
     except FileNotFoundError:
         return
     except OSError as error:

@@ -98,7 +98,35 @@ class Folder:
 HELD_UP = 60  # seconds between two steps after which what allowed the first may hold no more
 
 
-def remove_tree(path: bytes, alive, dir_fd: int | None = None) -> None:
+class Pace:
+    """Calls that are to follow each other at once: each before what is to be done only then.
+
+    Parameters
+    ----------
+    path : str
+        What is removed, for the message.
+    within : float, optional
+        Seconds in which the first must come.
+    since : float, optional
+        Since when (monotonic clock); by default from now on.
+    """
+
+    def __init__(self, path: str, within=None, since=None):
+        self._path, self._within = path, HELD_UP if within is None else within
+        self._last = time.monotonic() if since is None else since
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        if now - self._last > self._within:
+            late = now - self._last + HELD_UP - self._within
+            raise CaxflowError(
+                f"removing {printable(self._path)} was held up for {late:.0f} s",
+                "the same call goes on, once it has seen whether it may",
+            )
+        self._last, self._within = now, HELD_UP
+
+
+def remove_tree(path: bytes, alive, dir_fd: int | None = None, pace=None) -> None:
     """Remove a file or a directory and all below it; links are not followed, what is gone already is fine.
 
     A process that was stopped on the way goes no further: what let it remove this may have changed.
@@ -110,30 +138,29 @@ def remove_tree(path: bytes, alive, dir_fd: int | None = None) -> None:
         Called for each file, as it may take long.
     dir_fd : int, optional
         The open folder that `path` is relative to.
+    pace : Pace, optional
+        By default from now on.
     """
+    pace = pace or Pace(to_text(path))
     try:
         is_directory = stat.S_ISDIR(os.stat(path, dir_fd=dir_fd, follow_symlinks=False).st_mode)
     except FileNotFoundError:
         return
-    if is_directory:
-        last = time.monotonic()
-        for folder, directories, files, fd in os.fwalk(path, topdown=False, onerror=_raise, dir_fd=dir_fd):
-            for name in files:
-                now = time.monotonic()
-                if now - last > HELD_UP:
-                    raise CaxflowError(
-                        f"removing {printable(to_text(path))} was held up for {now - last:.0f} s",
-                        "the same call goes on, once it has seen whether it may",
-                    )
-                last = now
+    if not is_directory:
+        pace()
+        os.unlink(path, dir_fd=dir_fd)
+        return
+    for folder, directories, files, fd in os.fwalk(path, topdown=False, onerror=_raise, dir_fd=dir_fd):
+        for name in files:
+            pace()
+            _gone(os.unlink, folder, name, fd)
+            alive()
+        for name in directories:
+            try:
+                _gone(os.rmdir, folder, name, fd)
+            except NotADirectoryError:  # a link to one
                 _gone(os.unlink, folder, name, fd)
-                alive()
-            for name in directories:
-                try:
-                    _gone(os.rmdir, folder, name, fd)
-                except NotADirectoryError:  # a link to one
-                    _gone(os.unlink, folder, name, fd)
-    (os.rmdir if is_directory else os.unlink)(path, dir_fd=dir_fd)
+    os.rmdir(path, dir_fd=dir_fd)
 
 
 def _raise(error: OSError) -> None:

@@ -3,7 +3,7 @@
 Runs at the far end too: Python 3.8, standard library only.
 """
 
-# ruff: noqa: UP033 (this also runs under Python 3.8)
+# ruff: noqa: PTH118, PTH120, UP033 (this also runs under Python 3.8, and paths are bytes)
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK, errno.EX
 def rename(old: bytes, new: bytes, old_folder: int | None = None, new_folder: int | None = None) -> None:
     """Rename a file or folder; names are relative to open folders, if these are given.
 
-    A file that has both names, since an earlier call was killed between its link and its last step, keeps the
-    new one. Where a file system knows neither that way to rename nor links, what appears right before the
-    last step is replaced: a file by a file, an empty folder by a folder.
+    A file that has both names, since an earlier call was killed after its link, keeps the new one. Where a
+    file system knows neither that way to rename nor links, what appears right before the last step is
+    replaced: a file by a file, an empty folder by a folder.
 
     Raises
     ------
@@ -38,8 +38,8 @@ def rename(old: bytes, new: bytes, old_folder: int | None = None, new_folder: in
     if code in _UNKNOWN:
         code = _rename_otherwise(old, new, old_folder, new_folder)
     if code == errno.EEXIST and _is_one_file(old, new, old_folder, new_folder):
-        os.unlink(old, dir_fd=old_folder)
-    elif code:
+        code = _drop(old, new, old_folder, new_folder)
+    if code:
         raise OSError(code, os.strerror(code), new if code == errno.EEXIST else old)
 
 
@@ -75,7 +75,7 @@ def _rename_otherwise(old: bytes, new: bytes, old_folder, new_folder) -> int:
                 if error.errno not in _NO_LINKS:
                     raise
             else:
-                return _unlink_old(old, new, old_folder, new_folder)
+                return _drop(old, new, old_folder, new_folder)
         if _lookup(new, new_folder):
             return errno.EEXIST
         os.rename(old, new, src_dir_fd=old_folder, dst_dir_fd=new_folder)
@@ -85,13 +85,24 @@ def _rename_otherwise(old: bytes, new: bytes, old_folder, new_folder) -> int:
     return 0
 
 
-def _unlink_old(old: bytes, new: bytes, old_folder, new_folder) -> int:
+def _drop(old: bytes, new: bytes, old_folder, new_folder) -> int:
+    """Take the old name from a file that has both; the error's number, or 0.
+
+    Another process may take away the new one at the same time, as where one that was stopped for long meets
+    one that undoes what it did. So the old name is first hidden, and goes only if the file still has the new
+    one: of two that do so, one sees what the other hid.
+    """
+    hidden = os.path.join(os.path.dirname(old), b".part-" + os.urandom(8).hex().encode("ascii"))
     try:
-        os.unlink(old, dir_fd=old_folder)
-    except OSError:
-        os.unlink(new, dir_fd=new_folder)
-        raise
-    return 0
+        os.rename(old, hidden, src_dir_fd=old_folder, dst_dir_fd=old_folder)
+    except FileNotFoundError:
+        return 0 if _lookup(new, new_folder) else errno.ENOENT
+    if _is_one_file(hidden, new, old_folder, new_folder):
+        os.unlink(hidden, dir_fd=old_folder)
+        return 0
+    os.link(hidden, old, src_dir_fd=old_folder, dst_dir_fd=old_folder)
+    os.unlink(hidden, dir_fd=old_folder)
+    return errno.EBUSY
 
 
 def _is_one_file(old: bytes, new: bytes, old_folder, new_folder) -> bool:

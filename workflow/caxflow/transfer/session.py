@@ -18,6 +18,7 @@ from caxflow.errors import CaxflowError, DiskAway
 from caxflow.files import digests, marker
 from caxflow.files.listing import FileStat, os_error, printable, safe_path, scan, to_bytes, to_text, unchanged
 from caxflow.transfer import below
+from caxflow.transfer.folder import Pace
 from caxflow.transfer.part import Part, remove_leftovers
 
 BLOCK = 4 << 20  # bytes; what a resumed file is compared by
@@ -36,9 +37,11 @@ class Session:
         self.report = report
         self.part = None
         self._listed = None  # path and listing of the dataset that was listed last
+        self._asked = None  # when the other end last asked whether this one is there
 
     def ping(self) -> None:
         """Answer."""
+        self._asked = time.monotonic()
 
     def scan(self, path: str) -> dict:
         """List a dataset; see `caxflow.files.listing.scan`."""
@@ -361,9 +364,16 @@ class Session:
         """Remove the folder `path`, and those above it strictly below `root`, as far as they are empty."""
         below.prune(path, root)
 
-    def remove_tree(self, path: str, root: str) -> None:
-        """Remove a file or directory below `root`, never following a symbolic link; may be gone already."""
-        below.remove(path, root, lambda: self.report(0))
+    def remove_tree(self, path: str, root: str, within=None) -> None:
+        """Remove a file or directory below `root`, never following a symbolic link; may be gone already.
+
+        Parameters
+        ----------
+        within : float, optional
+            Seconds since the last `ping` within which that must begin.
+        """
+        since = self._asked if within is not None else None
+        below.remove(path, root, lambda: self.report(0), Pace(path, within, since))
 
 
 def some(files, most: int = 16):

@@ -18,6 +18,7 @@ from caxflow.files.listing import FileStat, os_error, printable, safe_path, unch
 from caxflow.files.manifest import Entry, Manifest
 from caxflow.transfer import below, causes, zips
 from caxflow.transfer.ends import at
+from caxflow.transfer.folder import Pace
 from caxflow.transfer.place import Place
 from caxflow.transfer.protocol import LostError
 from caxflow.transfer.session import BLOCK, some
@@ -487,8 +488,15 @@ class SftpEnd:
                 self.client.remove_directory(folder)
             folder = folder.rpartition("/")[0]
 
-    def _do_remove_tree(self, path: str, root: str) -> None:
-        self.client.remove_tree(self._beneath(path, root), self._go_on)
+    def _do_remove_tree(self, path: str, root: str, within: float | None = None) -> None:
+        # The server does what it is asked whenever that comes: at most one request is under way at a time.
+        pace = Pace(path, within)
+
+        def go_on() -> None:
+            self._go_on()
+            pace()
+
+        self.client.remove_tree(self._beneath(path, root), go_on)
 
     def _beneath(self, path: str, root: str) -> str:
         """Return `path` once it was found strictly below `root`, with no symbolic link on the way."""
