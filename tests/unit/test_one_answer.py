@@ -534,6 +534,29 @@ def test_what_goes_after_all_has_settled_the_run_is_said_to_be_found_by_a_scrub(
     assert trouble.reason in Standings(world.settings, later, world.work).decide(document).wrong
 
 
+def test_failures_of_a_run_that_is_left_out_alarm_nobody(world, capsys):
+    """It failed too often, then it is tagged bad: messages and metrics had it on and on."""
+    failed_here(times=5)(world)
+    here = {"site": "lngs", "stage": "raw.done", "final": "true"}
+
+    def told():
+        _, _, counts, alarms = world.plan()
+        code = cli.main(["status", "--profile", world.profile()])
+        return "failures" in counts, len(alarms), code, "failed here" in capsys.readouterr().out
+
+    assert told() == (True, 1, 1, True)
+    collected = metrics.collect(world.settings, world.work, 0, True, 0.0)
+    assert [each.values for each in collected if each.name == "failures"] == [[(here, 1)]]
+    world.options["runs"] = ["160101_0000"]  # a call for another run leaves nothing out
+    assert told()[:2] == (True, 2)  # that run is not in the database
+    del world.options["runs"]
+    world.database.runs_new.update_one({}, {"$set": {"tags": [{"name": "bad"}]}})
+    assert told() == (False, 0, 0, False)
+    assert world.ask(capsys, "why")[1]["verdict"] == standing.EXCLUDED
+    world.database.runs_new.update_one({}, {"$unset": {"tags": ""}})
+    assert told() == (True, 1, 1, True)
+
+
 def test_what_has_no_place_in_the_next_batch_is_not_promised_it(world, capsys):
     """`batch_size: 1`, and two runs to copy: "the next `all` at midway works on it" was said of both."""
     world.options["batch_size"] = 1

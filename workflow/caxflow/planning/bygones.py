@@ -4,6 +4,7 @@ A target's own success takes its failure away at once. These are the others: som
 was removed on purpose, the run is not to be processed any more, or its document has gone.
 """
 
+import dataclasses
 import datetime
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.planning import decisions, pauses
 from caxflow.rundb import Key, RunsDB
+from caxflow.rundb.selecting import excluded
 from caxflow.targets import Run, Target
 from caxflow.workdir import journal
 
@@ -44,6 +46,16 @@ def forget(database: RunsDB, settings: Settings, work_dir: Path) -> list[Target]
         except CaxflowError:
             over.remove(target)  # it is still shown with the failures
     return over
+
+
+def left_out(database: RunsDB, settings: Settings, work_dir: Path) -> set[Run]:
+    """Return the runs with failures here that `select` leaves out: those are nobody's business now.
+
+    That others are named in a call leaves no failure out.
+    """
+    selection = dataclasses.replace(settings.selection, runs=())
+    failed = {target.run for target in journal.failures(work_dir)}
+    return {documents.run_of(each) for each in database.of_runs(failed) if excluded(each, selection)}
 
 
 def is_over(document: Mapping | None, target: Target, settings: Settings, work_dir: Path) -> bool:

@@ -439,6 +439,8 @@ def look(
         tidy=tidy,
     )
     made.asleep = asleep
+    if asked.work_dir:
+        made.left_out = sorted(map(str, bygones.left_out(database, settings, asked.work_dir)))
     made.problems = list(dict.fromkeys([*made.problems, *(str(TwoDocuments(run)) for run in asked.twice)]))
     return made
 
