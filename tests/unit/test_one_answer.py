@@ -11,6 +11,7 @@ import yaml
 
 from caxflow import cli, receipts
 from caxflow.conditions.corrections import CORRECTIONS
+from caxflow.errors import CaxflowError
 from caxflow.monitoring import metrics, notify
 from caxflow.page import rows
 from caxflow.planning import planner, standing, summary
@@ -555,6 +556,61 @@ def test_failures_of_a_run_that_is_left_out_alarm_nobody(world, capsys):
     assert world.ask(capsys, "why")[1]["verdict"] == standing.EXCLUDED
     world.database.runs_new.update_one({}, {"$unset": {"tags": ""}})
     assert told() == (True, 1, 1, True)
+
+
+STATED = {
+    "raw.done": "raw",
+    "checksum": "raw",
+    "processed.done": "processed",
+    "processed.root": "processed",
+    "processed.checksum": "processed",
+    "pax_v0.0.1.done": "processed",
+    "minitrees.done": "minitrees",
+    "raw.purged": "",
+    "settings.json": "",
+}
+
+
+@pytest.mark.parametrize("kind", ["raw", "processed", "minitrees"])
+@pytest.mark.parametrize("stage", STATED)
+def test_what_is_typed_and_stated_must_lie_in_its_place(world, monkeypatch, stage, kind):
+    """Data vanish behind their receipts, and their target is typed: "Nothing to be done" was said."""
+    file = world.folder / "config/sites/midway.yaml"
+    folder = world.folder / "midway/minitrees"
+    (folder / "pax_v0.0.1").mkdir(parents=True)
+    trees = {"type": "minitrees", "pax_version": "v0.0.1", "location": str(folder / "pax_v0.0.1")}
+    trees |= {"host": HOSTS["midway"], "status": "transferred", "caxflow": {"treemakers": ["Basics"]}}
+    world.add(world.copy("midway"), world.copy("midway", kind="processed"), trees)
+    tree = folder / "pax_v0.0.1" / f"{RUN}_Basics.root"
+    tree.touch()
+    site = yaml.safe_load(file.read_text())
+    site["roots"]["minitrees"] = str(folder)
+    mark("midway", site["roots"])
+    settings = world.settings
+    settings.here.roots["minitrees"] = str(folder)
+    target = Target("midway", RUN, stage)
+    receipts.write(world.work / str(target), "{}")
+    monkeypatch.chdir(world.work)
+
+    def ask(*named):
+        asked = planner.Planner(settings, True, lambda: True, lambda: named)
+        with asked.database:
+            return asked.facts(str(RUN))
+
+    assert ask("all", str(target)).run == str(RUN)
+    file = {"raw": world.place(), "minitrees": tree}.get(
+        kind, world.folder / f"midway/processed/pax_v0.0.1/{RUN}.root"
+    )
+    file.rmdir() if kind == "raw" else file.unlink()
+    if STATED[stage] == kind:
+        with pytest.raises(CaxflowError, match=f"{RUN}: its {kind} copy at midway is missing: there is no"):
+            ask(str(target))
+    else:
+        assert ask(str(target)).run == str(RUN)
+    # Without the receipt it is made, or the job says what is missing.
+    (world.work / str(target)).unlink()
+    assert ask(str(target)).run == str(RUN)
+    assert ask("all").run == str(RUN)
 
 
 def test_what_has_no_place_in_the_next_batch_is_not_promised_it(world, capsys):

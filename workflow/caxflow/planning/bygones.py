@@ -73,7 +73,7 @@ def _is_made_up_for(document: Mapping, target: Target, settings: Settings, work_
     if site is None:
         return True
     try:
-        key = _key(target.stage, site, settings)
+        key = key_of(target.stage, site, settings)
         if key is None or (key.kind, key.version) in documents.leaving(document, key.host):
             return False
         copy = documents.find(document, key.kind, key.host, key.version)
@@ -117,7 +117,7 @@ def _is_old(work_dir: Path, target: Target) -> bool:
         return True  # nobody can read it
 
 
-def _key(stage: str, site: Site, settings: Settings) -> Key | None:
+def key_of(stage: str, site: Site, settings: Settings) -> Key | None:
     """Which entry a stage is about; None where it is about none."""
     if stage.startswith("pax_"):
         return Key("processed", site.host, stage[4:].rpartition(".")[0].removesuffix(".settings"))
