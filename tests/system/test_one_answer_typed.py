@@ -108,3 +108,32 @@ def test_a_damaged_receipt_that_is_to_be_told(desk, experiment):
     (line,) = [line.strip() for line in said.splitlines() if "is damaged" in line]
     assert line in preview(desk, "all")
     assert page(desk)[0] == "f"
+
+
+def test_what_is_typed_is_missing_behind_its_receipts(desk, experiment):
+    """`rm -r` of a dataset, then its targets by name: "Nothing to be done", exit code 0."""
+    desk.configure(kinds=["raw", "processed"], processors={"mini_v1": {"kind": "mini"}})
+    code, said = desk.snakemake("all")
+    assert code == 0, said
+    (file,) = experiment.raw("midway").parents[1].glob(f"processed/*/{RUN}.root")
+    targets = {"processed": [f"midway/{RUN}.processed.{stage}" for stage in ("root", "done", "checksum")]}
+    targets["raw"] = [f"midway/{RUN}.raw.done", f"midway/{RUN}.checksum"]
+    code, said = desk.snakemake(*targets["raw"], *targets["processed"])
+    assert (code, "Nothing to be done" in said or "nothing to do" in said) == (0, True), said
+    saved = file.read_bytes()
+    file.unlink()
+    for target in targets["processed"]:
+        code, said = desk.snakemake(target)
+        assert code == 1
+        assert f"{RUN}: its processed copy at midway is missing: there is no {file}" in said
+    file.write_bytes(saved)
+    shutil.rmtree(experiment.raw("midway"))
+    experiment.raw("midway", "160101_0000").mkdir()  # an empty root may be one that is not mounted
+    for words in ([target] for target in targets["raw"]), (["-n", target] for target in targets["raw"]):
+        for each in words:
+            code, said = desk.snakemake(*each)
+            assert code == 1
+            assert f"{RUN}: its raw copy at midway is missing: there is no {experiment.raw('midway')}" in said
+    # What does not need it stands.
+    code, said = desk.snakemake(targets["processed"][0])
+    assert code == 0, said

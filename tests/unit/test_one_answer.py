@@ -11,12 +11,14 @@ import yaml
 
 from caxflow import cli, receipts
 from caxflow.conditions.corrections import CORRECTIONS
+from caxflow.errors import CaxflowError
 from caxflow.monitoring import metrics, notify
 from caxflow.page import rows
 from caxflow.planning import planner, standing, summary
+from caxflow.planning.standing import Standings
 from caxflow.planning.tidy import Tidy
-from caxflow.rundb import RunsDB
-from caxflow.targets import Run, Target
+from caxflow.rundb import RunsDB, marks
+from caxflow.targets import Run, Target, parse
 from caxflow.workdir import journal
 from copies import mark
 from operators import HOSTS, MANIFEST, RUN, configured, document, fail, raw, state
@@ -436,7 +438,7 @@ def test_everybody_says_the_same(world, capsys, case):
     assert run["why"] == [*why["waits"], *why["claims"]]
     assert [each["reason"] for each in run["troubles"]] == [each["reason"] for each in why["troubles"]]
     made, lines, counts, alarms = world.plan()
-    # What `-n all` would do is what everybody says that the next call does.
+    # What `-n all` would do is what everybody says that `all` does.
     if expected in (standing.EXCLUDED, standing.PROBLEM, standing.TAKING, standing.SETTLED):
         assert made.targets == why["todo"] == []
     else:
@@ -506,7 +508,7 @@ def test_minitrees_are_missed_one_by_one(world, capsys):
 @pytest.mark.parametrize(
     ("change", "remark"),
     [
-        ({}, "not read again yet: the next `all` at midway does that"),
+        ({}, "not read again yet: `all` at midway does that"),
         ({"tags": [{"name": "bad"}]}, "not read again yet, and no `all` at midway does that: caxflow why"),
     ],
 )
@@ -519,6 +521,137 @@ def test_u5_nothing_is_about_to_be_read_that_is_not(world, capsys, change, remar
     assert copy["remark"].startswith(remark)
     assert cli.main(["status", "--profile", world.profile(), str(RUN)]) == 0
     assert "about to be read" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("spoil", [lambda place: place.rmdir(), link])
+def test_what_goes_after_all_has_settled_the_run_is_said_to_be_found_by_a_scrub(world, capsys, spoil):
+    """`all` does not look at each settled run at each call; who looks says when it does, and what to do."""
+    from caxflow.planning import readings
+
+    settled(world)
+    look(world)
+    spoil(world.place())
+    code, why = world.ask(capsys, "why")
+    assert (why["verdict"], code) == (standing.FAILED, 1)
+    (said,) = why["waits"]
+    assert said.endswith("a scrub finds what is missing at once")
+    (until,) = re.findall(r"from (\S+ \S+) UTC on", said)
+    _, status = world.ask(capsys, "status")
+    row, run = world.page(capsys)
+    assert (status["standing"]["waits"], run["why"], row[7]) == ([said], [said], rows.FAILED)
+    made, lines, counts, alarms = world.plan()
+    assert (made.targets, lines, counts["problems"], alarms) == ([], ["nothing to do at midway"], 0, [])
+    # As it was said: a scrub reads it first, and from that time on `all` tells it.
+    found = readings.readings([world.database.runs_new.find_one()], world.settings)
+    assert readings.select_readings(found, world.settings, NOW)[2] == 1
+    later = datetime.datetime.fromisoformat(until) + datetime.timedelta(minutes=1)
+    document = world.database.runs_new.find_one()
+    policy = Standings(world.settings, NOW).policy
+    assert marks.spared(document, "midway", policy, later - datetime.timedelta(hours=1))
+    assert marks.spared(document, "midway", policy, later) is None
+    (trouble,) = Standings(world.settings, later, world.work).of(document).troubles
+    assert trouble.reason in Standings(world.settings, later, world.work).decide(document).wrong
+
+
+def test_failures_of_a_run_that_is_left_out_alarm_nobody(world, capsys):
+    """It failed too often, then it is tagged bad: messages and metrics had it on and on."""
+    failed_here(times=5)(world)
+    here = {"site": "lngs", "stage": "raw.done", "final": "true"}
+
+    def told():
+        _, _, counts, alarms = world.plan()
+        code = cli.main(["status", "--profile", world.profile()])
+        return "failures" in counts, len(alarms), code, "failed here" in capsys.readouterr().out
+
+    assert told() == (True, 1, 1, True)
+    collected = metrics.collect(world.settings, world.work, 0, True, 0.0)
+    assert [each.values for each in collected if each.name == "failures"] == [[(here, 1)]]
+    world.options["runs"] = ["160101_0000"]  # a call for another run leaves nothing out
+    assert told()[:2] == (True, 2)  # that run is not in the database
+    del world.options["runs"]
+    world.database.runs_new.update_one({}, {"$set": {"tags": [{"name": "bad"}]}})
+    assert told() == (False, 0, 0, False)
+    assert world.ask(capsys, "why")[1]["verdict"] == standing.EXCLUDED
+    world.database.runs_new.update_one({}, {"$unset": {"tags": ""}})
+    assert told() == (True, 1, 1, True)
+
+
+STATED = {
+    "raw.done": "raw",
+    "checksum": "raw",
+    "processed.done": "processed",
+    "processed.root": "processed",
+    "processed.checksum": "processed",
+    "pax_v0.0.1.done": "processed",
+    "minitrees.done": "minitrees",
+    "raw.purged": "",
+    "settings.json": "",
+}
+
+
+@pytest.mark.parametrize("kind", ["raw", "processed", "minitrees"])
+@pytest.mark.parametrize("stage", STATED)
+def test_what_is_typed_and_stated_must_lie_in_its_place(world, monkeypatch, stage, kind):
+    """Data vanish behind their receipts, and their target is typed: "Nothing to be done" was said."""
+    file = world.folder / "config/sites/midway.yaml"
+    folder = world.folder / "midway/minitrees"
+    (folder / "pax_v0.0.1").mkdir(parents=True)
+    trees = {"type": "minitrees", "pax_version": "v0.0.1", "location": str(folder / "pax_v0.0.1")}
+    trees |= {"host": HOSTS["midway"], "status": "transferred", "caxflow": {"treemakers": ["Basics"]}}
+    world.add(world.copy("midway"), world.copy("midway", kind="processed"), trees)
+    tree = folder / "pax_v0.0.1" / f"{RUN}_Basics.root"
+    tree.touch()
+    site = yaml.safe_load(file.read_text())
+    site["roots"]["minitrees"] = str(folder)
+    mark("midway", site["roots"])
+    settings = world.settings
+    settings.here.roots["minitrees"] = str(folder)
+    target = Target("midway", RUN, stage)
+    receipts.write(world.work / str(target), "{}")
+    monkeypatch.chdir(world.work)
+
+    def ask(*named):
+        asked = planner.Planner(settings, True, lambda: True, lambda: named)
+        with asked.database:
+            return asked.facts(str(RUN))
+
+    assert ask("all", str(target)).run == str(RUN)
+    file = {"raw": world.place(), "minitrees": tree}.get(
+        kind, world.folder / f"midway/processed/pax_v0.0.1/{RUN}.root"
+    )
+    file.rmdir() if kind == "raw" else file.unlink()
+    if STATED[stage] == kind:
+        with pytest.raises(CaxflowError, match=f"{RUN}: its {kind} copy at midway is missing: there is no"):
+            ask(str(target))
+    else:
+        assert ask(str(target)).run == str(RUN)
+    # Without the receipt it is made, or the job says what is missing.
+    (world.work / str(target)).unlink()
+    assert ask(str(target)).run == str(RUN)
+    assert ask("all").run == str(RUN)
+
+
+def test_what_has_no_place_in_the_next_batch_is_not_promised_it(world, capsys):
+    """`batch_size: 1`, and two runs to copy: "the next `all` at midway works on it" was said of both."""
+    world.options["batch_size"] = 1
+    newer = Run("160316_0900")
+    world.add()
+    world.add(name=newer.name)
+    place = raw(world.folder, "lngs", run=newer)["location"]
+    this = {"name": newer.name}
+    world.database.runs_new.update_one(this, {"$set": {"data.0.location": place}})
+    made, lines, *_ = world.plan()
+    assert ({str(parse(target).run) for target in made.targets}, made.more) == ({str(newer)}, 1)
+    assert "1 older run left for the next calls (batch_size 1)" in lines
+    code, why = world.ask(capsys, "why")
+    assert (why["verdict"], code) == (standing.TODO, 0)
+    assert cli.main(["why", "--profile", world.profile(), str(RUN)]) == 0
+    assert cli.main(["status", "--profile", world.profile(), str(RUN)]) == 0
+    said = capsys.readouterr().out
+    assert said.count("in its turn, the newest runs first") == 2
+    assert "the next" not in said
+    world.database.runs_new.delete_one(this)
+    assert world.plan()[0].targets == why["todo"]
 
 
 def test_a_change_that_all_does_not_look_at_yet_is_not_promised(world, capsys):

@@ -11,7 +11,12 @@ def only_a_look():
     return workflow.dryrun or workflow.executor_plugin is None
 
 
-PLANNER = planner.Planner(SETTINGS, main=workflow.is_main_process, preview=only_a_look)
+def named():
+    """Targets and rules that were asked for by name."""
+    return workflow.dag_settings.targets if workflow.dag_settings else ()
+
+
+PLANNER = planner.Planner(SETTINGS, workflow.is_main_process, only_a_look, named)
 UPKEEP = upkeep.Upkeep(PLANNER)
 
 

@@ -85,7 +85,8 @@ def _all(settings: Settings, as_json: bool) -> int:
             presence = Presence(settings.here) if folder else None
             rows = status.count(database.everything(status.COUNTED), settings, presence)
             over = bygones.forget(database, settings, folder) if folder else []
-            targets = [target for target in targets if target not in over]
+            left_out = bygones.left_out(database, settings, folder) if folder else ()
+            targets = [each for each in targets if each not in over and each.run not in left_out]
     except DatabaseAway as error:
         away, rows = str(error), status.count_receipts(folder, settings) if folder else []
     pending = sum(1 for _ in journal.pending(folder)) if folder else 0

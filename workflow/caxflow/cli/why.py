@@ -21,9 +21,9 @@ _EPILOG = """\
 Seen from the site of the profile. Without the runs database the answer comes from the receipts and the
 journal in the work directory alone.
 
-exit code: 0 nothing is wrong here: it is done, it is being worked on, or the next `all` does all that
-remains; 1 something failed or is missing here, it waits for something, is still being taken or is left out
-by the configuration, nothing is known of it, or the database could not be asked; 2 the command line or the
+exit code: 0 nothing is wrong here: it is done, it is being worked on, or `all` does all that remains; 1
+something failed or is missing here, it waits for something, is still being taken or is left out by the
+configuration, nothing is known of it, or the database could not be asked; 2 the command line or the
 configuration is wrong
 
 examples:

@@ -96,7 +96,7 @@ def _planned(work_dir: Path, here: Mapping[str, str]) -> Iterator[Metric]:
 
 def _failures(settings: Settings, work_dir: Path) -> Metric:
     found: Counter = Counter()
-    for target in journal.failures(work_dir):
+    for target in plan.failures(work_dir):
         try:
             attempts = (journal.failure(work_dir, target) or {}).get("attempts", 0)
         except CaxflowError:

@@ -46,7 +46,7 @@ def alarms(settings: Settings, work_dir: Path, problems: list[str]) -> Iterator[
     problems : list of str
         What the last sync could not tell.
     """
-    for target in journal.failures(work_dir):
+    for target in plan.failures(work_dir):
         try:
             failure = journal.failure(work_dir, target) or {}
         except CaxflowError as error:

@@ -294,7 +294,7 @@ def _unread(copy: Copy, standing: Standing | None, settings: Settings) -> str:
         return "not read again yet"
     run, site = Run.parse(standing.run), _names(settings).get(copy.host, copy.host)
     if targets.path(site, run, _PROOFS.get(copy.kind, "")) in standing.todo:
-        return f"not read again yet: the next `all` at {here} does that"
+        return f"not read again yet: `all` at {here} does that"
     return f"not read again yet, and no `all` at {here} does that: caxflow why {standing.run} tells why"
 
 

@@ -4,6 +4,7 @@ A target's own success takes its failure away at once. These are the others: som
 was removed on purpose, the run is not to be processed any more, or its document has gone.
 """
 
+import dataclasses
 import datetime
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.planning import decisions, pauses
 from caxflow.rundb import Key, RunsDB
+from caxflow.rundb.selecting import excluded
 from caxflow.targets import Run, Target
 from caxflow.workdir import journal
 
@@ -46,6 +48,16 @@ def forget(database: RunsDB, settings: Settings, work_dir: Path) -> list[Target]
     return over
 
 
+def left_out(database: RunsDB, settings: Settings, work_dir: Path) -> set[Run]:
+    """Return the runs with failures here that `select` leaves out: those are nobody's business now.
+
+    That others are named in a call leaves no failure out.
+    """
+    selection = dataclasses.replace(settings.selection, runs=())
+    failed = {target.run for target in journal.failures(work_dir)}
+    return {documents.run_of(each) for each in database.of_runs(failed) if excluded(each, selection)}
+
+
 def is_over(document: Mapping | None, target: Target, settings: Settings, work_dir: Path) -> bool:
     """Return whether nothing remains of a failure, by what the document says.
 
@@ -61,7 +73,7 @@ def _is_made_up_for(document: Mapping, target: Target, settings: Settings, work_
     if site is None:
         return True
     try:
-        key = _key(target.stage, site, settings)
+        key = key_of(target.stage, site, settings)
         if key is None or (key.kind, key.version) in documents.leaving(document, key.host):
             return False
         copy = documents.find(document, key.kind, key.host, key.version)
@@ -105,7 +117,7 @@ def _is_old(work_dir: Path, target: Target) -> bool:
         return True  # nobody can read it
 
 
-def _key(stage: str, site: Site, settings: Settings) -> Key | None:
+def key_of(stage: str, site: Site, settings: Settings) -> Key | None:
     """Which entry a stage is about; None where it is about none."""
     if stage.startswith("pax_"):
         return Key("processed", site.host, stage[4:].rpartition(".")[0].removesuffix(".settings"))

@@ -21,7 +21,8 @@ from caxflow.errors import CaxflowError
 from caxflow.planning.decisions import Decision, is_to_process
 from caxflow.planning.facts import Facts
 from caxflow.rundb import DatabaseAway
-from caxflow.targets import Run
+from caxflow.targets import Run, Target
+from caxflow.workdir import journal
 
 FILE = ".caxflow/plan.json"
 _MEND = "look at its document and receipts: caxflow rundb check"
@@ -34,7 +35,8 @@ class Plan:
 
     `clock` is what `caxflow.clock.lead` said there. `more` is the number of runs left out, `asleep` of those
     that wait and were not looked at this time.
-    `surveyed`: all selected runs were looked at, and not only those that were named.
+    `surveyed`: all selected runs were looked at, and not only those that were named. `left_out`: runs with
+    failures here that `select` leaves out.
     """
 
     here: str
@@ -44,6 +46,7 @@ class Plan:
     problems: list[str] = field(default_factory=list)
     more: int = 0
     asleep: int = 0
+    left_out: list[str] = field(default_factory=list)
     main: dict = field(default_factory=receipts.who)
     surveyed: bool = False
     clock: float = 0
@@ -78,7 +81,7 @@ class Plan:
             "waiting": len(self.waiting) + self.asleep,
             "problems": len(self.problems),
         }
-        return {"counts": counts, "problems": self.problems[:50]}
+        return {"counts": counts, "problems": self.problems[:50], "left_out": self.left_out}
 
     @classmethod
     def read(cls, work_dir: Path) -> "Plan":
@@ -95,16 +98,22 @@ class Plan:
 
 
 def survey(work_dir: Path) -> dict:
-    """Return what the last call for `all` found: ``counts`` and ``problems``, as far as they are known."""
+    """Return what the last call for `all` found, as far as known: ``counts``, ``problems``, ``left_out``."""
     try:
         known = receipts.read(work_dir / FILE)
     except CaxflowError:
         return {}
-    problems = documents.value(known, "problems", type_=list) or []
+    lists = {key: documents.value(known, key, type_=list) or [] for key in ("problems", "left_out")}
     return {
         "counts": documents.value(known, "counts", type_=dict) or {},
-        "problems": [each for each in problems if isinstance(each, str)],
+        **{key: [each for each in listed if isinstance(each, str)] for key, listed in lists.items()},
     }
+
+
+def failures(work_dir: Path) -> Iterator[Target]:
+    """Yield what failed here and is this site's business, by what the last call for `all` found."""
+    known = set(survey(work_dir).get("left_out", ()))
+    yield from (target for target in journal.failures(work_dir) if str(target.run) not in known)
 
 
 def policy(settings: Settings, editions: Sequence[Edition] = ()) -> str:

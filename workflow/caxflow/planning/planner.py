@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from caxflow import preview, receipts, targets, versions
+from caxflow import documents, preview, receipts, targets, versions
 from caxflow.conditions import slowcontrol
 from caxflow.conditions.corrections import Edition, Voltage, Waiting
 from caxflow.config import Settings, read_yaml
@@ -20,6 +20,7 @@ from caxflow.planning import bygones, decisions, plan, summary, sync
 from caxflow.planning.facts import Facts, source_of
 from caxflow.planning.pauses import Pauses
 from caxflow.planning.plan import Plan
+from caxflow.planning.presence import Presence
 from caxflow.planning.standing import Standings
 from caxflow.planning.tidy import Tidy
 from caxflow.processing import products
@@ -39,6 +40,8 @@ class Planner:
         Whether this is the main process; the others read what it froze, and never ask the database.
     preview : callable
         Whether this is a preview (``-n``): then nothing is written anywhere.
+    named : callable, optional
+        Gives the targets and rules that were asked for by name.
 
     Attributes
     ----------
@@ -46,10 +49,17 @@ class Planner:
         What becomes of things while the runs database does not answer, for messages.
     """
 
-    def __init__(self, settings: Settings, main: bool, preview: Callable[[], bool]):
+    def __init__(
+        self,
+        settings: Settings,
+        main: bool,
+        preview: Callable[[], bool],
+        named: Callable[[], Iterable[str]] = tuple,
+    ):
         self.settings = settings
         self.main = main
         self.preview = preview
+        self.named = named
         self.work_dir = Path.cwd()
         self.tidy = Tidy(settings, self.work_dir)
         self._lock: int | None = None
@@ -136,6 +146,7 @@ class Planner:
                 raise CaxflowError(f"the plan does not know {run}", "start the workflow again")
             self.lock()
             document = self.database.get(Run.parse(run), PLANNING)
+            self._see(document)
             decision = decisions.decide(
                 document,
                 self.settings,
@@ -145,6 +156,30 @@ class Planner:
             )
             self.take_up([decision.facts])
         return self.plan.facts[run]
+
+    def _see(self, document: Mapping) -> None:
+        """See that what was asked for by name and is stated to be here lies in its place.
+
+        Raises
+        ------
+        CaxflowError
+            If it does not: where the receipt stands, Snakemake would have nothing to do.
+        """
+        run, here = documents.run_of(document), self.settings.here
+        for word in self.named():
+            try:
+                target = targets.parse(word)
+                key = bygones.key_of(target.stage, here, self.settings)
+            except CaxflowError:
+                continue  # the name of a rule
+            states = target.stage.endswith(("done", "checksum", "root"))
+            if (target.site, target.run) != (here.name, run) or not states:
+                continue
+            if not os.path.lexists(self.work_dir / word):
+                continue
+            copy = key and documents.find(document, key.kind, key.host, key.version)
+            if copy and (fault := Presence(here).fault(run, copy)):
+                raise CaxflowError(f"{run}: {fault}")
 
     def correct(self, run: str) -> None:
         """Have the run's corrections written into its document before it is processed; once a call.
@@ -439,6 +474,8 @@ def look(
         tidy=tidy,
     )
     made.asleep = asleep
+    if asked.work_dir:
+        made.left_out = sorted(map(str, bygones.left_out(database, settings, asked.work_dir)))
     made.problems = list(dict.fromkeys([*made.problems, *(str(TwoDocuments(run)) for run in asked.twice)]))
     return made
 

@@ -43,7 +43,7 @@ SETTLED, TODO, BUSY, WAITS, FAILED, TAKING, EXCLUDED, PROBLEM = (
 
 WORDS = {
     SETTLED: "nothing remains to be done at {here}",
-    TODO: "the next `all` at {here} works on it",
+    TODO: "`all` at {here} works on it in its turn, the newest runs first",
     BUSY: "it is being worked on",
     WAITS: "it waits",
     FAILED: "something is wrong with it at {here}",
@@ -70,12 +70,12 @@ class Standing:
     ----------
     run : str
     state : str
-        ``settled``: nothing remains to be done here; ``todo``: the next ``all`` makes `todo`; ``busy``: it is
-        being worked on; ``waits``: for `waits`; ``failed``: something here did, or the only copy is damaged;
-        ``taking``: it is still being taken; ``excluded``: by the configuration; ``problem``: its document
-        has a surprise.
+        ``settled``: nothing remains to be done here; ``todo``: ``all`` makes `todo`, in the run's turn;
+        ``busy``: it is being worked on; ``waits``: for `waits`; ``failed``: something here did, or the only
+        copy is damaged; ``taking``: it is still being taken; ``excluded``: by the configuration;
+        ``problem``: its document has a surprise.
     todo : list of str
-        Targets that the next ``all`` would ask for.
+        Targets that ``all`` asks for in the run's turn: a call takes the newest, `batch_size` runs.
     waits : list of str
         What it waits for, or why it is left out, beside what `troubles` and `claims` say.
     claims : list of str
@@ -236,12 +236,16 @@ class Standings:
             else:
                 self._places -= 1
         until = marks.until(document, self.settings.here.name, self.policy, self.now)
-        if decision.targets and until and not self.settings.selection.runs:
-            decision.targets = []
+        if until is None or self.settings.selection.runs:
+            return decision
+        again = f"`all` looked at it, which does so again from {until:%Y-%m-%d %H:%M} UTC on"
+        if decision.wrong:
+            decision.waits.append(f"this has come since {again}; a scrub finds what is missing at once")
+        elif decision.targets:
             decision.waits.append(
-                f"its document has changed since `all` looked at it, which does so again from "
-                f"{until:%Y-%m-%d %H:%M} UTC on; `caxflow rundb init` has it look at once"
+                f"its document has changed since {again}; `caxflow rundb init` has it look at once"
             )
+        decision.targets = []
         return decision
 
     def _check(self, standing: Standing, decision: Decision) -> None:

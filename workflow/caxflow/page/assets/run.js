@@ -66,7 +66,7 @@
     const list = element("ul", { class: "why" }, ...run.troubles.map(failure));
     for (const reason of run.why) list.append(element("li", null, reason));
     if (run.todo.length) {
-      list.append(element("li", null, `the next call at ${caxflow.meta.here} makes `, ...run.todo.map((target) => element("code", null, target))));
+      list.append(element("li", null, `all at ${caxflow.meta.here} makes `, ...run.todo.map((target) => element("code", null, target))));
     }
     for (const { where, reason } of run.elsewhere) {
       list.append(element("li", null, `${where}, which is not the business of ${caxflow.meta.here}, failed: ${reason}`));
