@@ -1,5 +1,7 @@
 """Questions to the runs database: what is asked for, of which runs, by which indexes."""
 
+import re
+from collections.abc import Iterable
 from typing import Any
 
 from caxflow.config import Selection
@@ -78,3 +80,11 @@ def select(selection: Selection) -> dict:
 def _range(query: dict, key: str, operator: str, bound: Any) -> None:
     if bound is not None:
         query.setdefault(key, {})[operator] = bound
+
+
+def naming(fields: Iterable[str], path: str, around: Iterable[str]) -> dict[str, Any]:
+    """Return a filter: an entry names a path, one in it, or one of the folders `around` it."""
+    folders = "|".join(re.escape(folder) for folder in around)
+    # Bytes of a name that are no UTF-8 are in no document.
+    pattern = re.sub("[\ud800-\udfff]", ".", f"^(?:{re.escape(path)}(?:/|$)|(?:{folders})/*$)")
+    return {"$or": [{f"data.{field}": {"$regex": pattern}} for field in fields]}
