@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 import yaml
+from pymongo import monitoring
 
 from caxflow import receipts
 from caxflow.copies import moving, parts, quarantine, removal, strays
@@ -575,6 +576,58 @@ def test_what_a_document_knows_by_now_is_no_stray(copies, stray, caxflow, monkey
     assert code == 1
     assert f"{stray} is no stray: a document knows it by now" in err
     assert copies.whole("midway")
+
+
+# How an entry may name a stray {it}, or what is around it.
+NAMED = {
+    "as its place": {"location": "{it}"},
+    "with a slash": {"location": "{it}//"},
+    "as a place in it": {"location": "{it}/a.zip"},
+    "as a folder that holds it": {"location": "{root}/"},
+    "as where it is moved from": {"location": "/x", "caxflow": {"moving": {"from": "{it}", "to": "/y"}}},
+    "as where it is moved to": {"location": "/x", "caxflow": {"moving": {"from": "/y", "to": "{it}"}}},
+    "as left": {"location": "/x", "caxflow": {"left": {"path": "{it}"}}},
+    "as trash": {"location": "/x", "caxflow": {"removing": {"trash": "{it}"}}},
+    "not at all": {"location": "{it}.other"},
+    "as that of another host": {"location": "{it}", "host": "elsewhere"},
+}
+
+
+def test_right_before_it_goes_only_the_documents_that_name_a_stray_are_read(copies, stray):
+    """Each way in which an entry names it keeps it; of the many others none is asked for."""
+    answers = []
+
+    class Listener(monitoring.CommandListener):
+        def started(self, event):
+            pass
+
+        failed = started
+
+        def succeeded(self, event):
+            if event.command_name == "find":
+                answers.append(event.reply["cursor"]["firstBatch"])
+
+    for minute in range(20):
+        copies.add(f"170315_10{minute:02}", sites=["midway"])
+    stray = stray.rename(stray.with_name("odd (1) +[a-z].*"))
+    settings = copies.settings()
+    (found,) = strays.find(copies.database, settings, settings.here)
+    monitoring.register(Listener())
+    database = copies.connect(settings)
+    for how, entry in NAMED.items():
+        text = json.dumps({"type": "raw", "host": SITES["midway"], "status": "transferred"} | entry)
+        text = text.replace("{it}", str(stray)).replace("{root}", str(stray.parent))
+        copies.database.runs.update_one({"name": RUN.name}, {"$push": {"data": json.loads(text)}})
+        answers.clear()
+        if how in ("not at all", "as that of another host"):
+            continue
+        with pytest.raises(CaxflowError, match="is no stray: a document knows it by now"):
+            strays.remove(database, settings, settings.here, [found], [found.path])
+        assert [len(batch) for batch in answers] == [1], how
+        copies.database.runs.update_one({"name": RUN.name}, {"$pop": {"data": 1}})
+    assert strays.remove(database, settings, settings.here, [found], [found.path]) == found.size
+    assert all(len(batch) <= 1 for batch in answers)
+    assert not stray.exists()
 
 
 RUINS = {

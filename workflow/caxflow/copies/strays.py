@@ -185,10 +185,7 @@ def _check_unchanged(database: RunsDB, settings: Settings, site: Site, stray: St
     CaxflowError
         If it has changed, some document speaks of it by now, or it may be the last of a run.
     """
-    known = _entries(database, site.host)[1]
-    inside = any(documents.inside(path, stray.path) for path in known)
-    if inside or stray.path in known or _head(stray.path) in known or _above(stray.path) & known:
-        raise CaxflowError(f"{stray.path} is no stray: a document knows it by now", "see caxflow strays")
+    _check_unknown(database, site, stray)
     own = transfer.look(reach.place(settings, site), [stray.path])[0]
     if not own.error and own.kind and sum(own.files.values()) != stray.size:
         raise CaxflowError(f"{stray.path} has changed since it was listed", "look at it: caxflow strays")
@@ -196,6 +193,17 @@ def _check_unchanged(database: RunsDB, settings: Settings, site: Site, stray: St
     runs = {_run_of(part) for name in names for part in name.split("/")} - {None}
     for run in sorted(runs, key=str):
         _check_may_go(database, settings, stray, own, run)
+    _check_unknown(database, site, stray)
+
+
+def _check_unknown(database: RunsDB, site: Site, stray: Stray) -> None:
+    """See that no document speaks of a stray, of what is in it, or of a folder that holds it."""
+    around, fields = _above(stray.path), [".".join(keys) for keys in _PATHS]
+    for document in database.naming(site.host, fields, stray.path, around):
+        known = set(_paths(document, site.host))
+        inside = any(documents.inside(path, stray.path) for path in known)
+        if inside or stray.path in known or _head(stray.path) in known or around & known:
+            raise CaxflowError(f"{stray.path} is no stray: a document knows it by now", "see caxflow strays")
 
 
 def _check_may_go(database: RunsDB, settings: Settings, stray: Stray, own: transfer.Look, run: Run) -> None:

@@ -20,7 +20,7 @@ from caxflow.conditions import corrections
 from caxflow.config import Selection
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Manifest
-from caxflow.rundb import claims, marks
+from caxflow.rundb import claims, marks, queries
 from caxflow.rundb.claims import Claim, Held
 from caxflow.rundb.connection import ODD, Connection, DatabaseAway, public
 from caxflow.rundb.entries import RECORDS, Key, identity, recording, telling, telling_if, touching
@@ -439,6 +439,19 @@ class RunsDB(Connection):
     def holding(self, selection: Selection, host: str) -> Iterator[dict]:
         """Documents with any entry for `host`, as far as `selection` admits them, in no order."""
         yield from self._admitted(selection, {"data.host": host})
+
+    def naming(self, host: str, fields: Iterable[str], path: str, around: Iterable[str]) -> Iterator[dict]:
+        """Documents with an entry for `host` that names a path, one in it, or one of the folders `around` it.
+
+        Parameters
+        ----------
+        fields : iterable of str
+            Where entries name paths, as ``location``.
+        """
+        with self.answers():
+            yield from self.runs.find(
+                {"data.host": host} | queries.naming(fields, path, around), PLANNING, batch_size=1000
+            )
 
     def of_runs(self, runs: Iterable[Run]) -> Iterator[dict]:
         """Documents of these runs, as far as there are any."""

@@ -1,5 +1,9 @@
 """Questions to the runs database: what is asked for, of which runs, by which indexes."""
 
+import re
+from collections.abc import Iterable
+from typing import Any
+
 REMOVING = "caxflow.removing"
 
 # What all that decides or tells how a run stands looks at: not the 260 gains, nor the catalogue's long lists
@@ -43,3 +47,11 @@ INDEXES: tuple[tuple[str, list[tuple[str, int]], dict[str, bool]], ...] = (
     ("caxflow_hosts", [("data.host", 1), ("start", 1)], {}),
     ("caxflow_removing", [(REMOVING, 1)], {"sparse": True}),
 )
+
+
+def naming(fields: Iterable[str], path: str, around: Iterable[str]) -> dict[str, Any]:
+    """Return a filter: an entry names a path, one in it, or one of the folders `around` it."""
+    folders = "|".join(re.escape(folder) for folder in around)
+    # Bytes of a name that are no UTF-8 are in no document.
+    pattern = re.sub("[\ud800-\udfff]", ".", f"^(?:{re.escape(path)}(?:/|$)|(?:{folders})/*$)")
+    return {"$or": [{f"data.{field}": {"$regex": pattern}} for field in fields]}
