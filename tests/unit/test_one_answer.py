@@ -508,6 +508,22 @@ def test_u5_nothing_is_about_to_be_read_that_is_not(world, capsys, change, remar
     assert "about to be read" not in capsys.readouterr().out
 
 
+def test_rundb_init_has_all_look_at_a_run_that_waited_too(world, capsys):
+    """No site had it; another program adds a copy. `why` named `rundb init`, which passed it by."""
+    world.add(born=False)
+    look(world)
+    world.database.runs_new.update_one({}, {"$push": {"data": raw(world.folder, "lngs", **PROVEN)}})
+    _, why = world.ask(capsys, "why")
+    assert (why["verdict"], why["todo"]) == (standing.WAITS, [])
+    assert any("`caxflow rundb init` has it look at once" in text for text in why["waits"])
+    assert world.plan()[0].targets == []
+    assert cli.main(["rundb", "check", "--profile", world.profile()]) == 1
+    assert f"{RUN} is marked as settled or waiting at midway, and wants" in capsys.readouterr().out
+    assert cli.main(["rundb", "init", "--profile", world.profile()]) == 0
+    capsys.readouterr()
+    assert world.ask(capsys, "why")[1]["todo"] == world.plan()[0].targets != []
+
+
 @pytest.mark.parametrize("spoil", [lambda place: place.rmdir(), link])
 def test_what_goes_after_all_has_settled_the_run_is_said_to_be_found_by_a_scrub(world, capsys, spoil):
     """`all` does not look at each settled run at each call; who looks says when it does, and what to do."""
@@ -691,6 +707,10 @@ def test_two_documents_of_a_run_are_told_by_all_and_neither_is_gone_by(world, ca
     assert (made.targets, made.problems, counts["problems"]) == ([], [said], 1)
     assert said in lines
     assert said in [alarm.what for alarm in alarms]
+    assert cli.main(["rundb", "check", "--profile", world.profile()]) == 1
+    assert said in capsys.readouterr().out.splitlines()
+    assert cli.main(["rundb", "init", "--profile", world.profile()]) == 1
+    assert said in capsys.readouterr().err
     # One of them is removed: the other one counts.
     world.database.runs_new.delete_one({})
     assert world.ask(capsys, "why")[1]["verdict"] != standing.PROBLEM
