@@ -52,7 +52,7 @@ from caxflow.rundb import RunsDB, marks  # noqa: E402
 
 TASKS = 14  # that cax 5.2 starts with
 FIRST = datetime.datetime(2015, 1, 1)
-FAR = datetime.datetime(2100, 1, 1)
+FAR = datetime.datetime.now(datetime.UTC).replace(tzinfo=None) + datetime.timedelta(days=20)
 LATER = datetime.datetime(2017, 1, 1)  # the runs that are really moved
 RAW, PROCESSED = {"lngs": "/data/lngs/raw", "midway": "/data/midway/raw"}, "/data/midway/processed"
 

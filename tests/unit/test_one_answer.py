@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, Phase, given
+from hypothesis import settings as effort
+from hypothesis import strategies as st
 
-from caxflow import cli, receipts
+from caxflow import cli, documents, page, receipts
 from caxflow.conditions.corrections import CORRECTIONS
 from caxflow.errors import CaxflowError
 from caxflow.monitoring import metrics, notify
@@ -17,7 +20,7 @@ from caxflow.page import rows
 from caxflow.planning import planner, standing, summary
 from caxflow.planning.standing import Standings
 from caxflow.planning.tidy import Tidy
-from caxflow.rundb import RunsDB, marks
+from caxflow.rundb import PLANNING, RunsDB, marks
 from caxflow.targets import Run, Target, parse
 from caxflow.workdir import journal
 from copies import mark
@@ -523,6 +526,22 @@ def test_u5_nothing_is_about_to_be_read_that_is_not(world, capsys, change, remar
     assert "about to be read" not in capsys.readouterr().out
 
 
+def test_rundb_init_has_all_look_at_a_run_that_waited_too(world, capsys):
+    """No site had it; another program adds a copy. `why` named `rundb init`, which passed it by."""
+    world.add(born=False)
+    look(world)
+    world.database.runs_new.update_one({}, {"$push": {"data": raw(world.folder, "lngs", **PROVEN)}})
+    _, why = world.ask(capsys, "why")
+    assert (why["verdict"], why["todo"]) == (standing.WAITS, [])
+    assert any("`caxflow rundb init` has it look at once" in text for text in why["waits"])
+    assert world.plan()[0].targets == []
+    assert cli.main(["rundb", "check", "--profile", world.profile()]) == 1
+    assert f"{RUN} is marked as settled or waiting at midway, and wants" in capsys.readouterr().out
+    assert cli.main(["rundb", "init", "--profile", world.profile()]) == 0
+    capsys.readouterr()
+    assert world.ask(capsys, "why")[1]["todo"] == world.plan()[0].targets != []
+
+
 @pytest.mark.parametrize("spoil", [lambda place: place.rmdir(), link])
 def test_what_goes_after_all_has_settled_the_run_is_said_to_be_found_by_a_scrub(world, capsys, spoil):
     """`all` does not look at each settled run at each call; who looks says when it does, and what to do."""
@@ -706,6 +725,10 @@ def test_two_documents_of_a_run_are_told_by_all_and_neither_is_gone_by(world, ca
     assert (made.targets, made.problems, counts["problems"]) == ([], [said], 1)
     assert said in lines
     assert said in [alarm.what for alarm in alarms]
+    assert cli.main(["rundb", "check", "--profile", world.profile()]) == 1
+    assert said in capsys.readouterr().out.splitlines()
+    assert cli.main(["rundb", "init", "--profile", world.profile()]) == 1
+    assert said in capsys.readouterr().err
     # One of them is removed: the other one counts.
     world.database.runs_new.delete_one({})
     assert world.ask(capsys, "why")[1]["verdict"] != standing.PROBLEM
@@ -814,3 +837,117 @@ def test_names_of_runs_of_both_detectors_are_kept_apart(world, capsys):
     Teller(world.work, Target("midway", RUN, "pax_v6.8.0.done")).tell("processing", 1, 2, 1.0)
     _, why = world.ask(capsys, "why")
     assert (why["verdict"], list(why["underway"])) == (standing.BUSY, [f"midway/pax_v6.8.0/{RUN}.done"])
+
+
+# Documents as nobody should write them.
+
+WORDS = st.sampled_from([*HOSTS, *HOSTS.values(), "raw", "processed", "transferred", "verifying", "error"])
+ODD = st.sampled_from([None, True, 0, 7, -1, 2.0, 0.5, float("nan"), "", "x", b"x", NOW, FAR, [], {}]) | WORDS
+MAPPINGS = st.dictionaries(st.sampled_from(["name", "type", "midway", "owner"]), ODD, max_size=2)
+VALUES = ODD | MAPPINGS | st.lists(ODD | MAPPINGS, max_size=2)
+SELECTIONS = st.sampled_from(
+    [
+        {},
+        {"numbers": {"first": 1}},
+        {"numbers": {"last": 1500}},
+        {"sources": ["none", "x"]},
+        {"tags": ["good", "x"]},
+        {"without_tags": ["x", "better"]},
+        {"start": {"after": "2016-03-01"}},
+        {"start": {"before": "2016-04-01"}},
+        {"detectors": ["tpc"]},
+    ]
+)
+
+
+def whole(world, run, kind):
+    """A document with most keys that are looked at, of one of several kinds."""
+    note = {"owner": "midway", "lease": LATER, "since": BEFORE, "attempts": 2, "next": LATER, "by": BY}
+    here = {
+        "settled": [world.copy("midway"), world.copy("tegner")],
+        "failed": [world.copy("midway", "error", caxflow=note), world.copy("tegner")],
+        "held": [world.copy("midway"), world.copy("tegner", "transferring", caxflow=note)],
+        "processed": [world.copy("midway"), world.copy("midway", kind="processed")],
+    }[kind]
+    gone = [{"type": "raw", "host": HOSTS["tegner"], "at": BEFORE, "why": "removed", "token": "t"}]
+    made = document(
+        world.folder,
+        *here,
+        tags=[{"name": "good", "user": "y"}, {"name": "better"}],
+        caxflow={"revision": 3, "settled": {"midway": "p settled 2016"}, "gone": gone},
+    )
+    made["processor"]["correction_versions"] = {"AddGains": "5.0"}
+    text = json.dumps(made, default=lambda time: {"$at": time.isoformat()}).replace(str(RUN), str(run))
+    read = lambda pairs: datetime.datetime.fromisoformat(pairs["$at"]) if "$at" in pairs else pairs  # noqa: E731
+    return json.loads(text, object_hook=read) | {"name": run.name}
+
+
+def spoil(value, path, junk):
+    """Put something else into a place of a nested value, if that is there still."""
+    *above, last = path
+    for key in above:
+        value = value[key] if isinstance(value, dict | list) and _has(value, key) else None
+    if isinstance(value, dict | list) and _has(value, last):
+        value[last] = junk
+
+
+def _has(value, key):
+    return isinstance(key, str) == isinstance(value, dict) and (
+        key in value if isinstance(value, dict) else key < len(value)
+    )
+
+
+def paths(value, path=()):
+    if path:
+        yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield from paths(inner, (*path, key))
+
+
+@effort(max_examples=20, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_a_document_says_all_say_the_same_of_it(world, data):
+    world.options = {"kinds": data.draw(st.sampled_from([["raw"], ["raw", "processed"]]))}
+    world.options["select"] = data.draw(SELECTIONS)
+    world.database.runs_new.delete_many({})
+    names = [Run(f"160315_15{minute:02}") for minute in range(12)]
+    for run in names:
+        for site in HOSTS:
+            (world.folder / site / "raw" / str(run)).mkdir(exist_ok=True, parents=True)
+        file = world.folder / f"midway/processed/pax_v0.0.1/{run}.root"
+        file.parent.mkdir(exist_ok=True, parents=True)
+        file.touch()
+    for run in names:
+        made = whole(world, run, data.draw(st.sampled_from(["settled", "failed", "held", "processed"])))
+        for _ in range(data.draw(st.integers(1, 2))):
+            key = data.draw(st.sampled_from(sorted(made.keys() - {"name", "detector"})))
+            path = data.draw(st.sampled_from(list(paths({key: made[key]}))))
+            spoil(made, path, data.draw(VALUES))
+        world.database.runs_new.insert_one(made)
+    settings = world.settings
+    with RunsDB(settings.rundb, dry=True) as database:
+        now = database.now()
+        ask = Standings(settings, now, world.work)
+        asked = {str(run): ask.of(database.find(run, PLANNING)) for run in names}
+        ask = Standings(settings, now, world.work)
+        shown = {str(documents.run_of(each)): ask.of(each) for each in database.everything(page.PROJECTION)}
+    assert {run: (each, shown[run]) for run, each in asked.items() if each != shown[run]} == {}
+    made, *_ = world.plan()
+    acted = {str(parse(target).run) for target in made.targets}
+    troubled = "\n".join(made.problems)
+    for run, stands in asked.items():
+        targets = [target for target in made.targets if str(parse(target).run) == run]
+        assert stands.todo == targets, stands
+        if stands.state == standing.EXCLUDED:
+            assert run not in acted | made.waiting.keys()
+            assert run not in troubled
+        elif stands.state == standing.PROBLEM:
+            assert stands.waits[0] in made.problems
+        elif stands.waits:
+            assert run in made.waiting, stands
+        if stands.state == standing.SETTLED and stands.well:
+            assert run not in acted | made.waiting.keys()
+            assert run not in troubled
+        if stands.missing and stands.state not in (standing.EXCLUDED, standing.PROBLEM):
+            assert run in troubled

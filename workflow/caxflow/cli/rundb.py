@@ -12,16 +12,16 @@ from caxflow.errors import CaxflowError
 from caxflow.monitoring import consistency
 from caxflow.monitoring.consistency import Stated
 from caxflow.planning import planner, settled, summary, sync
-from caxflow.rundb import PLANNING, RunsDB
+from caxflow.rundb import PLANNING, RunsDB, TwoDocuments
 from caxflow.targets import Run, Target
 from caxflow.workdir import lost as receipts_lost
 
 _CHECK = """\
-Reads every run document and names what is odd: a bad name, half-written or double entries, a location outside
-the site's folders, an unknown status, claims that ended; entries that do not say what the receipts in this
-site's work directory prove; runs that are marked as settled or waiting here and are not, since another
-program changed their document; indexes that are missing. Receipts that this site should have and has not are
-named too; that is nothing odd. Nothing is changed.
+Reads every run document and names what is odd: a bad name, two documents of a run, half-written or double
+entries, a location outside the site's folders, an unknown status, claims that ended; entries that do not say
+what the receipts in this site's work directory prove; runs that are marked as settled or waiting here and are
+not, since another program changed their document; indexes that are missing. Receipts that this site should
+have and has not are named too; that is nothing odd. Nothing is changed.
 
 exit code: 0 all is well; 1 something is odd, or the database could not be asked; 2 the command line or the
 configuration is wrong
@@ -130,6 +130,7 @@ def _odd(database: RunsDB, settings: Settings, folder: Path | None, lost: list[T
     missing = database.missing_indexes(*sorted(settings.sites))
     if missing:
         yield f"indexes are missing: {', '.join(missing)} -> caxflow rundb init"
+    yield from map(str, map(TwoDocuments, sorted(database.twice())))
     now = database.now()
     editions, _ = planner.applied(database, settings)
     for document in database.everything(PLANNING):

@@ -149,15 +149,17 @@ def answer(
         found.receipts = status.stated(work_dir, run, settings.sites)
         found.untold = [str(target) for target in journal.pending(work_dir) if target.run == run]
         if document is None:
-            _add_what_is_here(found, run, settings, work_dir)
+            _add_what_is_here(found, run, settings, work_dir, now)
     found.history = list(_history(audit, settings))
     return found
 
 
-def _add_what_is_here(found: Answer, run: Run, settings: Settings, work_dir: Path) -> None:
+def _add_what_is_here(
+    found: Answer, run: Run, settings: Settings, work_dir: Path, now: datetime.datetime
+) -> None:
     """Add what a work directory knows of a run whose document is not known."""
     found.underway = underway_of(work_dir).get(run, {})
-    found.troubles = list(troubles.of_journal(run, settings, work_dir))
+    found.troubles = list(troubles.of_journal(run, settings, work_dir, now))
     if found.underway:
         found.state = found.verdict = BUSY
     elif not found.away and (found.receipts or found.troubles or found.untold):

@@ -80,7 +80,9 @@ def hold_back(decision: Decision, settings: Settings, reason: Callable[[Target],
                 decision.waits.append(why)
 
 
-def next_attempt(failure: dict, settings: Settings) -> datetime.datetime | None:
+def next_attempt(
+    failure: dict, settings: Settings, now: datetime.datetime | None = None
+) -> datetime.datetime | None:
     """When what failed is tried again, naive UTC; None: when a human asks for it."""
     at = clock.read(failure.get("at"))
     try:
@@ -89,7 +91,7 @@ def next_attempt(failure: dict, settings: Settings) -> datetime.datetime | None:
         return None
     if at is None or attempts >= settings.attempts:
         return None
-    return at + wait(settings.pause, attempts) if clock.past(at) else clock.now()
+    return at + wait(settings.pause, attempts) if clock.past(at, now) else (now or clock.now())
 
 
 def wait(pause: float, attempts: int) -> datetime.timedelta:

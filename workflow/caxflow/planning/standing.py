@@ -261,7 +261,7 @@ class Standings:
     def _look(self, standing: Standing, run: Run, document: Mapping, copies: list[Copy]) -> None:
         """Add what is wrong, here and elsewhere, and what is being worked on."""
         if run in self._failed:
-            found = troubles.of_journal(run, self.settings, self.work_dir, self._over(document))
+            found = troubles.of_journal(run, self.settings, self.work_dir, self.now, self._over(document))
             standing.troubles += found
         standing.troubles += self._damaged.get(run, [])
         reasons = {trouble.reason for trouble in standing.troubles}
@@ -269,7 +269,7 @@ class Standings:
             fault = self._presence.fault(run, copy) if self._presence else ""
             if fault:
                 standing.missing.append(copy)
-            found = troubles.of_copy(copy, self.settings, fault)
+            found = troubles.of_copy(copy, self.settings, self.now, fault)
             if found and found.reason not in reasons:
                 (standing.troubles if self._concerns(copy) else standing.elsewhere).append(found)
             if copy.status == documents.TRANSFERRING:

@@ -55,7 +55,7 @@ def failures(work_dir: Path, run: Run, sites: Iterable[str]) -> list[dict]:
 
 
 def of_journal(
-    run: Run, settings: Settings, work_dir: Path, over: Collection[Target] = ()
+    run: Run, settings: Settings, work_dir: Path, now: datetime.datetime, over: Collection[Target] = ()
 ) -> Iterator[Trouble]:
     """Yield what failed here and is not `over`."""
     for failure in failures(work_dir, run, settings.sites):
@@ -66,17 +66,17 @@ def of_journal(
             str(target),
             str(failure.get("reason")),
             int(failure.get("attempts", 1)),
-            clock.past(clock.read(failure.get("at"))),
-            pauses.next_attempt(failure, settings),
+            clock.past(clock.read(failure.get("at")), now),
+            pauses.next_attempt(failure, settings, now),
             _log(work_dir, target),
         )
 
 
-def of_copy(copy: Copy, settings: Settings, fault: str = "") -> Trouble | None:
+def of_copy(copy: Copy, settings: Settings, now: datetime.datetime, fault: str = "") -> Trouble | None:
     """Return what is wrong with a copy by its entry, or its place, by the `fault` that `Presence` found."""
     where = copy_in_words(copy, settings)
     attempts = documents.value(copy.note, "attempts", type_=int) or 0
-    again = next_attempt(copy) or clock.now() if attempts < settings.attempts else None
+    again = next_attempt(copy) or now if attempts < settings.attempts else None
     if copy.status == documents.ERROR or "suspect" in copy.note:
         return Trouble(where, copystate.remark(copy), attempts, next=again)
     if fault:

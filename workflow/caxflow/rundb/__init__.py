@@ -89,6 +89,8 @@ class RunsDB(Connection):
         """Make the indexes that planning and claims need; harmless when repeated."""
         if self.dry:
             return []
+        if twice := sorted(self.twice()):
+            raise TwoDocuments(twice[0])
         with self.answers():
             names = [self.runs.create_index(keys, name=name, **how) for name, keys, how in INDEXES]
             audit = self._database[AUDIT].create_index([("run", 1), ("at", 1)], name="caxflow_audit")
