@@ -147,9 +147,8 @@ def _tell_receipt(database: RunsDB, settings: Settings, work_dir: Path, target: 
         grounds = "its bytes were read again from disk" if proven else str(receipt.get("proof"))
         when = read_at if proven else born["creation_time"]
         # The server's time, where the receipt has it: others order what all sites did by it.
-        begun = facts.pop("since")
-        begun = begun if begun and not proven else when
-        facts |= {"site": site, "manifest": changes["manifest"], "done": begun}
+        since = facts.pop("since")
+        facts |= {"site": site, "manifest": changes["manifest"], "done": when if proven else since or when}
         audit.record(database, action, run, key, grounds=grounds, ident=ident, **facts)
     if key.kind == "raw" and receipt["bytes"]:
         database.fill_in(run, "raw_size_byte", receipt["bytes"])
