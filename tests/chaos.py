@@ -290,11 +290,15 @@ class Round:
         chance = self.chance
         self.tell("episode")
         self.subject = chance.choice(list(RUNS))
-        if chance.random() < 0.3:
+        kind = chance.random()
+        if kind < 0.3:
             # All copies of a run are to go at once, each on the word of the others.
             actions = [self._rm(chance.choice(SITES), self.subject, at) for at in SITES]
         else:
             actions = [self._draw() for _ in range(chance.choice([2, 3, 3, 4]))]
+            # Names and sizes tell these at once, however soon after a reading they come.
+            if kind < 0.7 and (last := self._remove_last(chance.choice([lose_file, lose_all]))):
+                actions = last + actions[: chance.choice([0, 1])]
         pace = chance.choice([0.1, 0.5, 1.5])  # some steps are over at once, some take longer
         faults = [(chance.choice(FAULTS), pace * chance.random()) for _ in range(chance.choice([0, 1, 2, 3]))]
         luck = random.Random(chance.random())
@@ -352,6 +356,39 @@ class Round:
         at = at or self.chance.choice(SITES)
         words = ["rm", run, "--at", at, "--because", "chaos", "--copies", "2"]
         return Action("rm", site, words=words, more=self._demand())
+
+    def _remove_last(self, how: Callable[[Path], object]) -> list[Action]:
+        """Damage all copies of a run but one, as no row tells; calls that would remove that one."""
+        luck = random.Random(self.chance.random())
+        # What was never read is read before it counts, which would find the damage in any case.
+        self._together("scrub", {"scrub": {"every_days": 0}})
+        at_rest = {run: self._at_rest(run) for run in RUNS}
+        if not (found := [run for run, rows in at_rest.items() if len(rows) > 1]):
+            return []
+        run = luck.choice(found)
+        rows = {self.checker.names[entry["host"]]: entry for entry in at_rest[run]}
+        keep = luck.choice(sorted(rows))
+        for name, entry in rows.items():
+            if name != keep:
+                how(Path(entry["location"]))
+                self.books.damaged(run, entry["host"])
+        self.tell(f"  ! {run}: all copies but that at {keep} are damaged: {how.__name__}")
+        demand = {"purge": PURGE | {"copies": len(rows) - 1}}
+        words = ["rm", run, "--at", keep, "--because", "chaos", "--copies", str(len(rows) - 1)]
+        return [
+            Action("rm", luck.choice(SITES), words=words, more=demand),
+            Action("purge", keep, target="purge", more=demand),
+        ]
+
+    def _at_rest(self, run: str) -> list[dict]:
+        """Rows of whole raw copies of a run with which nothing is being done."""
+        return [
+            entry
+            for each, entry in self.checker.entries()
+            if (each, entry["type"], entry["status"]) == (run, "raw", "transferred")
+            and not {"removing", "moving"} & set(entry.get("caxflow") or {})
+            and self.checker.is_whole(run, entry["location"])
+        ]
 
     def _mv(self, site, run):
         at = self.chance.choice(SITES)
@@ -536,10 +573,10 @@ class Round:
         return self._damage(luck, rot)
 
     def _fault_file_vanishes(self, luck):
-        return self._damage(luck, lambda place: max(place.iterdir(), key=size).unlink())
+        return self._damage(luck, lose_file)
 
     def _fault_copy_vanishes(self, luck):
-        return self._damage(luck, lambda place: place.rename(self.world.folder / f"gone-{time.time_ns()}"))
+        return self._damage(luck, lose_all)
 
     def _damage(self, luck, how: Callable[[Path], object]) -> str:
         victim = self._victim(luck)
@@ -549,9 +586,7 @@ class Round:
         try:
             how(place)
         except OSError as error:
-            if error.errno != 18:  # to another file system
-                return f"it went just now: {error}"
-            shutil.rmtree(place)
+            return f"it went just now: {error}"
         self.books.damaged(run, host)
         return f"{run} at {host}"
 
@@ -622,6 +657,12 @@ class Round:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
+    def _together(self, target: str, more: dict) -> None:
+        """Have a target made at all sites at once."""
+        actions = [Action(target, site, target=target, more=more) for site in SITES]
+        with ThreadPoolExecutor(len(actions)) as pool:
+            list(pool.map(self._perform, actions, range(len(actions))))
+
     # Calm
 
     def _calm(self) -> None:
@@ -642,9 +683,7 @@ class Round:
             if again and entry["type"] == "raw":
                 self._perform(Action("again", note.get("owner", at), words=again), 0)
         for target, more in (("scrub", {"scrub": {"every_days": 0}}), ("all", {}), ("all", {})):
-            actions = [Action(target, site, target=target, more=more) for site in SITES]
-            with ThreadPoolExecutor(len(actions)) as pool:
-                list(pool.map(self._perform, actions, range(len(actions))))
+            self._together(target, more)
         self.findings += checker.left_running(self.world.running)
         listed: set[str] = set()
         for lane, site in enumerate(SITES):
@@ -679,6 +718,17 @@ def rot(place: Path) -> None:
         data = file.read()
         file.seek(len(data) // 2)
         file.write(bytes([data[len(data) // 2] ^ 1]))
+
+
+def lose_file(place: Path) -> None:
+    """Remove the largest file."""
+    max(place.iterdir(), key=size).unlink()
+
+
+def lose_all(place: Path) -> None:
+    """Remove a dataset; its name goes first, so that nobody sees half of it under that."""
+    gone = place.rename(place.with_name(f".gone-{time.time_ns()}"))
+    shutil.rmtree(gone)
 
 
 WEIGHTS = {

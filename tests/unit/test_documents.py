@@ -147,3 +147,17 @@ def test_values_of_another_type_count_as_missing():
     assert documents.value(odd, "a", "b", "c") is None
     assert documents.value(odd, "l", "0") is None
     assert documents.value({}, "a") is None
+
+
+EAST = datetime.timezone(datetime.timedelta(hours=14))
+NEVER = [5, "soon", [], [[5]], {}, True, 1e300, float("nan"), b"x", datetime.datetime(1, 1, 1, tzinfo=EAST)]
+NEVER += [datetime.datetime(1, 1, 1), datetime.datetime(9999, 12, 31, 23, 59, 59)]
+
+
+@pytest.mark.parametrize("found", NEVER, ids=repr)
+def test_b1_what_no_clock_has_is_no_time_and_a_lease_of_it_holds_nothing(found):
+    """Nor does it end in an overflow where a zone is taken off, or days are added."""
+    assert documents.time_of(found) is None
+    note = {"owner": "midway", "token": "t", "lease": found}
+    copy = documents.Copy("raw", "h", "transferring", "/data/raw/160315_1432", note=note)
+    assert not documents.is_held(copy, datetime.datetime(2017, 1, 1))

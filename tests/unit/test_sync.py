@@ -411,3 +411,63 @@ def test_u4_the_audit_knows_when_it_was_done_and_when_that_was_told(runs, rundb,
         "verified": datetime.datetime(2016, 11, 2, 15, 20, 0, 123000),
     }
     assert all(each["at"] > datetime.datetime(2020, 1, 1) for each in database["caxflow_audit"].find())
+
+
+# What a field of a receipt, or of the record of a failure, may hold after a fault.
+ODD = [10**40, -1, 1.5, float("nan"), True, None, "x", "\ud800", [[5]], {"$set": {"a.b": 10**40}}]
+ODD += ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"]
+
+
+def fields(content, *above):
+    """Keys of all that a receipt says, at any depth."""
+    items = content.items() if isinstance(content, dict) else enumerate(content)
+    for key, value in items:
+        yield *above, key
+        if isinstance(value, dict | list):
+            yield from fields(value, *above, key)
+
+
+def spoiled(content, keys, value):
+    content = json.loads(json.dumps(content))
+    at = content
+    for key in keys[:-1]:
+        at = at[key]
+    at[keys[-1]] = value
+    return content
+
+
+@pytest.mark.parametrize("stage", ["raw.done", "checksum", "processed.done", "failure"])
+def test_b1_an_odd_value_in_a_receipt_is_told_of_its_run_and_spoils_nothing_else(
+    runs, rundb, tmp_path, stage
+):
+    """Whatever one field holds: it counts, or one line names the receipt, and the others are told."""
+    work(tmp_path)
+    where = target("raw.done", "tegner") if stage == "failure" else target(stage)
+    path = tmp_path / str(where)
+    if stage == "failure":
+        path = tmp_path / f".caxflow/failures/tegner.{RUN}.raw.done.json"
+    if stage == "checksum":
+        path = tmp_path / f".caxflow/proofs/midway.{RUN}.checksum.json"
+        receipts.write(path, {"read": "2016-11-01T18:00:00.000", "receipt": "x", "clock": "server"})
+    whole = json.loads(path.read_text())
+    if stage == "raw.done":
+        whole |= {"sent": 12, "source": "lngs", "proof": "copied"}
+        whole["entry"] |= {"since": PAST.isoformat(), "after": "t"}
+    if stage == "processed.done":
+        whole |= {"correction_versions": {"AddGains": "6.0"}, "treemakers": ["Basics"]}
+    other = target("raw.done", "lngs")
+    wrong = {}
+    for keys, value in itertools.product(fields(whole), ODD):
+        path.write_text(json.dumps(spoiled(whole, keys, value)))
+        journal.announce(tmp_path, other)
+        journal.announce(tmp_path, where)
+        done = tell(rundb, tmp_path)
+        for said in [done.away, *done.problems]:
+            if said and (str(RUN) not in said or "unexpected" in said or said == done.away):
+                wrong[keys, str(value)] = said
+        if journal.is_pending(tmp_path, other):
+            wrong[keys, str(value)] = "the other waits"
+        ours = found(runs) if stage != "failure" else found(runs, host="tegner-login-1")
+        if isinstance(ours.get("size"), float) or (ours.get("size") or 0) < 0:
+            wrong[keys, str(value)] = f"told: {ours}"
+    assert not wrong, "\n".join(f"{key}: {said}" for key, said in wrong.items())

@@ -43,12 +43,16 @@ def follow(seconds: float) -> None:
 def read(text: object) -> datetime.datetime | None:
     """Return a time that was kept as text, naive UTC; None where it is none, or no clock has it."""
     try:
-        at = datetime.datetime.fromisoformat(text) if isinstance(text, str) else None
-        if at is not None and at.tzinfo:
-            at = at.astimezone(datetime.UTC).replace(tzinfo=None)
-    except (ValueError, OverflowError):
+        return naive(datetime.datetime.fromisoformat(text)) if isinstance(text, str) else None
+    except ValueError:
         return None
-    return at if at is not None and 1970 <= at.year < 9000 else None
+
+
+def naive(at: datetime.datetime) -> datetime.datetime | None:
+    """Return a time in UTC, without its zone (one without is UTC already); None where no clock has it."""
+    if not 1970 <= at.year < 9000:
+        return None
+    return at.astimezone(datetime.UTC).replace(tzinfo=None) if at.tzinfo else at
 
 
 def past(at: datetime.datetime | None, at_most: datetime.datetime | None = None) -> datetime.datetime | None:

@@ -223,10 +223,10 @@ def stalled(copy: Copy, now: datetime.datetime) -> bool:
 def is_held(copy: Copy, now: datetime.datetime) -> bool:
     """Return whether a claim on the copy lasts: its lease is not over, and no clock that was wrong began it.
 
-    One without a lease is another program's.
+    One without a lease is another program's; a lease that is no time holds nothing.
     """
     lease, since = (time_of(copy.note.get(name)) for name in ("lease", "since"))
-    if lease is None:
+    if copy.note.get("lease") is None:
         return True
     return clock.is_ahead(lease, now, LONGEST_LEASE) and (since is None or clock.past(since, now) is not None)
 
@@ -277,12 +277,10 @@ def tags(document: Mapping) -> list[str]:
 
 
 def time_of(found: object) -> datetime.datetime | None:
-    """A time out of a document, naive UTC; some entries hold a list of them: the last counts."""
+    """A time out of a document, naive UTC, that a clock can have; of a list of them the last counts."""
     if isinstance(found, list):
         found = found[-1] if found else None
-    if not isinstance(found, datetime.datetime):
-        return None
-    return found.astimezone(datetime.UTC).replace(tzinfo=None) if found.tzinfo else found
+    return clock.naive(found) if isinstance(found, datetime.datetime) else None
 
 
 def _text(found: object) -> str | None:

@@ -248,7 +248,7 @@ def _unplain(path) -> str:
 
 
 def _count(size) -> int:
-    if isinstance(size, bool) or not isinstance(size, int) or size < -1:
+    if isinstance(size, bool) or not isinstance(size, int) or not -1 <= size < 1 << 63:
         raise ValueError(f"size {size!r:.40}")
     return size
 

@@ -2,7 +2,6 @@
 
 import datetime
 import functools
-import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Manifest
 from caxflow.planning import pauses
-from caxflow.rundb import DatabaseAway, Key, RunsDB, audit, telling
+from caxflow.rundb import DatabaseAway, Key, RunsDB, audit, entries, telling
 from caxflow.targets import Run, Target
 from caxflow.workdir import journal, proofs
 
@@ -27,7 +26,7 @@ _WRITING = 600  # seconds in which an announced receipt may still be written
 _PROOFS = {"checksum": "raw.done", "processed.checksum": "processed.done"}
 
 # What a receipt says beside the copy itself, and planning asks for.
-_NOTED = ("correction_versions", "treemakers")
+_NOTED = {"correction_versions": dict, "treemakers": list}
 
 
 @dataclass
@@ -68,7 +67,8 @@ def sync(
             done.waiting, done.away = len(todo) - index, str(error)
             break
         except CaxflowError as error:
-            done.problems.append(str(error))
+            said = str(error)
+            done.problems.append(said if str(target.run) in said else f"{target}: {said}")
     return done
 
 
@@ -118,6 +118,7 @@ class _Fact:
     key: Key
     born: dict
     changes: dict
+    audited: dict
     manifest: Manifest
     proven: dict
     read_at: datetime.datetime | None
@@ -129,7 +130,7 @@ def _read(work_dir: Path, target: Target) -> _Fact | None:
     path, proven, read_at = work_dir / str(target), {}, None
     if target.stage in _PROOFS:
         # The manifest itself: what it is a manifest of stands in the receipt beside it.
-        read_at = _naive(proofs.read_at(work_dir, target).replace(tzinfo=datetime.UTC))
+        read_at = _to_milliseconds(proofs.read_at(work_dir, target))
         proven = {"status": documents.TRANSFERRED}
         proven |= {"caxflow.verified": read_at} if clock.past(read_at) else {}
         path = work_dir / str(target._replace(stage=_PROOFS[target.stage]))
@@ -139,7 +140,9 @@ def _read(work_dir: Path, target: Target) -> _Fact | None:
     with receipts.intact(path):
         key, born, changes = _key(receipt["entry"]), _birth(receipt), _entry_changes(receipt)
         manifest, since = Manifest.from_json(receipt["manifest"]), read_at or _time(receipt["at"])
-        return _Fact(path, receipt, key, born, changes, manifest, proven, read_at, since)
+        audited = _audited(receipt)
+        entries.check_kept(changes | born | audited)
+        return _Fact(path, receipt, key, born, changes, audited, manifest, proven, read_at, since)
 
 
 def _tell_receipt(database: RunsDB, settings: Settings, work_dir: Path, target: Target) -> bool:
@@ -187,13 +190,12 @@ def _tell_receipt(database: RunsDB, settings: Settings, work_dir: Path, target: 
         done = "copied" if "source" in receipt else "made" if made else "registered"
         action = "verified" if proven else done
         grounds = "its bytes were read again from disk" if proven else str(receipt.get("proof"))
-        when = _naive(read_at) if proven else born["creation_time"]
+        when = read_at if proven else born["creation_time"]
         # The server's time, where the receipt has it: others order what all sites did by it.
-        since = receipt["entry"].get("since")
-        begun = _naive(datetime.datetime.fromisoformat(since)) if since and not proven else when
-        facts = {"site": site, "manifest": changes["manifest"], "done": begun}
-        # A copy that was found there, by an attempt after a crash or by another work directory, sent nothing.
-        facts |= {name: receipt.get(name) for name in ("source", "sent")}
+        begun = fact.audited["since"]
+        facts = fact.audited | {"site": site, "manifest": changes["manifest"]}
+        facts["done"] = when if proven else begun or when
+        del facts["since"]
         audit.record(database, action, run, key, grounds=grounds, ident=ident, **facts)
     if key.kind == "raw" and receipt["bytes"]:
         database.fill_in(run, "raw_size_byte", receipt["bytes"])
@@ -272,12 +274,25 @@ def void_moved(work_dir: Path, site: str, run: Run, kind: str, there: Mapping) -
             journal.forget(work_dir, site, run, kind, entry.get("version"))
 
 
+def _audited(receipt: Mapping) -> dict:
+    """What the audit keeps of a receipt.
+
+    A copy that was found there, by an attempt after a crash or by another work directory, sent nothing.
+    """
+    since, source, sent = receipt["entry"].get("since"), receipt.get("source"), receipt.get("sent")
+    return {
+        "since": None if since is None else _time(since),
+        "source": None if source is None else _text(source),
+        "sent": None if sent is None else _count(sent),
+    }
+
+
 def _birth(receipt: Mapping) -> dict:
     """Keys of an entry that this receipt makes."""
     return {
         "status": receipt["entry"].get("status") or documents.TRANSFERRED,
         "creation_time": clock.past(_time(receipt["at"])) or _to_milliseconds(clock.now()),
-        "creation_place": receipt["by"]["host"],
+        "creation_place": _text(receipt["by"]["host"]),
     }
 
 
@@ -287,9 +302,9 @@ def _entry_changes(receipt: Mapping) -> dict:
     changes = {
         "location": _text(entry["location"]),
         "manifest": _text(receipt["manifest"]["digest"]),
-        **{f"caxflow.{name}": receipt[name] for name in _NOTED if name in receipt},
+        **{f"caxflow.{name}": _of(type_, receipt[name]) for name, type_ in _NOTED.items() if name in receipt},
         "checksum": receipt["manifest"]["digest"],
-        "size": operator.index(receipt["bytes"]),
+        "size": _count(receipt["bytes"]),
         "caxflow.version": receipt.get("caxflow"),  # of the program that proved it
         # A success ends the claim and the memory of failures.
         "caxflow.lease": None,
@@ -337,13 +352,14 @@ def _tell_failure(database: RunsDB, run: Run, failure: Mapping, pause: float) ->
     at = clock.past(_time(failure["at"])) or clock.now()
     changes = {
         "status": documents.ERROR,
-        "location": entry["location"],
+        "location": _text(entry["location"]),
         "caxflow.error": failure["reason"],
         "caxflow.attempts": attempts,
         "caxflow.next": at + pauses.wait(pause, attempts),
         "caxflow.lease": None,
         "caxflow.token": None,
     }
+    entries.check_kept(changes)
     copy = documents.find(database.get(run), key.kind, key.host, key.version)
     same = copy and (copy.note.get("attempts"), copy.note.get("error")) == (attempts, failure["reason"])
     if same and "token" not in copy.note:
@@ -361,20 +377,27 @@ def _key(entry: Mapping) -> Key:
     return Key(_text(entry["kind"]), _text(entry["host"]), version if version is None else _text(version))
 
 
-def _text(found: object) -> str:
-    if not isinstance(found, str):
-        raise TypeError(f"{found!r} is no text")
+def _of(type_: type, found: object) -> Any:
+    if not isinstance(found, type_) or isinstance(found, bool):
+        raise TypeError(f"{found!r:.60} is no {type_.__name__}")
     return found
 
 
-def _time(text: str) -> datetime.datetime:
+def _text(found: object) -> str:
+    return _of(str, found)
+
+
+def _count(found: object) -> int:
+    if _of(int, found) < 0:
+        raise ValueError(f"{found} is less than nothing")
+    return found
+
+
+def _time(text: object) -> datetime.datetime:
     """The time that a receipt states, as MongoDB keeps it."""
-    return _naive(datetime.datetime.fromisoformat(text))
-
-
-def _naive(time: datetime.datetime) -> datetime.datetime:
-    """UTC without a zone and to the millisecond, as MongoDB keeps it."""
-    return _to_milliseconds(time.astimezone(datetime.UTC).replace(tzinfo=None))
+    if (at := clock.read(text)) is None:
+        raise ValueError(f"{text!r:.60} is no time")
+    return _to_milliseconds(at)
 
 
 def _to_milliseconds(time: datetime.datetime) -> datetime.datetime:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import bson
+
 from caxflow import documents
 from caxflow.rundb.marks import MARK
 
@@ -26,6 +28,11 @@ class Key:
         """The condition for ``$elemMatch``."""
         version = {"pax_version": self.version} if self.kind in documents.VERSIONED else {}
         return {"type": self.kind, "host": self.host} | version | more
+
+
+def check_kept(values: Mapping[str, Any]) -> None:
+    """Raise what BSON raises (ValueError, OverflowError, RecursionError) of a value that it cannot hold."""
+    bson.encode(values)
 
 
 def telling(key: Key, copy: documents.Copy | None, changes: Mapping[str, Any]) -> tuple[dict, dict]:

@@ -1,0 +1,112 @@
+"""B1: fields of entries as no program should write them: no command stumbles, and all other runs go on."""
+
+import datetime
+import itertools
+
+import bson
+import pytest
+
+from copies import SITES, Copies
+
+GOOD = "170315_1432"
+DAY = datetime.datetime(2016, 3, 15)
+MIDWAY = SITES["midway"]
+# What a field may hold instead.
+ODD = [5, "x", [[5]], {"x": {"y": 5}}, True, float("nan"), bson.Decimal128("1E+40"), b"\xff\x00"]
+ODD += [datetime.datetime(1, 1, 1), datetime.datetime(9999, 12, 31, 23, 59, 59)]
+ENTRY = ["status", "location", "pax_version", "manifest", "checksum", "creation_time", "size", "caxflow"]
+NOTE = {"owner": "midway", "token": "t", "lease": DAY, "since": DAY, "attempts": 1, "error": "no route"}
+NOTE |= {"next": DAY, "by": {"host": "h", "user": "u", "pid": 5}, "version": "0.1.0", "verified": DAY}
+TRASH = "{root}/.caxflow-trash/{run}.t"
+# Status, and what the note says beside that, of an entry with which something is being done.
+STATES = {
+    "good": ("transferred", NOTE),
+    "made": ("transferring", NOTE),
+    "restored": ("transferred", {"restored": DAY}),
+    "suspect": ("error", {"suspect": {"token": "t", "quarantine": "{root}/x", "at": DAY}}),
+    "removing": (
+        "transferred",
+        {"removing": {"trash": TRASH, "token": "t", "why": "removed", "emptied": DAY}},
+    ),
+    "moving": ("transferred", {"moving": {"from": "{root}/{run}", "to": "{root}/sr0/{run}"}}),
+    "left": ("transferred", {"left": {"path": "{root}/old/{run}", "at": DAY}}),
+}
+
+
+def fields(state):
+    """Fields of the entry of a state, as paths; of the entry itself only once."""
+    if state == "good":
+        yield from ENTRY
+    for key, value in STATES[state][1].items():
+        yield f"caxflow.{key}"
+        yield from (f"caxflow.{key}.{each}" for each in value) if isinstance(value, dict) else ()
+
+
+def filled(value, **names):
+    """What a state says, with the names of a run in it."""
+    if isinstance(value, dict):
+        return {key: filled(each, **names) for key, each in value.items()}
+    return value.format(**names) if isinstance(value, str) else value
+
+
+def spoil(copies, state, run, field, value):
+    """Make copies of a run; its entry at midway is that of the state, but for one field."""
+    copies.add(run)
+    entry, (status, note) = copies.row("midway", run), STATES[state]
+    root = copies.path("midway").parent
+    entry["status"] = status
+    entry["caxflow"] = NOTE | {"verified": entry["caxflow"]["verified"]} | filled(note, root=root, run=run)
+    at, (*above, last) = entry, field.split(".")
+    for key in above:
+        at = at[key]
+    at[last] = value
+    data = [
+        entry if each["host"] == MIDWAY else each
+        for each in copies.database.runs.find_one({"name": run})["data"]
+    ]
+    copies.database.runs.update_one({"name": run}, {"$set": {"data": data}})
+
+
+@pytest.fixture
+def copies(tmp_path, database, database_uri):
+    with Copies(tmp_path, database_uri, database.name) as copies:
+        yield copies
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_b1_an_odd_field_of_an_entry_stops_no_command_and_no_other_run(copies, zygote, state):
+    purge = {"after_days": 1, "processed": False, "at_most": {"runs": 5000}}
+    keys = {"purge": purge, "scrub": {"every_days": 0}, "batch_size": 5000}
+    profile, overrides = ["--profile", copies.profile(**keys)], copies.overrides(**keys)
+    runs = {}
+    for number, (field, value) in enumerate(itertools.product(fields(state), ODD)):
+        run = f"{DAY + datetime.timedelta(minutes=number):%y%m%d_%H%M}"
+        spoil(copies, state, run, field, value)
+        runs[run] = f"{field}: {value}"
+    copies.add(GOOD)
+
+    def check(done):
+        said = done["out"] + done["said"]
+        assert done["status"] in (0, 1), said
+        wrong = [line for line in said.splitlines() if "unexpected" in line or "Traceback" in line]
+        assert not wrong, [(line, [what for run, what in runs.items() if run in line]) for line in wrong]
+
+    def call(*calls):
+        check(zygote.call("commands", [[*words, *profile] for words in calls]))
+
+    root = copies.path("midway").parent
+    call(
+        ["status"], ["strays"], ["rundb", "check"], ["page", f"{copies.folder}/page"], ["shadow"], ["doctor"]
+    )
+    call(*(["why", run] for run in list(runs)[::3]))
+    call(*(["rm", run, "-n"] for run in runs))
+    call(*(["mv", run, "-n", "--to", f"{root}/sr1/{run}"] for run in runs))
+    for target in ("all", "scrub", "purge"):
+        check(zygote.call("perform", target, overrides))
+    assert copies.row("midway", GOOD) is None  # purged, on the word of the others
+    call(*(["rm", run, "--because", "full"] for run in runs))
+    call(*(["mv", run, "--to", f"{root}/sr1/{run}"] for run in runs))
+    call(["rundb", "rebuild"])
+    for run, what in runs.items():
+        assert copies.whole("lngs", run), what
+        assert copies.whole("tegner", run), what
