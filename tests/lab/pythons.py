@@ -9,7 +9,7 @@ def without_xxhash(folder: Path) -> str:
     return _program(
         folder / "simple-python",
         "import ctypes",
-        "def refuse(name): raise OSError",
+        "def refuse(*_, **__): raise OSError",
         "ctypes.CDLL = refuse",
         "sys.modules['xxhash'] = None",
     )
