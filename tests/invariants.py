@@ -244,7 +244,7 @@ class Invariants:
 
     def _twice(self):
         made: dict[tuple, int] = {}
-        for record in self.database["caxflow_audit"].find():
+        for record in self._records():
             key = (record["run"], record["kind"], record["host"], record["pax_version"])
             made[key] = made.get(key, 0) + (record["action"] == "copied" and record["sent"] > 0)
             made[key] -= record["action"] in ("removed", "suspect")
@@ -252,11 +252,15 @@ class Invariants:
             if number > 1:
                 yield f"{key} was copied {number} times more often than it went"
 
+    def _records(self):
+        """The audit: its collection, and what a change that was killed right after left in a document."""
+        found = {each["_id"]: each for each in self.database["caxflow_audit"].find()}
+        for _, document in self._documents():
+            found |= {each["_id"]: each for each in (document.get("caxflow") or {}).get("audit") or []}
+        return found.values()
+
     def _unaudited(self):
-        records = {
-            (each["action"], each["run"], each["kind"], each["host"])
-            for each in self.database["caxflow_audit"].find()
-        }
+        records = {(each["action"], each["run"], each["kind"], each["host"]) for each in self._records()}
         wanted = set()
         for run, _, entry in self._known():
             note = entry.get("caxflow") or {}

@@ -595,7 +595,7 @@ def test_what_was_left_is_remembered_while_its_file_system_is_not_there(
 
 
 def test_what_was_left_is_forgotten_once_the_disk_is_seen_without_it(copies, volume, moved_away, caxflow):
-    """Killed after the old files went, before that is told; then on a disk that is only said to be it."""
+    """Killed after the old files went, before the entry says so; then on a disk that only the user knows."""
     killed(copies, volume, "clear", "before")
     document = copies.database.get(RUN)
     shutil.rmtree(moved_away)

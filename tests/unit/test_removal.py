@@ -1052,7 +1052,7 @@ def at_the_record(monkeypatch, actions, event):
 
 @pytest.mark.parametrize("deed", DEEDS)
 def test_a_change_that_is_refused_leaves_no_record(copies, monkeypatch, deed):
-    """Right before it is told, the entry becomes another one."""
+    """Right before the change, the entry becomes another one."""
     copies.add()
     act = deed(copies)
 
