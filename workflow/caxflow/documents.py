@@ -223,11 +223,11 @@ def stalled(copy: Copy, now: datetime.datetime) -> bool:
 def is_held(copy: Copy, now: datetime.datetime) -> bool:
     """Return whether a claim on the copy lasts: its lease is not over, and no clock that was wrong began it.
 
-    One without a lease is another program's; a lease of a time that no clock has holds nothing.
+    One without a lease is another program's, and so is one whose lease is of another type.
     """
     lease, since = (time_of(copy.note.get(name)) for name in ("lease", "since"))
-    if not isinstance(copy.note.get("lease"), datetime.datetime):
-        return True
+    if lease is None:
+        return not isinstance(copy.note.get("lease"), datetime.datetime)
     return clock.is_ahead(lease, now, LONGEST_LEASE) and (since is None or clock.past(since, now) is not None)
 
 

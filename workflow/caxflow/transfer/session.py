@@ -281,7 +281,7 @@ class Session:
 
         return deviations(path, wanted, apply, self.report)
 
-    def root(self, root: str, folder: str, site: str) -> dict:
+    def root(self, root: str, folder: str, site: str = "") -> dict:
         """What a data root is like, and a folder in it.
 
         Returns

@@ -379,7 +379,7 @@ class SftpEnd:
     def _do_leftovers(self, parent: str, older_than: float, only: str | None) -> list[str]:
         return remove_leftovers(self.client, parent, older_than, only, self._go_on)
 
-    def _do_root(self, root: str, folder: str, site: str) -> dict:
+    def _do_root(self, root: str, folder: str, site: str = "") -> dict:
         filling = self._filling(root)
         return {
             "kind": "directory" if filling else self.client.kind(root),
