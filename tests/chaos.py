@@ -296,8 +296,7 @@ class Round:
             actions = [self._rm(chance.choice(SITES), self.subject, at) for at in SITES]
         else:
             actions = [self._draw() for _ in range(chance.choice([2, 3, 3, 4]))]
-            # Names and sizes tell these at once, however soon after a reading they come.
-            if kind < 0.7 and (last := self._remove_last(chance.choice([lose_file, lose_all]))):
+            if kind < 0.7 and (last := self._remove_last(chance.choice([rot, lose_file, lose_all]))):
                 actions = last + actions[: chance.choice([0, 1])]
         pace = chance.choice([0.1, 0.5, 1.5])  # some steps are over at once, some take longer
         faults = [(chance.choice(FAULTS), pace * chance.random()) for _ in range(chance.choice([0, 1, 2, 3]))]

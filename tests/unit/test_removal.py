@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from functools import partial
 
 import pytest
@@ -24,7 +25,7 @@ from caxflow.files.manifest import Manifest
 from caxflow.planning.facts import gather
 from caxflow.rundb import DatabaseAway, Held, RunsDB, audit, marks
 from caxflow.targets import Run
-from caxflow.transfer import renaming
+from caxflow.transfer import Look, renaming
 from copies import FILES, SITES, Copies, just_read, now
 
 RUN = Run("160315_1432")
@@ -1107,3 +1108,23 @@ def test_one_whose_trash_would_be_emptied_too_late_asks_again(copies, monkeypatc
         removal_of(copies, demand=Demand(copies=1)).perform()
     assert copies.whole("midway")
     assert copies.row("midway")["status"] == "transferred"
+
+
+@pytest.mark.parametrize(
+    ("read_before", "changed_before", "changed"),
+    [(6.5, 6, True), (6.5, 7, False), (3600, 3599, True), (3600, 3601, False)],
+)
+@pytest.mark.parametrize("asked", [0, 5])
+def test_what_changed_after_it_was_read_is_known_however_long_the_look_takes(
+    read_before, changed_before, changed, asked
+):
+    """A copy that rots right after a reading, while the connection for the next look is being made."""
+    now, seen = datetime.datetime(2017, 3, 1), time.monotonic() - asked
+    found = Look("file", {"a": 1}, identity=[[1, 2]], changed=changed_before - asked, seen=seen)
+    read = now - datetime.timedelta(seconds=read_before)
+    assert proof.has_changed(found, read, lambda: now) is changed
+    other = Look("file", {"a": 1}, identity=[[1, 3]])
+    assert proof.has_changed(found, read, lambda: now, other) is changed
+    assert proof.has_changed(found, read, lambda: now, found) is False
+    unknown = Look("file", {"a": 1}, changed=changed_before - asked, seen=seen)
+    assert proof.has_changed(unknown, read, lambda: now, unknown) is changed

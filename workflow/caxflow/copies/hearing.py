@@ -120,7 +120,7 @@ class Hearing:
             stale = [each for each in found if each.renewable and each.site not in tried]
             if new:
                 wrong = self._look(new[0], copy)
-                if not wrong and self._has_changed(new[0], now):
+                if not wrong and self._has_changed(new[0]):
                     continue
                 against[new[0].site] = wrong
                 if read and wrong:
@@ -201,9 +201,10 @@ class Hearing:
         place, location = subject.place, witness.copy.location if witness else None
         return place.host, place.port or 22, location and posixpath.normpath(location)
 
-    def _has_changed(self, witness: Witness, before: datetime.datetime) -> bool:
+    def _has_changed(self, witness: Witness, earlier: Look | None = None) -> bool:
         """Whether files of a witness changed after it was last read; then it is to be read again."""
-        if not proof.has_changed(self._seen[witness.site], witness.verified, before):
+        found, now = self._seen[witness.site], self.subject.database.now
+        if not proof.has_changed(found, witness.verified, now, earlier):
             return False
         self._changed[witness.site] = witness.verified
         return True
@@ -262,7 +263,7 @@ class Hearing:
         """Why a witness does not let the copy go after all; empty if it does."""
         other, location = self.at(witness), witness.copy.location
         folder = parts.folder(other.key, location)
-        lit, now = [site for site in apart if site in names], self.subject.database.now()
+        lit = [site for site in apart if site in names]
         try:
             found, *shown = transfer.look(
                 other.place, [location, *(posixpath.join(folder, names[site]) for site in lit)], opened=True
@@ -271,12 +272,12 @@ class Hearing:
                 return wrong
         except CaxflowError as error:
             return error.what
-        self._seen[witness.site] = found
+        earlier, self._seen[witness.site] = self._seen[witness.site], found
         same = [site for site, look in zip(lit, shown, strict=True) if look.kind]
         same += [site for site, look in apart.items() if proof.are_same_files(found, look)]
         if same:
             return f"it is the very files of {same[0]}"
-        return "its files changed after they were read" if self._has_changed(witness, now) else ""
+        return "its files changed after they were read" if self._has_changed(witness, earlier) else ""
 
     def _read_again(self, witness: Witness, copy: Copy) -> str:
         """Renew stale evidence: read that copy where it is; what is against it after that.

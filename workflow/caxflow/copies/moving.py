@@ -51,9 +51,9 @@ class Move:
     # What a copy without a manifest looked like when it began to move.
     _outline: str | None = None
     _resumed: bool = False
-    # What this attempt published, and when it began to read it (server's time), by path.
+    # What this attempt published; when it began to read it (server's time), and what it was then; by path.
     _made: dict[str, transfer.Look] = field(default_factory=dict, repr=False)
-    _read_at: dict[str, datetime.datetime] = field(default_factory=dict, repr=False)
+    _read: dict[str, tuple[datetime.datetime, transfer.Look]] = field(default_factory=dict, repr=False)
 
     def perform(self) -> str:
         """Move the copy; where it was. A dry database is told nothing, and then nothing is moved.
@@ -179,7 +179,7 @@ class Move:
             except CaxflowError as error:
                 subject.say(f"{new} is there, but its permissions are not as the site wants them: {error}")
         stated = [each.to_json() for each in made.manifests.values()]
-        self._read_at[new] = subject.database.now()
+        self._read[new] = subject.database.now(), proof.glance(subject.place, new)
         _, wrong = proof.read_again(subject.place, new, stated, subject.progress)
         if wrong:
             raise CaxflowError(
@@ -250,7 +250,7 @@ class Move:
         if not parts.any_there(where, subject.place):
             subject.check_mounted(copy.location)
         now = subject.database.now()
-        self._read_at = dict.fromkeys((part.path for part in where), now)
+        self._read = {part.path: (now, proof.glance(subject.place, part.path)) for part in where}
         if not (wrong := self._differences(where)):
             told = _good(now) if copy.manifest else {}
             if told and not subject.database.confirm(subject.run, subject.key, copy, told):
@@ -376,13 +376,12 @@ class Move:
         And that the entry is what it was when they were.
         """
         subject = self.subject
-        before = subject.database.now()
         ours, theirs = transfer.look(subject.place, [old.path, new.path], opened=True)
         wrong = proof.difference(theirs, new.path, new.manifest)
         if not wrong and proof.are_same_files(ours, theirs):
             wrong = f"{old.path} and {new.path} are the same files"
-        read = self._read_at.get(new.path, before)
-        if not wrong and proof.has_changed(theirs, read, before):
+        read, earlier = self._read[new.path]
+        if not wrong and proof.has_changed(theirs, read, subject.database.now, earlier):
             wrong = f"files at {new.path} changed after they were read"
         now = self._find()
         if not wrong and (

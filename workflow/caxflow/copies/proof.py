@@ -3,6 +3,7 @@
 import datetime
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping
 
 from caxflow import transfer
@@ -144,18 +145,29 @@ def are_same_files(one: Look, other: Look) -> bool:
     return bool(ours & theirs)
 
 
-def has_changed(found: Look, read: datetime.datetime, before: datetime.datetime) -> bool:
-    """Return whether files that were seen changed after they were read: by ages, so that no clock matters.
+def has_changed(
+    found: Look, read: datetime.datetime, now: Callable[[], datetime.datetime], earlier: Look | None = None
+) -> bool:
+    """Return whether files that were seen may have changed after they were read: no clock matters, but ages.
+
+    What changed so shortly before it was read that a question takes as long, counts as changed; what changes
+    while it is read, the reading finds.
 
     Parameters
     ----------
     read : datetime
         When the reading began, the server's time (naive UTC).
-    before : datetime
-        The server's time right before the look, so that what was written just before it was read has not
-        changed; what changes while it is read, the reading finds.
+    now : callable
+        Asks for the server's time.
+    earlier : Look, optional
+        A look that saw them as they were read: what has the same inodes and times of change is that still.
     """
-    return found.changed is not None and found.changed < (before - read).total_seconds()
+    if found.changed is None or (
+        earlier and found.identity and list(found.identity) == list(earlier.identity)
+    ):
+        return False
+    age = found.changed + time.monotonic() - found.seen
+    return age < (now() - read).total_seconds()
 
 
 def is_all_there(place: Place, location: str, expected: Manifest | None) -> bool:

@@ -235,14 +235,13 @@ def _unlike_a_copy(database: RunsDB, settings: Settings, site: Site, copy: Copy,
     )
     if not evidence.good(copy) or stated is None or read is None:
         return "it is not known to be good"
-    before = database.now()
     try:
         found = transfer.look(reach.place(settings, site), [copy.location], opened=True)[0]
     except CaxflowError as error:
         return error.what
     if wrong := proof.difference(found, copy.location, Manifest.from_json(stated)):
         return wrong
-    if proof.has_changed(found, read, before):
+    if proof.has_changed(found, read, database.now):
         return "its files changed after they were read"
     return "the very same files" if proof.are_same_files(own, found) else ""
 

@@ -7,6 +7,7 @@ modification kept; permissions follow the umask of the account that writes. Symb
 and named pipes in a dataset are refused.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -175,6 +176,8 @@ class Look:
         empty where they are not told.
     changed : float or None
         Seconds since any of its files was last changed, by the clock of that machine.
+    seen : float
+        When that was answered, by the monotonic clock of this machine.
     """
 
     kind: str | None
@@ -182,6 +185,7 @@ class Look:
     error: str = ""
     identity: Sequence[Sequence[int]] = field(default=(), compare=False)
     changed: float | None = field(default=None, compare=False)
+    seen: float = field(default_factory=time.monotonic, compare=False)
 
 
 def look(place: Place, paths: Sequence[str], *, opened: bool = False) -> list[Look]:
