@@ -68,7 +68,7 @@ def _renameat2():
 def _rename_otherwise(old: bytes, new: bytes, old_folder, new_folder) -> int:
     """Rename without that call; the error's number, or 0. Folders replace nothing but empty ones anyway."""
     try:
-        if not stat.S_ISDIR(os.lstat(old, dir_fd=old_folder).st_mode):
+        if stat.S_ISREG(os.lstat(old, dir_fd=old_folder).st_mode):
             try:
                 os.link(old, new, src_dir_fd=old_folder, dst_dir_fd=new_folder, follow_symlinks=False)
             except OSError as error:
