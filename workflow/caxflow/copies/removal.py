@@ -195,6 +195,7 @@ class Removal:
             raise CaxflowError(f"{subject} is not removed: it is there again", "try again")
         self.claim, self._ident = subject.hold(token), token
         self.grounds = f"{self.grounds}; there was nothing at {copy.location}"
+        self._clear_links(copy)
         now, this = subject.database.now(), {"location": copy.location, "status": copy.status}
 
         def change(document: Mapping) -> tuple[dict, dict] | None:
@@ -368,9 +369,10 @@ class Removal:
         if where and where[0].name:
             subject.prune(trash, root=posixpath.dirname(trash))
 
-    def forget_entry(self) -> None:
+    def forget_entry(self, copy: Copy) -> None:
         """Take the entry out of the document; the same update has all of it for the audit."""
         subject, key, token = self.subject, self.subject.key, self.claim.token
+        self._clear_links(copy)
         now = subject.database.now()
 
         def change(document: Mapping) -> tuple[dict, dict]:
@@ -385,6 +387,12 @@ class Removal:
 
         subject.database.revise(subject.run, change)
         subject.say(f"{subject} is removed")
+
+    def _clear_links(self, copy: Copy) -> None:
+        """Remove the links to minitrees that are gone, as long as the same call would do so again."""
+        subject = self.subject
+        if copy.kind == "minitrees":
+            shortcuts.clear(subject.place, subject.run, copy.location, subject.root, subject.say)
 
     def _no_more(self, document: Mapping) -> dict:
         """What takes the host out of those that remove something of the run; nothing if it does so still."""
@@ -401,9 +409,6 @@ class Removal:
         key = subject.key
         folder = parts.folder(key, str(entry.get("location")))
         if documents.inside(folder, subject.root):
-            if key.kind == "minitrees":
-                location = str(entry.get("location"))
-                shortcuts.clear(subject.place, subject.run, location, subject.root, subject.say)
             try:
                 subject.prune(folder)
             except CaxflowError as error:
@@ -444,7 +449,7 @@ class Removal:
                 # Nothing of it is left, as where a database was restored.
                 self.hearing.hear(self._as_it_was(subject.database.get(subject.run), copy))
             self._known = documents.value(intended, "evidence", type_=list) or []
-            self.forget_entry()
+            self.forget_entry(copy)
             return
         self.hearing.since = subject.database.now()
         self._carry_out(copy, where, trash, emptied=emptied)
@@ -463,7 +468,7 @@ class Removal:
             self.put_back(where, trash, emptied=emptied)
             raise
         self.empty(where, trash, asked)
-        self.forget_entry()
+        self.forget_entry(copy)
 
     def _check_in_time(self, asked: float) -> None:
         if time.monotonic() - asked > HELD_UP:
