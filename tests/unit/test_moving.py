@@ -689,3 +689,30 @@ def test_killed_at_its_end_a_move_of_minitrees_leaves_no_link_to_nothing(
     links = [path for path in files[0].parents[2].rglob("*") if path.is_symlink()]
     assert sorted(links) == sorted(new.parent / file.name for file in files)
     assert all(path.exists() for path in links)
+
+
+def test_a_sign_that_cannot_be_removed_hides_no_failure_and_holds_nothing(
+    copies, volume, moved_away, caxflow, monkeypatch
+):
+    """A move fails, and so does the removal of the file that shows where something is left."""
+
+    def fails(*_, **__):
+        raise CaxflowError("there is no space")
+
+    real = moving.transfer.remove_tree
+
+    def refused(place, path, **named):
+        if path.endswith(".part-left"):
+            raise CaxflowError("read-only file system")
+        real(place, path, **named)
+
+    monkeypatch.setattr(moving.transfer, "remove_tree", refused)
+    with monkeypatch.context() as patched:
+        patched.setattr(Move, "copy", fails)
+        code, _, err = caxflow("mv", RUN, "--from", volume / "raw")
+    assert (code, "there is no space" in err) == (1, True)
+    assert copies.row("midway")["status"] == "transferred"
+    code, _, err = caxflow("mv", RUN, "--from", volume / "raw")
+    assert (code, err) == (0, "")
+    assert not moved_away.exists()
+    assert "left" not in copies.row("midway")["caxflow"]

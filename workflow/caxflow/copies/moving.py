@@ -200,7 +200,7 @@ class Move:
                     subject.remove(new)
                 elif now.kind:
                     subject.say(f"{new} stays: it is not what was published there")
-            subject.remove(self._sign(self.old), self._root)
+            self._take_sign(self.old)
             changes = {"status": documents.TRANSFERRED} | _ended("moving", "token", "lease", "since")
             subject.database.tell(subject.run, subject.key, changes, {"token": self.claim.token})
 
@@ -236,7 +236,7 @@ class Move:
         journal.forget(subject.work_dir, subject.site.name, subject.run, key.kind, key.version)
         if not subject.database.tell(subject.run, subject.key, told, {"token": token}, record=record):
             if "left" not in self._find().note:
-                subject.remove(self._sign(self.old), self._root)
+                self._take_sign(self.old)
             raise Held(f"{subject} was taken over by somebody else", f"see what lies in {self.new}")
 
     def _complete(self, copy: Copy) -> None:
@@ -282,7 +282,7 @@ class Move:
         told = {"location": left} | _good(now) | _ended("left")
         if not subject.database.confirm(subject.run, subject.key, copy, told, record=record):
             raise CaxflowError(f"{subject} was changed while it was read", "try again")
-        subject.remove(self._sign(left), self._root)
+        self._take_sign(left)
         aside = subject.aside(quarantine.FOLDER, copy.location, token)
         # What is there instead of it is somebody else's.
         damaged = [part for part in where if self._is_there(part, part.path)]
@@ -345,7 +345,7 @@ class Move:
             subject.remove(part.path, self._root, asked=time.monotonic())
         self._clear_links(path, self._root)
         subject.database.tell(subject.run, subject.key, _ended("left"))
-        subject.remove(self._sign(path), self._root)
+        self._take_sign(path)
         self._prune(path, self._root)
 
     def _sign(self, path: str) -> str:
@@ -355,6 +355,10 @@ class Move:
     def _show_left(self) -> None:
         with contextlib.suppress(CaxflowError):  # it is there, or nothing can be written: the marker may tell
             transfer.touch(self.subject.place, self._sign(self.old), root=self._root)
+
+    def _take_sign(self, path: str) -> None:
+        with contextlib.suppress(CaxflowError):  # it says nothing of what is not left
+            self.subject.remove(self._sign(path), self._root)
 
     def _check_old_disk(self, path: str) -> None:
         """See that where nothing is left the disk is there on which it was."""
