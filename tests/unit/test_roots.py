@@ -180,6 +180,29 @@ def test_a_root_that_may_not_be_listed_shows_no_traceback(copies, require):
     assert f"no raw data are written at midway: {root}: Permission denied" in " ".join(done.stdout.split())
 
 
+def test_of_a_root_that_may_not_be_reached_all_runs_are_told_the_same(copies, require):
+    program = (
+        "import sys; from caxflow import config; from caxflow.planning.presence import Presence\n"
+        "presence = Presence(config.load({'site': 'midway'}, sys.argv[1]).here)\n"
+        "print(presence.unready('raw'), presence.unready('raw'), sep='\\n')"
+    )
+    root_of(copies).parent.chmod(0o600)
+    done = subprocess.run(
+        [
+            *[require("setpriv"), "--bounding-set", "-dac_override,-dac_read_search", sys.executable],
+            *["-c", program, copies.folder / "config"],
+        ],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    root_of(copies).parent.chmod(0o755)
+    first, second = done.stdout.splitlines()
+    assert f"{root_of(copies)}: Permission denied" in first
+    assert first == second
+
+
 DISKS = {
     "not mounted": (not_mounted, "has no .caxflow-root: its file system may not be mounted -> mount it"),
     "nobody's": (unmarked, "has no .caxflow-root"),

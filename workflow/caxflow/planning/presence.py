@@ -61,14 +61,15 @@ class Presence:
     def _unmarked(self, root: str, kind: str) -> str:
         """Return what is wrong with the marker of a root; empty if it is the one of this site."""
         if root not in self._marked:
-            self._marked[root] = ""
+            wrong = ""
             try:
                 if not Path(root).is_dir():
-                    self._marked[root] = f"there is no {root} -> mount its file system"
+                    wrong = f"there is no {root} -> mount its file system"
                 else:
                     marker.check(marker.read(root, self.site.name), root, self.site.name, kind)
             except CaxflowError as error:
-                self._marked[root] = str(error)
+                wrong = str(error)
+            self._marked[root] = wrong
         return self._marked[root]
 
     def _wrong(self, path: Path) -> str:
