@@ -22,7 +22,7 @@ from caxflow.demo.sshd import SshSites
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import take
 from caxflow.processing import products
-from caxflow.transfer import Place, copy, part
+from caxflow.transfer import Place, copy, part, renaming
 from caxflow.transfer.sftp_client import SftpClient
 from copies import Copies, mark
 from lab.logins import OddSite
@@ -311,3 +311,23 @@ def test_permissions_that_cannot_be_set_are_a_remark(tmp_path, database, databas
         assert copies.row("midway")["status"] == "transferred"
         (log,) = copies.work().glob("logs/midway/160315_1432.copy_raw.log")
         assert "is published; its permissions are not what they should be: " in log.read_text()
+
+
+@pytest.mark.parametrize("call", ["rename", "unlink"])
+def test_f1_an_old_name_that_cannot_be_taken_away_fails_nothing(tmp_path, dataset, monkeypatch, call):
+    """On a file system with links only, where what is published has two names for a moment."""
+    monkeypatch.setattr(renaming, "_renameat2", lambda: None)
+    (tmp_path / "made").write_bytes(b"made")
+    real = getattr(os, call)
+
+    def refuse_hidden(path, *more, **named):
+        if os.fsencode(more[0] if more else path).rpartition(b"/")[2].startswith(b".part-"):
+            refuse()
+        return real(path, *more, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(renaming.os, call, refuse_hidden)
+        assert not copy(HERE, dataset / "one.zip", HERE, tmp_path / "copy").adopted
+        assert products.publish(tmp_path / "made", tmp_path / "product") == ""
+    assert (tmp_path / "copy").read_bytes() == (dataset / "one.zip").read_bytes()
+    assert (tmp_path / "product").read_bytes() == b"made"

@@ -4,11 +4,13 @@ import datetime
 import posixpath
 
 import pytest
+from bson.datetime_ms import DatetimeMS
 from hypothesis import given
 from hypothesis import strategies as st
 
 from caxflow import documents
 from caxflow.errors import CaxflowError
+from caxflow.planning import copystate
 from caxflow.targets import Run
 
 NOW = datetime.datetime(2016, 11, 1, 17)
@@ -151,7 +153,7 @@ def test_values_of_another_type_count_as_missing():
 
 EAST = datetime.timezone(datetime.timedelta(hours=14))
 NEVER = [5, "soon", [], [[5]], {}, True, 1e300, float("nan"), b"x", datetime.datetime(1, 1, 1, tzinfo=EAST)]
-NEVER += [datetime.datetime(1, 1, 1), datetime.datetime(9999, 12, 31, 23, 59, 59)]
+NEVER += [datetime.datetime(1, 1, 1), datetime.datetime(9999, 12, 31, 23, 59, 59), DatetimeMS(10**15)]
 
 
 @pytest.mark.parametrize("found", NEVER, ids=repr)
@@ -160,4 +162,6 @@ def test_b1_what_no_clock_has_is_no_time_and_as_a_lease_it_is_over(found):
     assert documents.time_of(found) is None
     note = {"owner": "midway", "token": "t", "lease": found}
     copy = documents.Copy("raw", "h", "transferring", "/data/raw/160315_1432", note=note)
-    assert documents.is_held(copy, datetime.datetime(2017, 1, 1)) is not isinstance(found, datetime.datetime)
+    held = documents.is_held(copy, datetime.datetime(2017, 1, 1))
+    assert held is not isinstance(found, datetime.datetime | DatetimeMS)
+    assert ("by a claim that does not hold" in copystate.remark(copy)) is not held

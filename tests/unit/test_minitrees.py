@@ -14,7 +14,7 @@ import uproot
 from caxflow import mini, simulate
 from caxflow.conditions import settings as frozen
 from caxflow.errors import CaxflowError
-from caxflow.processing import commands, minitrees
+from caxflow.processing import commands, minitrees, products
 from caxflow.targets import Run
 
 NAME = "160315_1432"
@@ -256,6 +256,29 @@ def test_what_hax_made_by_itself_moves_into_the_folder_of_its_run(processed, pla
     assert (path.stat().st_ino == inode) is not old
     assert not flat.exists()
     assert again.rows == made.rows
+
+
+def test_a_kill_while_what_hax_made_is_replaced_leaves_hax_nothing_of_before(processed, place, monkeypatch):
+    """Else the next call would take the new one as done, and hax would read the old one for ever."""
+
+    class Killed(BaseException):
+        pass
+
+    path = place("Basics")
+    flat = minitrees.hax_path(path)
+    minitrees.make("Basics", processed, path, number=1)
+    path.rename(flat)
+    real = products.publish
+
+    def killed_after(*arguments, **named):
+        real(*arguments, **named)
+        raise Killed
+
+    monkeypatch.setattr(products, "publish", killed_after)
+    with pytest.raises(Killed):
+        minitrees.make("Basics", processed, path, number=1, replace=True)
+    assert path.exists()
+    assert not flat.exists()
 
 
 def test_what_hax_made_stays_where_it_is_unless_it_is_whole(processed, place):

@@ -654,3 +654,38 @@ def test_one_that_was_stopped_while_another_completed_the_move_leaves_no_sign(
     assert (code, "was taken over by somebody else" in err) == (1, True)
     assert [path.name for path in moved_away.parent.iterdir()] == ["other"]
     assert copies.whole("midway")
+
+
+# The last steps of a move by renaming, and of one by copying.
+LATE = [(False, step) for step in ("tell", "_clear_links", "_prune", "_put_links")]
+LATE += [(True, step) for step in ("tell", "clear", "_clear_links", "_prune", "_put_links")]
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize(("copied", "step"), LATE)
+def test_killed_at_its_end_a_move_of_minitrees_leaves_no_link_to_nothing(
+    copies, caxflow, monkeypatch, copied, step, moment
+):
+    """hax follows them: the same command leaves those alone that lead to the files."""
+    version = copies.keep_processed()
+    files = copies.add_made("minitrees", version)
+    new = files[0].parents[2] / "sr0" / str(RUN)
+    words = ("mv", RUN, "--kind", "minitrees", "--to", new)
+    real = getattr(Move, step)
+
+    def killed_there(*arguments, **named):
+        if moment == "after":
+            real(*arguments, **named)
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        if copied:
+            patched.setattr(moving.transfer, "try_rename", lambda *_, **__: False)
+        patched.setattr(Move, step, killed_there)
+        with pytest.raises(Killed):
+            caxflow(*words)
+    code, _, err = caxflow(*words)
+    assert (code, err) == (0, "")
+    links = [path for path in files[0].parents[2].rglob("*") if path.is_symlink()]
+    assert sorted(links) == sorted(new.parent / file.name for file in files)
+    assert all(path.exists() for path in links)

@@ -1129,3 +1129,31 @@ def test_what_changed_after_it_was_read_is_known_however_long_the_look_takes(
     assert proof.has_changed(found, read, lambda: now, found) is False
     unknown = Look("file", {"a": 1}, changed=changed_before - asked, seen=seen)
     assert proof.has_changed(unknown, read, lambda: now, unknown) is changed
+
+
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize("step", ["_clear_links", "_finish"])
+def test_killed_at_its_end_a_removal_of_minitrees_leaves_no_link_to_nothing(
+    copies, monkeypatch, missing, step
+):
+    """Once the entry has gone, `rm` has nothing to go on with."""
+    copies.add()
+    version = copies.keep_processed()
+    copies.add_made("processed", version)
+    folder = copies.add_made("minitrees", version)[0].parent
+    if missing:
+        folder.rename(copies.folder / "away")
+        (folder.parent / "160316_0000").mkdir()  # else the disk may not be there
+    removal = partial(removal_of, copies, kind="minitrees", version=version, demand=Demand(copies=1))
+
+    def killed_there(*_):
+        raise Away
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Removal, step, killed_there)
+        with pytest.raises(Away):
+            removal().perform()
+    if copies.made("minitrees"):
+        removal().perform()
+    assert copies.made("minitrees") == {}
+    assert [path for path in folder.parent.glob("*") if path.is_symlink()] == []

@@ -162,6 +162,24 @@ def test_y8_a_marker_that_may_not_be_read_is_named_with_what_mends_it(copies, re
         assert f"chmod a+r {root_of(copies)}/.caxflow-root" in done.stdout
 
 
+def test_a_root_that_may_not_be_listed_shows_no_traceback(copies, require):
+    """And has no marker: what is asked is whether it is empty, and may be a new one."""
+    copies.add(str(NEW), sites=["lngs"])
+    root = root_of(copies)
+    (root / marker.NAME).unlink()
+    root.chmod(0o311)
+    words = [require("setpriv"), "--bounding-set", "-dac_override,-dac_read_search", sys.executable]
+    done = subprocess.run(
+        [*words, "-m", "caxflow.cli", "why", str(NEW), "--profile", copies.profile()],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    assert f"no raw data are written at midway: {root}: Permission denied" in " ".join(done.stdout.split())
+
+
 DISKS = {
     "not mounted": (not_mounted, "has no .caxflow-root: its file system may not be mounted -> mount it"),
     "nobody's": (unmarked, "has no .caxflow-root"),

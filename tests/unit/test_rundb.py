@@ -25,7 +25,7 @@ from caxflow.demo.database import DatabaseServer
 from caxflow.demo.server import reserve_port
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Entry, Manifest
-from caxflow.rundb import Claim, DatabaseAway, Held, Key, RunsDB, marks, public
+from caxflow.rundb import Claim, DatabaseAway, Held, Key, RunsDB, audit, marks, public
 from caxflow.rundb.selecting import excluded
 from caxflow.targets import Run
 
@@ -64,6 +64,13 @@ def runs(database):
 def rundb(database_uri, database):
     with RunsDB(address(database_uri, database.name)) as opened:
         yield opened
+
+
+@pytest.mark.parametrize("odd", [7, "x", {"a": 1}, [5, {}, {"_id": [1]}, {"_id": {"a": 1}}]], ids=str)
+def test_b1_odd_records_in_a_document_hide_no_history(runs, rundb, odd):
+    runs.insert_one({"name": RUN.name, "detector": RUN.detector, "caxflow": {"audit": odd}})
+    audit.record(rundb, "removed", RUN, Key("raw", "h"), grounds="by hand")
+    assert [each["action"] for each in rundb.audit(RUN)] == ["removed"]
 
 
 @pytest.fixture

@@ -430,18 +430,22 @@ def test_a_superseded_version_goes_when_its_successor_is_good(copies, caxflow):
     assert "verified" in copies.made("processed")[version]["caxflow"]  # it was read again first
 
 
-def test_minitrees_go_if_the_file_they_are_made_of_is_good(copies, caxflow):
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_minitrees_go_if_the_file_they_are_made_of_is_good(copies, caxflow, slash):
     version = copies.keep_processed()
     other = copies.folder / f"midway/minitrees/pax_{version}/160316_0000/160316_0000_Basics.root"
     make(other)
     files = copies.add_made("minitrees", version)
+    data = copies.database.get(RUN)["data"]
+    data[-1]["location"] += slash
+    copies.database.runs.update_one({}, {"$set": {"data": data}})
     words = ("rm", str(RUN), "--kind", "minitrees", "--because", "wrong cuts")
     code, _, err = caxflow(*words)
     assert code == 1
     assert f"there is no processed file of {version} at midway" in err
     (processed,) = copies.add_made("processed", version)
     code, out, _ = caxflow(*words, "-n")
-    assert (code, out.splitlines()[0]) == (0, f"would remove {files[0].parent} at midway, 62 B")
+    assert (code, out.splitlines()[0]) == (0, f"would remove {files[0].parent}{slash} at midway, 62 B")
     assert all(file.exists() for file in files)
     code, _, err = caxflow(*words)
     assert (code, err) == (0, "")
@@ -577,6 +581,20 @@ def test_what_a_document_knows_by_now_is_no_stray(copies, stray, caxflow, monkey
     assert copies.whole("midway")
 
 
+def test_the_link_by_which_hax_finds_a_minitree_is_no_stray_once_its_folder_is_known(copies, caxflow):
+    """Between the list and the removal the minitrees are told."""
+    (file,) = copies.add_made("minitrees", copies.keep_processed())[:1]
+    link = file.parent.parent / file.name
+    document = copies.database.runs.find_one()
+    copies.database.runs.update_one({}, {"$set": {"data": []}})
+    settings = copies.settings()
+    found = strays.find(copies.database, settings, settings.here)
+    copies.database.runs.update_one({}, {"$set": {"data": document["data"]}})
+    with pytest.raises(CaxflowError, match="is no stray: a document knows it by now"):
+        strays.remove(copies.database, settings, settings.here, found, [str(link)])
+    assert link.is_symlink()
+
+
 # How an entry may name a stray {it}, or what is around it.
 NAMED = {
     "as its place": {"location": "{it}"},
@@ -634,6 +652,7 @@ RUINS = {
     "a file is cut short": lambda copies: (copies.path("lngs") / "a.zip").write_bytes(b"f"),
     "a byte was flipped since": lambda copies: copies.spoil("lngs"),
     "it was never read": lambda copies: copies.note("lngs", verified=None),
+    "it was read in the future": lambda copies: copies.note("lngs", verified=datetime.datetime(2036, 1, 1)),
     "its manifest is lost": lambda copies: copies.database.manifests.delete_many({}),
     "only a processed file is told": lambda copies: copies.set("lngs", type="processed", pax_version="v1"),
 }

@@ -16,7 +16,7 @@ from caxflow.errors import CaxflowError
 from caxflow.files import digests
 from caxflow.files.listing import DEEPEST, FileStat, scan
 from caxflow.files.manifest import Entry, Manifest, take
-from caxflow.transfer import Place, copy, plan
+from caxflow.transfer import Place, copy, plan, renaming
 from caxflow.transfer.below import names_below
 from caxflow.transfer.folder import HELD_UP, Folder, remove_tree
 from caxflow.transfer.job import Job
@@ -621,3 +621,16 @@ def test_a_listing_that_did_not_change_is_not_sent_again(dataset):
     changed = session.scan_again(str(dataset))
     assert [file[0] for file in changed["files"] if file not in before["files"]] == ["none"]
     assert session.scan_again(str(dataset / "sub"))["root"].endswith("/sub")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("nowhere")])
+def test_what_is_no_file_is_renamed_where_there_are_only_links_for_it(out, monkeypatch, make):
+    """A symbolic link that is set aside has one name after that, and not two."""
+    make(out / "old")
+    monkeypatch.setattr(renaming, "_renameat2", lambda: None)
+    renaming.rename(os.fsencode(out / "old"), os.fsencode(out / "new"))
+    assert names(out) == ["new"]
+    make(out / "old")
+    with pytest.raises(FileExistsError):
+        renaming.rename(os.fsencode(out / "old"), os.fsencode(out / "new"))
+    assert names(out) == ["new", "old"]

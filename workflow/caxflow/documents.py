@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from bson.datetime_ms import DatetimeMS
+
 from caxflow import clock
 from caxflow.errors import CaxflowError
 from caxflow.targets import Run
@@ -227,7 +229,7 @@ def is_held(copy: Copy, now: datetime.datetime) -> bool:
     """
     lease, since = (time_of(copy.note.get(name)) for name in ("lease", "since"))
     if lease is None:
-        return not isinstance(copy.note.get("lease"), datetime.datetime)
+        return not isinstance(copy.note.get("lease"), datetime.datetime | DatetimeMS)
     return clock.is_ahead(lease, now, LONGEST_LEASE) and (since is None or clock.past(since, now) is not None)
 
 

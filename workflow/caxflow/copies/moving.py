@@ -75,7 +75,7 @@ class Move:
                 "correct the document",
             )
         if self.old == self.new and not moving:
-            self._put_links()
+            self._put_links(self.new, subject.root)
             return self.old
         self._check(copy, moving)
         self._manifest = self.subject.manifest(copy.manifest)
@@ -96,6 +96,8 @@ class Move:
         except CaxflowError:
             self.put_back(own)
             raise
+        if not copied:
+            self._clear_links(self.old, self._root)
         try:
             self.tell(copied)
         except Held:
@@ -105,7 +107,7 @@ class Move:
             self.clear(self._find())
         else:
             self._prune(self.old, self._root)
-        self._put_links()
+        self._put_links(self.new, subject.root)
         return self.old
 
     def intend(self, seen: Copy) -> str:
@@ -202,6 +204,7 @@ class Move:
         if subject.may_be_renamed(self.new, own.path) and self._is_there(own, self.new):
             roots = {"root": subject.root, "new_root": self._root}
             transfer.try_rename(subject.place, self.new, own.path, **roots)
+        self._put_links(self.old, self._root)
 
     def tell(self, copied: bool) -> None:
         """Have the entry say the new path and, of what was copied, the old one that is left."""
@@ -322,6 +325,7 @@ class Move:
             subject.remove(path, self._root, asked=time.monotonic())
         else:
             self._check_old_disk(path)
+        self._clear_links(path, self._root)
         subject.database.tell(subject.run, subject.key, _ended("left"))
         subject.remove(self._sign(path), self._root)
         self._prune(path, self._root)
@@ -444,19 +448,22 @@ class Move:
         if not begun and transfer.exists(subject.place, new):
             raise CaxflowError(f"{subject}: there is both {own.path} and {new}", "look there")
 
-    def _put_links(self) -> None:
+    def _put_links(self, path: str, root: str) -> None:
         subject = self.subject
         if subject.key.kind == "minitrees" and not subject.database.dry:
-            shortcuts.put(subject.place, subject.run, self.new, subject.root, subject.say)
+            shortcuts.put(subject.place, subject.run, path, root, subject.say)
 
-    def _prune(self, path: str, root: str) -> None:
-        """Leave no empty folders, and no links to what was there, behind."""
+    def _clear_links(self, path: str, root: str) -> None:
+        """Remove the links to what was at a path, as long as the same command would do so again."""
         subject = self.subject
         if subject.key.kind == "minitrees":
             shortcuts.clear(subject.place, subject.run, path, root, subject.say)
+
+    def _prune(self, path: str, root: str) -> None:
+        """Leave no empty folders behind."""
         folder = folder_of(path)
         if documents.inside(folder, root):
-            subject.prune(folder, root)
+            self.subject.prune(folder, root)
 
     def _take_over(self, copy: Copy) -> str:
         """Go on with a move that was interrupted; the token that holds it from now on."""

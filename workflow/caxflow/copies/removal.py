@@ -193,6 +193,7 @@ class Removal:
             raise CaxflowError(f"{subject} is not removed: it is there again", "try again")
         self.claim, self._ident = subject.hold(token), token
         self.grounds = f"{self.grounds}; there was nothing at {copy.location}"
+        self._clear_links(copy)
         now, this = subject.database.now(), {"location": copy.location, "status": copy.status}
 
         def change(document: Mapping) -> tuple[dict, dict] | None:
@@ -357,9 +358,10 @@ class Removal:
         """
         self.subject.remove(trash, asked=asked)
 
-    def forget_entry(self) -> None:
+    def forget_entry(self, copy: Copy) -> None:
         """Take the entry out of the document; the same update has all of it for the audit."""
         subject, key, token = self.subject, self.subject.key, self.claim.token
+        self._clear_links(copy)
         now = subject.database.now()
 
         def change(document: Mapping) -> tuple[dict, dict]:
@@ -374,6 +376,12 @@ class Removal:
 
         subject.database.revise(subject.run, change)
         subject.say(f"{subject} is removed")
+
+    def _clear_links(self, copy: Copy) -> None:
+        """Remove the links to minitrees that are gone, as long as the same call would do so again."""
+        subject = self.subject
+        if copy.kind == "minitrees":
+            shortcuts.clear(subject.place, subject.run, copy.location, subject.root, subject.say)
 
     def _no_more(self, document: Mapping) -> dict:
         """What takes the host out of those that remove something of the run; nothing if it does so still."""
@@ -390,9 +398,6 @@ class Removal:
         key = subject.key
         folder = folder_of(str(entry.get("location")))
         if documents.inside(folder, subject.root):
-            if key.kind == "minitrees":
-                location = str(entry.get("location"))
-                shortcuts.clear(subject.place, subject.run, location, subject.root, subject.say)
             try:
                 subject.prune(folder)
             except CaxflowError as error:
@@ -433,7 +438,7 @@ class Removal:
                 # Nothing of it is left, as where a database was restored.
                 self.hearing.hear(self._as_it_was(subject.database.get(subject.run), copy))
             self._known = documents.value(intended, "evidence", type_=list) or []
-            self.forget_entry()
+            self.forget_entry(copy)
             return
         self.hearing.since = subject.database.now()
         self._carry_out(copy, own, trash, emptied=emptied)
@@ -452,7 +457,7 @@ class Removal:
             self.put_back(own, trash, emptied=emptied)
             raise
         self.empty(trash, asked)
-        self.forget_entry()
+        self.forget_entry(copy)
 
     def _check_in_time(self, asked: float) -> None:
         if time.monotonic() - asked > HELD_UP:

@@ -26,7 +26,7 @@ def put(place: Place, run: Run, location: str, root: str, say: Callable[[str], N
 
 def clear(place: Place, run: Run, location: str, root: str, say: Callable[[str], None]) -> None:
     """Remove the links to a run's minitrees that were at `location`; say where that does not go."""
-    for path, target in _links(place, run, location, posixpath.dirname(location)):
+    for path, target in _links(place, run, location, posixpath.dirname(location.rstrip("/"))):
         try:
             transfer.unlink(place, path, target, root=root)
         except CaxflowError as error:

@@ -197,12 +197,12 @@ def _check_unchanged(database: RunsDB, settings: Settings, site: Site, stray: St
 
 
 def _check_unknown(database: RunsDB, site: Site, stray: Stray) -> None:
-    """See that no document speaks of a stray, of what is in it, or of a folder that holds it."""
-    around, fields = _above(stray.path), [".".join(keys) for keys in _PATHS]
+    """See that no document speaks of a stray, of what is in it, or of a folder that holds or owns it."""
+    around, fields = _above(stray.path) | ({_head(stray.path)} - {None}), [".".join(keys) for keys in _PATHS]
     for document in database.naming(site.host, fields, stray.path, around):
         known = set(_paths(document, site.host))
         inside = any(documents.inside(path, stray.path) for path in known)
-        if inside or stray.path in known or _head(stray.path) in known or around & known:
+        if inside or stray.path in known or around & known:
             raise CaxflowError(f"{stray.path} is no stray: a document knows it by now", "see caxflow strays")
 
 
@@ -229,10 +229,7 @@ def _check_may_go(database: RunsDB, settings: Settings, stray: Stray, own: trans
 
 def _unlike_a_copy(database: RunsDB, settings: Settings, site: Site, copy: Copy, own: transfer.Look) -> str:
     """Why an entry is no good copy elsewhere; empty if it was read, is as it was then, and is not `own`."""
-    stated, read = (
-        copy.manifest and database.manifest(copy.manifest),
-        documents.time_of(copy.note.get("verified")),
-    )
+    stated, read = copy.manifest and database.manifest(copy.manifest), copy.verified
     if not evidence.good(copy) or stated is None or read is None:
         return "it is not known to be good"
     try:

@@ -68,7 +68,7 @@ def _holder(copy: Copy) -> str:
     process = f"process {by.get('pid')}" + (", which is gone" if processes.has_ended(by) else "")
     who = f" ({by['user']}@{by['host']}, {process})" if {"user", "host"} <= by.keys() else ""
     until = held_until(copy)
-    void = ", by a claim that does not hold" if copy.note.get("lease") else ""
+    void = "" if documents.is_held(copy, clock.now()) else ", by a claim that does not hold"
     return f"{owner}{who}{f', claimed until {until:%Y-%m-%d %H:%M} UTC' if until else void}"
 
 

@@ -50,9 +50,12 @@ class Presence:
     def unready(self, kind: str) -> str:
         """Return why nothing may be written to the root of a kind; empty if it may, or may be a new one."""
         root = self.site.roots.get(kind)
-        wrong = root and self._unmarked(root, kind)
-        if not wrong or (Path(root).is_dir() and not any(Path(root).iterdir())):
-            return ""
+        try:
+            wrong = root and self._unmarked(root, kind)
+            if not wrong or (Path(root).is_dir() and not any(Path(root).iterdir())):
+                return ""
+        except OSError as error:
+            wrong = f"{error.filename}: {error.strerror} -> mount its file system, or mend its permissions"
         return f"no {kind} data are written at {self.site.name}: {wrong}"
 
     def _unmarked(self, root: str, kind: str) -> str:

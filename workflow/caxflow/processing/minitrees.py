@@ -5,6 +5,7 @@
 command.
 """
 
+import contextlib
 import datetime
 import json
 import re
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from caxflow import __version__
+from caxflow import __version__, receipts
 from caxflow.errors import CaxflowError
 from caxflow.processing import commands, products
 from caxflow.rawdata.detectors import TPC_CHANNELS
@@ -247,9 +248,7 @@ def _publish(
             rows = check(treemaker, there, events)
         except CaxflowError as error:
             raise CaxflowError(f"{error.what}; it exists already", "move it away to make it anew") from error
-        if there != minitree:
-            minitree.parent.mkdir(exist_ok=True)
-            there.rename(minitree)
+        _move_in(there, minitree)
         return Minitree(treemaker, minitree, minitree.stat().st_size, rows, 0.0, adopted=True)
     # Beside the run's folder, which holds nothing but minitrees.
     with products.workshop(hax_path(minitree)) as workshop:
@@ -261,11 +260,19 @@ def _publish(
             about = error.what.replace(str(made), made.name)
             raise type(error)(f"{minitree.name} was not made: {about}", error.mend) from error
         size = made.stat().st_size
-        minitree.parent.mkdir(exist_ok=True)
+        # First, so that whatever is killed leaves nothing where hax looks that is not the run's.
+        _move_in(there, minitree)
         remark = products.publish(made, minitree, replace=replace)
-        if there == hax_path(minitree):
-            there.unlink()  # replaced by the one in the run's folder
     return Minitree(treemaker, minitree, size, rows, time.monotonic() - began, remark=remark)
+
+
+def _move_in(there: Path | None, minitree: Path) -> None:
+    """Make the folder of a run; what hax made beside it gets its place in it."""
+    minitree.parent.mkdir(exist_ok=True)
+    if there and there != minitree:
+        there.rename(minitree)
+    with contextlib.suppress(OSError):
+        receipts.sync_folder(minitree.parent.parent)
 
 
 def _event_numbers(path: Path, tree: str) -> "np.ndarray":

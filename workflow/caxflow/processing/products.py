@@ -118,7 +118,7 @@ def _touched(folder: Path) -> float:
 def _rename(made: Path, product: Path) -> None:
     """Give the file its name, unless a racing job was first."""
     try:
-        renaming.rename(os.fsencode(made), os.fsencode(product))
+        renaming.publish(os.fsencode(made), os.fsencode(product))
     except FileExistsError:
         raise CaxflowError(
             f"{product} exists already and is not overwritten", "move it away to make it anew"

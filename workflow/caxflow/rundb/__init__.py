@@ -478,7 +478,7 @@ class RunsDB(Connection):
 def _records(document: Mapping) -> list[dict]:
     """Records for the audit that are in a document still."""
     found = documents.value(document, *RECORDS.split("."), type_=list) or []
-    return [each for each in found if isinstance(each, dict) and "_id" in each]
+    return [each for each in found if documents.value(each, "_id", type_=str)]
 
 
 def _settled_index(site: str) -> str:

@@ -232,7 +232,7 @@ class Part:
 
     def _rename(self, single: bytes) -> None:
         try:
-            renaming.rename(os.path.join(self.data, single) if single else self.data, self.destination)
+            renaming.publish(os.path.join(self.data, single) if single else self.data, self.destination)
         except FileExistsError:
             raise CaxflowError(
                 f"{printable(to_text(self.destination))} appeared while it was being copied",

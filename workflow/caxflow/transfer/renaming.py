@@ -7,6 +7,7 @@ Runs at the far end too: Python 3.8, standard library only.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import os
@@ -43,6 +44,17 @@ def rename(old: bytes, new: bytes, old_folder: int | None = None, new_folder: in
         raise OSError(code, os.strerror(code), new if code == errno.EEXIST else old)
 
 
+def publish(old: bytes, new: bytes) -> None:
+    """Rename where the new name is all that matters: an old one that cannot be taken away is no failure."""
+    try:
+        rename(old, new)
+    except FileExistsError:
+        raise
+    except OSError:
+        if not _is_one_file(old, new, None, None):
+            raise
+
+
 def _rename_exclusively(here: int, old: bytes, there: int, new: bytes) -> int:
     """Rename by renameat2(2); the error's number, or 0."""
     call = _renameat2()
@@ -68,7 +80,7 @@ def _renameat2():
 def _rename_otherwise(old: bytes, new: bytes, old_folder, new_folder) -> int:
     """Rename without that call; the error's number, or 0. Folders replace nothing but empty ones anyway."""
     try:
-        if not stat.S_ISDIR(os.lstat(old, dir_fd=old_folder).st_mode):
+        if stat.S_ISREG(os.lstat(old, dir_fd=old_folder).st_mode):
             try:
                 os.link(old, new, src_dir_fd=old_folder, dst_dir_fd=new_folder, follow_symlinks=False)
             except OSError as error:
@@ -98,7 +110,8 @@ def _drop(old: bytes, new: bytes, old_folder, new_folder) -> int:
     except FileNotFoundError:
         return 0 if _lookup(new, new_folder) else errno.ENOENT
     if _is_one_file(hidden, new, old_folder, new_folder):
-        os.unlink(hidden, dir_fd=old_folder)
+        with contextlib.suppress(OSError):  # it is renamed
+            os.unlink(hidden, dir_fd=old_folder)
         return 0
     os.link(hidden, old, src_dir_fd=old_folder, dst_dir_fd=old_folder)
     os.unlink(hidden, dir_fd=old_folder)
