@@ -21,10 +21,22 @@ def now():
     return datetime.datetime.now(datetime.UTC).replace(tzinfo=None, microsecond=0)
 
 
+# That a copy was read a while after it was written, longer than any question takes, costs a test no time.
+A_WHILE = datetime.timedelta(seconds=1)
+
+
 def just_read():
-    """When something was read that was written before: not before the files changed, to the millisecond."""
+    """When something was read that had been written a while before."""
+    return _this_moment() + A_WHILE
+
+
+def _this_moment():
+    """Not before what was written just now, to the millisecond."""
     time = datetime.datetime.now(datetime.UTC).replace(tzinfo=None) + datetime.timedelta(milliseconds=1)
     return time.replace(microsecond=time.microsecond // 1000 * 1000)
+
+
+_READ = -A_WHILE / datetime.timedelta(days=1)
 
 
 def mark(site: str, folders: dict[str, str]) -> None:
@@ -108,8 +120,11 @@ class Copies:
         """Where a site keeps the raw copy."""
         return self.folder / site / "raw" / run
 
-    def add(self, run: str = "160315_1432", sites=tuple(SITES), verified_days_ago: float = 0, **keys) -> dict:
-        """Make copies of a run at sites, and the document that knows them; the document."""
+    def add(self, run: str = "160315_1432", sites=tuple(SITES), verified_days_ago=_READ, **keys) -> dict:
+        """Make copies of a run at sites, and the document that knows them; the document.
+
+        With ``verified_days_ago=0`` they were read at this moment: what happens to them now came after it.
+        """
         entries = []
         for site in sites:
             for name, content in FILES.items():
@@ -137,7 +152,7 @@ class Copies:
         self.database.keep_manifest(taken.to_json())
         note = {"owner": "midway"}
         if verified_days_ago is not None:
-            note["verified"] = just_read() - datetime.timedelta(days=verified_days_ago)
+            note["verified"] = _this_moment() - datetime.timedelta(days=verified_days_ago)
         return {
             "type": "raw",
             "host": SITES[site],
@@ -176,7 +191,7 @@ class Copies:
         entry = {"type": kind, "host": SITES["midway"], "status": "transferred", "pax_version": version}
         entry["location"] = str(files[0] if kind == "processed" else folder)
         entry |= {"manifest": together.digest, "checksum": together.digest, "size": together.size}
-        entry |= {"creation_time": now(), "caxflow": {"owner": "midway", "verified": now()}} | keys
+        entry |= {"creation_time": now(), "caxflow": {"owner": "midway", "verified": just_read()}} | keys
         name = Run.parse(run)
         self.database.runs.update_one(
             {"name": name.name, "detector": name.detector},

@@ -298,7 +298,7 @@ def test_a_source_that_turns_out_bad_is_none_any_more(copies, perform):
 
 @pytest.mark.parametrize("altered", [None, "files", "digest"])
 def test_a_manifest_that_is_lost_or_altered_is_made_again_of_a_copy_that_has_its_digest(copies, altered):
-    copies.add()
+    copies.add(verified_days_ago=0)
     before = copies.row("midway")
     known = copies.database.manifest(before["manifest"])
     this = {"_id": before["manifest"]}

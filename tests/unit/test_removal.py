@@ -16,10 +16,11 @@ import pytest
 from caxflow import documents, processes
 from caxflow.config import Selection
 from caxflow.config.retention import Demand
-from caxflow.copies import parts, proof, quarantine
+from caxflow.copies import proof, quarantine
 from caxflow.copies.hearing import Hearing
 from caxflow.copies.moving import Move
 from caxflow.copies.removal import Removal
+from caxflow.copies.subject import OnDisk, Subject
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Manifest
 from caxflow.planning.facts import gather
@@ -58,7 +59,7 @@ def where(begun):
     subject = begun.subject
     copy = subject.find(subject.database.get(RUN))
     expected = Manifest.from_json(subject.database.manifest(copy.manifest))
-    return parts.of(subject.key, RUN, copy.location, expected)
+    return OnDisk(copy.location, expected)
 
 
 def actions(copies):
@@ -372,11 +373,11 @@ def test_who_was_stopped_for_longer_than_its_lease_takes_nothing_that_a_row_prom
     copies, monkeypatch, fate
 ):
     copies.add()
-    row, real = copies.row("midway"), parts.rename
+    row, real = copies.row("midway"), Subject.bring
 
     def woken(*arguments, **named):
         """While it was stopped, right before it renames the copy, another process took the removal over."""
-        monkeypatch.setattr(parts, "rename", real)
+        monkeypatch.setattr(Subject, "bring", real)
         if fate == "it came back":
             removal_of(copies).perform()
             shutil.copytree(copies.path("lngs"), copies.path("midway"))
@@ -387,7 +388,7 @@ def test_who_was_stopped_for_longer_than_its_lease_takes_nothing_that_a_row_prom
                 removal_of(copies).perform()
         real(*arguments, **named)
 
-    monkeypatch.setattr(parts, "rename", woken)
+    monkeypatch.setattr(Subject, "bring", woken)
     with pytest.raises(Held, match="taken over by somebody else"):
         removal_of(copies).perform()
     assert copies.row("midway")["status"] == "transferred"
@@ -510,7 +511,7 @@ def test_a_tombstone_says_since_when_receipts_do_not_hold(copies):
 
 
 def test_a_preview_knows_what_was_begun_and_changes_nothing(copies):
-    copies.add()
+    copies.add(verified_days_ago=0)
     killed(copies, "intend", "after")
     before = copies.database.get(RUN)
     verdict = removal_of(copies).preview()
@@ -570,7 +571,7 @@ FATES = {
 @pytest.mark.parametrize("step", ["intend", "move", "confirm", "commit"])
 def test_l1_a_removal_that_goes_on_asks_again_and_everything_goes_back(copies, step, fate):
     """`rm --copies 1`, killed; the only other copy is lost meanwhile; the same command again."""
-    copies.add(sites=["lngs", "midway"])
+    copies.add(sites=["lngs", "midway"], verified_days_ago=0)
     killed(copies, step, "after", copies=1)
     FATES[fate](copies)
     with pytest.raises(CaxflowError, match="is not removed"):
@@ -601,7 +602,7 @@ TOLD = [
 )
 def test_l2_one_that_is_held_up_before_a_step_asks_again(copies, monkeypatch, step, fate):
     """`rm --copies 1` is stopped right before a step; the only other copy is lost; it goes on."""
-    copies.add(sites=["lngs", "midway"])
+    copies.add(sites=["lngs", "midway"], verified_days_ago=0)
     owner = Hearing if step == "confirm" else Removal
     real = getattr(owner, step)
 
@@ -619,7 +620,7 @@ def test_l2_one_that_is_held_up_before_a_step_asks_again(copies, monkeypatch, st
 
 @pytest.mark.parametrize("lost", ["rotten, and not told", "gone"])
 def test_what_was_half_deleted_stays_once_nothing_lets_it_go(copies, lost):
-    copies.add(sites=["lngs", "midway"])
+    copies.add(sites=["lngs", "midway"], verified_days_ago=0)
     killed(copies, "empty", "before", copies=1)
     (waiting,) = (copies.folder / "midway/raw/.caxflow-trash").iterdir()
     (waiting / "b.zip").unlink()
@@ -706,14 +707,14 @@ def test_y1_a_copy_that_moves_while_witnesses_are_read_is_not_removed(copies, mo
 def test_nothing_in_the_trash_is_no_removal(copies, monkeypatch):
     """Whatever took the copy away at the last moment: it was not this removal."""
     copies.add()
-    real = parts.rename
+    real = Subject.bring
 
-    def beaten(where, subject, *, aside, back=False):
-        if not back:
+    def beaten(subject, old, new):
+        if old == str(copies.path("midway")):
             copies.path("midway").rename(copies.folder / "elsewhere")
-        real(where, subject, aside=aside, back=back)
+        real(subject, old, new)
 
-    monkeypatch.setattr(parts, "rename", beaten)
+    monkeypatch.setattr(Subject, "bring", beaten)
     with pytest.raises(CaxflowError, match="there is nothing at"):
         removal_of(copies).perform()
     assert "removed" not in actions(copies)
@@ -816,22 +817,22 @@ def test_one_that_was_stopped_after_the_last_question_asks_again(copies, monkeyp
 
 def test_a_crash_while_a_copy_is_put_back_loses_nothing(copies, monkeypatch):
     """The trash says that it is emptied, the evidence is gone, the copy is back: and then it is killed."""
-    copies.add(sites=["lngs", "midway"])
+    copies.add(sites=["lngs", "midway"], verified_days_ago=0)
     killed(copies, "commit", "after", copies=1)
     flip(copies.path("lngs"))
 
     class Killed(BaseException):
         pass
 
-    real = parts.rename
+    real = Subject.bring
 
-    def dies(*arguments, **named):
-        real(*arguments, **named)
-        if named.get("back"):
+    def dies(subject, old, new):
+        real(subject, old, new)
+        if new == str(copies.path("midway")):
             raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(parts, "rename", dies)
+        patched.setattr(Subject, "bring", dies)
         with pytest.raises(Killed):
             removal_of(copies, demand=Demand(copies=1)).perform()
     assert copies.whole("midway")
@@ -1097,7 +1098,7 @@ def test_a_change_that_is_killed_after_it_was_made_loses_no_record(copies, monke
 
 
 def test_one_whose_trash_would_be_emptied_too_late_asks_again(copies, monkeypatch):
-    copies.add(sites=["lngs", "midway"])
+    copies.add(sites=["lngs", "midway"], verified_days_ago=0)
     with monkeypatch.context() as patched:
         patched.setattr("caxflow.copies.subject.HELD_UP", -1)
         with pytest.raises(CaxflowError, match="was held up"):

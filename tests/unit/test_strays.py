@@ -10,7 +10,7 @@ import yaml
 from pymongo import monitoring
 
 from caxflow import receipts
-from caxflow.copies import moving, parts, quarantine, removal, strays
+from caxflow.copies import moving, quarantine, removal, strays
 from caxflow.errors import CaxflowError
 from caxflow.planning import decisions, planner
 from caxflow.planning.facts import gather
@@ -124,8 +124,7 @@ def test_what_is_being_removed_is_not_astray(copies):
     begun.hearing.hear(copy)
     trash = begun.intend(copy)
     assert find(copies) == {}
-    whole = [parts.Part("", str(copies.path("midway")), None)]
-    parts.rename(whole, subject, aside=trash)
+    subject.bring(str(copies.path("midway")), trash)
     assert find(copies) == {}
 
 

@@ -199,7 +199,7 @@ def planned(copies, preview=False, purge=PURGE, **overrides):
 def test_named_runs_bound_a_purge_and_a_scrub(copies):
     runs = ("160315_1432", "160315_1432_MV", "160316_0000")
     for run in runs:
-        copies.add(run)
+        copies.add(run, verified_days_ago=0)
     for run in runs:
         assert planned(copies, runs=[run]) == ([f"midway/{run}.raw.purged"], [run])
     assert len(planned(copies)[0]) == 3

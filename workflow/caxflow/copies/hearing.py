@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 
 from caxflow import documents, transfer
 from caxflow.config.retention import Demand
-from caxflow.copies import beacons, evidence, parts, proof, quarantine, roots
+from caxflow.copies import beacons, evidence, proof, quarantine, roots
 from caxflow.copies.evidence import Witness
-from caxflow.copies.subject import Subject
+from caxflow.copies.subject import Subject, folder_of
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Manifest
@@ -209,7 +209,7 @@ class Hearing:
         self._changed[witness.site] = witness.verified
         return True
 
-    def confirm(self, copy: Copy, where: list[str], token: str) -> None:
+    def confirm(self, copy: Copy, trash: str, token: str) -> None:
         """Look once more at those that let the copy go, right before it is deleted.
 
         It has been renamed by now: what of a witness goes by the same names is gone with it, though a cache
@@ -218,8 +218,8 @@ class Hearing:
 
         Parameters
         ----------
-        where : list of str
-            Paths at which the parts of the copy lie now.
+        trash : str
+            Where the copy lies now.
         token : str
             Of this removal.
 
@@ -229,9 +229,7 @@ class Hearing:
             If too few are left.
         """
         subject, against = self.subject, {}
-        seen = transfer.look(subject.place, where)
-        own = Look("directory", {}, identity=[each for look in seen for each in look.identity])
-        apart = {subject.site.name: own}
+        apart = {subject.site.name: proof.glance(subject.place, trash)}
         with beacons.lit(self._folders(copy, self.sure), token) as names:
             for each in self.sure:
                 against[each.site] = self._unfit(each, copy, apart, names)
@@ -251,10 +249,10 @@ class Hearing:
         """Where beacons are put: beside the copy and each witness; by site."""
         if self.own_manifests:
             return {}  # of the same site
-        found = {self.subject.site.name: (self.subject, parts.folder(self.subject.key, copy.location))}
+        found = {self.subject.site.name: (self.subject, folder_of(copy.location))}
         for each in witnesses:
             other = self.at(each)
-            found[each.site] = other, parts.folder(other.key, each.copy.location)
+            found[each.site] = other, folder_of(each.copy.location)
         return found
 
     def _unfit(
@@ -262,7 +260,7 @@ class Hearing:
     ) -> str:
         """Why a witness does not let the copy go after all; empty if it does."""
         other, location = self.at(witness), witness.copy.location
-        folder = parts.folder(other.key, location)
+        folder = folder_of(location)
         lit = [site for site in apart if site in names]
         try:
             found, *shown = transfer.look(

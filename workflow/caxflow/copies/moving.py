@@ -18,9 +18,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from caxflow import documents, receipts, transfer
-from caxflow.copies import evidence, parts, proof, quarantine, shortcuts
-from caxflow.copies.parts import Part
-from caxflow.copies.subject import Subject
+from caxflow.copies import evidence, proof, quarantine, shortcuts
+from caxflow.copies.subject import OnDisk, Subject, folder_of
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.files import marker
@@ -51,9 +50,9 @@ class Move:
     # What a copy without a manifest looked like when it began to move.
     _outline: str | None = None
     _resumed: bool = False
-    # What this attempt published; when it began to read it (server's time), and what it was then; by path.
-    _made: dict[str, transfer.Look] = field(default_factory=dict, repr=False)
-    _read: dict[str, tuple[datetime.datetime, transfer.Look]] = field(default_factory=dict, repr=False)
+    # What this attempt published; when it began to read it (server's time), and what it was then.
+    _made: transfer.Look | None = field(default=None, repr=False)
+    _read: tuple[datetime.datetime, transfer.Look] | None = field(default=None, repr=False)
 
     def perform(self) -> str:
         """Move the copy; where it was. A dry database is told nothing, and then nothing is moved.
@@ -84,25 +83,25 @@ class Move:
             self._outline = documents.value(moving, "outline", type_=str)
         elif self._manifest is None:
             self._outline = proof.outline(proof.glance(subject.place, self.old))
-        where = parts.of(subject.key, subject.run, self.old, self._manifest)
-        self._look(where, begun=bool(moving))
+        own = OnDisk(self.old, self._manifest)
+        self._look(own, begun=bool(moving))
         if subject.database.dry:
             return self.old
         self._resumed = bool(moving)
         self.claim = subject.hold(self._take_over(copy) if moving else self.intend(copy))
         try:
-            copied = self.transport(where)
+            copied = self.transport(own)
         except Held:
             raise
         except CaxflowError:
-            self.put_back(where)
+            self.put_back(own)
             raise
         if not copied:
             self._clear_links(self.old, self._root)
         try:
             self.tell(copied)
         except Held:
-            self._give_back(where)
+            self._give_back(own)
             raise
         if copied:
             self.clear(self._find())
@@ -137,42 +136,35 @@ class Move:
             raise CaxflowError(f"{subject} is not a good copy that could be moved", "see caxflow status")
         return token
 
-    def transport(self, where: list[Part]) -> bool:
-        """Bring all parts to the new path; whether they were copied, so that the old ones are still there."""
+    def transport(self, own: OnDisk) -> bool:
+        """Bring the copy to the new path; whether it was copied, so that the old one is still there."""
         subject, copied = self.subject, False
-        for part in where:
-            new = part.at(self.new)
-            if not self._is_there(part, part.path):
-                continue  # was renamed before
-            if subject.may_be_renamed(part.path, new):
-                roots = {"root": self._root, "new_root": subject.root}
-                if transfer.try_rename(subject.place, part.path, new, **roots):
-                    continue
-            self.copy(part, new)
-            copied = True
-        for part in where:
-            if not self._is_there(part, part.at(self.new)):
-                raise CaxflowError(
-                    f"{subject}: what is at {part.at(self.new)} is not what was moved there", "look there"
-                )
+        if self._is_there(own, own.path):  # else it was renamed before
+            roots = {"root": self._root, "new_root": subject.root}
+            free = subject.may_be_renamed(own.path, self.new)
+            if not (free and transfer.try_rename(subject.place, own.path, self.new, **roots)):
+                self.copy(own)
+                copied = True
+        if not self._is_there(own, self.new):
+            raise CaxflowError(f"{subject}: what is at {self.new} is not what was moved there", "look there")
         return copied
 
-    def copy(self, part: Part, new: str) -> None:
-        """Copy a part to another file system, and read it there again from the disk."""
-        subject = self.subject
-        subject.say(f"{part.path} and {new} are on different file systems: copying")
+    def copy(self, own: OnDisk) -> None:
+        """Copy it to another file system, and read it there again from the disk."""
+        subject, new = self.subject, self.new
+        subject.say(f"{own.path} and {new} are on different file systems: copying")
         made = transfer.copy(
             subject.place,
-            part.path,
+            own.path,
             subject.place,
             new,
-            expected=part.manifest,
+            expected=own.manifest,
             progress=subject.progress,
             root=subject.root,
         )
         # What has just been compared byte by byte is what an interrupted attempt published.
         if not made.adopted or self._resumed:
-            self._made[new] = transfer.look(subject.place, [new])[0]
+            self._made = proof.glance(subject.place, new)
         if self._manifest is None:
             self._manifest = made.manifest
         if wanted := subject.site.permissions.get(subject.key.kind):
@@ -181,7 +173,7 @@ class Move:
             except CaxflowError as error:
                 subject.say(f"{new} is there, but its permissions are not as the site wants them: {error}")
         stated = [each.to_json() for each in made.manifests.values()]
-        self._read[new] = subject.database.now(), proof.glance(subject.place, new)
+        self._read = subject.database.now(), proof.glance(subject.place, new)
         _, wrong = proof.read_again(subject.place, new, stated, subject.progress)
         if wrong:
             raise CaxflowError(
@@ -189,31 +181,29 @@ class Move:
                 "it was removed; the disk may be failing",
             )
 
-    def put_back(self, where: list[Part]) -> None:
+    def put_back(self, own: OnDisk) -> None:
         """Undo the intent, if all of the copy is where it was; what this attempt published goes first."""
         subject = self.subject
         ours = self._find().note.get("token") == self.claim.token
-        if ours and all(self._is_there(part, part.path) for part in where):
-            for new, published in self._made.items():
-                now = transfer.look(subject.place, [new])[0]
-                if now.files == published.files and now.identity == published.identity and not now.error:
-                    subject.remove(new)
+        if ours and self._is_there(own, own.path):
+            if made := self._made:
+                now = proof.glance(subject.place, self.new)
+                if now.files == made.files and now.identity == made.identity and not now.error:
+                    subject.remove(self.new)
                 elif now.kind:
-                    subject.say(f"{new} stays: it is not what was published there")
+                    subject.say(f"{self.new} stays: it is not what was published there")
             self._take_sign(self.old)
             changes = {"status": documents.TRANSFERRED} | _ended("moving", "token", "lease", "since")
             subject.database.tell(subject.run, subject.key, changes, {"token": self.claim.token})
 
-    def _give_back(self, where: list[Part]) -> None:
+    def _give_back(self, own: OnDisk) -> None:
         """Rename back what was renamed after somebody else had taken the move over, and undone it."""
         subject, copy = self.subject, self._find()
         if "moving" in copy.note or copy.location.rstrip("/") != self.old:
             return
-        for part in where:
-            new = part.at(self.new)
-            if subject.may_be_renamed(new, part.path) and self._is_there(part, new):
-                roots = {"root": subject.root, "new_root": self._root}
-                transfer.try_rename(subject.place, new, part.path, **roots)
+        if subject.may_be_renamed(self.new, own.path) and self._is_there(own, self.new):
+            roots = {"root": subject.root, "new_root": self._root}
+            transfer.try_rename(subject.place, self.new, own.path, **roots)
         self._put_links(self.old, self._root)
 
     def tell(self, copied: bool) -> None:
@@ -249,29 +239,28 @@ class Move:
             subject.say(f"would read {copy.location}, and remove what is left in {left} if it is good")
             return
         subject.say(f"{subject}: a move that was begun goes on; reading {copy.location} again")
-        where = parts.of(subject.key, subject.run, copy.location, manifest)
-        if not parts.any_there(where, subject.place):
+        own = OnDisk(copy.location.rstrip("/"), manifest)
+        if not transfer.exists(subject.place, own.path):
             subject.check_mounted(copy.location)
         now = subject.database.now()
-        self._read = {part.path: (now, proof.glance(subject.place, part.path)) for part in where}
-        if not (wrong := self._differences(where)):
+        self._read = now, proof.glance(subject.place, own.path)
+        if not (wrong := self._differences(own)):
             told = _good(now) if copy.manifest else {}
             if told and not subject.database.confirm(subject.run, subject.key, copy, told):
                 raise CaxflowError(f"{subject} was changed while it was read", "try again")
             self.clear(self._find())
             return
         now = subject.database.now()
-        old = parts.of(subject.key, subject.run, left, manifest)
-        if self._differences(old):
+        if self._differences(OnDisk(left, manifest)):
             raise CaxflowError(
                 f"{subject} in {copy.location} is damaged, and so is what it left in {left}: "
                 f"{proof.summary(wrong)}",
                 "nothing is removed; look at both, and at other sites for a good one",
             )
-        self._return_to(copy, left, where, wrong, now)
+        self._return_to(copy, left, own, wrong, now)
 
     def _return_to(
-        self, copy: Copy, left: str, where: list[Part], wrong: list[str], now: datetime.datetime
+        self, copy: Copy, left: str, own: OnDisk, wrong: list[str], now: datetime.datetime
     ) -> None:
         """Have the entry say the old path again, and move the damaged new files aside."""
         subject, token = self.subject, secrets.token_hex(8)
@@ -285,21 +274,17 @@ class Move:
         self._take_sign(left)
         aside = subject.aside(quarantine.FOLDER, copy.location, token)
         # What is there instead of it is somebody else's.
-        damaged = [part for part in where if self._is_there(part, part.path)]
-        parts.rename(damaged, subject, aside=aside)
+        if damaged := self._is_there(own, own.path):
+            subject.bring(own.path, aside)
         where_it_is = f"; the damaged one is in {aside}" if damaged else ""
         raise CaxflowError(what, f"it is in {left} again, where it is good{where_it_is}")
 
-    def _differences(self, where: list[Part]) -> list[str]:
-        """How the parts of a copy differ from their manifest, after every byte was read."""
-        place, wrong = self.subject.place, []
-        for part in where:
-            if not self._is_there(part, part.path):
-                wrong.append(proof.same_files(place, part.path, part.manifest) or "it is not there")
-                continue
-            _, found = proof.read_again(place, part.path, [part.manifest.to_json()], self.subject.progress)
-            wrong += found
-        return wrong
+    def _differences(self, own: OnDisk) -> list[str]:
+        """How a copy differs from its manifest, after every byte was read."""
+        place = self.subject.place
+        if not self._is_there(own, own.path):
+            return [proof.same_files(place, own.path, own.manifest) or "it is not there"]
+        return proof.read_again(place, own.path, [own.manifest.to_json()], self.subject.progress)[1]
 
     def _left(self, copy: Copy) -> tuple[str, Manifest]:
         """Where a move to another file system left the old files, and their manifest.
@@ -329,20 +314,17 @@ class Move:
         """
         subject = self.subject
         path, manifest = self._left(copy)
-        old, new = (parts.of(subject.key, subject.run, at, manifest) for at in (path, copy.location))
-        if not parts.any_there(old, subject.place):
-            self._check_old_disk(path)
-        for part, kept in zip(old, new, strict=True):
-            if transfer.exists(subject.place, part.path) is None:
-                continue
-            if foreign := proof.foreign_files(subject.place, part.path, part.manifest):
+        if transfer.exists(subject.place, path):
+            if foreign := proof.foreign_files(subject.place, path, manifest):
                 raise CaxflowError(
-                    f"{subject} is in {copy.location}; what it left in {part.path} stays: its manifest does "
+                    f"{subject} is in {copy.location}; what it left in {path} stays: its manifest does "
                     f"not know {proof.summary(foreign)}",
                     "look at what is there, take it away, and give the same command again",
                 )
-            self._check_apart(part, kept, copy)
-            subject.remove(part.path, self._root, asked=time.monotonic())
+            self._check_apart(path, OnDisk(copy.location.rstrip("/"), manifest), copy)
+            subject.remove(path, self._root, asked=time.monotonic())
+        else:
+            self._check_old_disk(path)
         self._clear_links(path, self._root)
         subject.database.tell(subject.run, subject.key, _ended("left"))
         self._take_sign(path)
@@ -350,7 +332,7 @@ class Move:
 
     def _sign(self, path: str) -> str:
         """Where a file lies, beside what is left at a path, that shows that its disk is there."""
-        return posixpath.join(parts.folder(self.subject.key, path), f".{self.subject.run}.part-left")
+        return posixpath.join(folder_of(path), f".{self.subject.run}.part-left")
 
     def _show_left(self) -> None:
         with contextlib.suppress(CaxflowError):  # it is there, or nothing can be written: the marker may tell
@@ -378,17 +360,17 @@ class Move:
                 f"mount its file system; if it is there, without the copy: mkdir -p {folder}; touch {sign}",
             )
 
-    def _check_apart(self, old: Part, new: Part, seen: Copy) -> None:
+    def _check_apart(self, old: str, new: OnDisk, seen: Copy) -> None:
         """See, right before the old files go, that the new ones are there, as they were read, and others.
 
         And that the entry is what it was when they were.
         """
         subject = self.subject
-        ours, theirs = transfer.look(subject.place, [old.path, new.path], opened=True)
+        ours, theirs = transfer.look(subject.place, [old, new.path], opened=True)
         wrong = proof.difference(theirs, new.path, new.manifest)
         if not wrong and proof.are_same_files(ours, theirs):
-            wrong = f"{old.path} and {new.path} are the same files"
-        read, earlier = self._read[new.path]
+            wrong = f"{old} and {new.path} are the same files"
+        read, earlier = self._read
         if not wrong and proof.has_changed(theirs, read, subject.database.now, earlier):
             wrong = f"files at {new.path} changed after they were read"
         now = self._find()
@@ -397,23 +379,23 @@ class Move:
         ):
             wrong = "its entry was changed by somebody else"
         if wrong:
-            raise CaxflowError(f"{subject}: {old.path} is not removed: {wrong}", "look there")
+            raise CaxflowError(f"{subject}: {old} is not removed: {wrong}", "look there")
 
-    def _is_there(self, part: Part, path: str) -> bool:
-        """Whether a part is at a path, by names and sizes: of its manifest, or of when its move began."""
+    def _is_there(self, own: OnDisk, path: str) -> bool:
+        """Whether the copy is at a path, by names and sizes: of its manifest, or of when its move began."""
         place = self.subject.place
-        if part.manifest is None:
+        if own.manifest is None:
             return self._outline is not None and proof.outline(proof.glance(place, path)) == self._outline
-        return not proof.same_files(place, path, part.manifest, renamed=True)
+        return not proof.same_files(place, path, own.manifest, renamed=True)
 
-    def _absence(self, part: Part) -> str:
-        """Why a part is not where it was."""
-        found = proof.glance(self.subject.place, part.path)
-        if part.manifest and (wrong := proof.difference(found, part.path, part.manifest)):
+    def _absence(self, own: OnDisk) -> str:
+        """Why the copy is not where it was."""
+        found = proof.glance(self.subject.place, own.path)
+        if own.manifest and (wrong := proof.difference(found, own.path, own.manifest)):
             return wrong
         if found.kind is None:
-            return f"there is nothing at {part.path}"
-        return found.error or f"what is at {part.path} is not all that was there when its move began"
+            return f"there is nothing at {own.path}"
+        return found.error or f"what is at {own.path} is not all that was there when its move began"
 
     @property
     def _root(self) -> str:
@@ -440,8 +422,7 @@ class Move:
         self._check_name(copy.location.rstrip("/"), self._root)
         document = subject.database.get(subject.run)
         for path in (self.new, copy.location.rstrip("/")):
-            for part in parts.of(subject.key, subject.run, path, self.subject.manifest(copy.manifest)):
-                subject.check_alone(document, copy, part.path)
+            subject.check_alone(document, copy, path)
 
     def _check_name(self, path: str, root: str) -> None:
         """See that a path is called as a copy of that run is."""
@@ -460,18 +441,16 @@ class Move:
         if not moving and not evidence.good(copy):
             raise CaxflowError(f"{subject} is not a good copy that could be moved", "see caxflow status")
 
-    def _look(self, where: list[Part], *, begun: bool) -> None:
-        """Each part must be at one of the two paths; at both only where it was being copied."""
-        place = self.subject.place
-        for part in where:
-            new = part.at(self.new)
-            if not self._is_there(part, part.path) and not (begun and self._is_there(part, new)):
-                raise CaxflowError(
-                    f"{self.subject} is not moved: {self._absence(part)}",
-                    f"look there{f', and at {new}' if begun else ''}",
-                )
-            if not begun and transfer.exists(place, new):
-                raise CaxflowError(f"{self.subject}: there is both {part.path} and {new}", "look there")
+    def _look(self, own: OnDisk, *, begun: bool) -> None:
+        """The copy must be at one of the two paths; at both only where it was being copied."""
+        subject, new = self.subject, self.new
+        if not self._is_there(own, own.path) and not (begun and self._is_there(own, new)):
+            raise CaxflowError(
+                f"{subject} is not moved: {self._absence(own)}",
+                f"look there{f', and at {new}' if begun else ''}",
+            )
+        if not begun and transfer.exists(subject.place, new):
+            raise CaxflowError(f"{subject}: there is both {own.path} and {new}", "look there")
 
     def _put_links(self, path: str, root: str) -> None:
         subject = self.subject
@@ -486,7 +465,7 @@ class Move:
 
     def _prune(self, path: str, root: str) -> None:
         """Leave no empty folders behind."""
-        folder = parts.folder(self.subject.key, path)
+        folder = folder_of(path)
         if documents.inside(folder, root):
             self.subject.prune(folder, root)
 

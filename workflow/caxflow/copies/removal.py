@@ -18,11 +18,10 @@ from dataclasses import dataclass, field
 
 from caxflow import documents, receipts, transfer
 from caxflow.config.retention import Demand
-from caxflow.copies import evidence, parts, proof, shortcuts
+from caxflow.copies import evidence, proof, shortcuts
 from caxflow.copies.evidence import Witness
 from caxflow.copies.hearing import Hearing
-from caxflow.copies.parts import Part
-from caxflow.copies.subject import Subject
+from caxflow.copies.subject import OnDisk, Subject, folder_of
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Manifest
@@ -113,7 +112,8 @@ class Removal:
             self.check_itself(document, copy)
             self.hearing.hear(copy)
             trash = self.intend(copy)
-            self._carry_out(copy, self._parts(copy.location, self.subject.manifest(copy.manifest)), trash)
+            own = OnDisk(copy.location.rstrip("/"), subject.manifest(copy.manifest))
+            self._carry_out(copy, own, trash)
         return self._finish(self._gone(subject.database.get(subject.run)))
 
     def preview(self) -> Verdict:
@@ -161,9 +161,8 @@ class Removal:
             if there is something, and it is not a good copy.
         """
         subject = self.subject
-        where = self._parts(copy.location, self.subject.manifest(copy.manifest))
         settled = copy.status in (documents.TRANSFERRED, documents.ERROR) and "moving" not in copy.note
-        there = not settled or any(self.look(subject.place, each.path).kind for each in where)
+        there = not settled or self.look(subject.place, copy.location.rstrip("/")).kind is not None
         if there and not evidence.good(copy):
             state = "suspect" if "suspect" in copy.note else f"said to be {copy.status}"
             raise CaxflowError(
@@ -182,10 +181,9 @@ class Removal:
             If removing what is there would remove something else.
         """
         subject = self.subject
-        where = self._parts(copy.location, Manifest.from_json(self.hearing.manifest(copy)))
-        for each in where:
-            subject.check_alone(document, copy, each.path)
-        self._compare_with_manifest(where)
+        own = OnDisk(copy.location.rstrip("/"), Manifest.from_json(self.hearing.manifest(copy)))
+        subject.check_alone(document, copy)
+        self._compare_with_manifest(own)
 
     def drop(self, document: Mapping, copy: Copy) -> None:
         """Take the entry of a copy that is not there out of the document, if enough others are good."""
@@ -256,33 +254,30 @@ class Removal:
         self.claim = subject.hold(token)
         return paths[0]
 
-    def move(self, where: list[Part], trash: str, *, emptied: bool = False) -> None:
+    def move(self, own: OnDisk, trash: str, *, emptied: bool = False) -> None:
         """Rename the copy into the trash, if it is that; `emptied`: some of it may be deleted already."""
         subject = self.subject
         document = subject.database.get(subject.run)
         copy = self._held(document)
-        if all(part.manifest is None for part in where):
+        if own.manifest is None:
             self.hearing.manifest(copy)  # which raises an error
-        for part in where:
-            subject.check_alone(document, copy, part.path)
+        subject.check_alone(document, copy)
         if not emptied:
-            if not parts.any_there(where, subject.place, at=trash):
-                self._compare_with_manifest(where)
-            parts.rename(where, subject, aside=trash)
-        self._check_trash(where, trash, emptied=emptied)
+            if not transfer.exists(subject.place, trash):
+                self._compare_with_manifest(own)
+            subject.bring(own.path, trash)
+        self._check_trash(own, trash, emptied=emptied)
 
-    def _check_trash(self, where: list[Part], trash: str, *, emptied: bool = False) -> None:
+    def _check_trash(self, own: OnDisk, trash: str, *, emptied: bool = False) -> None:
         """See that in the trash is the copy, all of it unless it was `emptied`, and nothing else."""
         subject = self.subject
         if not emptied:
-            self._compare_with_manifest(where, trash)
-            return
-        for part in where:
-            if foreign := self._foreign(part, trash):
-                raise CaxflowError(
-                    f"{subject}: {trash} is not emptied: its manifest does not know {proof.summary(foreign)}",
-                    "look at what is there, and remove it by hand",
-                )
+            self._compare_with_manifest(own, trash)
+        elif foreign := self._foreign(own, trash):
+            raise CaxflowError(
+                f"{subject}: {trash} is not emptied: its manifest does not know {proof.summary(foreign)}",
+                "look at what is there, and remove it by hand",
+            )
 
     def commit(self) -> None:
         """Record that the copy is deleted from now on, if all that lets it go still holds."""
@@ -306,7 +301,7 @@ class Removal:
         """The witnesses, for the audit."""
         return [each.to_json() for each in self.hearing.sure] or self._known
 
-    def put_back(self, where: list[Part], trash: str, *, emptied: bool = False) -> None:
+    def put_back(self, own: OnDisk, trash: str, *, emptied: bool = False) -> None:
         """Undo what was begun: the copy goes back to its place, then its entry is what it was.
 
         Where somebody else has taken the removal over, while this process was stopped for longer than its
@@ -319,14 +314,14 @@ class Removal:
         if not held and (copy is None or "removing" in copy.note):
             return
         # Without a manifest it cannot be known whether what was partly deleted is whole.
-        unknown = emptied and any(part.manifest is None for part in where)
-        whole = [part for part in where if not unknown and self._is_whole(part, part.at(trash))]
-        if held and whole:
-            self._take_back(copy)
-        parts.rename(whole, subject, aside=trash, back=True)
+        unknown = emptied and own.manifest is None
+        if not unknown and self._is_whole(own, trash):
+            if held:
+                self._take_back(copy)
+            subject.bring(trash, own.path)
         if not held:
             return
-        if unknown or not all(self._is_whole(part, part.path) for part in where):
+        if unknown or not self._is_whole(own, own.path):
             subject.say(f"{subject}: what is left of it waits in {trash}")
             return
 
@@ -353,7 +348,7 @@ class Removal:
         ):
             raise self._lost()
 
-    def empty(self, where: list[Part], trash: str, asked: float) -> None:
+    def empty(self, trash: str, asked: float) -> None:
         """Delete what waits in the trash; some of it may be gone already.
 
         Parameters
@@ -361,13 +356,7 @@ class Removal:
         asked : float
             When everything was asked that lets it go (monotonic clock): not long ago.
         """
-        subject = self.subject
-        for part in where:
-            begun = time.monotonic()
-            subject.remove(part.at(trash), asked=asked)
-            asked = begun
-        if where and where[0].name:
-            subject.prune(trash, root=posixpath.dirname(trash))
+        self.subject.remove(trash, asked=asked)
 
     def forget_entry(self, copy: Copy) -> None:
         """Take the entry out of the document; the same update has all of it for the audit."""
@@ -407,7 +396,7 @@ class Removal:
         removed = next((each for each in records if each["_id"] == f"{gone['token']}.removed"), {})
         entry = removed.get("entry") or {}
         key = subject.key
-        folder = parts.folder(key, str(entry.get("location")))
+        folder = folder_of(str(entry.get("location")))
         if documents.inside(folder, subject.root):
             try:
                 subject.prune(folder)
@@ -440,10 +429,10 @@ class Removal:
         self._take_over(copy)
         self.grounds = str(intended.get("grounds", self.grounds))
         self.hearing.clean(copy, self._ident)
-        where = self._parts(copy.location, self.subject.manifest(copy.manifest))
+        own = OnDisk(copy.location.rstrip("/"), self.subject.manifest(copy.manifest))
         emptied = "emptied" in intended
-        waits = parts.any_there(where, subject.place, at=trash)
-        if not waits and (emptied or not parts.any_there(where, subject.place)):
+        waits = transfer.exists(subject.place, trash)
+        if not waits and (emptied or not transfer.exists(subject.place, own.path)):
             subject.check_mounted(trash)
             if not emptied:
                 # Nothing of it is left, as where a database was restored.
@@ -452,22 +441,22 @@ class Removal:
             self.forget_entry(copy)
             return
         self.hearing.since = subject.database.now()
-        self._carry_out(copy, where, trash, emptied=emptied)
+        self._carry_out(copy, own, trash, emptied=emptied)
 
-    def _carry_out(self, copy: Copy, where: list[Part], trash: str, *, emptied: bool = False) -> None:
+    def _carry_out(self, copy: Copy, own: OnDisk, trash: str, *, emptied: bool = False) -> None:
         try:
             if self.hearing.since:
                 self.hearing.hear(copy)
-            self.move(where, trash, emptied=emptied)
-            self.hearing.confirm(copy, [part.at(trash) for part in where], self._ident)
+            self.move(own, trash, emptied=emptied)
+            self.hearing.confirm(copy, trash, self._ident)
             asked = time.monotonic()
             self.commit()
-            self._check_trash(where, trash, emptied=emptied)
+            self._check_trash(own, trash, emptied=emptied)
             self._check_in_time(asked)
         except CaxflowError:
-            self.put_back(where, trash, emptied=emptied)
+            self.put_back(own, trash, emptied=emptied)
             raise
-        self.empty(where, trash, asked)
+        self.empty(trash, asked)
         self.forget_entry(copy)
 
     def _check_in_time(self, asked: float) -> None:
@@ -491,16 +480,13 @@ class Removal:
         held = {"caxflow.token": self.claim.token}
         return {"data": {"$elemMatch": self.subject.key.match(**held)}}
 
-    def _is_whole(self, part: Part, path: str) -> bool:
-        return proof.is_all_there(self.subject.place, path, part.manifest)
+    def _is_whole(self, own: OnDisk, path: str) -> bool:
+        return proof.is_all_there(self.subject.place, path, own.manifest)
 
-    def _foreign(self, part: Part, trash: str) -> list[str]:
-        """Files of a part in the trash that are not its own."""
-        place, path = self.subject.place, part.at(trash)
-        return proof.foreign_files(place, path, part.manifest) if transfer.exists(place, path) else []
-
-    def _parts(self, location: str, manifest: Manifest | None) -> list[Part]:
-        return parts.of(self.subject.key, self.subject.run, location, manifest)
+    def _foreign(self, own: OnDisk, trash: str) -> list[str]:
+        """Files in the trash that are not the copy's own."""
+        place = self.subject.place
+        return proof.foreign_files(place, trash, own.manifest) if transfer.exists(place, trash) else []
 
     def _as_it_was(self, document: Mapping, copy: Copy) -> Copy:
         """A copy that is not there, as the others must have it: by the manifest of those that are good."""
@@ -513,10 +499,11 @@ class Removal:
             )
         return dataclasses.replace(copy, manifest=known)
 
-    def _compare_with_manifest(self, where: list[Part], at: str | None = None) -> None:
+    def _compare_with_manifest(self, own: OnDisk, trash: str | None = None) -> None:
         """What lies there must be the files of the copy's manifest, all of them and no other."""
-        subject = self.subject
-        if wrong := parts.wrong(where, subject.place, at=at, look=self.look):
+        subject, renamed = self.subject, trash is not None
+        path = trash if renamed else own.path
+        if wrong := proof.same_files(subject.place, path, own.manifest, renamed=renamed, look=self.look):
             raise CaxflowError(f"{subject} is not removed: {wrong}", "look at what is there: caxflow strays")
 
     def _in_trash(self, trash: object, token: object, location: str) -> str:

@@ -18,6 +18,19 @@ from caxflow.transfer import Place, Progress
 from caxflow.transfer.folder import HELD_UP
 
 
+@dataclass(frozen=True)
+class OnDisk:
+    """A copy on disk: the path of its folder or file, and what it is to hold; None if that is not known."""
+
+    path: str
+    manifest: Manifest | None
+
+
+def folder_of(location: str) -> str:
+    """Return the folder that holds a copy, which may be empty without it."""
+    return posixpath.dirname(location.rstrip("/"))
+
+
 @dataclass
 class Subject:
     """One copy at one site.
@@ -126,6 +139,11 @@ class Subject:
     def rename(self, old: str, new: str) -> None:
         """Rename something within the root; nothing may be at the new path."""
         transfer.rename(self.place, old, new, root=self.root)
+
+    def bring(self, old: str, new: str) -> None:
+        """Rename something within the root, unless that was done already."""
+        if self.may_be_renamed(old, new):
+            self.rename(old, new)
 
     def remove(self, path: str, root: str | None = None, *, asked: float | None = None) -> None:
         """Remove a file or folder below the root, or below another one of the site.

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from caxflow import clock, documents, errors, receipts, targets, words
+from caxflow import clock, documents, errors, receipts, targets, transfer, words
 from caxflow.config import Settings
-from caxflow.copies import parts
+from caxflow.copies import proof
 from caxflow.copies.subject import Subject
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
@@ -215,10 +215,9 @@ def _look(subject: Subject, location: str, stated: Manifest) -> None:
         subject.key.kind, subject.run, location, subject.root
     ):
         raise CaxflowError(f"{lost}, and {location} is no place of it", receipts.REMOVE)
-    where = parts.of(subject.key, subject.run, location, stated)
-    if not (wrong := parts.wrong(where, subject.place)):
+    if not (wrong := proof.same_files(subject.place, location, stated)):
         return
-    if parts.any_there(where, subject.place):
+    if transfer.exists(subject.place, location):
         raise CaxflowError(
             f"{lost}, and {wrong}", "look at what is there; without its receipts it is made anew"
         )
