@@ -21,6 +21,7 @@ from caxflow.copies import renewal, roots
 from caxflow.demo.sshd import SshSites
 from caxflow.errors import CaxflowError
 from caxflow.files import marker
+from caxflow.monitoring import notify
 from caxflow.stages import scrub
 from caxflow.targets import Run, Target
 from caxflow.transfer import Place
@@ -286,6 +287,10 @@ def test_the_wrong_disk_counts_as_no_attempt(copies, caxflow, perform, site, dis
         assert journal.failure(copies.work(), target)["attempts"] == 0
         perform(copies, "all", attempts=1)
         assert copies.row(site, str(NEW))["caxflow"]["attempts"] == 0
+        settings = copies.settings(attempts=3)
+        assert any(
+            says.partition(" -> ")[0] in each.key for each in notify.alarms(settings, copies.work(), [])
+        )
         code, out, _ = caxflow("why", NEW)
         assert code == 1
         assert says.partition(" -> ")[0] in out

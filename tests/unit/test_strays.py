@@ -698,3 +698,27 @@ def test_what_came_into_a_stray_since_it_was_listed_keeps_it(copies, stray, caxf
     code, _, err = caxflow("strays", "--remove", str(stray))
     assert (code, "has changed since it was listed" in err) == (1, True)
     assert (stray / "notes.txt").exists()
+
+
+def test_minitrees_whose_row_names_the_folder_of_all_runs_are_there_and_not_astray(copies):
+    """Rows as they were before each run had a folder."""
+    (file, _) = copies.add_made("minitrees", copies.keep_processed())
+    folder = file.parent.parent
+    for each in file.parent.iterdir():
+        (folder / each.name).unlink()
+        each.rename(folder / each.name)
+    file.parent.rmdir()
+    data = copies.database.get(RUN)["data"]
+    data[-1]["location"] = str(folder)
+    copies.database.runs.update_one({}, {"$set": {"data": data}})
+    assert find(copies) == {}
+
+
+def test_what_shows_that_the_disk_of_old_files_is_there_is_not_astray(copies):
+    new = copies.path("midway").with_name("new") / str(RUN)
+    shutil.copytree(copies.path("midway"), new)
+    sign = make(copies.path("midway").parent / f".{RUN}.part-left")
+    copies.set("midway", location=str(new))
+    assert sign in find(copies)
+    copies.note("midway", left={"path": str(copies.path("midway"))})
+    assert find(copies) == {}

@@ -95,6 +95,7 @@ def find(database: RunsDB, settings: Settings, site: Site) -> list[Stray]:
     # A copy may lie deeper than usual, inside of what was listed.
     deeper = [entry.path for entry in promised if entry.path not in there and _above(entry.path) & there]
     there |= {path for path in deeper if transfer.exists(place, path)}
+    there |= set().union(*map(_above, there))
     wrong = [stray for entry in promised if (stray := pointing(entry, site, there))]
     for kind in {stray.kind for stray in wrong if stray.what == MISSING}:
         roots.check(settings, site, kind)
@@ -102,14 +103,11 @@ def find(database: RunsDB, settings: Settings, site: Site) -> list[Stray]:
 
 
 def lying(items: Iterable[transfer.Item], kind: str, root: str, known: set[str]) -> Iterator[Stray]:
-    """What of a root's items belongs to no path that is `known`.
-
-    The links by which hax finds minitrees belong to the folder of their run, beside which they are.
-    """
+    """What of a root's items belongs to no path that is `known`: is not at it, in it, nor around it."""
     above = set().union(*map(_above, known))
     for item in items:
         path = posixpath.join(root, item.name)
-        if path in known or path in above or (kind == "minitrees" and _head(path) in known):
+        if path in known | above or (_above(path) | _owners(path, kind)) & known:
             continue
         changed = datetime.datetime.fromtimestamp(item.newest, datetime.UTC).replace(tzinfo=None)
         yield Stray(_what(item.name), kind, path, item.size, changed)
@@ -198,7 +196,7 @@ def _check_unchanged(database: RunsDB, settings: Settings, site: Site, stray: St
 
 def _check_unknown(database: RunsDB, site: Site, stray: Stray) -> None:
     """See that no document speaks of a stray, of what is in it, or of a folder that holds or owns it."""
-    around, fields = _above(stray.path) | ({_head(stray.path)} - {None}), [".".join(keys) for keys in _PATHS]
+    around, fields = _above(stray.path) | _owners(stray.path, stray.kind), [".".join(keys) for keys in _PATHS]
     for document in database.naming(site.host, fields, stray.path, around):
         known = set(_paths(document, site.host))
         inside = any(documents.inside(path, stray.path) for path in known)
@@ -257,11 +255,16 @@ def _above(path: str) -> set[str]:
     return {str(folder) for folder in PurePosixPath(path).parents}
 
 
-def _head(path: str) -> str | None:
-    """The folder of the run beside ``<run>_<treemaker>.root``, where hax looks for a minitree."""
+def _owners(path: str, kind: str) -> set[str]:
+    """Return the copies that what lies beside them may belong to.
+
+    By links ``<run>_<treemaker>.root`` hax finds the minitrees in the folder of a run; what a move left has a
+    file that shows that its disk is there.
+    """
     folder, name = posixpath.split(path)
-    run = re.match(r"[0-9]{6}_[0-9]{4}(_MV)?(?=_)", name)
-    return posixpath.join(folder, run[0]) if run else None
+    found = kind == "minitrees" and re.match(r"([0-9]{6}_[0-9]{4}(?:_MV)?)_", name)
+    found = found or re.fullmatch(r"\.([0-9]{6}_[0-9]{4}(?:_MV)?)\.part-left", name)
+    return {posixpath.join(folder, found[1] + suffix) for suffix in ("", ".root")} if found else set()
 
 
 def _what(name: str) -> str:

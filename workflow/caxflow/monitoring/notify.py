@@ -52,9 +52,11 @@ def alarms(settings: Settings, work_dir: Path, problems: list[str]) -> Iterator[
         except CaxflowError as error:
             yield Alarm("records of failures are damaged", str(error))
             continue
-        if failure.get("attempts", 0) >= settings.attempts:
+        # Where no attempt counts, a disk is not there: all of them tell how long that lasts.
+        count = failure.get("attempts", 0) or failure.get("times", 0)
+        if count >= settings.attempts:
             reason = _without_run(str(failure.get("reason")), str(target.run))
-            times = words.count(failure["attempts"], "time")
+            times = words.count(count, "time")
             yield Alarm(f"{target.stage} at {target.site} failed {times}: {reason}", str(target.run))
     for problem in dict.fromkeys([*problems, *plan.survey(work_dir).get("problems", [])]):
         yield Alarm("to be mended", problem)

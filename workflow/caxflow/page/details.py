@@ -169,8 +169,9 @@ def _history(document: Mapping, copies: list[Copy], sites: Mapping[str, str]) ->
         if at := _iso(copy.verified):
             yield at, f"{where}: read again from disk, its bytes are the origin's"
         if at := _iso(next_attempt(copy)):
-            tried = words.count(documents.value(copy.note, "attempts", type_=int) or 1, "attempt")
-            yield at, f"{where}: to be tried again, after {tried}"
+            tried = documents.value(copy.note, "attempts", type_=int)
+            after = f", after {words.count(tried, 'attempt')}" if tried else ""
+            yield at, f"{where}: to be tried again{after}"
 
 
 def _iso(found: object) -> str | None:

@@ -49,7 +49,7 @@ def forget(database: RunsDB, settings: Settings, work_dir: Path) -> list[Target]
 
 
 def left_out(database: RunsDB, settings: Settings, work_dir: Path) -> set[Run]:
-    """Return the runs with failures here that `select` leaves out: those are nobody's business now.
+    """Return the runs with failures here that `select` leaves out: no one is to care about those now.
 
     That others are named in a call leaves no failure out.
     """

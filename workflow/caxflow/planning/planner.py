@@ -473,6 +473,7 @@ def look(
         waiting=asked.lacks,
         tidy=tidy,
     )
+    made.problems += sorted(asked.unready)
     made.asleep = asleep
     if asked.work_dir:
         made.left_out = sorted(map(str, bygones.left_out(database, settings, asked.work_dir)))

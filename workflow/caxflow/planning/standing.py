@@ -141,6 +141,7 @@ class Standings:
         twice: Collection[Run] = (),
     ):
         self.settings, self.now, self.editions, self.twice = settings, now, editions, twice
+        self.unready: set[str] = set()  # why disks here could not take what was decided upon
         self.work_dir = work_dir if work_dir and work_dir.is_dir() else None
         self._voltage = voltage
         self.policy = plan.policy(settings, editions)
@@ -283,7 +284,9 @@ class Standings:
         is_here = target.site == self.settings.here.name
         if kind is None or not copied or not is_here or (self.work_dir / str(target)).exists():
             return ""
-        return self._presence.unready(kind)
+        why = self._presence.unready(kind)
+        self.unready |= {why} - {""}
+        return why
 
     def _over(self, document: Mapping) -> list[Target]:
         """Return what failed here and was made good elsewhere since."""

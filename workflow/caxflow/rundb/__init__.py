@@ -54,7 +54,7 @@ _ALL = Selection()
 
 
 class TwoDocuments(CaxflowError):
-    """Of a run there are two documents: neither is gone by."""
+    """A run has two documents, so that neither says what is so."""
 
     def __init__(self, run: Run):
         super().__init__(f"{run}: the runs database has two documents of it", "remove the wrong one")
@@ -157,7 +157,7 @@ class RunsDB(Connection):
         return found[0]
 
     def twice(self) -> set[Run]:
-        """Runs of which there is more than one document; where the index of `init` is, there are none."""
+        """Runs that have more than one document; there are none where the unique index of `init` is."""
         (name, keys, _), *_ = INDEXES
         group = {"_id": {key: f"${key}" for key, _ in keys}, "count": {"$sum": 1}}
         found = set()

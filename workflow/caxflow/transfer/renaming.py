@@ -3,7 +3,7 @@
 Runs at the far end too: Python 3.8, standard library only.
 """
 
-# ruff: noqa: PTH118, PTH120, UP033 (this also runs under Python 3.8, and paths are bytes)
+# ruff: noqa: PTH118, UP033 (this also runs under Python 3.8, and paths are bytes)
 
 from __future__ import annotations
 
@@ -104,7 +104,8 @@ def _drop(old: bytes, new: bytes, old_folder, new_folder) -> int:
     one that undoes what it did. So the old name is first hidden, and goes only if the file still has the new
     one: of two that do so, one sees what the other hid.
     """
-    hidden = os.path.join(os.path.dirname(old), b".part-" + os.urandom(8).hex().encode("ascii"))
+    folder, name = os.path.split(old)
+    hidden = os.path.join(folder, b".%s.part-%s" % (name.lstrip(b"."), os.urandom(8).hex().encode("ascii")))
     try:
         os.rename(old, hidden, src_dir_fd=old_folder, dst_dir_fd=old_folder)
     except FileNotFoundError:
