@@ -604,7 +604,10 @@ class Round:
     def _fault_place_is_taken(self, luck):
         """A folder of somebody else's where a copy may be moved to."""
         name = f"{luck.choice(['.', *ASIDE])}/{luck.choice(list(RUNS))}"
-        place = self.world.roots[luck.choice(SITES)]["raw"] / name
+        root = self.world.roots[luck.choice(SITES)]["raw"]
+        if root in self.away:
+            return "its file system is away"
+        place = root / name
         try:
             place.mkdir()
         except OSError:

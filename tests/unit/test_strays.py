@@ -722,3 +722,36 @@ def test_what_shows_that_the_disk_of_old_files_is_there_is_not_astray(copies):
     assert sign in find(copies)
     copies.note("midway", left={"path": str(copies.path("midway"))})
     assert find(copies) == {}
+
+
+def test_what_lies_beside_a_copy_that_is_deeper_than_usual_is_found(copies):
+    folder = copies.path("midway").with_name("sr0") / "calibration"
+    folder.mkdir(parents=True)
+    copies.path("midway").rename(folder / str(RUN))
+    copies.set("midway", location=str(folder / str(RUN)))
+    assert find(copies) == {}
+    astray = {
+        make(folder.parent / "160316_0000" / "a.zip").rpartition("/")[0],
+        make(folder / "160317_0000" / "a.zip").rpartition("/")[0],
+        make(folder / "notes"),
+    }
+    assert set(find(copies)) == astray
+
+
+def test_one_damaged_receipt_does_not_keep_those_of_other_copies_that_moved(copies, monkeypatch):
+    monkeypatch.chdir(copies.work())
+    settings = copies.settings()
+    for site in SITES:
+        entry = {"kind": "raw", "host": SITES[site], "version": None, "status": "transferred"}
+        stated = {"location": str(copies.path(site)), "entry": entry, "at": "2017-03-01T00:00:00+00:00"}
+        receipts.write(copies.work(target=f"{site}/{RUN}.raw.done"), stated)
+    new = copies.path("midway").with_name("sr0") / str(RUN)
+    new.parent.mkdir()
+    copies.path("midway").rename(new)
+    copies.set("midway", location=str(new))
+    for damaged in ("lngs", "tegner"):
+        copies.work(target=f"{damaged}/{RUN}.raw.done").write_text("{")
+    planned = planner.Planner(settings, main=True, preview=lambda: False)
+    with pytest.raises(CaxflowError, match=r"raw\.done is damaged"):
+        planned.tidy.void(gather(copies.database.get(RUN), settings))
+    assert not copies.work(target=f"midway/{RUN}.raw.done").exists()

@@ -84,7 +84,7 @@ def find(database: RunsDB, settings: Settings, site: Site) -> list[Stray]:
     for kind, root in site.roots.items():
         if transfer.exists(place, root) is None:
             raise CaxflowError(f"{site.name}: {root} does not exist", f"make it, or mend roots.{kind}")
-        listed[kind] = transfer.census(place, root, DEPTH[kind])
+        listed[kind] = list(_census(place, root, DEPTH[kind], known, set().union(*map(_above, known))))
     now_promised, now_known = _entries(database, site.host)
     still = set(now_promised)
     known |= now_known
@@ -100,6 +100,19 @@ def find(database: RunsDB, settings: Settings, site: Site) -> list[Stray]:
     for kind in {stray.kind for stray in wrong if stray.what == MISSING}:
         roots.check(settings, site, kind)
     return found + wrong
+
+
+def _census(
+    place: transfer.Place, root: str, depth: int, known: set[str], above: set[str]
+) -> Iterator[transfer.Item]:
+    """Yield what is below a root; of a folder in which a copy lies deeper than usual, what is in it."""
+    for item in transfer.census(place, root, depth):
+        path = posixpath.join(root, item.name)
+        if item.kind == "directory" and path in above - known:
+            for inner in _census(place, path, 1, known, above):
+                yield inner._replace(name=posixpath.join(item.name, inner.name))
+        else:
+            yield item
 
 
 def lying(items: Iterable[transfer.Item], kind: str, root: str, known: set[str]) -> Iterator[Stray]:

@@ -3,11 +3,12 @@
 import datetime
 import functools
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from caxflow import clock, receipts, targets
 from caxflow.config import Settings
+from caxflow.errors import CaxflowError
 from caxflow.planning import sync
 from caxflow.planning.decisions import Decision
 from caxflow.planning.facts import Facts
@@ -67,17 +68,33 @@ class Tidy:
                     Path(receipt["location"]), receipt["entry"]["kind"], receipt["manifest"]["digest"]
 
     def void(self, facts: Facts) -> None:
-        """Take away receipts of copies that have gone or moved since, and of removals of what is back."""
-        run = Run.parse(facts.run)
-        for kind, sites in facts.gone.items():
-            for site, gone in sites.items():
-                at = datetime.datetime.fromisoformat(gone["at"])
-                sync.void(self.work_dir, site, run, kind, gone | {"at": at})
-        for kind, sites in facts.there.items():
-            for site, there in sites.items():
-                sync.void_moved(self.work_dir, site, run, kind, there)
+        """Take away receipts of copies that have gone or moved since, and of removals of what is back.
+
+        Raises
+        ------
+        CaxflowError
+            If one is damaged; the others have been seen to, too.
+        """
+        run, wrong = Run.parse(facts.run), []
+        for step in self._voiding(facts, run):
+            try:
+                step()
+            except CaxflowError as error:
+                wrong.append(error)
         for site in facts.there["raw"]:
             receipts.remove(self.work_dir / targets.path(site, run, "raw.purged"))
+        if wrong:
+            raise wrong[0]
+
+    def _voiding(self, facts: Facts, run: Run) -> Iterator[Callable[[], None]]:
+        """Yield a step for each copy that has gone, and for each that is there."""
+        for kind, sites in facts.gone.items():
+            for site, gone in sites.items():
+                since = gone | {"at": datetime.datetime.fromisoformat(gone["at"])}
+                yield functools.partial(sync.void, self.work_dir, site, run, kind, since)
+        for kind, sites in facts.there.items():
+            for site, there in sites.items():
+                yield functools.partial(sync.void_moved, self.work_dir, site, run, kind, there)
 
     def make_room(self, facts: Facts) -> None:
         """Take away what states what was wanted once, and repair the order of what stays."""
