@@ -6,6 +6,7 @@ Nor does a copy take a name that something else got first.
 import contextlib
 import errno
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -234,7 +235,7 @@ def test_what_gets_the_new_name_at_the_last_moment_stays(tmp_path, far, monkeypa
         assert (root / "old").exists()
 
 
-@pytest.mark.parametrize("step", [r"os\.rename old \.part-", r"os\.remove \.part-"])
+@pytest.mark.parametrize("step", [r"os\.rename old \.old\.part-", r"os\.remove \.old\.part-"])
 @pytest.mark.parametrize(
     "fate", ["it is killed", "it goes on", "another one completes it", "another one undoes it"]
 )
@@ -264,7 +265,7 @@ def test_a_file_whose_rename_takes_several_steps_is_never_lost(tmp_path, far, st
         if not undone:
             attempt()
         there = {path.name: path.read_bytes() for path in root.iterdir() if path.name != ".caxflow-root"}
-        there = {name: found for name, found in there.items() if not name.startswith(".part-")}
+        there = {name: found for name, found in there.items() if not name.startswith(".old.part-")}
         assert there == {"old" if undone else "new": b"own"}
 
 
@@ -318,10 +319,11 @@ def test_f1_an_old_name_that_cannot_be_taken_away_fails_nothing(tmp_path, datase
     """On a file system with links only, where what is published has two names for a moment."""
     monkeypatch.setattr(renaming, "_renameat2", lambda: None)
     (tmp_path / "made").write_bytes(b"made")
-    real = getattr(os, call)
+    real, refused = getattr(os, call), []
 
     def refuse_hidden(path, *more, **named):
-        if os.fsencode(more[0] if more else path).rpartition(b"/")[2].startswith(b".part-"):
+        if re.search(rb"\.part-[0-9a-f]{16}$", os.fsencode(more[0] if more else path)):
+            refused.append(path)
             refuse()
         return real(path, *more, **named)
 
@@ -329,5 +331,6 @@ def test_f1_an_old_name_that_cannot_be_taken_away_fails_nothing(tmp_path, datase
         patched.setattr(renaming.os, call, refuse_hidden)
         assert not copy(HERE, dataset / "one.zip", HERE, tmp_path / "copy").adopted
         assert products.publish(tmp_path / "made", tmp_path / "product") == ""
+    assert len(refused) >= 2
     assert (tmp_path / "copy").read_bytes() == (dataset / "one.zip").read_bytes()
     assert (tmp_path / "product").read_bytes() == b"made"
