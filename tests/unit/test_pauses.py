@@ -90,9 +90,9 @@ def test_a_damaged_record_holds_nothing_up(tmp_path, decide):
 def test_pauses_double_up_to_a_day(tmp_path, attempts, minutes):
     settings = configured(tmp_path, attempts=99, pause=10)
     failure = {"at": "2016-03-16T12:00:00+00:00", "attempts": attempts}
-    assert next_attempt(failure, settings) == NOW + datetime.timedelta(minutes=minutes)
+    assert next_attempt(failure, settings, NOW) == NOW + datetime.timedelta(minutes=minutes)
 
 
 @pytest.mark.parametrize("failure", [{}, {"at": "yesterday", "attempts": 1}, {"at": "2016-03-16T12:00:00"}])
 def test_a_failure_without_a_time_waits_for_a_human(tmp_path, failure):
-    assert next_attempt(failure, configured(tmp_path)) is None
+    assert next_attempt(failure, configured(tmp_path), NOW) is None

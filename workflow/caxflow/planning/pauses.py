@@ -52,7 +52,7 @@ class Pauses:
         self.settings = settings
         self._of: dict[str, dict[Target, Pause]] = defaultdict(dict)
         for target in journal.failures(work_dir):
-            pause = _pause(work_dir, target, settings)
+            pause = _pause(work_dir, target, settings, now)
             if pause and (pause.until is None or clock.is_ahead(pause.until, now, LONGEST_PAUSE)):
                 self._of[str(target.run)][target] = pause
 
@@ -80,9 +80,7 @@ def hold_back(decision: Decision, settings: Settings, reason: Callable[[Target],
                 decision.waits.append(why)
 
 
-def next_attempt(
-    failure: dict, settings: Settings, now: datetime.datetime | None = None
-) -> datetime.datetime | None:
+def next_attempt(failure: dict, settings: Settings, now: datetime.datetime) -> datetime.datetime | None:
     """When what failed is tried again, naive UTC; None: when a human asks for it."""
     at = clock.read(failure.get("at"))
     try:
@@ -91,7 +89,7 @@ def next_attempt(
         return None
     if at is None or attempts >= settings.attempts:
         return None
-    return at + wait(settings.pause, attempts) if clock.past(at, now) else (now or clock.now())
+    return at + wait(settings.pause, attempts) if clock.past(at, now) else now
 
 
 def wait(pause: float, attempts: int) -> datetime.timedelta:
@@ -134,7 +132,7 @@ def _inputs(target: Target, facts: Facts, settings: Settings) -> Iterator[tuple[
         yield settings.here.name, stage
 
 
-def _pause(work_dir: Path, target: Target, settings: Settings) -> Pause | None:
+def _pause(work_dir: Path, target: Target, settings: Settings, now: datetime.datetime) -> Pause | None:
     """The pause of a failure that its document does not know of."""
     try:
         failure = journal.failure(work_dir, target)
@@ -143,4 +141,4 @@ def _pause(work_dir: Path, target: Target, settings: Settings) -> Pause | None:
     if not failure or failure.get("entry"):
         return None
     reason = " ".join(str(failure.get("reason")).split())
-    return Pause(target, int(failure.get("attempts", 1)), reason, next_attempt(failure, settings))
+    return Pause(target, int(failure.get("attempts", 1)), reason, next_attempt(failure, settings, now))
