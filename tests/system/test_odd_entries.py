@@ -79,7 +79,9 @@ def test_b1_an_odd_field_of_an_entry_stops_no_command_and_no_other_run(copies, z
     keys = {"purge": purge, "scrub": {"every_days": 0}, "batch_size": 5000}
     profile, overrides = ["--profile", copies.profile(**keys)], copies.overrides(**keys)
     runs = {}
-    for number, (field, value) in enumerate(itertools.product(fields(state), ODD)):
+    # Each field with every third value, another third than the field before: there are ten.
+    odd = itertools.islice(itertools.product(fields(state), ODD), 0, None, 3)
+    for number, (field, value) in enumerate(odd):
         run = f"{DAY + datetime.timedelta(minutes=number):%y%m%d_%H%M}"
         spoil(copies, state, run, field, value)
         runs[run] = f"{field}: {value}"

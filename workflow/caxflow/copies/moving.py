@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from caxflow import documents, receipts, transfer
 from caxflow.copies import evidence, proof, quarantine, shortcuts
-from caxflow.copies.subject import OnDisk, Subject, folder_of
+from caxflow.copies.subject import OnDisk, Subject, folder_of, sign_of
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.files import marker
@@ -331,8 +331,7 @@ class Move:
         self._prune(path, self._root)
 
     def _sign(self, path: str) -> str:
-        """Where a file lies, beside what is left at a path, that shows that its disk is there."""
-        return posixpath.join(folder_of(path), f".{self.subject.run}.part-left")
+        return sign_of(path, self.subject.run)
 
     def _show_left(self) -> None:
         with contextlib.suppress(CaxflowError):  # it is there, or nothing can be written: the marker may tell

@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from caxflow import documents, transfer
 from caxflow.config import Selection, Settings, Site, reach
 from caxflow.copies import evidence, proof, quarantine, removal, roots
+from caxflow.copies.subject import sign_of
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Manifest
@@ -33,6 +34,9 @@ _PATHS = (
     ("caxflow", "left", "path"),
     ("caxflow", "removing", "trash"),
 )
+
+# Of these the old files may still be there, see `caxflow.copies.moving`.
+_LEFT = (("caxflow", "moving", "from"), ("caxflow", "left", "path"))
 
 MISSING, OUTSIDE, DEVIATES = "there is nothing", "outside the site's roots", "permissions"
 
@@ -210,7 +214,7 @@ def _check_unchanged(database: RunsDB, settings: Settings, site: Site, stray: St
 def _check_unknown(database: RunsDB, site: Site, stray: Stray) -> None:
     """See that no document speaks of a stray, of what is in it, or of a folder that holds or owns it."""
     around, fields = _above(stray.path) | _owners(stray.path, stray.kind), [".".join(keys) for keys in _PATHS]
-    for document in database.naming(site.host, fields, stray.path, around):
+    for document in database.naming(site.host, fields, stray.path, around | _left(stray.path)):
         known = set(_paths(document, site.host))
         inside = any(documents.inside(path, stray.path) for path in known)
         if inside or stray.path in known or around & known:
@@ -269,14 +273,16 @@ def _above(path: str) -> set[str]:
 
 
 def _owners(path: str, kind: str) -> set[str]:
-    """Return the copies that what lies beside them may belong to.
-
-    By links ``<run>_<treemaker>.root`` hax finds the minitrees in the folder of a run; what a move left has a
-    file that shows that its disk is there.
-    """
+    """Return the folder of the run beside ``<run>_<treemaker>.root``, by which hax finds a minitree."""
     folder, name = posixpath.split(path)
     found = kind == "minitrees" and re.match(r"([0-9]{6}_[0-9]{4}(?:_MV)?)_", name)
-    found = found or re.fullmatch(r"\.([0-9]{6}_[0-9]{4}(?:_MV)?)\.part-left", name)
+    return {posixpath.join(folder, found[1])} if found else set()
+
+
+def _left(path: str) -> set[str]:
+    """Return where the old files may be of which a file shows that their disk is there."""
+    folder, name = posixpath.split(path)
+    found = re.fullmatch(r"\.([0-9]{6}_[0-9]{4}(?:_MV)?)\.part-left", name)
     return {posixpath.join(folder, found[1] + suffix) for suffix in ("", ".root")} if found else set()
 
 
@@ -344,6 +350,8 @@ def _paths(document: Mapping, host: str) -> Iterator[str]:
         for *keys, last in _PATHS:
             if path := documents.value(entry, *keys, last, type_=str):
                 yield path.rstrip("/")
+                if (*keys, last) in _LEFT:
+                    yield sign_of(path, _name(document))
 
 
 def _name(document: Mapping) -> str:

@@ -31,6 +31,11 @@ def folder_of(location: str) -> str:
     return posixpath.dirname(location.rstrip("/"))
 
 
+def sign_of(path: str, run: object) -> str:
+    """Return where a file lies, beside what a move left at a path, that shows that its disk is there."""
+    return posixpath.join(folder_of(path), f".{run}.part-left")
+
+
 @dataclass
 class Subject:
     """One copy at one site.
