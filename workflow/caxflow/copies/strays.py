@@ -112,7 +112,7 @@ def _census(
     """Yield what is below a root; of a folder in which a copy lies deeper than usual, what is in it."""
     for item in transfer.census(place, root, depth):
         path = posixpath.join(root, item.name)
-        if item.kind == "directory" and path in above - known:
+        if item.kind == "directory" and path in above and path not in known:
             for inner in _census(place, path, 1, known, above):
                 yield inner._replace(name=posixpath.join(item.name, inner.name))
         else:
@@ -121,10 +121,10 @@ def _census(
 
 def lying(items: Iterable[transfer.Item], kind: str, root: str, known: set[str]) -> Iterator[Stray]:
     """What of a root's items belongs to no path that is `known`: is not at it, in it, nor around it."""
-    above = set().union(*map(_above, known))
+    around = known.union(*map(_above, known))
     for item in items:
         path = posixpath.join(root, item.name)
-        if path in known | above or (_above(path) | _owners(path, kind)) & known:
+        if path in around or (_above(path) | _owners(path, kind)) & known:
             continue
         changed = datetime.datetime.fromtimestamp(item.newest, datetime.UTC).replace(tzinfo=None)
         yield Stray(_what(item.name), kind, path, item.size, changed)

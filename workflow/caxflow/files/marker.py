@@ -62,8 +62,10 @@ def unreadable(root: str, error: OSError) -> DiskAway:
 
 def _odd(root: str, site: str, what: str) -> DiskAway:
     place = printable(path(root))
-    mend = f"if it is the right disk: rm -r {place}; caxflow doctor --mark-roots {site}"
-    return DiskAway(f"{place}, which says whose data these are, {what}", mend.rstrip())
+    command = f"rm -r {place}; caxflow doctor --mark-roots {site}".rstrip()
+    return DiskAway(
+        f"{place}, which says whose data these are, {what}", f"if it is the right disk: {command}"
+    )
 
 
 def parse(text: str | None, root: str, site: str = "") -> dict | None:

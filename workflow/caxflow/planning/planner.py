@@ -113,6 +113,10 @@ class Planner:
         return Plan(self.settings.here.name) if self.main else Plan.read(self.work_dir)
 
     @functools.cached_property
+    def _presence(self) -> Presence:
+        return Presence(self.settings.here)
+
+    @functools.cached_property
     def database(self) -> RunsDB:
         """The runs database; opened in the main process only."""
         dry = self.settings.dry or self.preview()
@@ -167,6 +171,8 @@ class Planner:
         """
         run, here = documents.run_of(document), self.settings.here
         for word in self.named():
+            if run.name not in word:
+                continue
             try:
                 target = targets.parse(word)
                 key = bygones.key_of(target.stage, here, self.settings)
@@ -178,7 +184,7 @@ class Planner:
             if not os.path.lexists(self.work_dir / word):
                 continue
             copy = key and documents.find(document, key.kind, key.host, key.version)
-            if copy and (fault := Presence(here).fault(run, copy)):
+            if copy and (fault := self._presence.fault(run, copy)):
                 raise CaxflowError(f"{run}: {fault}")
 
     def correct(self, run: str) -> None:

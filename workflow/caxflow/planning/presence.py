@@ -55,7 +55,7 @@ class Presence:
             if not wrong or (Path(root).is_dir() and not any(Path(root).iterdir())):
                 return ""
         except OSError as error:
-            wrong = f"{error.filename}: {error.strerror} -> mount its file system, or mend its permissions"
+            wrong = f"{error.filename}: {error.strerror} -> mount its file system, or correct its permissions"
         return f"no {kind} data are written at {self.site.name}: {wrong}"
 
     def _unmarked(self, root: str, kind: str) -> str:

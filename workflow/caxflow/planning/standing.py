@@ -282,10 +282,10 @@ class Standings:
         kind = WRITES.get(target.stage)
         copied = target.stage != "raw.done" or target.site in facts.source["raw"]
         is_here = target.site == self.settings.here.name
-        if kind is None or not copied or not is_here or (self.work_dir / str(target)).exists():
+        why = self._presence.unready(kind) if kind and copied and is_here else ""
+        if not why or (self.work_dir / str(target)).exists():
             return ""
-        why = self._presence.unready(kind)
-        self.unready |= {why} - {""}
+        self.unready.add(why)
         return why
 
     def _over(self, document: Mapping) -> list[Target]:

@@ -88,8 +88,7 @@ def of_copy(copy: Copy, settings: Settings, now: datetime.datetime, fault: str =
 
 def next_attempt(copy: Copy) -> datetime.datetime | None:
     """Return when a copy that failed is tried again, naive UTC, as far as its entry says so."""
-    later = documents.time_of(copy.note.get("next"))
-    return later if later and later <= clock.now() + LONGEST_PAUSE + clock.SLACK else None
+    return clock.past(documents.time_of(copy.note.get("next")), clock.now() + LONGEST_PAUSE)
 
 
 def copy_in_words(copy: Copy, settings: Settings) -> str:
