@@ -3,6 +3,7 @@
 import datetime
 from pathlib import Path
 
+import pytest
 import yaml
 
 from caxflow import config
@@ -11,7 +12,7 @@ from caxflow.copies.subject import Subject
 from caxflow.files import manifest, marker
 from caxflow.rundb import Key, RunsDB
 from caxflow.targets import Run
-from caxflow.transfer import Place
+from caxflow.transfer import Place, renaming
 
 SITES = {"lngs": "xe1t-datamanager", "midway": "midway-login1", "tegner": "tegner-login-1"}
 FILES = {"a.zip": b"first" * 1000, "b.zip": b"second" * 1000, "log/eventbuilder.log": b"built"}
@@ -49,6 +50,23 @@ def mark(site: str, folders: dict[str, str]) -> None:
 def names(folder: Path) -> list[str]:
     """Names of what is in a data root, but for its marker."""
     return sorted(path.name for path in folder.iterdir() if path.name != marker.NAME)
+
+
+class Killed(BaseException):
+    """Ends what is under way as a kill does."""
+
+
+def two_names(monkeypatch, attempt):
+    """Kill an attempt right after a link, on a file system that has no other way to rename a file safely."""
+    monkeypatch.setattr(renaming, "_renameat2", lambda: None)
+
+    def killed_there(*_):
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(renaming, "_drop", killed_there)
+        with pytest.raises(Killed):
+            attempt()
 
 
 class Copies:

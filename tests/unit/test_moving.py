@@ -15,8 +15,7 @@ from caxflow.copies import evidence, moving, proof
 from caxflow.copies.moving import Move
 from caxflow.errors import CaxflowError
 from caxflow.targets import Run
-from caxflow.transfer import renaming
-from copies import FILES, Copies, mark, names
+from copies import FILES, Copies, Killed, mark, names, two_names
 
 RUN = Run("160315_1432")
 
@@ -489,23 +488,6 @@ def test_what_came_into_a_published_copy_is_not_deleted_when_it_is_put_back(
     assert code == 1
     assert (copies.path("midway") / "notes.txt").exists()
     assert contents(moved_away) == FILES
-
-
-class Killed(BaseException):
-    """Ends what is under way as a kill does."""
-
-
-def two_names(monkeypatch, attempt):
-    """Kill an attempt right after a link, on a file system that has no other way to rename a file safely."""
-    monkeypatch.setattr(renaming, "_renameat2", lambda: None)
-
-    def killed_there(*_):
-        raise Killed
-
-    with monkeypatch.context() as patched:
-        patched.setattr(renaming, "_drop", killed_there)
-        with pytest.raises(Killed):
-            attempt()
 
 
 def test_a_file_that_has_both_names_after_a_crash_is_moved(copies, caxflow, monkeypatch):

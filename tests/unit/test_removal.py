@@ -26,8 +26,8 @@ from caxflow.files.manifest import Manifest
 from caxflow.planning.facts import gather
 from caxflow.rundb import DatabaseAway, Held, RunsDB, audit, marks
 from caxflow.targets import Run
-from caxflow.transfer import Look, renaming
-from copies import FILES, SITES, Copies, just_read, now
+from caxflow.transfer import Look
+from copies import FILES, SITES, Copies, Killed, just_read, now, two_names
 
 RUN = Run("160315_1432")
 
@@ -821,9 +821,6 @@ def test_a_crash_while_a_copy_is_put_back_loses_nothing(copies, monkeypatch):
     killed(copies, "commit", "after", copies=1)
     flip(copies.path("lngs"))
 
-    class Killed(BaseException):
-        pass
-
     real = Subject.bring
 
     def dies(subject, old, new):
@@ -967,15 +964,7 @@ def test_files_that_have_both_names_after_a_crash_are_removed(copies, monkeypatc
     copies.add_made("processed", copies.keep_processed())
     (file,) = copies.add_made("processed", "v0.0.0")
     removal = partial(removal_of, copies, kind="processed", version="v0.0.0", demand=Demand(copies=1))
-    monkeypatch.setattr(renaming, "_renameat2", lambda: None)
-
-    def killed_there(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(renaming, "_drop", killed_there)
-        with pytest.raises(KeyboardInterrupt):
-            removal().perform()
+    two_names(monkeypatch, lambda: removal().perform())
     assert file.stat().st_nlink == 2
     removal().perform()
     assert not file.exists()
