@@ -120,6 +120,17 @@ def read_edition(correction: Correction, document: Mapping) -> Edition:
         ) from error
 
 
+def newest(database) -> dict[Correction, Mapping | None]:
+    """Return the newest document of every correction; None where its collection has none.
+
+    Parameters
+    ----------
+    database : pymongo.database.Database
+    """
+    by_time = [("calculation_time", -1)]
+    return {correction: database[correction.collection].find_one(sort=by_time) for correction in CORRECTIONS}
+
+
 def read_newest(database) -> tuple[list[Edition], list[CaxflowError]]:
     """Read the newest document of every correction.
 
@@ -134,8 +145,7 @@ def read_newest(database) -> tuple[list[Edition], list[CaxflowError]]:
         other corrections go on.
     """
     editions, problems = [], []
-    for correction in CORRECTIONS:
-        document = database[correction.collection].find_one(sort=[("calculation_time", -1)])
+    for correction, document in newest(database).items():
         if document is None:
             continue
         try:
