@@ -261,6 +261,14 @@ def test_massive_cax_has_scripts_of_two_hosts():
     assert "no batch script for login" in Cax(OTHERS, "login").submit(document(LNGS)).error
 
 
+def test_a_task_of_cax_goes_on_with_what_it_read():
+    # Both are taken, since the second is still counted by the first and the other way round.
+    twice = [entry("midway-login1"), entry("midway-login1", location="/midway/raw/other")]
+    old = document(LNGS, *twice, start=LONG_AGO, ready=False)
+    looked = one_pass(old, upload_options=[])
+    assert [action.location for _, action in looked.steps] == [row["location"] for row in twice]
+
+
 def compare(settings, *made):
     cax = Cax([HOST, *OTHERS], "midway-login1", "v0.0.1")
     return shadow.compare(made, cax, settings, NOW)

@@ -8,11 +8,12 @@ task fails for that here, and no task sees what another one made in the same pas
 
 import datetime
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from caxflow.conditions.settings import DO_NOT_PROCESS
 from caxflow.documents import ERROR, TRANSFERRED, VERIFYING
+from caxflow.switching.actions import Action, Death, Pass
 
 # In the order of a pass; a host's `task_list` leaves tasks out and does not change the order.
 TASKS = (
@@ -33,53 +34,11 @@ TASKS = (
     "BufferPurger",
 )
 ORIGIN = "xe1t-datamanager"
-MASTERS = {"raw": (ORIGIN, "tsm-server"), "processed": ("login", "midway-login1")}
+MASTERS = (("raw", ORIGIN), ("raw", "tsm-server"), ("processed", "login"), ("processed", "midway-login1"))
 BATCH_HOSTS = ("midway-login1", "tegner-login-1")  # that its permissions and batch scripts know
 NEEDED = ("gains", "drift_velocity_liquid", "electron_lifetime_liquid")
 RUCIO, TAPE, FAILED_UPLOAD = "rucio-catalogue", "tsm", "RSEreupload"
 LATE, RETRY = datetime.timedelta(hours=2), datetime.timedelta(hours=24)
-
-
-@dataclass(frozen=True)
-class Action:
-    """What one of the two would do to a run; `other` is a host, `why` the rule, `location` the copy's.
-
-    Verbs: pull, push, verify, process, remove; cax alone has ``forget``, by which a row goes and files stay.
-    """
-
-    verb: str
-    kind: str
-    other: str = ""
-    why: str = field(default="", compare=False)
-    location: str = field(default="", compare=False)
-
-    def __str__(self) -> str:
-        preposition = {"pull": " from ", "push": " to "}.get(self.verb, " at ")
-        return f"{self.verb} {self.kind}{preposition + self.other if self.other else ''}"
-
-
-@dataclass(frozen=True)
-class Death:
-    """Where cax's process ends: the task, and what its code raises there."""
-
-    task: str
-    error: str
-
-    def __str__(self) -> str:
-        return f"{self.task}: {self.error}"
-
-
-@dataclass(frozen=True)
-class Pass:
-    """What one pass of cax's tasks does to a run: task and action, and where it ends before its time."""
-
-    steps: list[tuple[str, Action]]
-    death: Death | None = None
-
-    @property
-    def actions(self) -> list[Action]:
-        """What it does, in order, each once."""
-        return list(dict.fromkeys(action for _, action in self.steps))
 
 
 class _CaxError(Exception):
@@ -185,6 +144,7 @@ class _State:
         self.document = _Keys(document, "the run document")
         self.cax, self.now = cax, now
         self.host, self.name, self.version = cax.config(cax.name), cax.name, cax.version
+        self.dropped: list[_Keys] = []
         data = document["data"]
         self.rows = [_keys(row, _called(row)) for row in data] if isinstance(data, list) else data
 
@@ -197,10 +157,11 @@ class _State:
             if row["type"] == "untriggered":
                 row["host"]
         yield from getattr(self, task)()
+        self.rows = [row for row in self.rows if not any(row is other for other in self.dropped)]
 
     def each(self) -> Iterator[_Keys]:
         """Yield the rows as most tasks look at them."""
-        for row in list(self.rows):
+        for row in self.rows:
             self.document["number"], row["host"]
             yield row
 
@@ -213,10 +174,10 @@ class _State:
         "%d" % self.document["number"]  # noqa: UP031 raises for text as cax does
 
     def drop(self, row: _Keys, why: str, *, delete: bool = True) -> Iterator[Action]:
-        """Take a row away, with or without its files."""
-        location = str(row["location"])
-        self.rows = [other for other in self.rows if other is not row]
-        yield Action("remove" if delete else "forget", str(row["type"]), why=why, location=location)
+        """Take a row away, with or without its files; the task itself goes on with what it read."""
+        location = row["location"] if not delete else _text(row["location"])
+        self.dropped.append(row)
+        yield Action("remove" if delete else "forget", str(row["type"]), why=why, location=str(location))
 
     # Corrections.
 
@@ -331,8 +292,9 @@ class _State:
         for row in self.rows:
             if row["status"] != TRANSFERRED or row["type"] != kind:
                 continue
-            if row.get("host") in MASTERS.get(kind, ()) and row.get("pax_version") == wanted:
+            if (kind, row.get("host")) in MASTERS and row.get("pax_version") == wanted:
                 return row["checksum"]
+        self.number()
         return None
 
     def good(self, kind: str) -> int:
@@ -352,7 +314,7 @@ class _State:
 
     def CompareChecksums(self) -> Iterator[Action]:  # noqa: N802
         """Writes about raw copies here that are not like the master's."""
-        self.document["number"]
+        self.number()
         self.good("raw")
         yield from ()
 
@@ -369,6 +331,7 @@ class _State:
                 continue
             if since > LATE:
                 self.number()
+                self.document["name"]
             own = row["type"] == "processed" and row["pax_version"] == self.version
             if since > RETRY:
                 yield from self.drop(row, "it is older than a day and not complete", delete=own)
@@ -418,6 +381,7 @@ class _State:
     def AddSize(self) -> Iterator[Action]:  # noqa: N802
         """Looks at the number of files of all rows, whatever their host."""
         if "trigger" not in self.document:
+            self.document["name"]
             return
         self.document["number"], self.document["name"]
         trigger = self.document["trigger"]
@@ -431,14 +395,16 @@ class _State:
             each = zips["events_per_file"]
         "%d" % each  # noqa: UP031
         for row in self.rows:
-            row["host"], row["location"]
+            row["host"], row["location"], row["status"]
             if row["type"] == "raw" and row["status"] == TRANSFERRED:
                 int(int(events) / each)
                 "%d" % events  # noqa: UP031
                 if "raw_size_byte" in self.document:
                     self.document["raw_size_byte"] / 1e9
-                else:
+                elif row["location"] is not None:
                     _text(row["location"])
+            if row["type"] == "processed" and row["status"] == TRANSFERRED:
+                _text(row["location"])
         yield from ()
 
     def processed(self, kinds: tuple[str, ...] = (TRANSFERRED,)) -> tuple[Any, Any]:
@@ -457,29 +423,34 @@ class _State:
         """Processes what has the three parameters, raw data here and no row of the version."""
         if any(tag["name"] == DO_NOT_PROCESS for tag in self.document.get("tags", ())):
             return
-        if "processor" not in self.document or "DEFAULT" not in self.document["processor"]:
-            return
-        parameters = self.document["processor"]["DEFAULT"]
-        if any(name not in parameters for name in NEEDED):
+        sections = self.document.get("processor", ())
+        if "DEFAULT" not in sections or any(name not in sections["DEFAULT"] for name in NEEDED):
             return
         raw, made = self.processed(kinds=())
-        reader = _keys(self.document["reader"], "the document's reader") if raw else None
-        if not raw or _keys(reader["ini"], "the document's reader.ini")["write_mode"] != 2:
+        name = self.document["name"]
+        if not raw:
+            return
+        reader = _keys(self.document["reader"], "the document's reader")
+        if _keys(reader["ini"], "the document's reader.ini")["write_mode"] != 2:
             return
         events = self.document.get("trigger", {}).get("events_built", 0)
         if events == 0:
             return
         events < 1000  # noqa: B015
         _text(self.host["dir_processed"])
-        if made or self.version is None:
-            return
+        if not made and self.version is not None:
+            self.process(raw, name, reader)
+            yield Action("process", "processed")
+
+    def process(self, raw: _Keys, name: Any, reader: Any) -> None:
+        """Look up what pax is called with."""
         raw["location"]
         detector = self.document["detector"]
         if detector not in ("tpc", "muon_veto"):
             raise UnboundLocalError(f"its detector is {detector!r}")
+        _text(name)
         if detector == "tpc":
             reader["self_trigger"]
-        yield Action("process", "processed")
 
     def ProcessBatchQueueHax(self) -> Iterator[Action]:  # noqa: N802
         """Makes minitrees of what is processed; they have no rows."""
@@ -487,6 +458,9 @@ class _State:
         if made:
             _text(made["location"])
             _text(self.host["dir_minitrees"])
+        self.document["name"]
+        if made:
+            self.document["detector"]
         yield from ()
 
     # Removal.

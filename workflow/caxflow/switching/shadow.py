@@ -15,7 +15,8 @@ from caxflow.config import Settings
 from caxflow.errors import CaxflowError
 from caxflow.planning import decisions, removals
 from caxflow.rundb.selecting import excluded
-from caxflow.switching.caxtasks import TASKS, Action, Cax, Death, Pass
+from caxflow.switching.actions import Action, Death, Pass
+from caxflow.switching.caxtasks import TASKS, Cax
 
 EXAMPLES = 3
 
