@@ -165,10 +165,12 @@ class Visit(Task):
 
     def _perform(self, end):
         arguments = dict(self._arguments)
-        if "algorithm" in arguments:
-            wanted = arguments.pop("algorithm")
-            wanted = wanted if wanted in end.algorithms else "sha256"
-            return end.call(self._operation, algorithms=[wanted], **arguments)[wanted]
+        if "wanted" in arguments:
+            names = arguments.pop("wanted")
+            taken = {name: name if name in end.algorithms else "sha256" for name in names}
+            algorithms = list(dict.fromkeys(taken.values()))
+            found = end.call(self._operation, algorithms=algorithms, **arguments)
+            return {name: found[instead] for name, instead in taken.items()}
         if (begin_by := arguments.pop("begin_by", None)) is not None:
             # Clocks differ: the far end counts what is left from a question that it has answered.
             end.call("ping")
