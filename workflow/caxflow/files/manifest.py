@@ -260,7 +260,9 @@ def _hexadecimal(digest: str, algorithm: str) -> str:
     return digest.lower()
 
 
-def take_all(path: str, algorithms=("xxh128",), drop_cache=False, threads=None, progress=None) -> dict:
+def take_all(
+    path: str, algorithms=("xxh128",), drop_cache=False, threads=None, progress=None, *, check=None
+) -> dict:
     """Read a dataset once and make a manifest for each of several digests.
 
     Parameters
@@ -275,6 +277,8 @@ def take_all(path: str, algorithms=("xxh128",), drop_cache=False, threads=None, 
         Files hashed at the same time; by default the machine's cores, at most 4.
     progress : callable, optional
         Called with the number of bytes of each block; from several threads, one at a time.
+    check : callable, optional
+        See `caxflow.files.listing.hash_listed`; from several threads.
 
     Returns
     -------
@@ -295,7 +299,7 @@ def take_all(path: str, algorithms=("xxh128",), drop_cache=False, threads=None, 
             progress(size)
 
     def one(file):
-        return file, hash_listed(root, file, algorithms, drop_cache, progress and count)
+        return file, hash_listed(root, file, algorithms, drop_cache, progress and count, check=check)
 
     threads = threads or min(4, os.cpu_count() or 1)
     pool = ThreadPoolExecutor(threads)
