@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from caxflow import documents, words
+from caxflow.conditions import corrections
 from caxflow.config import Settings, Site
 from caxflow.copies import evidence
 from caxflow.documents import Copy
@@ -90,9 +91,9 @@ def gather(document: Mapping, settings: Settings) -> Facts:
         start=start.isoformat() if start else None,
         end=end.isoformat() if end else None,
         events=documents.value(document, "trigger", "events_built", type_=int),
-        size=documents.value(document, "raw_size_byte", type_=int, check=lambda size: size > 0),
+        size=documents.value(document, "raw_size_byte", type_=int) or None,
     )
-    if per_file := documents.value(document, *_EVENTS_PER_FILE, type_=int, check=lambda number: number > 0):
+    if per_file := documents.value(document, *_EVENTS_PER_FILE, type_=int):
         facts.events_per_file = per_file
     right = evidence.master(document, "raw", settings)
     for site in settings.sites.values():
@@ -136,13 +137,14 @@ def _look_for_newer(document: Mapping, site: Site, settings: Settings, facts: Fa
 
 def _is_superseded(copy: Copy, made: Copy) -> bool:
     """Whether a processed file was made anew since: with other corrections, where both tell of theirs."""
-    of_copy, of_made = (_corrections(each) for each in (copy, made))
+    of_copy, of_made = (corrections_of(each) for each in (copy, made))
     same = of_copy is not None and of_copy == of_made
     return evidence.contradicts(copy, made) and not same
 
 
-def _corrections(copy: Copy) -> dict | None:
-    return documents.value(copy.note, "correction_versions", type_=dict)
+def corrections_of(copy: Copy) -> dict[str, corrections.Version] | None:
+    """Return the versions of the corrections with which a copy was made, by name; None if it does not say."""
+    return corrections.read_versions(copy.note.get("correction_versions"))
 
 
 def source_of(facts: Facts, kind: str, site: Site, settings: Settings) -> str | None:
@@ -215,7 +217,7 @@ def _stated(run: Run, copy: Copy, site: Site) -> dict:
         "manifest": copy.manifest,
         "checksum": copy.checksum,
         "version": copy.version,
-        "correction_versions": _corrections(copy),
+        "correction_versions": corrections_of(copy),
     }
 
 

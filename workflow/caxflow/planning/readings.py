@@ -97,7 +97,7 @@ def select_readings(
 def size_of(document: Mapping, copy: Copy) -> int | None:
     """Bytes of a copy, if its document knows."""
     if copy.size is None and copy.kind == "raw":
-        return documents.value(document, "raw_size_byte", type_=int, check=lambda size: size > 0)
+        return documents.value(document, "raw_size_byte", type_=int) or None
     return copy.size
 
 
