@@ -286,6 +286,14 @@ def test_what_is_no_file_is_named(copies, perform, make, kind):
     nothing_is_copied(copies, perform)
 
 
+def test_a_scrub_registers_nothing_past_all_questions(copies, perform):
+    core(copies.path("lngs"))
+    perform("scrub")
+    assert not copies.row("lngs").get("manifest")
+    perform()
+    assert attempts(copies) == 1
+
+
 def test_a_target_that_is_typed_is_tried_though_nothing_changed(copies, perform):
     flipped_byte(copies.path("lngs"))
     perform()

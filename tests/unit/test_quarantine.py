@@ -8,6 +8,7 @@ import pytest
 import mortal
 from caxflow.copies import evidence, quarantine
 from caxflow.errors import BadCopy, CaxflowError
+from caxflow.files import manifest
 from caxflow.planning import decisions
 from caxflow.planning.facts import gather
 from caxflow.planning.readings import Reading
@@ -540,6 +541,12 @@ def test_a_file_that_came_after_caxs_checksum_is_no_evidence(copies, odd):
 
 def test_what_was_removed_while_open_makes_no_copy_bad(copies):
     copies.add()
+    for site in SITES:  # as an early version kept it in manifests
+        known = manifest.take(str(copies.path(site)))
+        left = manifest.Entry(".nfs0000000000aa00e100000001", 1, known.entries[0].digest)
+        known = manifest.Manifest(known.algorithm, (*known.entries, left))
+        copies.database.keep_manifest(known.to_json())
+        copies.set(site, manifest=known.digest, checksum=known.digest)
     (copies.path("midway") / ".nfs00000000004b00e100000001").write_text("of a file that is still open")
     scrub.read_one(copies.subject())
     assert copies.row("midway")["status"] == "transferred"

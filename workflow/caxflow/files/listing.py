@@ -30,7 +30,7 @@ def to_text(path: bytes) -> str:
 
 DEEPEST = 100  # folders within folders; more, and much of what there is to look at files with gives up
 # What file systems leave of a file that is removed while it is open, until it is closed.
-_LEFTOVER = re.compile(rb"\.(nfs[0-9A-Fa-f]{4,}|fuse_hidden[0-9A-Fa-f]{8,}|__afs[0-9A-Fa-f]{4,})")
+_LEFTOVER = re.compile(r"(?s)(.*/)?\.(nfs[0-9A-Fa-f]{4,}|fuse_hidden[0-9A-Fa-f]{8,}|__afs[0-9A-Fa-f]{4,})")
 _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}")
 
 
@@ -109,12 +109,12 @@ _KINDS = (
 )
 
 
-def is_leftover(name: bytes) -> bool:
+def is_leftover(path: str) -> bool:
     """Return whether a file is what NFS, FUSE or AFS keep of one that is removed while it is open.
 
     Such a file goes by itself, so it is never part of a dataset.
     """
-    return _LEFTOVER.fullmatch(name) is not None
+    return "/." in "/" + path and _LEFTOVER.fullmatch(path) is not None
 
 
 def scan(path: str, report=None, leftovers=None) -> Listing:
@@ -172,10 +172,11 @@ def _descend(root: bytes, below: bytes, files: list, directories: list, report, 
             status = entry.stat(follow_symlinks=False)
             report(0)
             if stat.S_ISREG(status.st_mode):
-                if is_leftover(entry.name):
-                    leftovers.append(to_text(name))
+                file = _file(name, status)
+                if is_leftover(file.path):
+                    leftovers.append(file.path)
                 else:
-                    files.append(_file(name, status))
+                    files.append(file)
             elif stat.S_ISDIR(status.st_mode):
                 folders.append(name)
             else:

@@ -156,7 +156,7 @@ class SftpEnd:
     def _descend(self, root: str, below: str, files: list, directories: list, leftovers: list) -> None:
         for name, status in self.client.listing(f"{root}/{below}" if below else root):
             path = safe_path(f"{below}/{name}" if below else name)
-            if stat.S_ISREG(status.mode) and is_leftover(os.fsencode(name)):
+            if stat.S_ISREG(status.mode) and is_leftover(path):
                 leftovers.append(path)
             elif stat.S_ISREG(status.mode):
                 files.append(_file(path, status))
