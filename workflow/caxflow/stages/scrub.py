@@ -125,16 +125,17 @@ def read_one(subject: Subject) -> int:
     with quarantine.reading(subject, copy):
         read = take_manifests(subject.place, copy.location, algorithms, progress=subject.progress)
     found = read[algorithm]
-    taken = proof.cax_checksum(read["sha512"], key.kind) if "sha512" in read else None
+    sums = read.get("sha512")
+    taken = proof.cax_checksum(sums, key.kind) if sums else None
     if stated:
         manifest, proven = Manifest.from_json(stated), True
         wrong = proof.compare(subject.place, copy.location, [manifest], found)
         if wrong and copy.manifest != manifest.digest:
-            wrong = _against_itself(subject, copy, right, wrong, taken)
+            wrong = _against_itself(subject, copy, right, wrong, sums)
     else:
         unlike = proof.unlike(copy.manifest, found)
-        manifest, wrong = found, _against_cax(subject, copy, taken) or ([unlike] if unlike else [])
-        proven = not wrong and _compare_with_others(subject, document, copy, found, taken)
+        manifest, wrong = found, _against_cax(subject, copy, sums) or ([unlike] if unlike else [])
+        proven = not wrong and _compare_with_others(subject, document, copy, found, sums)
     if wrong:
         raise quarantine.condemn(subject, copy.location, wrong, seen=copy)
     database.keep_manifest(manifest.to_json())
@@ -162,14 +163,14 @@ def _share_checksum(subject: Subject, manifest: str, checksum: str) -> None:
 
 
 def _compare_with_others(
-    subject: Subject, document: Mapping, copy: Copy, found: Manifest, taken: str
+    subject: Subject, document: Mapping, copy: Copy, found: Manifest, sums: Manifest
 ) -> bool:
     """Compare a copy that has no manifest with what is known of all; whether there was anything.
 
     Parameters
     ----------
-    taken : str
-        cax's checksum of what was read.
+    sums : Manifest
+        Of what was read, by sha512.
 
     Raises
     ------
@@ -189,14 +190,14 @@ def _compare_with_others(
                 raise _unlike(subject, other)
             known = True
         if not known and documents.is_cax_checksum(other.checksum):
-            if taken != other.checksum.lower():
+            if not proof.has_cax_checksum(sums, copy.kind, other.checksum):
                 raise _unlike(subject, other)
             known = True
     return known
 
 
 def _against_itself(
-    subject: Subject, copy: Copy, right: Copy, wrong: list[str], taken: str | None
+    subject: Subject, copy: Copy, right: Copy, wrong: list[str], sums: Manifest | None
 ) -> list[str]:
     """What condemns a copy that differs from the master, whose manifest it was never proven to have.
 
@@ -207,7 +208,7 @@ def _against_itself(
     """
     if copy.manifest and not documents.is_cax_checksum(copy.checksum):
         return wrong
-    if not (against := _against_cax(subject, copy, taken)):
+    if not (against := _against_cax(subject, copy, sums)):
         raise _unlike(subject, right)
     return against
 
@@ -219,15 +220,15 @@ def _unlike(subject: Subject, other: Copy) -> BadCopy:
     )
 
 
-def _against_cax(subject: Subject, copy: Copy, taken: str | None) -> list[str]:
+def _against_cax(subject: Subject, copy: Copy, sums: Manifest | None) -> list[str]:
     """What is wrong with a copy by the checksum that cax recorded of it, if there is one.
 
-    Where that was not `taken` as it was read, it is read once more.
+    Where its `sums` by sha512 were not taken as it was read, it is read once more.
     """
     if not documents.is_cax_checksum(copy.checksum):
         return []
-    if taken:
-        agrees = taken == copy.checksum.lower()
+    if sums:
+        agrees = proof.has_cax_checksum(sums, copy.kind, copy.checksum)
     else:
         agrees = proof.agrees_with_cax(subject.place, copy.location, copy.checksum, subject.progress)
     return [] if agrees else ["its files do not have the sha512 that cax recorded"]

@@ -165,12 +165,9 @@ class Visit(Task):
 
     def _perform(self, end):
         arguments = dict(self._arguments)
-        if "wanted" in arguments:
-            names = arguments.pop("wanted")
-            taken = {name: name if name in end.algorithms else "sha256" for name in names}
-            algorithms = list(dict.fromkeys(taken.values()))
-            found = end.call(self._operation, algorithms=algorithms, **arguments)
-            return {name: found[instead] for name, instead in taken.items()}
+        if "algorithms" in arguments:
+            wanted = [name if name in end.algorithms else "sha256" for name in arguments["algorithms"]]
+            arguments["algorithms"] = list(dict.fromkeys(wanted))
         if (begin_by := arguments.pop("begin_by", None)) is not None:
             # Clocks differ: the far end counts what is left from a question that it has answered.
             end.call("ping")
