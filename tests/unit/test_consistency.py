@@ -7,9 +7,12 @@ import pytest
 from bson import Decimal128
 
 from caxflow import documents, receipts
+from caxflow.conditions import settings
 from caxflow.errors import CaxflowError
 from caxflow.monitoring import consistency, why
+from caxflow.simulate import run_document
 from caxflow.stages.job import Job
+from caxflow.switching.caxtasks import Cax
 from caxflow.targets import Run, Target
 from operators import HOSTS, MANIFEST, NOW, RUN, configured, document, raw, state
 
@@ -211,3 +214,25 @@ def test_a_lost_document_is_made_of_what_is_kept(tmp_path):
         "data": [],
         "caxflow": {"rebuilt": NOW},
     }
+
+
+@pytest.mark.parametrize("kind", ["tpc", "led", "muon_veto"])
+def test_r3_cax_ends_nowhere_at_a_document_that_was_made_again(tmp_path, kind):
+    work = tmp_path / "work/midway"
+    known = run_document("160315_1432", kind=kind, number=1432, events=30, events_per_file=10)
+    run = documents.run_of(known)
+    frozen = settings.freeze(known, processor="mini_v1", pax_version="v0.0.1", now=receipts.now())
+    receipts.write(work / f"midway/{run}.settings.json", frozen)
+    made = consistency.document_from(run, work, ["midway"], NOW)
+    host = {"name": HOSTS["midway"], "method": "rsync", "data_type": ["raw", "processed"], "purge": 5}
+    host |= {"dir_processed": "/p", "dir_minitrees": "/m", "download_options": [], "upload_options": []}
+    row = {
+        "type": "raw",
+        "host": HOSTS["midway"],
+        "status": "transferred",
+        "location": "/r",
+        "checksum": None,
+    }
+    done = Cax([host], host["name"], "v0.0.1").one_pass(made | {"data": [row]}, NOW)
+    assert done.death is None
+    assert settings.freeze(made, processor="mini_v1", pax_version="v0.0.1")["kind"] == kind

@@ -513,6 +513,17 @@ def test_a_file_that_is_there_is_never_overwritten(simulated, settings, place):
     assert place.product.read_bytes() == b"precious"
 
 
+def test_r2_a_file_that_nobody_promises_is_adopted_if_it_is_whole_or_made_anew(simulated, settings, place):
+    """As pax leaves one when it is killed: it writes to the file's own name."""
+    place.product.parent.mkdir(parents=True)
+    place.product.write_bytes(b"half of it")
+    made = place.run(command(PAXER), simulated, settings, abandoned=True)
+    assert (made.adopted, made.events) == (False, EVENTS)
+    whole = place.product.read_bytes()
+    assert place.run(command(PAXER), simulated, settings, abandoned=True).adopted
+    assert place.product.read_bytes() == whole
+
+
 def test_what_another_job_published_meanwhile_is_adopted(simulated, settings, place):
     script = shlex.quote(f'"$@" && cp "$0" {shlex.quote(str(place.product))}')
     made = place.run(command(f"sh -c {script} {{output}} {PAXER}"), simulated, settings)

@@ -219,6 +219,10 @@ def document_from(run: Run, work_dir: Path, sites: Iterable[str], now: datetime.
         document["number"] = number
     if frozen:
         document["trigger"] = {"events_built": frozen["events_built"]}
+        # As it was, since the run was to be processed; cax reads these without asking.
+        zips = {"events_per_file": frozen["events_per_file"]}
+        document["reader"] = {"ini": {"write_mode": 2, "trigger_config_override": {"Zip": zips}}}
+        document["reader"]["self_trigger"] = frozen["kind"] != "led"
         versions = {"correction_versions": frozen["correction_versions"]}
         document["processor"] = frozen["processor"] | versions
     return document
