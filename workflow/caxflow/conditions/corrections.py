@@ -120,6 +120,17 @@ def read_edition(correction: Correction, document: Mapping) -> Edition:
         ) from error
 
 
+def newest(database) -> dict[Correction, Mapping | None]:
+    """Return the newest document of each correction, or None, by the order of the server, as cax does.
+
+    Parameters
+    ----------
+    database : pymongo.database.Database
+    """
+    by_time = [("calculation_time", -1)]
+    return {correction: database[correction.collection].find_one(sort=by_time) for correction in CORRECTIONS}
+
+
 def read_newest(database) -> tuple[list[Edition], list[CaxflowError]]:
     """Read the newest document of every correction.
 

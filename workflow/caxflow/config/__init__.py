@@ -26,7 +26,7 @@ from caxflow.config.model import (
     Site,
     Unattended,
 )
-from caxflow.config.sites import check_roots, check_site, check_sites, load_sites
+from caxflow.config.sites import check_roots, check_sites, load_sites
 from caxflow.config.sources import Layer, Sources, merge
 from caxflow.config.yamlfile import read_yaml
 from caxflow.errors import CaxflowError
@@ -45,8 +45,8 @@ __all__ = [
     "Settings",
     "Site",
     "Unattended",
-    "check_site",
     "load",
+    "load_sites",
     "merge",
     "read_yaml",
 ]
@@ -68,6 +68,7 @@ _DEFAULTS = {
     "attempts": 5,
     "pause": 10,
     "keep_failed": 14,
+    "foreign_files": "refuse",
     "dry": False,
 }
 
@@ -191,6 +192,7 @@ def _settings(merged: Mapping, sites: Mapping[str, Site], site_files: Path, sour
         attempts=merged["attempts"],
         pause=merged["pause"],
         keep_failed=merged["keep_failed"],
+        foreign_files=merged["foreign_files"],
         dry=merged["dry"],
         page=_page(merged, sources),
         metrics=folder(merged["metrics"], sources.of("metrics"), "metrics") if "metrics" in merged else None,

@@ -17,7 +17,7 @@ from caxflow.targets import Run
 
 DAMAGED = "THE ONLY COPY IS DAMAGED"
 LONGEST_PAUSE = datetime.timedelta(days=1)  # between two attempts at what fails
-_UNHEARD_DAYS = 30  # in which a run's raw data may still appear at their origin
+UNHEARD = datetime.timedelta(days=30)  # after a run, in which its raw data may still appear at their origin
 
 
 @dataclass
@@ -175,7 +175,7 @@ class _State:
     def unheard(self, site: Site) -> bool:
         """Whether the event builder may still write down where the run is, without a word to us."""
         ended = documents.time_of(self.document.get("end"))
-        recent = ended is not None and self.now - ended < datetime.timedelta(days=_UNHEARD_DAYS)
+        recent = ended is not None and self.now - ended < UNHEARD
         return recent and site.name not in self.facts.gone["raw"]
 
     def copy(self, kind: str, site: Site) -> None:

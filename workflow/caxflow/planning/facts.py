@@ -23,8 +23,8 @@ class Facts:
     run : str
         Name of the run.
     number : int or None
-    start : str or None
-        ISO time.
+    start, end : str or None
+        ISO times.
     events : int or None
         Events built by the trigger.
     size : int or None
@@ -63,6 +63,7 @@ class Facts:
     run: str
     number: int | None = None
     start: str | None = None
+    end: str | None = None
     events: int | None = None
     size: int | None = None
     there: dict[str, dict[str, dict]] = field(default_factory=lambda: {"raw": {}, "processed": {}})
@@ -83,11 +84,12 @@ class Facts:
 def gather(document: Mapping, settings: Settings) -> Facts:
     """Facts of a run, without any decision."""
     run = documents.run_of(document)
-    start = documents.time_of(document.get("start"))
+    start, end = (documents.time_of(document.get(name)) for name in ("start", "end"))
     facts = Facts(
         run=str(run),
         number=documents.value(document, "number", type_=int),
         start=start.isoformat() if start else None,
+        end=end.isoformat() if end else None,
         events=documents.value(document, "trigger", "events_built", type_=int),
         size=documents.value(document, "raw_size_byte", type_=int) or None,
     )

@@ -182,8 +182,8 @@ class RunsDB(Connection):
         with self.answers():
             return self.runs.count_documents(marks.asleep(site, policy, self.now()))
 
-    def everything(self, projection: Mapping[str, Any]) -> Iterator[dict]:
-        """All documents, by name, the newest first."""
+    def everything(self, projection: Mapping[str, Any] | None = None) -> Iterator[dict]:
+        """All documents, by name, the newest first; without a projection whole."""
         with self.answers():
             yield from self.runs.find({}, projection, batch_size=1000).sort([("name", -1), ("detector", 1)])
 
@@ -369,6 +369,12 @@ class RunsDB(Connection):
                     self._bring_records(document, wanted[1].get("$push", {}).get(RECORDS))
                     return True
         raise DatabaseAway(f"{run}: its document changes faster than it can be told", "try again")
+
+    def newest_corrections(self) -> dict[str, Mapping | None]:
+        """Return the newest document of each correction by its name; None where there is none."""
+        with self.answers():
+            found = corrections.newest(self._database)
+        return {correction.name: document for correction, document in found.items()}
 
     def editions(self) -> tuple[list[corrections.Edition], list[CaxflowError]]:
         """The newest document of each correction, and what is wrong with those that cannot be used."""
