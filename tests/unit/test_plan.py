@@ -5,6 +5,7 @@ import datetime
 
 import pytest
 import yaml
+from bson import Decimal128, Int64
 from hypothesis import HealthCheck, given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
@@ -148,7 +149,7 @@ def test_the_origin_takes_the_manifest_of_its_own_run(load):
 
 
 def test_a_run_being_taken_waits_though_its_raw_data_are_there(load):
-    for end in (None, [], "soon"):
+    for end in (None, [], ""):
         decision = decide(document(entry("lngs"), end=end), load())
         assert decision.targets == []
         assert decision.waits == ["it is still being taken"]
@@ -394,7 +395,8 @@ JUNK = st.recursive(
     | st.text(max_size=6)
     | st.just(NOW)
     | st.binary(max_size=3)
-    | st.sampled_from(["tpc", "transferred", "raw", "../..", HOSTS["midway"], "\n"]),
+    | st.sampled_from(["tpc", "transferred", "raw", "../..", HOSTS["midway"], "\n", "8", "2016-11-01"])
+    | st.sampled_from([Decimal128(text) for text in ("8", "8.5", "NaN", "sNaN", "-Infinity", "1E+6000")]),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
     max_leaves=4,
 )
@@ -425,7 +427,8 @@ WHOLE = document(
         {"owner": "midway", "lease": LATER, "attempts": 2, "next": EARLIER, "by": {"pid": 1}},
     ),
     entry("tegner", "transferring", {"owner": "tegner", "lease": LATER}),
-    *DONE[3:],
+    entry("midway", note={"correction_versions": {"AddGains": "5.0"}}, **PRODUCT),
+    *DONE[4:],
     tags=[{"name": "x", "user": "y", "date": NOW}],
     caxflow={
         "revision": 3,
@@ -437,7 +440,7 @@ WHOLE = document(
 
 @given(changes=st.lists(st.tuples(st.sampled_from(list(places(WHOLE))), JUNK), min_size=1, max_size=3))
 @effort(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_document_ends_the_planning(load, changes):
+def test_no_document_ends_the_planning(load, tmp_path, changes):
     spoilt = copy.deepcopy(WHOLE)
     for path, junk in changes:
         at = spoilt
@@ -453,6 +456,7 @@ def test_no_document_ends_the_planning(load, changes):
         assert not any("\n" in line for line in (*made.problems, *made.targets))
         known = len(made.problems) + len(made.facts) + len(made.waiting) + len(settled)
         assert known >= 2
+        made.write(tmp_path)
 
 
 # The plan file and the policy.
@@ -463,6 +467,62 @@ def test_what_is_frozen_is_what_is_read(load, tmp_path):
     made.write(tmp_path)
     assert Plan.read(tmp_path).facts == made.facts
     assert Plan.read(tmp_path).main == made.main
+
+
+ODD_KEYS = {
+    "events_built": ("trigger", "events_built"),
+    "number": ("number",),
+    "size": ("raw_size_byte",),
+    "events_per_file": ("reader", "ini", "trigger_config_override", "Zip", "events_per_file"),
+}
+EIGHT = [8, 8.0, Int64(8), Decimal128("8"), "8", " 8 ", "8.0"]
+
+
+@pytest.mark.parametrize("found", EIGHT, ids=repr)
+@pytest.mark.parametrize("keys", ODD_KEYS.values(), ids=ODD_KEYS)
+def test_facts_have_whole_numbers_however_the_document_writes_them(load, tmp_path, keys, found):
+    plain, odd = document(entry("lngs")), document(entry("lngs"))
+    for each, number in ((plain, 8), (odd, found)):
+        at = each
+        for key in keys[:-1]:
+            at = at.setdefault(key, {})
+        at[keys[-1]] = number
+    made = make([odd], load())
+    assert made.facts == make([plain], load()).facts
+    made.write(tmp_path)
+    assert Plan.read(tmp_path).facts == made.facts
+
+
+@pytest.mark.parametrize("found", [7, 7.0, Int64(7), Decimal128("7"), Decimal128("7.0")], ids=repr)
+def test_versions_of_corrections_are_equal_however_they_are_written(load, tmp_path, found):
+    """Else all that was processed is made anew when the mongo shell has saved a document."""
+    reprocess = load(corrections={"apply": [], "reprocess": True})
+    for of_file, of_run in ((found, 7), (7, found)):
+        processed = entry("midway", note={"correction_versions": {"AddGains": of_file}}, **PRODUCT)
+        run = document(*DONE[:3], processed, DONE[4])
+        run["processor"]["correction_versions"] = {"AddGains": of_run}
+        assert decide(run, reprocess).settled
+        make([run, document(entry("lngs"), processed)], load("tegner")).write(tmp_path)
+
+
+def test_a_file_that_does_not_say_how_it_was_made_is_not_made_anew(load):
+    reprocess = load(corrections={"apply": [], "reprocess": True})
+    for odd in ({"AddGains": [7]}, {"AddGains": None}, {"AddGains": Decimal128("NaN")}, 7, "7.0", []):
+        processed = entry("midway", note={"correction_versions": odd}, **PRODUCT)
+        assert decide(document(*DONE[:3], processed, DONE[4]), reprocess).settled
+
+
+@pytest.mark.parametrize("attempts", [5, 5.0, Decimal128("5"), "5"], ids=repr)
+def test_attempts_are_counted_however_they_are_written(load, attempts):
+    failed = document(entry("lngs"), entry("midway", "error", {"attempts": attempts, "error": "no space"}))
+    assert decide(failed, load(kinds=["raw"])).targets == []
+
+
+def test_an_end_that_cannot_be_read_is_named(load):
+    made = make([document(entry("lngs"), end="soon")], load())
+    assert made.problems == [f"{RUN}: end is 'soon', not a time -> correct the run document"]
+    for end in (str(NOW), [NOW], 1478080800.0):
+        assert decide(document(entry("lngs"), end=end), load()).targets
 
 
 @pytest.mark.parametrize(

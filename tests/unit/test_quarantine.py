@@ -8,6 +8,7 @@ import pytest
 import mortal
 from caxflow.copies import evidence, quarantine
 from caxflow.errors import BadCopy, CaxflowError
+from caxflow.files import manifest
 from caxflow.planning import decisions
 from caxflow.planning.facts import gather
 from caxflow.planning.readings import Reading
@@ -518,3 +519,35 @@ def test_y4_what_another_entry_speaks_of_as_well_is_not_moved_aside(copies, wher
         scrub.read_one(copies.subject())
     assert copies.path("midway").exists()
     assert aside(copies, "midway") == []
+
+
+@pytest.mark.parametrize("odd", [".nfs000001", ".DS_Store", "core.12345", ".fuse_hidden0000000200000001"])
+def test_a_file_that_came_after_caxs_checksum_is_no_evidence(copies, odd):
+    from caxflow.files import digests
+
+    copies.add(sites=["lngs"])
+    for path in copies.path("lngs").rglob("*.zip"):
+        path.rename(
+            path.with_name(f"XENON1T-7-00000000{path.stem == 'b':d}-00000000{path.stem == 'b':d}.zip")
+        )
+    (copies.path("lngs") / "log/eventbuilder.log").rename(copies.path("lngs") / "eventbuilder.log")
+    (copies.path("lngs") / "log").rmdir()
+    copies.set("lngs", manifest=None, checksum=digests.cax_sha512(copies.path("lngs")))
+    (copies.path("lngs") / odd).write_text("odd")
+    scrub.read_one(copies.subject("lngs", here="lngs"))
+    assert copies.row("lngs")["status"] == "transferred"
+    assert copies.row("lngs")["manifest"].startswith("xxh128:")
+
+
+def test_what_was_removed_while_open_makes_no_copy_bad(copies):
+    copies.add()
+    for site in SITES:  # as an early version kept it in manifests
+        known = manifest.take(str(copies.path(site)))
+        left = manifest.Entry(".nfs0000000000aa00e100000001", 1, known.entries[0].digest)
+        known = manifest.Manifest(known.algorithm, (*known.entries, left))
+        copies.database.keep_manifest(known.to_json())
+        copies.set(site, manifest=known.digest, checksum=known.digest)
+    (copies.path("midway") / ".nfs00000000004b00e100000001").write_text("of a file that is still open")
+    scrub.read_one(copies.subject())
+    assert copies.row("midway")["status"] == "transferred"
+    assert copies.path("midway").exists()

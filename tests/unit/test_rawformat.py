@@ -4,6 +4,8 @@ import os
 import pickle
 import pickletools
 import struct
+import sys
+import types
 import zipfile
 import zlib
 
@@ -45,6 +47,62 @@ class RealUnpickler(pickle.Unpickler):
         if module == "pax.datastructure":
             return type(name, (Anything,), {})
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+def pickled(protocol: int, fields: dict, pulses: list[dict], monkeypatch) -> bytes:
+    """An event as Python's own pickler writes it where pax is installed, with this numpy's names."""
+    module = types.ModuleType("pax.datastructure")
+    kinds = {name: type(name, (), {"__module__": module.__name__}) for name in ("Event", "Pulse")}
+    vars(module).update(kinds)
+    monkeypatch.setitem(sys.modules, "pax", types.ModuleType("pax"))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+
+    def made(kind, attributes):
+        instance = kinds[kind]()
+        instance.__dict__.update(attributes)
+        return instance
+
+    return pickle.dumps(
+        made("Event", fields | {"pulses": [made("Pulse", each) for each in pulses]}), protocol
+    )
+
+
+def with_old_names(data: bytes) -> bytes:
+    """What numpy 1 would have written: its names, in a pickle without frames, whose lengths would change."""
+    pieces, operations = [], list(pickletools.genops(data))
+    for (operation, argument, start), after in zip(
+        operations, [start for *_, start in operations[1:]] + [len(data)], strict=True
+    ):
+        piece = data[start:after]
+        if operation.name == "FRAME":
+            continue
+        if isinstance(argument, str) and argument.startswith("numpy._core"):
+            piece = piece.replace(b"_core", b"core")
+            if operation.name == "SHORT_BINUNICODE":
+                piece = piece[:1] + bytes([piece[1] - 1]) + piece[2:]
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def an_events_content():
+    """What `pickled` takes: arrays of all kinds that events have, and more pulses than one byte counts."""
+    rng = np.random.default_rng(4)
+    fields = encode.event_fields(
+        number=3, time=10**18, length=10**6, detector="tpc", name=NAME, n_pulses=400, vetoed=False
+    )
+    pulses = [
+        {
+            "channel": int(rng.integers(0, 260)),
+            "left": (left := int(rng.integers(0, 90_000))),
+            "right": left + length - 1,
+            "raw_data": rng.integers(0, 16383, length).astype("<i2"),
+        }
+        for length in [int(each) for each in rng.integers(1, 400, 399)] + [70_000]
+    ]
+    return fields | {"nothing": np.array([], "f8"), "a number": np.float64(2.5)}, pulses
+
+
+PROTOCOLS = (2, 3, 4, 5)
 
 
 def same(one: rawformat.Event, other: rawformat.Event):
@@ -133,12 +191,20 @@ def test_structured_arrays_of_an_event_are_read(blob):
 def step_by_step(data):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(safepickle, "_array", lambda *_: None)
+        patch.setattr(safepickle, "_buffer", lambda *_: None)
         return safepickle.loads(data)
 
 
-def test_most_arrays_are_read_at_once_and_all_are_the_same(blob, monkeypatch):
-    data, read, found = zlib.decompress(blob), safepickle._array, []
-    monkeypatch.setattr(safepickle, "_array", lambda *given: found.append(read(*given)) or found[-1])
+@pytest.mark.parametrize("protocol", [*PROTOCOLS[1:], None])
+def test_most_arrays_are_read_at_once_and_all_are_the_same(protocol, blob, monkeypatch):
+    data, found = zlib.decompress(blob), []
+    if protocol:
+        data = pickled(protocol, *an_events_content(), monkeypatch)
+    for name in ("_array", "_buffer"):
+        read = getattr(safepickle, name)
+        monkeypatch.setattr(
+            safepickle, name, lambda *given, read=read: found.append(read(*given)) or found[-1]
+        )
     record = safepickle.loads(data)
     assert record == step_by_step(data)
     arrays = [pulse.fields["raw_data"] for pulse in record.fields["pulses"]]
@@ -146,16 +212,18 @@ def test_most_arrays_are_read_at_once_and_all_are_the_same(blob, monkeypatch):
     assert sum(id(array) in at_once for array in arrays) > len(arrays) / 2
 
 
-def test_a_damaged_array_is_read_at_once_as_step_by_step():
-    pulse = {"channel": 3, "left": 5, "right": 8, "raw_data": np.arange(4, dtype="<i2")}
+@pytest.mark.parametrize("protocol", PROTOCOLS[1:])
+def test_a_damaged_array_is_read_at_once_as_step_by_step(protocol, monkeypatch):
+    def pulse(n):
+        return {"channel": 3, "left": 5, "right": 4 + n, "raw_data": np.full(n, 257, "<i2")}
+
     # Numbers of what is referred to are long after some 256 of them.
-    many = pulse | {"raw_data": np.arange(4, dtype="<i2"), "others": [str(n) for n in range(250)]}
-    content = np.full(130, 1, "<i2")
-    data = encode.to_pickle({"pulses": []}, [many, pulse, pulse | {"raw_data": content}])
-    start = data.index(content.tobytes())
+    many = pulse(4) | {"others": [str(n) for n in range(250)]}
+    data = pickled(protocol, {}, [many, pulse(4), pulse(130)], monkeypatch)
+    start = data.index(np.full(130, 257, "<i2").tobytes())
     outcomes = []
-    for at in range(safepickle._ARRAY_HEAD.search(data).start(), len(data)):
-        if start <= at < start + content.nbytes:
+    for at in range(data.index(b"249") + 3, len(data)):
+        if start <= at < start + 260:
             continue
         damaged = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
         outcomes.append([])
@@ -175,6 +243,45 @@ def test_bson_and_pickle_hold_the_same(run, tmp_path):
     assert rawformat.encoding(run / rawformat.zip_names(run)[0]) == "pickle"
     for one, other in zip(rawformat.iter_run(run), rawformat.iter_run(tmp_path / NAME), strict=True):
         same(one, other)
+
+
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_protocol_is_read_as_python_reads_it(protocol, old, monkeypatch):
+    fields, pulses = an_events_content()
+    data = pickled(protocol, fields, pulses, monkeypatch)
+    data = with_old_names(data) if old else data
+    assert (b"numpy._core" in data) != old
+    theirs = RealUnpickler(io.BytesIO(data)).load()
+    record = safepickle.loads(data)
+    assert record == step_by_step(data)
+    assert record.fields["a number"] == 2.5
+    for name in ("nothing", "trigger_signals", "is_channel_suspicious", "n_hits_rejected"):
+        ours, real = record.fields[name].numpy(), getattr(theirs, name)
+        assert ours.dtype == real.dtype
+        assert np.array_equal(ours, real)
+    event = rawformat.read_event(zlib.compress(data))
+    assert (event.event_number, event.start_time, event.dataset_name) == (3, 10**18, NAME)
+    for pulse, real in zip(event.pulses(), theirs.pulses, strict=True):
+        assert (pulse.channel, pulse.left, pulse.right) == (real.channel, real.left, real.right)
+        assert np.array_equal(pulse.raw_data, real.raw_data)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_cut_anywhere_every_protocol_is_refused(protocol, monkeypatch):
+    fields, pulses = an_events_content()
+    data = pickled(protocol, fields, pulses[:3], monkeypatch)
+    for length in range(len(data)):
+        with pytest.raises(ValueError, match=r"refused|neither"):
+            rawformat.read_event(zlib.compress(data[:length], 0))
+
+
+def test_a_buffer_outside_of_the_pickle_is_refused():
+    buffers = []
+    data = pickle.dumps(np.arange(4, dtype="<i2"), 5, buffer_callback=buffers.append)
+    assert len(buffers) == 1
+    with pytest.raises(safepickle.RefusedError, match="operation"):
+        safepickle.loads(data)
 
 
 def test_names_of_todays_numpy_are_read_too(blob):
@@ -351,6 +458,9 @@ def dtype_state(order="<") -> bytes:
     return b"(K\x03" + text(order) + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
 
 
+FROM_BUFFER = b"\x80\x03\x8c\x13numpy._core.numeric\x8c\x0b_frombuffer\x93"
+
+
 class Calls:
     def __init__(self, function, *arguments):
         self.made = function, arguments
@@ -394,8 +504,31 @@ HOSTILE = {
     "persistent id, text": persistent(0),
     "persistent id, binary": persistent(3),
     "buffer from outside": b"\x80\x05\x97.",
-    "protocol 4": pickle.dumps({}, 4),
-    "protocol 5": pickle.dumps({}, 5),
+    "protocol 1": b"\x80\x01}.",
+    "protocol 6": b"\x80\x06}.",
+    "a buffer from outside, made read-only": b"\x80\x05\x97\x98.",
+    "a global from the stack": b"\x80\x03\x8c\x02os\x8c\x06system\x93\x8c\x04true\x85R.",
+    "a path through pax from the stack": b"\x80\x03\x8c\x11pax.datastructure\x8c\x07np.load\x93.",
+    "a number as a global": b"\x80\x03K\x01\x8c\x06system\x93.",
+    "an object of pax as a module": b"\x80\x03cpax.datastructure\nEvent\n)\x81\x8c\x06system\x93.",
+    "a frame longer than the file": b"\x80\x03\x95\x10" + bytes(7) + b"}.",
+    "an object with named arguments": b"\x80\x03cpax.datastructure\nEvent\n)}\x92.",
+    "an empty set": b"\x80\x03\x8f.",
+    "a terabyte of nothing": b"\x80\x03c__builtin__\nbytes\n\x8a\x05\0\0\0\0\x01\x85R.",
+    "bytes by new": b"\x80\x03c__builtin__\nbytes\n)\x81.",
+    "another encoding": b"\x80\x03c_codecs\nencode\n" + text("x") + text("zlib_codec") + b"\x86R.",
+    "a list to encode": b"\x80\x03c_codecs\nencode\n]" + text("latin1") + b"\x86R.",
+    "decoding": b"\x80\x03c_codecs\ndecode\nC\x01x" + text("latin1") + b"\x86R.",
+    "a text encoded again and again": b"\x80\x03c_codecs\nencode\n(q\x00"
+    + text("x" * 100)
+    + text("latin1")
+    + b"\x86q\x010]("
+    + b"c_codecs\nencode\nh\x01R" * 50
+    + b"e.",
+    "an array of a list": FROM_BUFFER + b"(]" + dtype("i2") + b"K\x00\x85\x8c\x01CtR.",
+    "an array of two dimensions": FROM_BUFFER + b"(C\0" + dtype("i2") + b"K\0K\0\x86\x8c\x01CtR.",
+    "an array without a dtype": FROM_BUFFER + b"(C\x02abNK\x01\x85\x8c\x01CtR.",
+    "an array of nothing": FROM_BUFFER + b")R.",
     "an array of 8 TB": b"\x80\x03" + NDARRAY + b"\x8a\x06\x00\x00\x00\x00\x00\x01\x85R.",
     "an array by new": b"\x80\x03" + NDARRAY + b")\x81.",
     "a pax object with arguments": b"\x80\x03cpax.datastructure\nEvent\nK\x01\x85\x81.",
@@ -431,10 +564,14 @@ HOSTILE = {
 }
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_pickles_are_refused(name):
+def test_hostile_pickles_are_refused(name, protocol):
+    data = HOSTILE[name]
+    if data[:2] == b"\x80\x03":
+        data = bytes([0x80, protocol]) + data[2:]
     with pytest.raises(safepickle.RefusedError):
-        safepickle.loads(HOSTILE[name])
+        safepickle.loads(data)
 
 
 @pytest.mark.parametrize("protocol", range(6))

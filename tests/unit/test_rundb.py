@@ -151,12 +151,24 @@ def test_a_selection_finds_what_it_says(runs, rundb, selection):
 
 
 FIVE = Int64(5)
-NO_NUMBERS = [float("nan"), float("inf"), {"number": 5}]
+NO_NUMBERS = [
+    float("nan"),
+    float("inf"),
+    {"number": 5},
+    "five",
+    "",
+    Decimal128("NaN"),
+    Decimal128("5.5"),
+    1e300,
+]
+NUMBERS = [5, 5.0, FIVE, Decimal128("5"), Decimal128("5.00"), "5", " 5 ", "5.0", Decimal128("0"), "7", 9.0, 2]
+STARTS = [DAYS[1].isoformat(), str(DAYS[2]), "2016-11-01T12:00:00+13:00", 1478044800, 1478044800.0, "soon"]
+STARTS += [Decimal128("1478044800"), [DAYS[3], DAYS[0]], [DAYS[0], "2018-01-01"], [[DAYS[0]]]]
 ODD_VALUES = {
     "name": ["161101_0000", ["161101_0000"], 7, None],
     "detector": ["tpc", "muon_veto", ["tpc"], None, 7, "neutron_veto"],
-    "number": [5, 5.0, 5.5, FIVE, Decimal128("5"), "5", True, False, None, -5, [5], [2, 9], *NO_NUMBERS],
-    "start": [*DAYS, "2016-11-01", None, 7, [DAYS[0], DAYS[3]], [], {"time": DAYS[1]}, Timestamp(2, 1)],
+    "number": [*NUMBERS, 5.5, True, False, None, -5, [5], [2, 9], *NO_NUMBERS],
+    "start": [*DAYS, *STARTS, None, 7, [DAYS[0], DAYS[3]], [], {"time": DAYS[1]}, Timestamp(2, 1)],
     "source": ["none", None, 7, {}, ["none"], [], [{"type": "none"}]],
     "source.type": ["none", None, ["none", "LED"], 7, {"type": "none"}],
     "tags": ["bad", None, 7, {}, [], ["bad"], {"name": "bad"}, [{}, {"name": "gas"}, 5], [[{"name": "bad"}]]],
@@ -203,11 +215,25 @@ def test_the_query_and_the_words_have_one_measure_of_what_is_selected(runs, rund
 
 
 def test_numbers_of_other_programs_count_and_what_is_none_does_not(runs, rundb):
-    numbers = {"160101_0000": 5.0, "160101_0001": FIVE, "160101_0002": 5.5, "160101_0003": True}
+    numbers = {"160101_0002": 5.5, "160101_0003": True, "160101_0004": "five"}
+    numbers |= {
+        f"160102_000{index}": five for index, five in enumerate((5.0, FIVE, Decimal128("5.0"), " 5 "))
+    }
     runs.insert_many([document(name, number=number) for name, number in numbers.items()])
-    found = {one["name"] for one in rundb.unsettled(Selection(first=1), "midway", "p")}
-    assert found == {"160101_0000", "160101_0001"}
+    found = {one["name"] for one in rundb.unsettled(Selection(first=1, last=5), "midway", "p")}
+    assert found == {name for name in numbers if name.startswith("160102")}
     assert "5.5" in excluded(runs.find_one({"name": "160101_0002"}), Selection(first=1))
+
+
+def test_a_start_counts_however_it_is_written_and_of_a_list_the_last(runs, rundb):
+    noon, next_day = DAYS[1], DAYS[2]
+    inside = [noon.isoformat(), noon.replace(tzinfo=datetime.UTC).timestamp(), [next_day, noon], [str(noon)]]
+    outside = [next_day.isoformat(), [noon, next_day], "soon", None, 5]
+    runs.insert_many(
+        [document(f"161102_{index:04}", start=start) for index, start in enumerate([*inside, *outside])]
+    )
+    found = [one["start"] for one in rundb.unsettled(Selection(after=noon, before=next_day), "midway", "p")]
+    assert sorted(map(str, found)) == sorted(map(str, inside))
 
 
 MOMENTS = st.sampled_from(

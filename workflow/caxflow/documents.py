@@ -8,13 +8,13 @@ verified); in the document ``caxflow`` (which sites need nothing more, which cop
 import contextlib
 import datetime
 import posixpath
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from bson.datetime_ms import DatetimeMS
 
-from caxflow import clock
+from caxflow import clock, values
 from caxflow.errors import CaxflowError
 from caxflow.targets import Run
 
@@ -25,6 +25,10 @@ LONGEST_LEASE = datetime.timedelta(minutes=100_000)  # that the configuration ta
 # A host may have several versions of these. Entries of type minitrees are caxflow's own: cax told nobody of
 # its minitrees, and other programs pass over types that they do not know.
 VERSIONED = ("processed", "minitrees")
+
+_READERS = {int: values.whole, bool: values.truth}
+
+time_of = values.time
 
 
 @dataclass(frozen=True)
@@ -252,16 +256,16 @@ def misplaced(kind: str, run: Run, location: str, root: str) -> str:
     return ""
 
 
-def value(
-    document: Mapping, *keys: str, type_: type | tuple[type, ...] = object, check: Callable | None = None
-) -> Any:
-    """A nested value, or None where a key is missing or the value is of another type."""
+def value(document: Mapping, *keys: str, type_: type = object) -> Any:
+    """A nested value, or None where a key is missing or the value is none of that type.
+
+    Numbers and truth values are those that `caxflow.values` reads, however they are written.
+    """
     at: Any = document
     for key in keys:
         at = at.get(key) if isinstance(at, Mapping) else None
-    if not isinstance(at, type_) or (isinstance(at, bool) and type_ is int):
-        return None
-    return at if check is None or check(at) else None
+    read = _READERS.get(type_)
+    return read(at) if read else at if isinstance(at, type_) else None
 
 
 def reached(document: Mapping, *keys: str) -> Iterator[Any]:
@@ -273,16 +277,26 @@ def reached(document: Mapping, *keys: str) -> Iterator[Any]:
     yield from found
 
 
+def ended(document: Mapping) -> datetime.datetime | None:
+    """Return when a run ended, naive UTC; None while it is being taken.
+
+    Raises
+    ------
+    CaxflowError
+        Naming the run, if that cannot be read.
+    """
+    found = document.get("end")
+    at = time_of(found)
+    if at is None and found:
+        raise CaxflowError(
+            f"{run_of(document)}: end is {values.said(found)}, not a time", "correct the run document"
+        )
+    return at
+
+
 def tags(document: Mapping) -> list[str]:
     """Names of a run's tags, whatever else is among them."""
     return [name for name in reached(document, "tags", "name") if isinstance(name, str) and name]
-
-
-def time_of(found: object) -> datetime.datetime | None:
-    """A time out of a document, naive UTC, that a clock can have; of a list of them the last counts."""
-    if isinstance(found, list):
-        found = found[-1] if found else None
-    return clock.naive(found) if isinstance(found, datetime.datetime) else None
 
 
 def _text(found: object) -> str | None:

@@ -69,6 +69,7 @@ _DEFAULTS = {
     "attempts": 5,
     "pause": 10,
     "keep_failed": 14,
+    "foreign_files": "refuse",
     "dry": False,
 }
 
@@ -204,6 +205,7 @@ def _settings(merged: Mapping, sites: Mapping[str, Site], site_files: Path, sour
         attempts=merged["attempts"],
         pause=merged["pause"],
         keep_failed=merged["keep_failed"],
+        foreign_files=merged["foreign_files"],
         dry=merged["dry"],
         page=_page(merged, sources),
         metrics=folder(merged["metrics"], sources.of("metrics"), "metrics") if "metrics" in merged else None,

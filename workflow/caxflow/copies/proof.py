@@ -10,6 +10,7 @@ from caxflow import transfer
 from caxflow.errors import CaxflowError
 from caxflow.files import digests
 from caxflow.files.manifest import Manifest
+from caxflow.rawdata.rawformat import is_raw_file
 from caxflow.transfer import Look, Place, Progress
 
 Glance = Callable[[Place, str], Look]
@@ -65,13 +66,24 @@ def is_cax_checksum(checksum: str | None) -> bool:
 def agrees_with_cax(
     place: Place, location: str, checksum: str, progress: Callable[[Progress], None] | None = None
 ) -> bool:
-    """Whether a copy has the checksum that cax recorded for it; see `caxflow.files.digests.cax_reduce`."""
+    """Whether a copy has the checksum that cax recorded for it; see `is_as_cax_recorded`."""
     found = transfer.take_manifest(place, location, algorithm="sha512", drop_cache=False, progress=progress)
     if found.algorithm != "sha512":
         raise CaxflowError(f"{place.site} does not compute sha512", "check its Python")
     if transfer.exists(place, location) == "file":
         return found.entries[0].digest == checksum.lower()
-    return digests.cax_reduce(entry.digest for entry in found.entries) == checksum.lower()
+    return is_as_cax_recorded(found, checksum)
+
+
+def is_as_cax_recorded(found: Manifest, checksum: str) -> bool:
+    """Return whether a folder's sha512 digests make the checksum that cax recorded.
+
+    Files that came later say nothing against the others, so what is no raw data may be left out.
+    """
+    files = {entry.path: entry.digest for entry in found.entries}
+    own = [digest for path, digest in files.items() if is_raw_file(path)]
+    sums = digests.cax_sums(files) | ({digests.cax_reduce(own)} if own else set())
+    return checksum.lower() in sums
 
 
 def glance(place: Place, path: str) -> Look:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from caxflow import documents, receipts, targets
+from caxflow import documents, receipts, targets, values
 from caxflow.config import Settings
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
@@ -20,6 +20,29 @@ from caxflow.targets import Run, Target
 STATUSES = (documents.TRANSFERRING, documents.VERIFYING, documents.TRANSFERRED, documents.ERROR)
 # Stages of receipts about copies, and the stage whose receipt says that the bytes were read again.
 PROOFS = {"raw.done": "checksum", "processed.done": "processed.checksum"}
+
+# Values that are read, how, and what they have to be.
+_RUN = {
+    "number": (values.whole, "a whole number"),
+    "start": (values.time, "a time"),
+    "end": (values.time, "a time"),
+    "trigger.events_built": (values.whole, "a whole number"),
+    "raw_size_byte": (values.whole, "a whole number"),
+    "reader.self_trigger": (values.truth, "true or false"),
+    "reader.ini.write_mode": (values.whole, "a whole number"),
+    "reader.ini.trigger_config_override.Zip.events_per_file": (values.whole, "a whole number"),
+    "processor.DEFAULT.drift_velocity_liquid": (values.number, "a number"),
+    "processor.DEFAULT.electron_lifetime_liquid": (values.number, "a number"),
+}
+_ENTRY = {
+    "creation_time": (values.time, "a time"),
+    "size": (values.whole, "a whole number"),
+    "caxflow.attempts": (values.whole, "a whole number"),
+    **{
+        f"caxflow.{key}": (values.time, "a time")
+        for key in ("verified", "since", "lease", "next", "restored")
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -78,8 +101,26 @@ def surprises(document: Mapping, settings: Settings, now: datetime.datetime) -> 
         if number > 1:
             of = f" {version}" if version else ""
             yield f"{run}: {number} entries for its {kind}{of} copy at {host} -> remove the wrong one"
+    yield from unreadable(document)
     for copy in good:
         yield from _odd_copy(run, copy, settings, now)
+
+
+def unreadable(document: Mapping) -> Iterator[str]:
+    """Yield which values of a document cannot be read, and so count as missing."""
+    run = documents.run_of(document)
+    yield from (f"{run}: {text}" for text in _unreadable(document, _RUN))
+    for entry in documents.value(document, "data", type_=list) or ():
+        kind, host = (documents.value(entry, key) for key in ("type", "host"))
+        for text in _unreadable(entry, _ENTRY):
+            yield f"{run}: in the entry of its {kind} copy at {host}, {text}"
+
+
+def _unreadable(document: Mapping, known: Mapping[str, tuple]) -> Iterator[str]:
+    for key, (read, wanted) in known.items():
+        found = documents.value(document, *key.split("."))
+        if found is not None and read(found) is None:
+            yield f"{key} is {values.said(found)}, not {wanted} -> correct it in the run document"
 
 
 def contradictions(document: Mapping, stated: Stated) -> list[str]:

@@ -10,13 +10,13 @@ from caxflow.conditions.corrections import Edition, Waiting
 from caxflow.config import Settings, Site
 from caxflow.copies import evidence, purging
 from caxflow.documents import Copy
-from caxflow.planning.facts import Facts, copy_at, gather, source_of, was_refused
+from caxflow.planning.facts import Facts, copy_at, corrections_of, gather, source_of, was_refused
 from caxflow.rundb import marks
 from caxflow.targets import Run
 
 DAMAGED = "THE ONLY COPY IS DAMAGED"
 LONGEST_PAUSE = datetime.timedelta(days=1)  # between two attempts at what fails
-_UNHEARD_DAYS = 30  # in which a run's raw data may still appear at their origin
+UNHEARD = datetime.timedelta(days=30)  # after a run, in which its raw data may still appear at their origin
 
 
 @dataclass
@@ -74,7 +74,7 @@ def decide(
     editions = [each for each in editions if each.correction.name not in late]
     facts = gather(document, settings)
     decision = Decision(facts)
-    if documents.time_of(document.get("end")) is None:
+    if documents.ended(document) is None:
         decision.waits.append("it is still being taken")
         return decision
     told = "; ".join(map(str, lacks))
@@ -170,7 +170,7 @@ class _State:
     def unheard(self, site: Site) -> bool:
         """Whether the event builder may still write down where the run is, without a word to us."""
         ended = documents.time_of(self.document.get("end"))
-        recent = ended is not None and self.now - ended < datetime.timedelta(days=_UNHEARD_DAYS)
+        recent = ended is not None and self.now - ended < UNHEARD
         return recent and site.name not in self.facts.gone["raw"]
 
     def copy(self, kind: str, site: Site) -> None:
@@ -311,8 +311,8 @@ class _State:
 
     def outdated(self, copy: Copy) -> bool:
         """Whether a processed file is to be made anew: its corrections are not those that the run has now."""
-        made_with = copy.note.get("correction_versions")
-        if not isinstance(made_with, Mapping):
+        made_with = corrections_of(copy)
+        if made_with is None:
             return False  # cax did not say
         changed = [
             f"{name} {made_with.get(name)}, now {version}"
@@ -352,13 +352,14 @@ class _State:
         """Whether a copy that failed or was left may be tried (again); else say what it waits for."""
         at = next(site.name for site in self.settings.sites.values() if site.host == copy.host)
         where = f"its {copy.kind} copy at {at}"
-        attempts, later = copy.note.get("attempts", 0), documents.time_of(copy.note.get("next"))
+        attempts = documents.value(copy.note, "attempts", type_=int) or 0
+        later = documents.time_of(copy.note.get("next"))
         error = f"the last time: {copy.note.get('error')}"
         good = copy.status == documents.TRANSFERRED
         if good:
             where = f"making {copy.kind} data at {at} anew"
         if copy.status == documents.ERROR or (good and attempts):
-            if isinstance(attempts, int) and attempts >= self.settings.attempts:
+            if attempts >= self.settings.attempts:
                 self.decision.waits.append(f"{where} failed {attempts} times, {error}")
                 return False
             if clock.is_ahead(later, self.now, LONGEST_PAUSE):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from caxflow import documents, words
+from caxflow.conditions import corrections
 from caxflow.config import Settings, Site
 from caxflow.copies import evidence
 from caxflow.documents import Copy
@@ -22,8 +23,8 @@ class Facts:
     run : str
         Name of the run.
     number : int or None
-    start : str or None
-        ISO time.
+    start, end : str or None
+        ISO times.
     events : int or None
         Events built by the trigger.
     size : int or None
@@ -62,6 +63,7 @@ class Facts:
     run: str
     number: int | None = None
     start: str | None = None
+    end: str | None = None
     events: int | None = None
     size: int | None = None
     there: dict[str, dict[str, dict]] = field(default_factory=lambda: {"raw": {}, "processed": {}})
@@ -82,15 +84,16 @@ class Facts:
 def gather(document: Mapping, settings: Settings) -> Facts:
     """Facts of a run, without any decision."""
     run = documents.run_of(document)
-    start = documents.time_of(document.get("start"))
+    start, end = (documents.time_of(document.get(name)) for name in ("start", "end"))
     facts = Facts(
         run=str(run),
         number=documents.value(document, "number", type_=int),
         start=start.isoformat() if start else None,
+        end=end.isoformat() if end else None,
         events=documents.value(document, "trigger", "events_built", type_=int),
-        size=documents.value(document, "raw_size_byte", type_=int, check=lambda size: size > 0),
+        size=documents.value(document, "raw_size_byte", type_=int) or None,
     )
-    if per_file := documents.value(document, *_EVENTS_PER_FILE, type_=int, check=lambda number: number > 0):
+    if per_file := documents.value(document, *_EVENTS_PER_FILE, type_=int):
         facts.events_per_file = per_file
     right = evidence.master(document, "raw", settings)
     for site in settings.sites.values():
@@ -134,13 +137,14 @@ def _look_for_newer(document: Mapping, site: Site, settings: Settings, facts: Fa
 
 def _is_superseded(copy: Copy, made: Copy) -> bool:
     """Whether a processed file was made anew since: with other corrections, where both tell of theirs."""
-    of_copy, of_made = (_corrections(each) for each in (copy, made))
+    of_copy, of_made = (corrections_of(each) for each in (copy, made))
     same = of_copy is not None and of_copy == of_made
     return evidence.contradicts(copy, made) and not same
 
 
-def _corrections(copy: Copy) -> dict | None:
-    return documents.value(copy.note, "correction_versions", type_=dict)
+def corrections_of(copy: Copy) -> dict[str, corrections.Version] | None:
+    """Return the versions of the corrections with which a copy was made, by name; None if it does not say."""
+    return corrections.read_versions(copy.note.get("correction_versions"))
 
 
 def source_of(facts: Facts, kind: str, site: Site, settings: Settings) -> str | None:
@@ -213,7 +217,7 @@ def _stated(run: Run, copy: Copy, site: Site) -> dict:
         "manifest": copy.manifest,
         "checksum": copy.checksum,
         "version": copy.version,
-        "correction_versions": _corrections(copy),
+        "correction_versions": corrections_of(copy),
     }
 
 

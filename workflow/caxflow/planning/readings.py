@@ -44,7 +44,8 @@ class Reading:
 def readings(found: Iterable[Mapping], settings: Settings) -> Iterator[Reading]:
     """All copies here whose bytes can be judged; of processed files, those of all versions.
 
-    One that is not in its place is due at once, whenever it was read.
+    One that is not in its place is due at once, whenever it was read. Raw data at their origin that were not
+    registered are not read: registering them says more of them than that they are what they are.
     """
     here, presence = settings.here, Presence(settings.here)
     kinds = {"raw", "processed"} & set(settings.kinds) & set(here.roots)
@@ -53,6 +54,8 @@ def readings(found: Iterable[Mapping], settings: Settings) -> Iterator[Reading]:
             run = documents.run_of(document)
             for copy in documents.copies(document):
                 if copy.host != here.host or copy.kind not in kinds or not evidence.good(copy):
+                    continue
+                if copy.kind == "raw" and here.origin and not copy.manifest:
                     continue
                 version = copy.version if copy.kind == "processed" else None
                 documents.find(document, copy.kind, copy.host, version)  # of two, nobody knows which is meant
@@ -97,7 +100,7 @@ def select_readings(
 def size_of(document: Mapping, copy: Copy) -> int | None:
     """Bytes of a copy, if its document knows."""
     if copy.size is None and copy.kind == "raw":
-        return documents.value(document, "raw_size_byte", type_=int, check=lambda size: size > 0)
+        return documents.value(document, "raw_size_byte", type_=int) or None
     return copy.size
 
 

@@ -354,7 +354,8 @@ def _tell_failure(database: RunsDB, run: Run, failure: Mapping, pause: float) ->
         "location": _text(entry["location"]),
         "caxflow.error": failure["reason"],
         "caxflow.attempts": attempts,
-        "caxflow.next": at + pauses.wait(pause, attempts),
+        # What was refused is looked at again once it has changed.
+        "caxflow.next": None if failure.get("refused") else at + pauses.wait(pause, attempts),
         "caxflow.lease": None,
         "caxflow.token": None,
     }

@@ -1,7 +1,7 @@
 """A reader of pickles that holds data only: raw events, without the power to call anything.
 
 Python's own unpickler is a machine that calls what the file names, and allocates what the file asks for. This
-one knows the operations that protocol 2 and 3 need for plain objects and numpy arrays, and three constructors
+one knows the operations that protocols 2 to 5 need for plain objects and numpy arrays, and three constructors
 (an object of ``pax.datastructure``, an array, a dtype), all of which only write down what they were given.
 Everything else is refused by name. The operations are those that `pickletools` documents.
 """
@@ -11,7 +11,8 @@ import struct
 from dataclasses import dataclass, field
 
 PAX_MODULE = "pax.datastructure"
-_NUMPY_CORE = ("numpy.core.multiarray", "numpy._core.multiarray")
+_NUMPY_CORE = ("numpy.core", "numpy._core")  # before numpy 2, and since
+_PROTOCOLS = range(2, 6)
 
 # One number of a dtype's code: kind and bytes. No objects, no strings, no times.
 _DTYPE_CODE = re.compile(r"[biuf][1248]|V\d{1,4}")
@@ -49,6 +50,14 @@ class RawArray:
         if version != 1 or type(length) is not int or type(dtype) is not RawDtype or type(data) is not bytes:
             raise RefusedError("an array holds something else than numbers")
         self.length, self.dtype, self.data = length, dtype, data
+
+    @classmethod
+    def from_buffer(cls, arguments):
+        """Write down what protocol 5 gives at once: bytes, dtype, shape, and an order without meaning."""
+        match arguments:
+            case (bytes(data), RawDtype() as dtype, (int(length),), "C" | "F" | "K", *_):
+                return cls(length, dtype, data)
+        raise RefusedError("the description of an array is not that of a one-dimensional one")
 
     def numpy(self):
         """Make the array; a read-only view of the bytes that the file held."""
@@ -127,12 +136,19 @@ class _PaxClass(_Name):
 
 
 _RECONSTRUCT, _SCALAR, _NDARRAY, _DTYPE = map(_Name, ("_reconstruct", "scalar", "ndarray", "dtype"))
+_FROM_BUFFER, _ENCODE, _BYTES = map(_Name, ("_frombuffer", "encode", "bytes"))
 _GLOBALS = {
     ("numpy", "ndarray"): _NDARRAY,
     ("numpy", "dtype"): _DTYPE,
-    **{(core, "_reconstruct"): _RECONSTRUCT for core in _NUMPY_CORE},
-    **{(core, "scalar"): _SCALAR for core in _NUMPY_CORE},
+    **{(f"{core}.multiarray", "_reconstruct"): _RECONSTRUCT for core in _NUMPY_CORE},
+    **{(f"{core}.multiarray", "scalar"): _SCALAR for core in _NUMPY_CORE},
+    **{(f"{core}.numeric", "_frombuffer"): _FROM_BUFFER for core in _NUMPY_CORE},
+    # Protocol 2 has no bytes: it calls for them.
+    ("_codecs", "encode"): _ENCODE,
+    ("__builtin__", "bytes"): _BYTES,
 }
+# What an array that was read at once would have left in the memo beside itself; nothing genuine refers to it.
+_PART = _Name("a part of an array")
 
 
 def _find(module: str, name: str) -> _Name:
@@ -145,7 +161,9 @@ def _find(module: str, name: str) -> _Name:
 
 
 def _reduce(function, arguments):
-    """The three calls that numpy's pickles contain, written down instead of made."""
+    """The calls that numpy's pickles contain, written down instead of made."""
+    if function is _BYTES and arguments == ():
+        return b""
     if type(arguments) is not tuple or not arguments:
         raise RefusedError("it calls something without arguments")
     if function is _RECONSTRUCT and arguments[0] is _NDARRAY:
@@ -159,6 +177,12 @@ def _reduce(function, arguments):
         match arguments:
             case (RawDtype(names=()) as dtype, bytes(data)):
                 return RawArray(1, dtype, data).numpy()[0].item()
+    if function is _FROM_BUFFER:
+        return RawArray.from_buffer(arguments)
+    if function is _ENCODE:
+        match arguments:
+            case (str(text), "latin1"):
+                return text.encode("latin1")
     raise RefusedError(f"it calls {getattr(function, 'name', type(function).__name__)!r}")
 
 
@@ -193,9 +217,10 @@ def _extend(sequence, values):
 
 
 def loads(data: bytes):
-    """Read one pickle of protocol 2 or 3 that holds plain data, `Record`, `RawArray` and `RawDtype`.
+    """Read one pickle of protocol 2 to 5 that holds plain data, `Record`, `RawArray` and `RawDtype`.
 
-    Time and memory are proportional to the length of `data`, whatever it says.
+    Byte arrays are read as bytes; buffers that are not in `data` are refused. Time and memory are
+    proportional to the length of `data`, whatever it says.
 
     Raises
     ------
@@ -211,11 +236,24 @@ def loads(data: bytes):
 
 
 # How Python's pickler writes every array but a file's first: reconstruction, length, dtype, content, state.
-# Only references, length and content differ.
-_ARRAY_HEAD = re.compile(
-    rb"h(.)K\0\x85r....h.\x87r....Rr(....)\(K\x01(?:K(.)|M(..))\x85r....h(.)\x89(?:C(.)|B(....))", re.DOTALL
+# Only references, length and content differ. What may be referred to has a number up to protocol 3; it is
+# counted from then on.
+_NUMBERED = (
+    re.compile(
+        rb"h(.)K\0\x85r....h.\x87r....Rr(....)\(K\x01(?:K(.)|M(..))\x85r....h(.)\x89(?:C(.)|B(....))",
+        re.DOTALL,
+    ),
+    re.compile(rb"r....tr....b", re.DOTALL),
 )
-_ARRAY_END = re.compile(rb"r....tr....b", re.DOTALL)
+_COUNTED = (
+    re.compile(
+        rb"h(.)K\0\x85\x94h.\x87\x94R\x94()\(K\x01(?:K(.)|M(..))\x85\x94h(.)\x89(?:C(.)|B(....))", re.DOTALL
+    ),
+    re.compile(rb"\x94t\x94b"),
+)
+# The same in protocol 5, after a reference to its constructor.
+_BUFFER_HEAD = re.compile(rb"\(\x96(........)", re.DOTALL)
+_BUFFER_END = re.compile(rb"\x94h(.)(?:K(.)|M(..))\x85\x94h(.)t\x94R\x94", re.DOTALL)
 
 
 def _array(data: bytes, i: int, memo: dict) -> tuple[RawArray, int] | None:
@@ -223,24 +261,50 @@ def _array(data: bytes, i: int, memo: dict) -> tuple[RawArray, int] | None:
 
     Half of all operations are spent so. Any other array gives None, and goes through them one by one.
     """
-    head = _ARRAY_HEAD.match(data, i)
+    counted = data[i + 5 : i + 6] == b"\x94"
+    head_of, end_of = _COUNTED if counted else _NUMBERED
+    head = head_of.match(data, i)
     if head is None:
         return None
     kind, place, byte, word, dtype, short, long = head.groups()
     start = head.end()
     stop = start + int.from_bytes(short or long, "little")
-    end, dtype = _ARRAY_END.match(data, stop), memo.get(dtype[0])
+    end, dtype = end_of.match(data, stop), memo.get(dtype[0])
     if end is None or memo.get(kind[0]) is not _NDARRAY or type(dtype) is not RawDtype:
         return None
     array = RawArray(int.from_bytes(byte or word, "little"), dtype, data[start:stop])
-    memo[int.from_bytes(place, "little")] = array
+    if counted:
+        first = len(memo)
+        memo.update(zip(range(first, first + 6), (_PART, _PART, array, _PART, _PART, _PART), strict=True))
+    else:
+        memo[int.from_bytes(place, "little")] = array
+    return array, end.end()
+
+
+def _buffer(data: bytes, i: int, memo: dict) -> tuple[RawArray, int] | None:
+    """Read at once what follows a reference to protocol 5's constructor, as `_array` does."""
+    head = _BUFFER_HEAD.match(data, i)
+    if head is None:
+        return None
+    start = head.end()
+    stop = start + int.from_bytes(head[1], "little")
+    end = _BUFFER_END.match(data, stop) if stop < len(data) else None
+    if end is None:
+        return None
+    dtype, byte, word, order = end.groups()
+    dtype = memo.get(dtype[0])
+    if type(dtype) is not RawDtype or memo.get(order[0]) != "C":
+        return None
+    array = RawArray(int.from_bytes(byte or word, "little"), dtype, data[start:stop])
+    first = len(memo)
+    memo.update(zip(range(first, first + 4), (_PART, _PART, _PART, array), strict=True))
     return array, end.end()
 
 
 def _run(data: bytes):  # noqa: PLR0912, PLR0915 - one branch an operation, the commonest first
-    stack, marks, memo = [], [], {}
+    stack, marks, memo, encoded = [], [], {}, 0
     push, pop = stack.append, stack.pop
-    u32, end = struct.Struct("<I").unpack_from, len(data)
+    u32, u64, end = struct.Struct("<I").unpack_from, struct.Struct("<Q").unpack_from, len(data)
     i = 0
     for _ in range(_MAX_OPERATIONS):
         op = data[i]
@@ -249,7 +313,9 @@ def _run(data: bytes):  # noqa: PLR0912, PLR0915 - one branch an operation, the 
             if op == 0x68:  # h BINGET
                 value = memo[data[i]]
                 i += 1
-                if value is _RECONSTRUCT and (read := _array(data, i, memo)):
+                if (value is _RECONSTRUCT and (read := _array(data, i, memo))) or (
+                    value is _FROM_BUFFER and (read := _buffer(data, i, memo))
+                ):
                     value, i = read
                 push(value)
             elif op == 0x72:  # r LONG_BINPUT
@@ -279,7 +345,9 @@ def _run(data: bytes):  # noqa: PLR0912, PLR0915 - one branch an operation, the 
             else:
                 raise _unknown(op)
         elif op >= 0x80:
-            if op == 0x85:  # TUPLE1
+            if op == 0x94:  # MEMOIZE
+                memo[len(memo)] = stack[-1]
+            elif op == 0x85:  # TUPLE1
                 push((pop(),))
             elif op in (0x88, 0x89):  # NEWTRUE, NEWFALSE
                 push(op == 0x88)
@@ -298,9 +366,31 @@ def _run(data: bytes):  # noqa: PLR0912, PLR0915 - one branch an operation, the 
                 start = i + 1
                 i = start + data[i]
                 push(int.from_bytes(data[start:i], "little", signed=True))
+            elif op == 0x8C:  # SHORT_BINUNICODE
+                start = i + 1
+                i = start + data[i]
+                if i > end:
+                    raise IndexError
+                push(data[start:i].decode())
+            elif op in (0x8D, 0x8E, 0x96):  # BINUNICODE8, BINBYTES8, BYTEARRAY8
+                start = i + 8
+                i = start + u64(data, i)[0]
+                if i > end:
+                    raise IndexError
+                piece = data[start:i]
+                push(piece.decode() if op == 0x8D else piece)
+            elif op == 0x93:  # STACK_GLOBAL
+                name, module = pop(), pop()
+                if type(name) is not str or type(module) is not str:
+                    raise RefusedError(f"it names a {type(name).__name__} of a {type(module).__name__}")
+                push(_find(module, name))
+            elif op == 0x95:  # FRAME
+                i += 8
+                if i + u64(data, i - 8)[0] > end:
+                    raise IndexError
             elif op == 0x80:  # PROTO
-                if data[i] not in (2, 3):
-                    raise RefusedError(f"its protocol is {data[i]}, raw data have 3")
+                if data[i] not in _PROTOCOLS:
+                    raise RefusedError(f"its protocol is {data[i]}, raw data have 2 to 5")
                 i += 1
             else:
                 raise _unknown(op)
@@ -320,6 +410,11 @@ def _run(data: bytes):  # noqa: PLR0912, PLR0915 - one branch an operation, the 
         elif op == 0x52:  # R REDUCE
             arguments, function = pop(), pop()
             push(_reduce(function, arguments))
+            if function is _ENCODE:
+                encoded += len(stack[-1])
+                # One text may be named many times, and each gives bytes of its own.
+                if encoded > end:
+                    raise RefusedError("it makes more bytes of its texts than it has")
         elif op in (0x42, 0x58):  # B BINBYTES, X BINUNICODE
             start = i + 4
             i = start + u32(data, i)[0]

@@ -11,16 +11,19 @@ from caxflow.copies.subject import Subject
 from caxflow.documents import Copy
 from caxflow.errors import BadCopy, BadSource, CaxflowError
 from caxflow.files.manifest import Manifest
-from caxflow.rawdata.completeness import judge_raw
+from caxflow.planning import refusal
+from caxflow.planning.decisions import UNHEARD
+from caxflow.rawdata.completeness import Verdict, judge_raw
 from caxflow.rundb import DatabaseAway, Held, Key
 from caxflow.stages.job import Job
 from caxflow.workdir import proofs
 
+_AGAIN = "it is looked at again once its files change"
 _HANDED_ON = ("correction_versions",)  # what is true of every copy of a file
 
 
 def register_raw(job: Job) -> None:
-    """Take note of a raw copy that is there: its manifest, and that the dataset is complete.
+    """Take note of a raw copy that is there: its manifest, and that the dataset is whole and nothing else.
 
     Where the database has the copy's manifest already, that is taken over if the files have its names and
     sizes: verification reads the bytes.
@@ -39,8 +42,8 @@ def register_raw(job: Job) -> None:
             manifest, how = Manifest.from_json(known), "the runs database states it, and its files are there"
             _look_at(subject, seen, known, location)
         else:
-            manifest = _take(job, location, there)
-            how = "complete by its own zips, every byte read at the site"
+            manifest, remarks = _take(job, location, there)
+            how = "; ".join(["complete by its own zips, every byte read at the site", *remarks])
     if wrong := proof.unlike(there["manifest"], manifest):
         raise quarantine.condemn(subject, location, [wrong], seen)
     job.say(f"{location}: {len(manifest)} files, {manifest.digest}")
@@ -70,13 +73,29 @@ def _look_at(subject: Subject, seen: Copy | None, known: Mapping, location: str)
             raise quarantine.condemn(subject, location, wrong, seen)
 
 
-def _take(job: Job, location: str, there: Mapping) -> Manifest:
-    """The manifest of a copy that is complete, and not unlike any other."""
-    _check_complete(job, location)
-    manifest = transfer.take_manifest(job.place(job.site), location, drop_cache=False, progress=job.report)
+def _take(job: Job, location: str, there: Mapping) -> tuple[Manifest, list[str]]:
+    """The manifest of a copy that is whole, and not unlike any other; and what is to be said of it."""
+    place = job.place(job.site)
+    judged = refusal.sign(place, there, job.facts, job.settings)
+    found = transfer.inventory(place, location)
+    events, number = job.facts.events, job.facts.number
+    verdict = judge_raw(found, detector=job.run.detector, number=number, events_built=events)
+    remarks = _judge(job, verdict, judged)
+    checksum = there["checksum"] if proof.is_cax_checksum(there["checksum"]) else None
+    algorithms = ("xxh128", "sha512") if checksum else ("xxh128",)
+    read = transfer.examine(place, location, algorithms=algorithms, progress=job.report)
+    remarks += _judge(job, Verdict(damage=tuple(read.faults), foreign=tuple(read.oddities)), judged)
+    manifest = next(each for each in read.manifests.values() if each.algorithm != "sha512")
+    if {entry.path: entry.size for entry in manifest.entries} != found.files:
+        what = f"{job.run} at {job.site.name} changed while it was read"
+        raise CaxflowError(what, "wait until nothing writes to it")
     _compare_with_others(job, manifest)
-    _compare_with_cax(job, location, there["checksum"])
-    return manifest
+    if checksum:
+        _compare_with_cax(job, read.manifests.get("sha512"), checksum, judged)
+    remarks += [f"{name} is left out, which NFS or the like will remove" for name in found.leftovers]
+    for remark in remarks:
+        job.say(f"{location}: {remark}")
+    return manifest, remarks
 
 
 def copy_raw(job: Job, source: str) -> None:
@@ -200,20 +219,50 @@ def _seen(subject: Subject) -> Copy | None:
     return None
 
 
-def _check_complete(job: Job, location: str) -> None:
-    found = transfer.inventory(job.place(job.site), location)
-    verdict = judge_raw(
-        found.files,
-        found.zip_members,
-        detector=job.run.detector,
-        number=job.facts.number,
-        events_built=job.facts.events,
-    )
-    if verdict.state == "building":
-        raise CaxflowError(f"{job.run} at {job.site.name} is still being built", "wait for the event builder")
-    if verdict.state != "complete":
-        problems = "; ".join(verdict.problems[:5])
-        raise BadCopy(f"{job.run} at {job.site.name} is not complete: {problems}", "have it built again")
+def _judge(job: Job, verdict: Verdict, judged: str) -> list[str]:
+    """Return what is to be said of raw data that are accepted.
+
+    Parameters
+    ----------
+    judged : str
+        What `refusal.sign` said of them: refused, they are not looked at again before that changes.
+
+    Raises
+    ------
+    CaxflowError
+        If they are refused, a BadCopy if there is evidence against them; or still being built.
+    """
+    where = f"{job.run} at {job.site.name}"
+    damage = list(verdict.damage)
+    if verdict.building and _is_recent(job):
+        raise CaxflowError(f"{where} is still being built: {verdict.building}", "wait for the event builder")
+    if verdict.building:
+        damage.insert(0, f"{verdict.building}, though the run ended on {(job.facts.end or '?')[:10]}")
+    if damage:
+        problems = proof.summary([*damage, *verdict.unclear, *verdict.foreign])
+        mend = (
+            "that is damage of the origin, and of no other copy: have the run built again"
+            if job.site.origin
+            else "have it copied again from where it is whole"
+        )
+        job.refused = judged
+        raise BadCopy(f"{where} is not complete: {problems}", f"{mend}; {_AGAIN}")
+    if verdict.unclear:
+        problems = proof.summary([*verdict.unclear, *verdict.foreign])
+        job.refused = judged
+        raise CaxflowError(f"{where} cannot be judged: {problems}", "correct the run document")
+    if verdict.foreign and job.settings.foreign_files == "refuse":
+        problems = proof.summary(list(verdict.foreign))
+        mend = "move that away, or have it registered and copied, too: foreign_files: register"
+        job.refused = judged
+        raise CaxflowError(f"{where} has what is not part of raw data: {problems}", f"{mend}; {_AGAIN}")
+    return list(verdict.foreign)
+
+
+def _is_recent(job: Job) -> bool:
+    """Whether the event builder may still be at work, by the time when the run ended."""
+    ended = clock.read(job.facts.end)
+    return ended is None or job.database.now() - ended < UNHEARD
 
 
 def _compare_with_others(job: Job, manifest: Manifest) -> None:
@@ -229,10 +278,12 @@ def _compare_with_others(job: Job, manifest: Manifest) -> None:
             )
 
 
-def _compare_with_cax(job: Job, location: str, checksum: str | None) -> None:
+def _compare_with_cax(job: Job, found: Manifest | None, checksum: str, judged: str) -> None:
     """A copy that cax had a checksum of is the one that cax knew."""
-    place = job.place(job.site)
-    if proof.is_cax_checksum(checksum) and not proof.agrees_with_cax(place, location, checksum, job.report):
+    if found is None:
+        raise CaxflowError(f"{job.site.name} does not compute sha512", "check its Python")
+    if not proof.is_as_cax_recorded(found, checksum):
+        job.refused = judged
         raise BadCopy(
             f"{job.run} at {job.site.name} does not have the sha512 that cax recorded",
             "find out what changed it before anything is copied",

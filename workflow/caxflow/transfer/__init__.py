@@ -14,13 +14,15 @@ from dataclasses import dataclass, field
 from caxflow import preview
 from caxflow.errors import CaxflowError
 from caxflow.files.census import Item
-from caxflow.files.manifest import Manifest
+from caxflow.files.manifest import Manifest, printable
 from caxflow.files.permissions import Wanted
 from caxflow.transfer.place import Place
 from caxflow.transfer.progress import Copied, Progress
 
 __all__ = [
+    "Contents",
     "Copied",
+    "Examination",
     "Inventory",
     "Item",
     "Look",
@@ -29,6 +31,7 @@ __all__ = [
     "RootLook",
     "census",
     "copy",
+    "examine",
     "exists",
     "free_space",
     "inventory",
@@ -144,19 +147,79 @@ def take_manifest(
 
 
 @dataclass(frozen=True)
-class Inventory:
-    """Files of a dataset: sizes in bytes by path, and of zip files the number of members.
+class Contents:
+    """What a zip file holds by its directory.
 
-    A zip file that is not whole has None.
+    Parameters
+    ----------
+    numbers : list of [int, int]
+        First and last of each range of numbers that its members are called after, ascending; a number that
+        two have is in two of them.
+    others : list of str
+        Some names that are no numbers.
+    faults : list of str
+        Why it cannot be what its writer made.
+    oddities : list of str
+        What does not belong into it, but harms nothing.
+    """
+
+    numbers: list[list[int]] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    oddities: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What a dataset holds: files with their sizes in bytes, folders, and what its zip files hold.
+
+    `leftovers` are files that are no part of it, see `caxflow.files.listing.is_leftover`.
     """
 
     files: dict[str, int]
-    zip_members: dict[str, int | None]
+    directories: list[str] = field(default_factory=list)
+    leftovers: list[str] = field(default_factory=list)
+    zips: dict[str, Contents] = field(default_factory=dict)
 
 
 def inventory(place: Place, path: str) -> Inventory:
-    """List a dataset; of its zip files only the central directories are read."""
-    return Inventory(**_visit(place, "inventory", path=path))
+    """List a dataset; of its zip files only the directories are read."""
+    found = _visit(place, "inventory", path=path)
+    return Inventory(**found | {"zips": {name: Contents(**each) for name, each in found["zips"].items()}})
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What reading a dataset has shown.
+
+    Parameters
+    ----------
+    manifests : dict of str to Manifest
+        By algorithm; where one that was asked for cannot be computed there, sha256 is in its place.
+    faults, oddities : list of str
+        How its zip files differ from their own checksums, and what is in them that belongs to no member.
+    """
+
+    manifests: dict[str, Manifest]
+    faults: list[str]
+    oddities: list[str]
+
+
+def examine(
+    place: Place,
+    path: str,
+    *,
+    algorithms: Sequence[str] = ("xxh128",),
+    progress: Callable[[Progress], None] | None = None,
+) -> Examination:
+    """Read a dataset once: make its manifests, and compare its zip files with their own checksums."""
+    found = _visit(place, "examine", progress, path, path=path, algorithms=list(algorithms))
+    faults, oddities = (
+        [f"{printable(name)} {text}" for name, each in sorted(found["zips"].items()) for text in each[place_]]
+        for place_ in (0, 1)
+    )
+    manifests = {name: Manifest.from_json(each) for name, each in found["manifests"].items()}
+    return Examination(manifests, faults, oddities)
 
 
 @dataclass(frozen=True)
