@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import dataclasses
 import os
 import re
 import shlex
@@ -266,6 +267,23 @@ def test_conda_is_called_as_conda_wants_it(tmp_path, monkeypatch):
     commands.run(words, tmp_path, tmp_path / "log")
     assert "conda: run --no-capture-output -n pax" in (tmp_path / "log").read_text()
     assert (tmp_path / "log").read_text().endswith("hello\n")
+
+
+def test_a_command_that_fails_in_what_it_inherits_says_so(tmp_path, monkeypatch, simulated, settings, place):
+    conda = tmp_path / "bin" / "conda"
+    conda.parent.mkdir()
+    conda.write_text('#!/bin/sh\necho "EnvironmentLocationNotFound: $4"\nexit 1\n')
+    conda.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{conda.parent}:{os.environ['PATH']}")
+    own = command(PAXER, conda="pax")
+    inherited = dataclasses.replace(own, places=[("config.yaml", ["conda"]), ("mine.yaml", ["command"])])
+    for processor, said in ((own, False), (inherited, True)):
+        with pytest.raises(
+            CaxflowError, match="conda exited with 1: EnvironmentLocationNotFound: pax"
+        ) as caught:
+            place.run(processor, simulated, settings)
+        hint = "its command inherits conda of config.yaml, which null takes out"
+        assert (hint in caught.value.mend) == said
 
 
 def test_passwords_are_not_handed_on(tmp_path, monkeypatch):

@@ -203,7 +203,12 @@ def _make_by_command(job: _Job, made: Path) -> dict:
         }
     )
     words = job.processor.environment.wrap(words, job.directory, (job.raw_directory, made.parent))
-    last = commands.run(words, job.directory, job.log)
+    try:
+        last = commands.run(words, job.directory, job.log)
+    except CaxflowError as error:
+        inherits = job.processor.inherits
+        hint = f"{error.mend}; its command inherits {inherits}, which null takes out" if inherits else ""
+        raise type(error)(error.what, hint or error.mend) from error
     if not made.is_file():
         raise CaxflowError(f"exited with 0 but wrote no {made.name}: {last}", f"read {job.log}")
     return {"command": words}
