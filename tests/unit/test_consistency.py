@@ -6,7 +6,7 @@ import io
 import pytest
 from bson import Decimal128
 
-from caxflow import receipts
+from caxflow import documents, receipts
 from caxflow.errors import CaxflowError
 from caxflow.monitoring import consistency, why
 from caxflow.stages.job import Job
@@ -80,7 +80,12 @@ def test_a_document_as_it_should_be(tmp_path):
         ({"location": "{root}/../../../etc"}, "outside"),
         ({"status": "on its way"}, "unknown status 'on its way'"),
         ({"host": None}, "lack type, host, status or location"),
-        ({"status": "transferring"}, "without a lease"),
+        ({"status": "transferring"}, "transferring, nothing says since when, left by another program"),
+        ({"status": "verifying", "creation_time": None}, "verifying, nothing says since when, left by"),
+        (
+            {"status": "verifying", "creation_time": [BEFORE - documents.STALLED]},
+            "`all` at midway takes it over",
+        ),
         (
             {"status": "transferring", "caxflow": {"lease": BEFORE, "owner": "tegner"}},
             "claim of tegner ended at",

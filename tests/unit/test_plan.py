@@ -1,6 +1,7 @@
 """What is to be done for a run, decided from its document alone; no document may end the planning."""
 
 import copy
+import dataclasses
 import datetime
 import re
 
@@ -144,7 +145,7 @@ def test_the_origin_takes_the_manifest_of_its_own_run(load):
     del fresh["manifest"]
     assert decide(document(fresh), load("lngs")).targets == wanted("lngs/raw.done")
     assert decide(document(entry("lngs")), load("lngs")).settled
-    building = decide(document(fresh | {"status": "transferring"}), load("lngs"))
+    building = decide(document(fresh | {"status": "transferring", "creation_time": NOW}), load("lngs"))
     assert building.targets == []
     assert "another program" in building.waits[0]
 
@@ -199,7 +200,7 @@ def test_a_run_that_is_not_processed_is_copied_and_says_why(load, spoil, reason)
 
 
 STATES = {
-    "cax is at work": (entry("midway", "transferring"), False, "another program"),
+    "cax is at work": (entry("midway", "transferring", creation_time=NOW), False, "another program"),
     "another site holds the claim": (
         entry("midway", "transferring", {"owner": "tegner", "lease": LATER}),
         False,
@@ -713,3 +714,115 @@ def test_a_run_that_waits_for_slow_control_takes_no_place_of_the_batch(load):
         waiting=lambda each: corrections.waiting(each, editions, voltage),
     )
     assert voltage.asked == [*names[:1:-1]]
+
+
+# What the event builder and cax leave behind (R1, R2).
+
+AGO = datetime.timedelta(days=400)
+BEGUN = {
+    "never said": {},
+    "no time": {"creation_time": "in March"},
+    "a list": {"creation_time": [NOW - AGO]},
+    "years ago": {"creation_time": NOW - 3 * AGO},
+    "in the far future": {"creation_time": NOW + 3 * AGO},
+}
+LATELY = {"creation_time": NOW - datetime.timedelta(hours=2)}
+
+
+def foreign(site, status, **keys):
+    """An entry as other programs write it."""
+    made = entry(site, status, checksum=None, **keys)
+    del made["manifest"]
+    return made
+
+
+@pytest.mark.parametrize("begun", [*BEGUN.values(), LATELY], ids=[*BEGUN, "lately"])
+def test_r1_what_the_event_builder_has_finished_is_registered_and_goes_on(load, begun):
+    built = document(foreign("lngs", "verifying", **begun))
+    assert decide(built, load("lngs")).targets == wanted("lngs/raw.done")
+    elsewhere = decide(built, load("midway", kinds=["raw"]))
+    assert elsewhere.targets == []
+    assert "no site has a raw copy for midway; `all` at lngs has yet to take note" in elsewhere.waits[0]
+
+
+def test_r1_in_the_same_call_it_is_pushed_on(load):
+    settings = load("lngs")
+    pushing = dataclasses.replace(settings.here, push_to=("tegner",))
+    settings = dataclasses.replace(settings, here=pushing, sites=settings.sites | {"lngs": pushing})
+    made = decide(document(foreign("lngs", "verifying", **LATELY)), settings)
+    assert made.targets == wanted("lngs/raw.done", "tegner/checksum")
+
+
+def test_r1_what_it_is_still_building_waits(load):
+    building = decide(document(foreign("lngs", "transferring", **LATELY)), load("lngs"))
+    assert (building.targets, building.passing) == ([], True)
+    # It says how many events there are when it is done.
+    left = foreign("lngs", "transferring", creation_time=NOW - AGO)
+    made = decide(document(left, trigger={"status": "staging"}), load("lngs"))
+    assert (made.targets, made.waits) == ([], ["its raw copy at lngs is said to be transferring"])
+
+
+@pytest.mark.parametrize("begun", BEGUN.values(), ids=BEGUN)
+@pytest.mark.parametrize("status", ["transferring", "verifying", "error"])
+def test_r2_what_cax_left_is_taken_over_at_every_site(load, status, begun):
+    left = foreign("midway", status, **begun)
+    here = decide(document(entry("lngs"), left), load(kinds=["raw"]))
+    assert here.targets == wanted("midway/checksum", "tegner/checksum")
+    assert here.facts.source["raw"]["midway"] == "lngs"
+    # Where it is brought to from here, too.
+    at_tegner = foreign("tegner", status, **begun)
+    pushed = decide(document(entry("lngs"), entry("midway"), at_tegner), load(kinds=["raw"]))
+    assert pushed.targets == wanted("tegner/checksum")
+    # At the origin its own files are looked at.
+    origin = decide(document(foreign("lngs", status, **begun)), load("lngs"))
+    assert origin.targets == wanted("lngs/raw.done")
+
+
+@pytest.mark.parametrize("status", ["transferring", "verifying"])
+def test_r2_the_only_copy_that_cax_left_is_taken_note_of_by_what_it_holds(load, status):
+    only = document(foreign("midway", status, creation_time=NOW - AGO))
+    assert decide(only, load(kinds=["raw"])).targets == wanted("midway/raw.done", "tegner/checksum")
+    young = decide(document(foreign("midway", status, **LATELY)), load(kinds=["raw"]))
+    assert (young.targets, young.passing) == ([], True)
+
+
+@pytest.mark.parametrize("begun", BEGUN.values(), ids=BEGUN)
+@pytest.mark.parametrize("status", ["transferring", "verifying", "error"])
+def test_r2_processed_files_that_cax_left_are_made_anew(load, status, begun):
+    left = foreign("midway", status, **PRODUCT, **begun)
+    made = decide(document(*DONE[:3], left), load())
+    assert [target for target in made.targets if target.startswith("midway/")] == wanted(*PROCESSED_HERE)
+    assert made.facts.abandoned
+    young = foreign("midway", "verifying", **PRODUCT, **LATELY)
+    waits = decide(document(*DONE[:3], young), load())
+    assert "its processed copy at midway is being verified" in waits.waits
+    assert (waits.targets, waits.passing) == ([], True)
+
+
+@pytest.mark.parametrize("location", ["n/a", "NA", f"/elsewhere/{RUN}"])
+def test_r2_an_odd_place_of_what_promises_nothing_keeps_no_other_copy_back(load, location):
+    """As cax writes of what it fetches from tape, until it has come."""
+    odd = foreign("lngs", "error", location=location)
+    made = decide(document(odd, entry("midway")), load(kinds=["raw"]))
+    assert made.targets == wanted("tegner/checksum")
+    alone = decide(document(odd), load("lngs"))
+    assert alone.targets == []
+    assert location in alone.wrong[0]
+
+
+def test_r2_rows_of_hosts_that_are_no_sites_are_nobodys(load):
+    others = [
+        {"type": kind, "host": host, "status": status, "location": "n/a"} | begun
+        for kind in ("raw", "processed", "untriggered")
+        for host in ("tsm-server", "rucio-catalogue", "reader")
+        for status in ("transferring", "verifying", "error", "RSEreupload")
+        for begun in BEGUN.values()
+    ]
+    assert decide(document(*DONE, *others), load()).settled
+
+
+def test_r2_a_status_that_nobody_knows_is_said(load):
+    odd = foreign("midway", "failed", creation_time=NOW - AGO)
+    made = decide(document(entry("lngs"), odd), load(kinds=["raw"]))
+    assert "its raw copy at midway has the unknown status 'failed'" in made.waits
+    assert "midway" not in made.facts.source["raw"]

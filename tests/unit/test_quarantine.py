@@ -241,16 +241,16 @@ def test_what_cax_recorded_of_a_copy_outweighs_another_sites_manifest(copies):
 
 def test_a_copy_that_goes_while_it_is_read_leaves_no_half_of_an_entry(copies, monkeypatch):
     copies.add()
-    real = scrub.proof.read_again
+    real = scrub.take_manifests
 
-    def slow(*arguments):
-        found = real(*arguments)
+    def slow(*arguments, **more):
+        found = real(*arguments, **more)
         copies.database.runs.update_one(
             {}, {"$pull": {"data": {"host": SITES["midway"]}}, "$inc": {"caxflow.revision": 1}}
         )
         return found
 
-    monkeypatch.setattr(scrub.proof, "read_again", slow)
+    monkeypatch.setattr(scrub, "take_manifests", slow)
     scrub.read_one(copies.subject())
     assert copies.row("midway") is None
     assert "changed while it was read" in copies.said[-1]
@@ -259,12 +259,12 @@ def test_a_copy_that_goes_while_it_is_read_leaves_no_half_of_an_entry(copies, mo
 def test_of_two_that_find_the_same_copy_bad_one_sets_it_aside(copies, monkeypatch):
     copies.add()
     copies.spoil("midway")
-    real = scrub.proof.read_again
+    real = scrub.take_manifests
 
-    def slow(*arguments):
+    def slow(*arguments, **more):
         """Before this one tells what it found, another one did, and the copy came anew."""
-        found = real(*arguments)
-        monkeypatch.setattr(scrub.proof, "read_again", real)
+        found = real(*arguments, **more)
+        monkeypatch.setattr(scrub, "take_manifests", real)
         with pytest.raises(BadCopy, match=r"a\.zip"):
             scrub.read_one(copies.subject())
         shutil.copytree(copies.path("lngs"), copies.path("midway"))
@@ -272,7 +272,7 @@ def test_of_two_that_find_the_same_copy_bad_one_sets_it_aside(copies, monkeypatc
         copies.set("midway", **anew)
         return found
 
-    monkeypatch.setattr(scrub.proof, "read_again", slow)
+    monkeypatch.setattr(scrub, "take_manifests", slow)
     with pytest.raises(CaxflowError, match="was changed while it was read") as caught:
         scrub.read_one(copies.subject())
     assert not isinstance(caught.value, BadCopy)

@@ -17,7 +17,6 @@ from caxflow.planning import copystate, sync
 from caxflow.rundb import Key
 from caxflow.targets import Run, Target
 
-STATUSES = (documents.TRANSFERRING, documents.VERIFYING, documents.TRANSFERRED, documents.ERROR)
 # Stages of receipts about copies, and the stage whose receipt says that the bytes were read again.
 PROOFS = {"raw.done": "checksum", "processed.done": "processed.checksum"}
 
@@ -104,6 +103,7 @@ def surprises(document: Mapping, settings: Settings, now: datetime.datetime) -> 
     yield from unreadable(document)
     for copy in good:
         yield from _odd_copy(run, copy, settings, now)
+        yield from _odd_checksum(run, document, copy, settings)
 
 
 def unreadable(document: Mapping) -> Iterator[str]:
@@ -245,13 +245,24 @@ def _identity(copy: Copy) -> tuple[str, str, str | None]:
     return copy.kind, copy.host, copy.version if copy.kind == "processed" else None
 
 
+def _odd_checksum(run: Run, document: Mapping, copy: Copy, settings: Settings) -> Iterator[str]:
+    """What makes cax, where it still runs, stop or remove a copy: it compares checksums as they stand."""
+    site = next((site for site in settings.sites.values() if site.host == copy.host), None)
+    where = f"{run}: its {copy.kind} copy at {copy.host}"
+    if copy.checksum and ":" in copy.checksum:
+        yield f"{where} has the checksum of an earlier caxflow, {copy.checksum} -> caxflow rundb init"
+    elif site and copy.manifest and documents.lacks_checksum(document, copy):
+        yield f"{where} has no sha512 for cax to compare with -> snakemake scrub, at {site.name}, takes it"
+
+
 def _odd_copy(run: Run, copy: Copy, settings: Settings, now: datetime.datetime) -> Iterator[str]:
     where = f"{run}: its {copy.kind} copy at {copy.host}"
     site = next((site for site in settings.sites.values() if site.host == copy.host), None)
     if site is None or copy.kind not in ("raw", "processed", "minitrees"):
         return
-    if copy.status not in STATUSES:
-        yield f"{where} has the unknown status {copy.status!r} -> use one of {', '.join(STATUSES)}"
+    if copy.status not in documents.STATUSES:
+        known = ", ".join(documents.STATUSES)
+        yield f"{where} has the unknown status {copy.status!r} -> use one of {known}"
     root = site.roots.get(copy.kind)
     if root is None or not documents.inside(copy.location, root):
         yield f"{where} is said to be in {copy.location!r}, outside {root} -> mend it, or roots.{copy.kind}"
@@ -263,7 +274,7 @@ def _odd_copy(run: Run, copy: Copy, settings: Settings, now: datetime.datetime) 
     if copy.status == documents.TRANSFERRING and lease and lease < now:
         owner = copy.note.get("owner", "another program")
         yield f"{where}: the claim of {owner} ended at {lease:%Y-%m-%d %H:%M} UTC -> it may be taken over"
-    if copy.status == documents.TRANSFERRING and lease is None:
-        yield f"{where} has been transferring without a lease -> ask who does it, or set it to error"
+    if documents.stalled(copy, now):
+        yield f"{where} is {copystate.left(copy)} -> `all` at {site.name} takes it over"
     if "suspect" in copy.note:
         yield f"{where} is {copystate.remark(copy)} -> caxflow why {run}"

@@ -128,7 +128,7 @@ def _copy(copy: Copy, word: str, sites: Mapping[str, str]) -> dict:
         "state": letter_of(word),
         "location": copy.location,
         "manifest": copy.manifest,
-        "checksum": copy.checksum if copy.checksum != copy.manifest else None,
+        "checksum": copy.checksum,
         "created": _iso(copy.created),
         "verified": _iso(copy.verified),
         "owner": _text(note.get("owner")),

@@ -73,7 +73,7 @@ def decide(
     """
     late = {each.edition.correction.name for each in lacks}
     editions = [each for each in editions if each.correction.name not in late]
-    facts = gather(document, settings)
+    facts = gather(document, settings, now)
     decision = Decision(facts)
     if documents.ended(document) is None:
         decision.waits.append("it is still being taken")
@@ -141,8 +141,7 @@ class _State:
     def everything(self) -> None:
         """All kinds of data, here and where this site brings them."""
         here, kinds = self.settings.here, self.settings.kinds
-        if "raw" in kinds:
-            self.register()
+        if "raw" in kinds and not self.register():
             self.copy("raw", here)
         if "processed" in kinds and here.processed:
             if here.processed.make:
@@ -158,19 +157,32 @@ class _State:
             if "processed" in kinds and site.processed and not site.processed.make:
                 self.copy("processed", site)
 
-    def register(self) -> None:
-        """At the origin, take the manifest of what the event builder has finished."""
+    def register(self) -> bool:
+        """Take the manifest of what the event builder has finished, or of the only copy that is left.
+
+        Whether there is such a copy here.
+        """
         here = self.settings.here
         copy = copy_at(self.document, "raw", here, self.settings)
-        if not here.origin or (copy and copy.manifest):
-            return
-        if copy is None:
-            if self.unheard(here):
+        if copy is None or copy.manifest:
+            if copy is None and here.origin and self.unheard(here):
                 self.decision.waits.append("the event builder has not said where it is")
-        elif here.name in self.facts.there["raw"] or (was_refused(copy) and self.may_retry(copy)):
+            return False
+        if here.name in self.facts.registrable:
+            if self.may_retry(copy):
+                self.want(here, "raw.done")
+                if copy.status != documents.ERROR:
+                    self.facts.coming["raw"].append(here.name)
+            return True
+        if here.origin and here.name in self.facts.there["raw"]:
             self.want(here, "raw.done")
-        elif copy.status != documents.ERROR and self.may_retry(copy):
+        elif here.origin and copy.status != documents.ERROR and self.may_retry(copy):
             self.decision.waits.append(f"its raw copy at {here.name} is said to be {copy.status}")
+        elif here.origin and was_refused(copy) and not self.facts.there["raw"]:
+            # It is said to lie where no copy of this site can.
+            self.decision.wrong.append(self.facts.faults[here.name])
+            self.decision.waits.append(self.facts.faults[here.name])
+        return False
 
     def unheard(self, site: Site) -> bool:
         """Whether the event builder may still write down where the run is, without a word to us."""
@@ -198,7 +210,7 @@ class _State:
         origin = source_of(self.facts, kind, site, self.settings)
         if origin is None:
             shout = f"{DAMAGED}: {copy.note.get('error')}" if suspect else ""
-            self.decision.waits.append(shout or f"no site has a {kind} copy for {site.name}")
+            self.decision.waits.append(shout or self.no_source(kind, site))
             if shout:
                 self.decision.wrong.append(f"{shout} -> look for another copy, and ask who made it")
             return
@@ -211,6 +223,14 @@ class _State:
         self.facts.coming[kind].append(site.name)
         self.want(site, last)
 
+    def no_source(self, kind: str, site: Site) -> str:
+        """Return why there is nothing that a copy could be made of."""
+        why = f"no site has a {kind} copy for {site.name}"
+        if kind != "raw":
+            return why
+        new = [name for name in self.facts.registrable if name not in self.facts.faults]
+        return why + "".join(f"; `all` at {name} has yet to take note of the one there" for name in new)
+
     def stands(self, kind: str, site: Site, copy: Copy | None, last: str) -> bool:
         """Whether there is a copy, or one that only has to be read again, by whoever made it."""
         if kind == "processed" and site.name in self.facts.renew:
@@ -219,12 +239,14 @@ class _State:
             if site.name not in self.facts.there[kind]:
                 self.decision.waits.append(f"its {kind} copy at {site.name} is not like the others: scrub it")
             return True
-        if copy and copy.status == documents.VERIFYING:
+        if copy and copy.status == documents.VERIFYING and not documents.stalled(copy, self.now):
             if copy.note.get("owner") == self.settings.here.name:
                 self.facts.coming[kind].append(site.name)
                 self.facts.unproven[kind].append(site.name)
                 self.want(site, last)
             else:
+                # Once it has stalled, it is taken over.
+                self.decision.passing = self.decision.passing or documents.is_unchecked(copy)
                 self.decision.waits.append(f"its {kind} copy at {site.name} is being verified")
             return True
         return False
@@ -299,6 +321,10 @@ class _State:
         copy = copy_at(self.document, "processed", here, self.settings)
         if self.leaves("processed", here, copy) or (copy is None and self.removed("processed", here)):
             return
+        if copy and documents.is_unchecked(copy) and not documents.stalled(copy, self.now):
+            self.decision.passing = True
+            self.decision.waits.append(f"its processed copy at {here.name} is being verified")
+            return
         anew = copy is not None and copy.status == documents.TRANSFERRED
         if anew and not self.outdated(copy):
             return
@@ -311,6 +337,7 @@ class _State:
             self.decision.waits.append(f"no verified raw copy at {here.name} to process")
             return
         self.facts.anew = anew
+        self.facts.abandoned = copy is not None and not anew and "suspect" not in copy.note
         self.facts.coming["processed"].append(here.name)
         self.want(here, "processed.root", *(["processed.checksum"] if self.settings.verify else []))
 
@@ -373,6 +400,9 @@ class _State:
                 self.decision.waits.append(f"{where} {again}" + (f", {error}" if good else ""))
                 return False
             return True
+        if copy.status not in documents.STATUSES:
+            self.decision.waits.append(f"{where} has the unknown status {copy.status!r}")
+            return False
         ours = copy.note.get("owner") == self.settings.here.name
         held = documents.is_held(copy, self.now) and not documents.stalled(copy, self.now)
         if copy.status == documents.TRANSFERRING and not ours and held:

@@ -69,6 +69,7 @@ def process(
     workdir: str | Path,
     log: str | Path,
     replace: bool = False,
+    abandoned: bool = False,
     parts: Sequence[str | Path] = (),
     progress: Callable | None = None,
 ) -> Product:
@@ -91,6 +92,8 @@ def process(
         What the processor says is appended to it.
     replace : bool
         Make the product anew and put it in the place of the old one.
+    abandoned : bool
+        Whether a file that is there already, and cannot be adopted, is nobody's: then it is replaced.
     parts : sequence of path, optional
         What several jobs have made of the run's zips with the embedded processor, in order; they are joined.
     progress : callable, optional
@@ -105,7 +108,12 @@ def process(
     log = Path(log).absolute()
     numbers = _event_numbers(raw_directory, settings)
     if product.exists() and not replace:
-        return _adopt(product, settings, numbers)
+        try:
+            return _adopt(product, settings, numbers)
+        except CaxflowError:
+            if not abandoned:
+                raise
+            replace = True
     at_a_time = processors.threads(processor, events=len(numbers), cores=threads)
     began = time.monotonic()
     try:

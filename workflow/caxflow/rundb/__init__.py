@@ -20,7 +20,7 @@ from caxflow.conditions import corrections
 from caxflow.config import Selection
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Manifest
-from caxflow.rundb import claims, marks, queries
+from caxflow.rundb import claims, entries, marks, queries
 from caxflow.rundb.claims import Claim, Held
 from caxflow.rundb.connection import ODD, Connection, DatabaseAway, public
 from caxflow.rundb.entries import RECORDS, Key, identity, recording, telling, telling_if, touching
@@ -95,6 +95,27 @@ class RunsDB(Connection):
             names = [self.runs.create_index(keys, name=name, **how) for name, keys, how in INDEXES]
             audit = self._database[AUDIT].create_index([("run", 1), ("at", 1)], name="caxflow_audit")
             return [*names, audit]
+
+    def give_checksums_back(self) -> int:
+        """Give ``checksum`` of entries its meaning for cax back; the number of documents that were changed.
+
+        Earlier versions wrote the digest of the manifest there, and a key ``pax_version`` to raw copies.
+        Marks and revisions stay: nothing that planning looks at changes.
+        """
+        changed, updates = 0, []
+        if self.dry:
+            return changed
+        with self.answers():
+            for document in self.runs.find(queries.OLD_CHECKSUMS, {"data": 1}, batch_size=1000):
+                if found := entries.as_cax_has_them(document):
+                    guard, change = found
+                    updates.append(pymongo.UpdateOne({"_id": document["_id"]} | guard, change))
+                if len(updates) == 1000:
+                    changed += self.runs.bulk_write(updates, ordered=False).modified_count
+                    updates = []
+            if updates:
+                changed += self.runs.bulk_write(updates, ordered=False).modified_count
+        return changed
 
     def init_site(self, site: str) -> str:
         """Make the index by which `site` finds what it has not settled."""

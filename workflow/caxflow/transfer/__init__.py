@@ -47,6 +47,7 @@ __all__ = [
     "rename",
     "root",
     "take_manifest",
+    "take_manifests",
     "touch",
     "try_rename",
     "unlink",
@@ -142,8 +143,21 @@ def take_manifest(
     CaxflowError
         In one line, if something cannot be read or changes meanwhile.
     """
-    arguments = {"path": path, "algorithm": algorithm, "drop_cache": drop_cache}
-    return Manifest.from_json(_visit(place, "manifests", progress, path, **arguments))
+    return take_manifests(place, path, [algorithm], drop_cache=drop_cache, progress=progress)[algorithm]
+
+
+def take_manifests(
+    place: Place,
+    path: str,
+    algorithms: Sequence[str],
+    *,
+    drop_cache: bool = True,
+    progress: Callable[[Progress], None] | None = None,
+) -> dict[str, Manifest]:
+    """Read a dataset once, as `take_manifest` does, and make its manifests by several digests."""
+    arguments = {"path": path, "algorithms": list(algorithms), "drop_cache": drop_cache}
+    found = _visit(place, "manifests", progress, path, **arguments)
+    return {name: Manifest.from_json(found.get(name) or found["sha256"]) for name in algorithms}
 
 
 @dataclass(frozen=True)

@@ -165,10 +165,6 @@ class Visit(Task):
 
     def _perform(self, end):
         arguments = dict(self._arguments)
-        if "algorithm" in arguments:
-            wanted = arguments.pop("algorithm")
-            wanted = wanted if wanted in end.algorithms else "sha256"
-            return end.call(self._operation, algorithms=[wanted], **arguments)[wanted]
         if "algorithms" in arguments:
             wanted = [name if name in end.algorithms else "sha256" for name in arguments["algorithms"]]
             arguments["algorithms"] = list(dict.fromkeys(wanted))
