@@ -26,7 +26,7 @@ from caxflow.config.model import (
     Site,
     Unattended,
 )
-from caxflow.config.sites import check_roots, check_site, check_sites, load_sites
+from caxflow.config.sites import check_roots, check_sites, load_sites
 from caxflow.config.sources import Layer, Sources, merge
 from caxflow.config.yamlfile import read_yaml
 from caxflow.errors import CaxflowError
@@ -45,8 +45,8 @@ __all__ = [
     "Settings",
     "Site",
     "Unattended",
-    "check_site",
     "load",
+    "load_sites",
     "merge",
     "read_yaml",
 ]

@@ -111,9 +111,9 @@ class Cax:
         state = _State(document, self, now)
         listed = self.config(self.name).get("task_list")
         for task in TASKS:
-            if listed and task not in listed:
-                continue
             try:
+                if listed and task not in listed:
+                    continue
                 steps.extend((task, action) for action in state.look(task))
             except Exception as error:
                 # Those of Python itself are the same for cax's code as for this model of it.
