@@ -468,6 +468,22 @@ def test_paxer_makes_a_checked_product(simulated, settings, place):
     assert place.product.stat().st_ino != inode
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_r13_one_version_stands_in_file_folder_and_database(simulated, settings, place, there):
+    """hax makes minitrees anew, or dies of it, where the file says another version than its folder."""
+    if there:
+        place.run(command(PAXER), simulated, settings)
+    other = processors.read("pax_v6.10.1", {"kind": "command", "command": PAXER})
+    with pytest.raises(CaxflowError) as caught:
+        place.run(other, simulated, settings)
+    said = "160315_1432.root says that version 6.11.2 wrote it, and pax_v6.10.1 is v6.10.1"
+    assert said in str(caught.value)
+    assert "or set its pax_version" in str(caught.value)
+    assert place.product.exists() is there
+    named = processors.read("pax_tried", {"kind": "command", "command": PAXER, "pax_version": "v6.11.2"})
+    assert place.run(named, simulated, settings).adopted is there
+
+
 def test_missing_events_are_noticed_though_paxer_exits_with_0(simulated, settings, place):
     with pytest.raises(CaxflowError) as caught:
         place.run(command(PAXER + " --stop_after 20"), simulated, settings)
