@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 from hypothesis import HealthCheck, settings
 
+import mortal
 import needs
 from caxflow import preview
 from caxflow.demo.database import DatabaseServer
@@ -87,3 +88,11 @@ def sites(tmp_path):
     needs.tool("sshd")
     with SshSites(tmp_path / "sites", ["lngs", "midway", "tegner"], embedded=False) as running:
         yield running
+
+
+@pytest.fixture
+def zygote(copies):
+    """Calls of the workflow, or of the command, in the world of a module's `copies`."""
+    zygote = mortal.Zygote(copies.folder, "onecall")
+    yield zygote
+    zygote.close()

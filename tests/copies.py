@@ -13,6 +13,7 @@ from caxflow.files import manifest, marker
 from caxflow.rundb import Key, RunsDB
 from caxflow.targets import Run
 from caxflow.transfer import Place, renaming
+from caxrows import checksum
 
 SITES = {"lngs": "xe1t-datamanager", "midway": "midway-login1", "tegner": "tegner-login-1"}
 FILES = {"a.zip": b"first" * 1000, "b.zip": b"second" * 1000, "log/eventbuilder.log": b"built"}
@@ -176,7 +177,7 @@ class Copies:
             "host": SITES[site],
             "status": "transferred",
             "location": str(self.path(site, run)),
-            "checksum": taken.digest,
+            "checksum": checksum(self.path(site, run)),
             "manifest": taken.digest,
             "size": taken.size,
             "creation_time": now(),
@@ -208,7 +209,8 @@ class Copies:
         self.database.keep_manifest(together.to_json())
         entry = {"type": kind, "host": SITES["midway"], "status": "transferred", "pax_version": version}
         entry["location"] = str(files[0] if kind == "processed" else folder)
-        entry |= {"manifest": together.digest, "checksum": together.digest, "size": together.size}
+        entry |= {"manifest": together.digest, "size": together.size}
+        entry["checksum"] = checksum(files[0]) if kind == "processed" else None
         entry |= {"creation_time": now(), "caxflow": {"owner": "midway", "verified": just_read()}} | keys
         name = Run.parse(run)
         self.database.runs.update_one(

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from caxflow import transfer
 from caxflow.demo.sshd import SshSites
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import take
+from caxflow.simulate import simulate_run
 from caxflow.transfer import Place, copy, plan
 from caxflow.transfer.task import Visit, attend
 from copies import mark
@@ -231,6 +233,40 @@ def check_links(place, root):
         for path in (link, foreign, file, root / "none" / "x"):
             transfer.unlink(place, path, "some/where", root=root)
         assert names(root) == ["file", "foreign", "out"]
+
+
+@pytest.mark.parametrize("method", ["stream", "scp", "sftp"])
+def test_zips_are_examined_from_afar(lab, far, tmp_path, method):
+    simulate_run(tmp_path / "run", "160315_1432", kind="tpc", number=7, events=6, events_per_file=2, seed=1)
+    first, second, third = sorted((tmp_path / "run").glob("XENON1T-*.zip"))
+    (tmp_path / "run" / ".nfs0001").touch()
+    with second.open("r+b") as file:
+        file.seek(100)
+        file.write(bytes(8))
+    with zipfile.ZipFile(third, "a") as archive:
+        archive.comment = b"by hand"
+    first.write_bytes(first.read_bytes()[:-30])
+    if method == "sftp":
+        with OddSite(lab, "sftponly", ForceCommand="internal-sftp") as site:
+            check_examination(site.place(method="scp"), tmp_path / "run")
+    else:
+        check_examination(far(method=method), tmp_path / "run")
+
+
+def check_examination(place, path):
+    found = transfer.inventory(place, path)
+    assert found == transfer.inventory(HERE, path)
+    assert found.leftovers == [".nfs0001"]
+    bad = {
+        name: each.faults + each.oddities for name, each in found.zips.items() if each.faults or each.oddities
+    }
+    first, _, third = sorted(path.glob("XENON1T-*.zip"))
+    assert bad == {first.name: ["cannot be read as a zip"], third.name: ["has a comment of 7 bytes"]}
+    examined = transfer.examine(place, path, algorithms=("xxh128", "sha512"))
+    assert examined == transfer.examine(HERE, path, algorithms=("xxh128", "sha512"))
+    assert examined.manifests["xxh128"] == take(path)
+    (fault,) = examined.faults
+    assert fault.endswith("-000000002-000000003-000000002.zip member 2 does not have its checksum (CRC)")
 
 
 def test_questions_from_afar(far, dataset, tmp_path):

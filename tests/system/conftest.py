@@ -2,7 +2,6 @@
 
 import pytest
 
-import mortal
 from experiment import Experiment
 
 
@@ -16,11 +15,3 @@ def runs(database):
 def experiment(tmp_path, sites, database, database_uri):
     """Three SSH sites that know each other, and an empty runs database."""
     return Experiment(tmp_path, sites, database_uri, database.name)
-
-
-@pytest.fixture
-def zygote(copies):
-    """Calls of the workflow, or of the command, in the world of a module's `copies`."""
-    zygote = mortal.Zygote(copies.folder, "onecall")
-    yield zygote
-    zygote.close()

@@ -1,5 +1,6 @@
 """A run's journeys through the real commands: what goes well, what goes wrong, and what users are told."""
 
+import datetime
 import os
 import re
 import signal
@@ -101,7 +102,8 @@ def test_a_broken_run_is_reported_and_looked_at_again(experiment, runs):
 
 
 def test_a_run_that_is_only_not_ready_yet_is_no_error(experiment, runs):
-    experiment.add_run(runs)
+    ended = datetime.datetime.now(datetime.UTC).replace(tzinfo=None) - datetime.timedelta(days=29)
+    experiment.add_run(runs, end=ended)
     (experiment.raw("lngs") / "temp.zip").touch()
     code, said = experiment.snakemake(f"lngs/{RUN}.raw.done")
     assert code == 1

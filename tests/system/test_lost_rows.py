@@ -152,16 +152,15 @@ def test_y5_receipts_about_a_copy_elsewhere_go_with_it(copies, perform, way):
 
 def test_y10_a_reading_is_as_old_as_its_beginning(copies, perform, monkeypatch):
     """A scrub that takes long: `verified` is not later than the moment at which it began to read."""
-    from caxflow.copies import proof
     from caxflow.stages import scrub
 
     perform("perform", "all", copies.overrides())
-    subject, seen, read_again = copies.subject(), [], proof.read_again
+    subject, seen, real = copies.subject(), [], scrub.take_manifests
 
-    def slow(*arguments):
+    def slow(*arguments, **more):
         seen.append(subject.database.now())
-        return read_again(*arguments)
+        return real(*arguments, **more)
 
-    monkeypatch.setattr(proof, "read_again", slow)
+    monkeypatch.setattr(scrub, "take_manifests", slow)
     scrub.read_one(subject)
     assert copies.row("midway")["caxflow"]["verified"] <= seen[0]

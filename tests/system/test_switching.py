@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from caxflow.simulate import run_document, simulate_run
+from slurm import ACCOUNTING_PROGRAMS, PROGRAMS, Slurm
 
 ROOT = Path(__file__).resolve().parents[2]
 DAY = datetime.datetime(2016, 3, 15, 15)
@@ -26,10 +27,11 @@ def checksumdir(folder):
 class Guide:
     """Types what the guide says."""
 
-    def __init__(self, folder, sites):
-        self.folder, self.sites = folder, sites
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        self.environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT / "workflow")}
+    def __init__(self, folder, slurm):
+        self.folder = folder
+        path = f"{Path(sys.executable).parent}{os.pathsep}{slurm.path}"
+        more = {"PATH": path, "PYTHONPATH": str(ROOT / "workflow")}
+        self.environment = os.environ | slurm.environment | more
         self.environment |= {"XDG_CONFIG_HOME": str(folder / "xdg")}
 
     def type(self, *words):
@@ -46,6 +48,15 @@ class Guide:
 
     def snakemake(self, *words):
         return self.type("snakemake", "--profile", str(self.folder / "profiles" / "midway"), *words)
+
+
+@pytest.fixture
+def slurm(tmp_path, require):
+    """What processing at Midway goes to, with its account: the imported profile is taken as it is."""
+    for program in (*PROGRAMS, *ACCOUNTING_PROGRAMS):
+        require(program)
+    with Slurm(tmp_path / "slurm", accounting=True) as made:
+        yield made
 
 
 @pytest.fixture
@@ -112,8 +123,8 @@ def dump(sites, database):
     return database["runs_new"]
 
 
-def test_from_cax_to_the_first_verified_copy(tmp_path, sites, cax_json, dump, database_uri, database):
-    guide = Guide(tmp_path, sites)
+def test_from_cax_to_the_first_verified_copy(tmp_path, sites, slurm, cax_json, dump, database_uri, database):
+    guide = Guide(tmp_path, slurm)
     before = list(dump.find().sort("name"))
 
     # 1. Sites and profile out of cax.json.
@@ -160,6 +171,10 @@ def test_from_cax_to_the_first_verified_copy(tmp_path, sites, cax_json, dump, da
     assert old["checksum"] == checksumdir(Path(old["location"]))
     assert entries["raw", "tsm-server"]["status"] == "error"
     assert entries["processed", "midway-login1"]["status"] == "transferred"
+    # A profile that processes on a batch system stays one.
+    assert sorted(job["about"] for job in slurm.jobs()) == [
+        f"rule_process_raw_wildcards_midway_{name}" for name in ("160315_1432", "160315_1608")
+    ]
     # The copy that cax made is taken as it is.
     kept = dump.find_one({"name": "160315_1432"})["data"]
     assert [

@@ -31,6 +31,7 @@ def test_what_is_meant_makes_sense(tmp_path):
         "publish": {"files": [], "directories": [], "single": False},
         "blocks": {"root": data, "files": [["a.zip", 2]], "algorithms": ["sha256"]},
         "census": {"root": root, "depth": 1},
+        "examine": {"path": data, "algorithms": ["sha256", "sha512"]},
         "free_space": {"path": root},
         "inventory": {"path": data},
         "kind": {"path": f"{root}/nothing"},

@@ -4,10 +4,11 @@ import datetime
 import io
 
 import pytest
+from bson import Decimal128
 
-from caxflow import receipts
+from caxflow import documents, receipts
 from caxflow.errors import CaxflowError
-from caxflow.monitoring import consistency
+from caxflow.monitoring import consistency, why
 from caxflow.stages.job import Job
 from caxflow.targets import Run, Target
 from operators import HOSTS, MANIFEST, NOW, RUN, configured, document, raw, state
@@ -19,6 +20,49 @@ def good(folder, site="midway", **keys):
     """The entry that the receipts of `state` prove."""
     note = {"verified": NOW}
     return raw(folder, site, manifest=MANIFEST.digest, size=MANIFEST.size, caxflow=note) | keys
+
+
+NUMBERS = (8.0, Decimal128("8"), "8", " 8.0 "), (8.5, "many", True, Decimal128("NaN"), -8, [8], {})
+TIMES = (str(NOW), [NOW], NOW.timestamp()), ("soon", 8, True, [], datetime.datetime(9999, 12, 31))
+RATES = ("1.44e-4", Decimal128("1E-4")), ("fast", [1e-4], float("inf"), False)
+READ = {
+    "number": NUMBERS,
+    "trigger.events_built": NUMBERS,
+    "raw_size_byte": NUMBERS,
+    "reader.ini.write_mode": NUMBERS,
+    "reader.ini.trigger_config_override.Zip.events_per_file": NUMBERS,
+    "reader.self_trigger": (("true", 1, 0.0), ("yes", 2, [True])),
+    "start": TIMES,
+    "end": TIMES,
+    "processor.DEFAULT.drift_velocity_liquid": RATES,
+    "processor.DEFAULT.electron_lifetime_liquid": RATES,
+    "data.size": NUMBERS,
+    "data.creation_time": TIMES,
+    "data.caxflow.attempts": NUMBERS,
+    "data.caxflow.verified": TIMES,
+    "data.caxflow.lease": TIMES,
+}
+
+
+@pytest.mark.parametrize("key", READ)
+def test_what_cannot_be_read_is_named_with_its_key_and_value(tmp_path, key):
+    settings = configured(tmp_path)
+    for odd in (False, True):
+        for value in READ[key][odd]:
+            known = document(tmp_path, good(tmp_path))
+            at, (*above, last) = known, key.split(".")
+            for name in above:
+                at = at["data"][-1] if name == "data" else at.setdefault(name, {})
+            at[last] = value
+            found = list(consistency.surprises(known, settings, NOW))
+            said = f"{key.removeprefix('data.')} is {value!r}, not "
+            assert len(found) == odd, (value, found)
+            if odd:
+                assert found[0].startswith(f"{RUN}: ")
+                assert said in found[0]
+                assert found[0].endswith(" -> correct it in the run document")
+                assert "midway-login1" in found[0] or not key.startswith("data.")
+                assert why.answer(RUN, known, settings, None, now=NOW).odd == found
 
 
 def test_a_document_as_it_should_be(tmp_path):
@@ -36,7 +80,12 @@ def test_a_document_as_it_should_be(tmp_path):
         ({"location": "{root}/../../../etc"}, "outside"),
         ({"status": "on its way"}, "unknown status 'on its way'"),
         ({"host": None}, "lack type, host, status or location"),
-        ({"status": "transferring"}, "without a lease"),
+        ({"status": "transferring"}, "transferring, nothing says since when, left by another program"),
+        ({"status": "verifying", "creation_time": None}, "verifying, nothing says since when, left by"),
+        (
+            {"status": "verifying", "creation_time": [BEFORE - documents.STALLED]},
+            "`all` at midway takes it over",
+        ),
         (
             {"status": "transferring", "caxflow": {"lease": BEFORE, "owner": "tegner"}},
             "claim of tegner ended at",

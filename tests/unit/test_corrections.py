@@ -3,6 +3,7 @@
 import datetime
 
 import pytest
+from bson import Decimal128, Int64
 
 from caxflow.conditions import corrections, slowcontrol
 from caxflow.conditions.corrections import CORRECTIONS, Update, Waiting
@@ -11,6 +12,7 @@ from caxflow.errors import CaxflowError
 BY_NAME = {correction.name: correction for correction in CORRECTIONS}
 CALCULATED = datetime.datetime(2017, 1, 2, 3, 4, 5, 678000)
 START = datetime.datetime(2016, 11, 1, 16, 0, 1)
+DAY = datetime.timedelta(days=1)
 
 NEWEST = {
     "gains": {"version": "5.0", "function": "Piecewise((2e6 + (t - t0)/1e9, Eq(pmt, 7)), (1e6, True))"},
@@ -161,9 +163,9 @@ def test_a_bad_correction_document_is_named(name, content, message):
         ("AddGains", {"function": "1 - pmt"}, {}, "the gain of PMT 2 is -1"),
         ("AddGains", {"function": "1/(pmt - 9)"}, {}, "not a finite real number (at pmt = 9)"),
         ("AddElectronLifetime", {"function": "-t"}, {}, "electron lifetime"),
-        ("AddElectronLifetime", {}, {"start": "2016"}, "start is '2016', not a time"),
+        ("AddElectronLifetime", {}, {"start": "soon"}, "start is 'soon', not a time"),
         ("AddDriftVelocity", {"function": "0*v"}, {}, "drift velocity"),
-        ("AddDriftVelocity", {}, {"number": "4242"}, "number is '4242'"),
+        ("AddDriftVelocity", {}, {"number": "many"}, "number is 'many'"),
         ("SetNeuralNetwork", {}, {"number": None}, "number is None"),
         ("SetNeuralNetwork", {"correction": [{"min": 0, "max": 9999, "value": {}}]}, {}, "not a file's name"),
         ("AddGains", {}, {"processor": "text"}, "processor does not map"),
@@ -206,6 +208,45 @@ def bring_up_to_date(database, voltage=twelve_kilovolts, **options):
     assert problems == []
     document = database.runs_new.find_one({"name": "161101_1600"})
     return list(corrections.correct(database.runs_new, document, editions, voltage, **options))
+
+
+@pytest.mark.parametrize("newer", [str(CALCULATED + DAY), [CALCULATED, CALCULATED + DAY], 1483412646.0])
+def test_the_newest_document_is_found_however_its_time_is_written(filled, newer):
+    filled.gains.insert_one(NEWEST["gains"] | {"calculation_time": newer, "version": "5.1"})
+    filled.gains.insert_one(NEWEST["gains"] | {"calculation_time": str(CALCULATED - DAY), "version": "4"})
+    editions, problems = corrections.read_newest(filled)
+    assert (problems, editions[0].version) == ([], "5.1")
+
+
+def test_a_time_of_calculation_that_cannot_be_read_is_named(filled):
+    odds = ["soon", datetime.datetime(9999, 12, 31), {}]
+    for odd in odds:
+        filled.gains.insert_one(NEWEST["gains"] | {"_id": str(odd), "calculation_time": odd, "version": "6"})
+    editions, problems = corrections.read_newest(filled)
+    assert editions[0].version == "5.0"
+    for problem, odd in zip(problems, odds, strict=True):
+        said = f"AddGains: calculation_time of its document {odd} is {odd!r}, not a time: "
+        assert str(problem).startswith(said)
+
+
+@pytest.mark.parametrize("version", [5, 5.0, Int64(5), Decimal128("5.0")], ids=repr)
+def test_a_version_is_the_same_however_it_is_written(filled, version):
+    filled.gains.update_many({"version": "5.0"}, {"$set": {"version": 5}})
+    filled.runs_new.update_one({}, {"$set": {"processor.correction_versions.AddGains": version}})
+    assert bring_up_to_date(filled, dry=True)[0].edition.correction.name == "AddDriftVelocity"
+    # One that is another is written over, whatever its type.
+    filled.gains.update_many({"version": 5}, {"$set": {"version": 6}})
+    assert bring_up_to_date(filled)[0].edition.version == 6
+    assert filled.runs_new.find_one()["processor"]["correction_versions"]["AddGains"] == 6
+
+
+@pytest.mark.parametrize("low", [4000, 4000.0, Decimal128("4000"), "4000"], ids=repr)
+@pytest.mark.parametrize("high", [float("inf"), Decimal128("Infinity"), 5000.5, "5000"], ids=repr)
+def test_ranges_hold_numbers_of_any_type(low, high):
+    table = [{"min": Int64(0), "max": low, "value": "old.npz"}, {"min": low, "max": high, "value": "new.npz"}]
+    for number in (4242, 4242.0, Decimal128("4242"), "4242"):
+        document, given = run_document(number=number), edition("SetNeuralNetwork", correction=table)
+        assert corrections.propose(given, document, slowcontrol.nothing).value == "new.npz"
 
 
 def test_corrections_are_written_where_cax_wrote_them(filled):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import needs
-from caxflow.files import digests, libxxhash
+from caxflow.files import digests, libxxhash, manifest
 
 
 @given(st.lists(st.binary(max_size=3000), max_size=5))
@@ -124,3 +124,34 @@ CHECKSUMDIR = (
     "33d595e00813f5a06929dfea91d212144cd4438fcb27ec1e224391eaa37d02c2"
     "f35131013ae7c879fa4cf7b75b4e5d5b9e5757e117ae0fef8b0fb929d14f0fb3"
 )
+
+# Figures from checksumdir: 1.0.5 (of March 2015), then 1.1.4 and 1.3.0, which agree; their first digits.
+CHECKSUMS = [
+    ({"a.zip": "first", "b.zip": "second"}, "37d17b9146b1849c", "37d17b9146b1849c"),
+    ({"a.zip": "first", "b.zip": "second", ".DS_Store": "mac"}, "37d17b9146b1849c", "685dc72423c4ba83"),
+    (
+        {"a.zip": "first", ".d/x": "1", ".d/e/y": "2", "e/.z": "3", "e/w": "4", "empty": None},
+        "73a745636a42172f",
+        "b90192a2e7ce9274",
+    ),
+    ({"a": "", "b": "", "c..d": "5", "..f": "6"}, "771c43831b08589f", "6acb70fa24b63577"),
+]
+
+
+@pytest.mark.parametrize(("files", "old", "new"), CHECKSUMS)
+def test_cax_checksums_of_all_times_are_known(tmp_path, files, old, new):
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        if content is None:
+            (tmp_path / name).mkdir()
+        else:
+            (tmp_path / name).write_text(content)
+    taken = manifest.take(str(tmp_path), "sha512")
+    sums = digests.cax_sums({entry.path: entry.digest for entry in taken.entries})
+    assert {each[:16] for each in sums} == {old, new}
+    assert digests.cax_sha512(tmp_path)[:16] == new
+
+
+def test_a_checksum_of_nothing_says_nothing():
+    assert digests.cax_sums({}) == set()
+    assert len(digests.cax_sums({".hidden": "00"})) == 1

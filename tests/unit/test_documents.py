@@ -4,16 +4,18 @@ import datetime
 import posixpath
 
 import pytest
+from bson import Decimal128, Int64
 from bson.datetime_ms import DatetimeMS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caxflow import documents
+from caxflow import documents, values
 from caxflow.errors import CaxflowError
 from caxflow.planning import copystate
 from caxflow.targets import Run
 
 NOW = datetime.datetime(2016, 11, 1, 17)
+INF = float("inf")
 RAW = {"type": "raw", "host": "midway-login1", "status": "transferred", "location": "/raw/161101_1600"}
 
 
@@ -76,9 +78,16 @@ def test_surprising_details_of_an_entry_are_left_out():
         ([], None),
         ([[NOW]], None),
         ([None, NOW], NOW),
-        ("2016-11-01", None),
+        ([NOW, "2016-11-01T18:00:00+01:00"], NOW),
+        ("2016-11-01", NOW.replace(hour=0)),
+        (" 2016-11-01 17:00:00Z ", NOW),
         (None, None),
-        (1478016000, None),
+        (1478019600, NOW),
+        (Int64(1478019600), NOW),
+        (1478019600.0, NOW),
+        ("1478019600", NOW),
+        (Decimal128("1478019600"), NOW),
+        (1478019600000.0, None),
     ],
 )
 def test_times(found, expected):
@@ -142,13 +151,100 @@ def test_a_proper_name():
 def test_values_of_another_type_count_as_missing():
     odd = {"a": {"b": 3, "t": True, "s": "x"}, "l": [1]}
     assert documents.value(odd, "a", "b", type_=int) == 3
-    assert documents.value(odd, "a", "b", type_=int, check=lambda number: number > 3) is None
     assert documents.value(odd, "a", "t", type_=int) is None
     assert documents.value(odd, "a", "t", type_=bool) is True
     assert documents.value(odd, "a", "s", type_=int) is None
     assert documents.value(odd, "a", "b", "c") is None
     assert documents.value(odd, "l", "0") is None
     assert documents.value({}, "a") is None
+
+
+@pytest.mark.parametrize(
+    "found", [8, 8.0, Int64(8), Decimal128("8"), Decimal128("8.00"), "8", " 8 ", "8.0", "+8e0"]
+)
+def test_a_number_is_one_however_it_is_written(found):
+    assert values.whole(found) == values.number(found) == 8
+    assert type(values.whole(found)) is int
+    assert type(values.number(found)) in (int, float)
+    assert documents.value({"a": {"b": found}}, "a", "b", type_=int) == 8
+
+
+@pytest.mark.parametrize(
+    ("found", "number"),
+    [
+        (8.5, 8.5),
+        ("8.5", 8.5),
+        (Decimal128("1.44E-4"), 1.44e-4),
+        (-8, -8),
+        ("-8.0", -8),
+        (1e300, 1e300),
+        (Decimal128("1E+300"), 1e300),
+        (1 << 63, 1 << 63),
+    ],
+)
+def test_a_number_that_counts_nothing(found, number):
+    assert values.number(found) == number
+    assert values.whole(found) is None
+
+
+NO_NUMBERS = [
+    None,
+    True,
+    False,
+    "",
+    " ",
+    "many",
+    "0x8",
+    "8_0",
+    "8,0",
+    "٨",
+    "nan",
+    "inf",
+    b"8",
+    [8],
+    {},
+    {"$numberLong": "8"},
+]
+NO_NUMBERS += [float("nan"), float("inf"), Decimal128("NaN"), Decimal128("sNaN"), Decimal128("-Infinity")]
+NO_NUMBERS += [Decimal128("1E+6000"), "1e9999", "1e99999999999", "8" * 5000, NOW, DatetimeMS(8)]
+
+
+@pytest.mark.parametrize("found", NO_NUMBERS, ids=lambda found: repr(found)[:30])
+def test_what_is_no_number_is_none_and_raises_nothing(found):
+    assert values.number(found) is None
+    assert values.whole(found) is None
+
+
+def test_a_number_is_infinite_only_where_that_may_be():
+    assert (
+        values.number(Decimal128("Infinity"), infinite=True)
+        == values.number(float("inf"), infinite=True)
+        == INF
+    )
+    assert values.number(float("nan"), infinite=True) is None
+
+
+YES = [True, 1, Int64(1), 1.0, Decimal128("1"), "true", " True ", "1", "1.0"]
+NO = [False, 0, 0.0, Decimal128("0.0"), "false", "FALSE", "0"]
+NEITHER = [None, 2, 0.5, "yes", "", [True], {}, float("nan"), b"1", NOW]
+
+
+@pytest.mark.parametrize(
+    ("found", "truth"),
+    [(each, truth) for some, truth in ((YES, True), (NO, False), (NEITHER, None)) for each in some],
+)
+def test_truth_values(found, truth):
+    assert values.truth(found) is truth
+
+
+def test_an_end_that_cannot_be_read_is_not_that_of_a_run_that_is_being_taken():
+    assert documents.ended(document()) is None
+    assert documents.ended(document(end=None)) is None
+    assert documents.ended(document(end=[NOW])) == NOW
+    with pytest.raises(
+        CaxflowError, match="161101_1600: end is 'soon', not a time -> correct the run document"
+    ):
+        documents.ended(document(end="soon"))
 
 
 EAST = datetime.timezone(datetime.timedelta(hours=14))

@@ -1,6 +1,8 @@
 """Minitrees: Basics and Fundamentals against what the processed file says, others by a command."""
 
+import dataclasses
 import json
+import lzma
 import math
 import shlex
 import sys
@@ -14,12 +16,15 @@ import uproot
 from caxflow import mini, simulate
 from caxflow.conditions import settings as frozen
 from caxflow.errors import CaxflowError
-from caxflow.processing import commands, minitrees, products
+from caxflow.processing import branches, commands, minitrees, products, treemakers
 from caxflow.targets import Run
 
 NAME = "160315_1432"
 RUN = Run(NAME)
 EVENTS = 40
+PAX = Path(__file__).resolve().parents[1] / "data/pax"
+HAX = json.loads((PAX / "hax_answers.json").read_text())
+BASICS_OF_PAX = (*minitrees.EMBEDDED["Basics"].branches, *minitrees.EMBEDDED["Basics"].native)
 
 # Stands for hax: copies what it needs, by its own names, out of the processed file.
 MAKER = """
@@ -123,29 +128,207 @@ def test_basics_are_the_main_interaction_and_the_largest_other_peaks(processed, 
     assert columns["largest_unknown"].max() > 0
 
 
-def test_basics_of_paxs_tree_with_deciles_and_veto_peaks():
-    deciles = [[float(10 * i + d) for d in range(11)] for i in range(5)]
-    events = ak.zip(
+@pytest.fixture(scope="module")
+def native(tmp_path_factory):
+    """Files that pax wrote, by run: see tests/data/pax."""
+    folder = tmp_path_factory.mktemp("native")
+    for packed in PAX.glob("*.root.xz"):
+        (folder / packed.stem).write_bytes(lzma.decompress(packed.read_bytes()))
+    return lambda run: folder / f"{run}.root"
+
+
+@pytest.mark.parametrize("treemaker", minitrees.EMBEDDED)
+@pytest.mark.parametrize("run", HAX)
+def test_minitrees_of_paxs_own_files_are_those_that_hax_makes_of_them(native, tmp_path, run, treemaker):
+    answer = HAX[run][treemaker]
+    path = minitrees.minitree_path(tmp_path, "v6.11.2", Run.parse(run), treemaker)
+    made = minitrees.make(treemaker, native(run), path, number=answer["run_number"][0])
+    columns, metadata = read(path, treemaker)
+    assert metadata["pax_version"] == "6.11.2"
+    assert made.rows == len(answer["event_number"])
+    for name, values in answer.items():
+        wanted = np.array([math.nan if value is None else value for value in values])
+        assert np.array_equal(columns[name], wanted, equal_nan=True), name
+    # hax has no columns of interactions if there is none in the whole file.
+    for name in set(columns) - set(answer):
+        assert np.isnan(columns[name]).all(), name
+    assert ("s1" in answer) == (run == "161101_1230" and treemaker == "Basics")
+
+
+def with_branches(processed, path, change=None, **metadata):
+    """Write a processed file anew; `change` may alter its branches, a dict of arrays by name."""
+    with uproot.open(processed) as file:
+        said = json.loads(file["pax_metadata"].member("fTitle")) | metadata
+        tree = file["tree"]
+        arrays = {name: tree[name].array() for name in tree.keys()}  # noqa: SIM118 - a tree is no dict
+    if change:
+        change(arrays)
+    arrays = {name: array for name, array in arrays.items() if name not in ("n_peaks", "n_interactions")}
+    with uproot.recreate(path) as file:
+        file["pax_metadata"] = minitrees._named("pax_metadata", said)
+        file.mktree(
+            "tree",
+            {name: array.type.content for name, array in arrays.items()},
+            # A counter for each, so that they may differ in length.
+            counter_name=lambda name: f"count_{name.replace('.', '_')}",
+        ).extend(arrays)
+    return path
+
+
+def needed(treemaker):
+    recipe = minitrees.EMBEDDED[treemaker]
+    return [each.name for each in (*recipe.branches, *recipe.embedded)]
+
+
+NEEDED = [(treemaker, name) for treemaker in minitrees.EMBEDDED for name in needed(treemaker)]
+
+
+@pytest.mark.parametrize(("treemaker", "name"), NEEDED)
+def test_r4_a_branch_that_is_missing_is_named_and_is_no_nan(processed, place, tmp_path, treemaker, name):
+    lacking = with_branches(processed, tmp_path / "lacking.root", lambda arrays: arrays.pop(name))
+    with pytest.raises(CaxflowError) as caught:
+        minitrees.make(treemaker, lacking, place(treemaker), number=1)
+    assert f"{lacking}, written by caxflow mini" in str(caught.value)
+    assert f"has no branch {name}: {treemaker} cannot be made of it" in str(caught.value)
+    assert not place(treemaker).exists()
+
+
+@pytest.mark.parametrize(("treemaker", "name"), NEEDED)
+def test_r4_a_branch_of_another_type_is_named(processed, place, tmp_path, treemaker, name):
+    def other(arrays):
+        values = arrays[name]
+        lists = values.ndim > 1
+        arrays[name] = ak.num(values) if lists else ak.singletons(values)
+
+    changed = with_branches(processed, tmp_path / "changed.root", other)
+    with pytest.raises(CaxflowError, match=rf"{changed}: branch {name} holds .*; {treemaker} is made of"):
+        minitrees.make(treemaker, changed, place(treemaker), number=1)
+
+
+@pytest.mark.parametrize("name", ["interactions.s1", "peaks.type"])
+def test_r4_what_has_to_be_whole_is_no_fraction(processed, place, tmp_path, name):
+    def floats(arrays):
+        arrays[name] = ak.values_astype(arrays[name], np.float64)
+
+    changed = with_branches(processed, tmp_path / "changed.root", floats)
+    with pytest.raises(CaxflowError, match=rf"branch {name} holds double\[\]; Basics is made of a list of"):
+        minitrees.make("Basics", changed, place("Basics"), number=1)
+
+
+@pytest.mark.parametrize("found", [99, -1])
+def test_r4_an_interaction_of_a_peak_that_is_not_there_is_named(processed, place, tmp_path, found):
+    def wrong(arrays):
+        arrays["interactions.s2"] = ak.full_like(arrays["interactions.s2"], found)
+
+    changed = with_branches(processed, tmp_path / "changed.root", wrong)
+    with pytest.raises(CaxflowError, match=rf"interactions.s2 of event \d+ is {found}, of \d+ peaks"):
+        minitrees.make("Basics", changed, place("Basics"), number=1)
+
+
+def test_r4_lists_of_peaks_that_differ_in_length_are_named(processed, place, tmp_path):
+    def shorter(arrays):
+        arrays["peaks.range_50p_area"] = arrays["peaks.range_50p_area"][:, :1]
+
+    changed = with_branches(processed, tmp_path / "changed.root", shorter)
+    with pytest.raises(CaxflowError, match=r"range_50p_area cannot be read: its lists are not as long as"):
+        minitrees.make("Basics", changed, place("Basics"), number=1)
+
+
+@pytest.mark.parametrize("types", [None, "s1", {"s1": "one"}])
+def test_r4_a_tree_that_does_not_say_what_its_types_stand_for_is_named(processed, place, tmp_path, types):
+    changed = with_branches(processed, tmp_path / "changed.root", peak_types=types)
+    with pytest.raises(CaxflowError, match=r"branch peaks\.type has numbers, .* by peak_types"):
+        minitrees.make("Basics", changed, place("Basics"), number=1)
+
+
+@pytest.mark.parametrize("name", ["area", "type", "detector", "range_area_decile"])
+@pytest.mark.parametrize("change", ["missing", "size", "numbers", "one"])
+def test_r4_the_same_of_paxs_own_files(native, name, change):
+    branch = next(each for each in BASICS_OF_PAX if each.name == f"peaks.{name}")
+    other = {
+        "missing": {"name": f"peaks.{name}_of_pax_7"},
+        "size": {"size": 12, "words": ()},
+        "numbers": {"words": () if branch.words else ("s1",), "size": 0},
+        "one": {"lists": False, "words": ()},
+    }[change]
+    asked = dataclasses.replace(branch, **other)
+    with pytest.raises(CaxflowError) as caught:
+        list(branches.read(native("161101_1230"), [asked], "Proximity"))
+    said = str(caught.value)
+    assert str(native("161101_1230")) in said
+    assert "Proximity" in said
+    assert f"peaks.{name}" in said
+    assert ("written by pax 6.11.2, has no branch" in said) == (change == "missing")
+
+
+def test_texts_of_peaks_are_read_as_pax_wrote_them(native):
+    with uproot.open(native("161101_1230")) as file:
+        raw = file["tree"]["peaks.type"].array(uproot.AsJagged(uproot.AsDtype("u1")))
+        peaks = file["tree"]["peaks.area"].array()
+    words = ("unknown", "s2", "lone")
+    branch = branches.Branch("peaks.type", words=words)
+    (read_,) = branches.read(native("161101_1230"), [branch], "Basics")
+    for event, (one, codes) in enumerate(zip(raw, read_["peaks.type"], strict=True)):
+        data, texts = bytes(one), []
+        while data:
+            texts.append(data[1 : 1 + data[0]].decode())
+            data = data[1 + data[0] :]
+        assert len(texts) == len(peaks[event])
+        assert [words.index(text) if text in words else -1 for text in texts] == codes.tolist()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        [[2, 115, 49], [115, 49]],  # begins with no length
+        [[2, 115], [49, 2, 115, 50]],  # goes on in the next event
+        [[3, 115, 49]],  # is cut
+        [[2, 115, 49, 50]],  # is longer than it says
+        [[255, 1, 0, 0, 0, 115]],  # ROOT's form for long texts, which no type has
+    ],
+)
+def test_bytes_that_are_no_texts_are_an_error(raw):
+    branch = branches.Branch("peaks.type", words=("s1",))
+    with pytest.raises(CaxflowError, match=r"/data/x\.root: branch peaks\.type cannot be read"):
+        branches._coded(ak.Array(raw), branch, "/data/x.root")
+
+
+def test_a_lone_hit_in_the_veto_and_peaks_of_other_detectors_are_the_largest_of_none():
+    types = treemakers._TYPES
+    peaks = [  # area, type, detector
+        (30.0, "lone_hit", "veto"),
+        (9.0, "unknown", "veto"),
+        (8.0, "s1", "veto"),
+        (50.0, "unknown", "sum_wv"),
+        (7.0, "coincidence", "tpc"),
+        (5.0, "unknown", "tpc"),
+        (6.0, "noise", "tpc"),
+        (math.nan, "s1", "tpc"),
+        (-2.0, "s2", "tpc"),
+    ]
+
+    def codes(words, at):
+        return ak.Array([[words.index(each[at]) if each[at] in words else -1 for each in peaks], []])
+
+    empty = ak.Array([[], []])
+    empty = ak.values_astype(empty, np.int64)
+    columns = minitrees.EMBEDDED["Basics"].compute(
         {
-            "event_number": [0, 1],
-            "s1s": [[1], []],
-            "s2s": [[2], []],
-            "interactions.s1": [[1], []],
-            "interactions.s2": [[2], []],
-            **{f"interactions.{name}": [[1.5], []] for name in ("x", "y", "z", "drift_time")},
-            "peaks.area": [[7.0, 20.0, 300.0, 9.0, 8.0], []],
-            "peaks.area_fraction_top": [[0.1, 0.2, 0.3, 0.4, 0.5], []],
-            "peaks.n_contributing_channels": [[1, 5, 60, 3, 2], []],
-            "peaks.largest_hit_channel": [[3, 130, 5, 250, 247], []],
-            "peaks.range_area_decile": [deciles, []],
-        },
-        depth_limit=1,
+            "event_number": ak.Array([0, 1]),
+            "peaks.area": ak.Array([[each[0] for each in peaks], []]),
+            "peaks.area_fraction_top": ak.Array([[0.5] * len(peaks), []]),
+            "peaks.type": codes(types, 1),
+            "peaks.detector": codes(treemakers._DETECTORS, 2),
+            "peaks.range_50p_area": ak.Array([[10.0] * len(peaks), []]),
+            **{f"interactions.{name}": empty for name in ("s1", "s2", "x", "y", "z", "drift_time")},
+        }
     )
-    columns = minitrees.EMBEDDED["Basics"][2](events)
-    assert (columns["s1_range_50p_area"][0], columns["s2_range_50p_area"][0]) == (15.0, 25.0)
-    assert np.isnan(columns["s1"][1])
     assert columns["largest_veto"].tolist() == [9.0, 0.0]
-    assert columns["largest_unknown"].tolist() == [8.0, 0.0]
+    assert columns["largest_unknown"].tolist() == [5.0, 0.0]
+    assert columns["largest_coincidence"].tolist() == [7.0, 0.0]
+    assert columns["largest_other_s1"].tolist() == [0.0, 0.0]
+    assert columns["largest_other_s2"].tolist() == [0.0, 0.0]
+    assert np.isnan(columns["s1"]).all()
 
 
 def test_a_minitree_that_is_there_is_adopted_if_whole_and_never_overwritten(processed, place):
@@ -233,6 +416,9 @@ def test_what_a_command_makes_is_checked(processed, place, tmp_path, treemaker, 
         by_command(processed, place, tmp_path, treemaker, rows)
     assert str(caught.value).startswith(f"{NAME}_{treemaker}.root was not made: ")
     assert message in str(caught.value)
+    # Which hax would say by "'TTree' object has no attribute 'events'".
+    hint = "hax's: that reads files of pax alone, and the embedded processor wrote this one, of which Basics"
+    assert (hint in str(caught.value)) == (rows == "none")
     assert list(minitrees.hax_path(place(treemaker)).parent.iterdir()) == []
 
 

@@ -1,10 +1,13 @@
 """What is to be done for a run, decided from its document alone; no document may end the planning."""
 
 import copy
+import dataclasses
 import datetime
+import re
 
 import pytest
 import yaml
+from bson import Decimal128, Int64
 from hypothesis import HealthCheck, given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
@@ -142,13 +145,13 @@ def test_the_origin_takes_the_manifest_of_its_own_run(load):
     del fresh["manifest"]
     assert decide(document(fresh), load("lngs")).targets == wanted("lngs/raw.done")
     assert decide(document(entry("lngs")), load("lngs")).settled
-    building = decide(document(fresh | {"status": "transferring"}), load("lngs"))
+    building = decide(document(fresh | {"status": "transferring", "creation_time": NOW}), load("lngs"))
     assert building.targets == []
     assert "another program" in building.waits[0]
 
 
 def test_a_run_being_taken_waits_though_its_raw_data_are_there(load):
-    for end in (None, [], "soon"):
+    for end in (None, [], ""):
         decision = decide(document(entry("lngs"), end=end), load())
         assert decision.targets == []
         assert decision.waits == ["it is still being taken"]
@@ -197,7 +200,7 @@ def test_a_run_that_is_not_processed_is_copied_and_says_why(load, spoil, reason)
 
 
 STATES = {
-    "cax is at work": (entry("midway", "transferring"), False, "another program"),
+    "cax is at work": (entry("midway", "transferring", creation_time=NOW), False, "another program"),
     "another site holds the claim": (
         entry("midway", "transferring", {"owner": "tegner", "lease": LATER}),
         False,
@@ -344,7 +347,6 @@ SURPRISES = {
         {"data": [entry("lngs"), {"type": "raw", "host": HOSTS["midway"], "status": "transferred"}]},
         "no status or location",
     ),
-    "tags that are text": ({"tags": "bad"}, "tags"),
 }
 
 
@@ -394,7 +396,8 @@ JUNK = st.recursive(
     | st.text(max_size=6)
     | st.just(NOW)
     | st.binary(max_size=3)
-    | st.sampled_from(["tpc", "transferred", "raw", "../..", HOSTS["midway"], "\n"]),
+    | st.sampled_from(["tpc", "transferred", "raw", "../..", HOSTS["midway"], "\n", "8", "2016-11-01"])
+    | st.sampled_from([Decimal128(text) for text in ("8", "8.5", "NaN", "sNaN", "-Infinity", "1E+6000")]),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
     max_leaves=4,
 )
@@ -425,7 +428,8 @@ WHOLE = document(
         {"owner": "midway", "lease": LATER, "attempts": 2, "next": EARLIER, "by": {"pid": 1}},
     ),
     entry("tegner", "transferring", {"owner": "tegner", "lease": LATER}),
-    *DONE[3:],
+    entry("midway", note={"correction_versions": {"AddGains": "5.0"}}, **PRODUCT),
+    *DONE[4:],
     tags=[{"name": "x", "user": "y", "date": NOW}],
     caxflow={
         "revision": 3,
@@ -437,7 +441,7 @@ WHOLE = document(
 
 @given(changes=st.lists(st.tuples(st.sampled_from(list(places(WHOLE))), JUNK), min_size=1, max_size=3))
 @effort(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_document_ends_the_planning(load, changes):
+def test_no_document_ends_the_planning(load, tmp_path, changes):
     spoilt = copy.deepcopy(WHOLE)
     for path, junk in changes:
         at = spoilt
@@ -453,6 +457,7 @@ def test_no_document_ends_the_planning(load, changes):
         assert not any("\n" in line for line in (*made.problems, *made.targets))
         known = len(made.problems) + len(made.facts) + len(made.waiting) + len(settled)
         assert known >= 2
+        made.write(tmp_path)
 
 
 # The plan file and the policy.
@@ -463,6 +468,80 @@ def test_what_is_frozen_is_what_is_read(load, tmp_path):
     made.write(tmp_path)
     assert Plan.read(tmp_path).facts == made.facts
     assert Plan.read(tmp_path).main == made.main
+
+
+ODD_KEYS = {
+    "events_built": ("trigger", "events_built"),
+    "number": ("number",),
+    "size": ("raw_size_byte",),
+    "events_per_file": ("reader", "ini", "trigger_config_override", "Zip", "events_per_file"),
+}
+EIGHT = [8, 8.0, Int64(8), Decimal128("8"), "8", " 8 ", "8.0"]
+
+
+@pytest.mark.parametrize("found", EIGHT, ids=repr)
+@pytest.mark.parametrize("keys", ODD_KEYS.values(), ids=ODD_KEYS)
+def test_facts_have_whole_numbers_however_the_document_writes_them(load, tmp_path, keys, found):
+    plain, odd = document(entry("lngs")), document(entry("lngs"))
+    for each, number in ((plain, 8), (odd, found)):
+        at = each
+        for key in keys[:-1]:
+            at = at.setdefault(key, {})
+        at[keys[-1]] = number
+    made = make([odd], load())
+    assert made.facts == make([plain], load()).facts
+    made.write(tmp_path)
+    assert Plan.read(tmp_path).facts == made.facts
+
+
+@pytest.mark.parametrize("found", [7, 7.0, Int64(7), Decimal128("7"), Decimal128("7.0")], ids=repr)
+def test_versions_of_corrections_are_equal_however_they_are_written(load, tmp_path, found):
+    """Else all that was processed is made anew when the mongo shell has saved a document."""
+    reprocess = load(corrections={"apply": [], "reprocess": True})
+    for of_file, of_run in ((found, 7), (7, found)):
+        processed = entry("midway", note={"correction_versions": {"AddGains": of_file}}, **PRODUCT)
+        run = document(*DONE[:3], processed, DONE[4])
+        run["processor"]["correction_versions"] = {"AddGains": of_run}
+        assert decide(run, reprocess).settled
+        make([run, document(entry("lngs"), processed)], load("tegner")).write(tmp_path)
+
+
+def test_a_file_that_does_not_say_how_it_was_made_is_not_made_anew(load):
+    reprocess = load(corrections={"apply": [], "reprocess": True})
+    for odd in ({"AddGains": [7]}, {"AddGains": None}, {"AddGains": Decimal128("NaN")}, 7, "7.0", []):
+        processed = entry("midway", note={"correction_versions": odd}, **PRODUCT)
+        assert decide(document(*DONE[:3], processed, DONE[4]), reprocess).settled
+
+
+@pytest.mark.parametrize("attempts", [5, 5.0, Decimal128("5"), "5"], ids=repr)
+def test_attempts_are_counted_however_they_are_written(load, attempts):
+    failed = document(entry("lngs"), entry("midway", "error", {"attempts": attempts, "error": "no space"}))
+    assert decide(failed, load(kinds=["raw"])).targets == []
+
+
+ODD_FOR_PROCESSING = {
+    "tags": "bad",
+    "trigger": {"events_built": "many"},
+    "processor": {"DEFAULT": {"gains": [1e6]}, "correction_versions": ["5.0"]},
+}
+
+
+@pytest.mark.parametrize("key", ODD_FOR_PROCESSING)
+def test_what_cannot_be_read_keeps_a_run_from_being_processed_and_not_from_being_copied(load, key):
+    odd = document(entry("lngs"), **{key: ODD_FOR_PROCESSING[key]})
+    decision = decide(odd, load())
+    assert decision.targets == wanted("midway/checksum", "tegner/checksum")
+    (said,) = [text for text in decision.waits if text.startswith("not processed: ")]
+    assert re.match(rf"not processed: {key}\S* (is|does) .* -> ", said)
+    # What is there stays as it is.
+    assert decide(document(*DONE, **{key: ODD_FOR_PROCESSING[key]}), load()).settled
+
+
+def test_an_end_that_cannot_be_read_is_named(load):
+    made = make([document(entry("lngs"), end="soon")], load())
+    assert made.problems == [f"{RUN}: end is 'soon', not a time -> correct the run document"]
+    for end in (str(NOW), [NOW], 1478080800.0):
+        assert decide(document(entry("lngs"), end=end), load()).targets
 
 
 @pytest.mark.parametrize(
@@ -635,3 +714,115 @@ def test_a_run_that_waits_for_slow_control_takes_no_place_of_the_batch(load):
         waiting=lambda each: corrections.waiting(each, editions, voltage),
     )
     assert voltage.asked == [*names[:1:-1]]
+
+
+# What the event builder and cax leave behind (R1, R2).
+
+AGO = datetime.timedelta(days=400)
+BEGUN = {
+    "never said": {},
+    "no time": {"creation_time": "in March"},
+    "a list": {"creation_time": [NOW - AGO]},
+    "years ago": {"creation_time": NOW - 3 * AGO},
+    "in the far future": {"creation_time": NOW + 3 * AGO},
+}
+LATELY = {"creation_time": NOW - datetime.timedelta(hours=2)}
+
+
+def foreign(site, status, **keys):
+    """An entry as other programs write it."""
+    made = entry(site, status, checksum=None, **keys)
+    del made["manifest"]
+    return made
+
+
+@pytest.mark.parametrize("begun", [*BEGUN.values(), LATELY], ids=[*BEGUN, "lately"])
+def test_r1_what_the_event_builder_has_finished_is_registered_and_goes_on(load, begun):
+    built = document(foreign("lngs", "verifying", **begun))
+    assert decide(built, load("lngs")).targets == wanted("lngs/raw.done")
+    elsewhere = decide(built, load("midway", kinds=["raw"]))
+    assert elsewhere.targets == []
+    assert "no site has a raw copy for midway; `all` at lngs has yet to take note" in elsewhere.waits[0]
+
+
+def test_r1_in_the_same_call_it_is_pushed_on(load):
+    settings = load("lngs")
+    pushing = dataclasses.replace(settings.here, push_to=("tegner",))
+    settings = dataclasses.replace(settings, here=pushing, sites=settings.sites | {"lngs": pushing})
+    made = decide(document(foreign("lngs", "verifying", **LATELY)), settings)
+    assert made.targets == wanted("lngs/raw.done", "tegner/checksum")
+
+
+def test_r1_what_it_is_still_building_waits(load):
+    building = decide(document(foreign("lngs", "transferring", **LATELY)), load("lngs"))
+    assert (building.targets, building.passing) == ([], True)
+    # It says how many events there are when it is done.
+    left = foreign("lngs", "transferring", creation_time=NOW - AGO)
+    made = decide(document(left, trigger={"status": "staging"}), load("lngs"))
+    assert (made.targets, made.waits) == ([], ["its raw copy at lngs is said to be transferring"])
+
+
+@pytest.mark.parametrize("begun", BEGUN.values(), ids=BEGUN)
+@pytest.mark.parametrize("status", ["transferring", "verifying", "error"])
+def test_r2_what_cax_left_is_taken_over_at_every_site(load, status, begun):
+    left = foreign("midway", status, **begun)
+    here = decide(document(entry("lngs"), left), load(kinds=["raw"]))
+    assert here.targets == wanted("midway/checksum", "tegner/checksum")
+    assert here.facts.source["raw"]["midway"] == "lngs"
+    # Where it is brought to from here, too.
+    at_tegner = foreign("tegner", status, **begun)
+    pushed = decide(document(entry("lngs"), entry("midway"), at_tegner), load(kinds=["raw"]))
+    assert pushed.targets == wanted("tegner/checksum")
+    # At the origin its own files are looked at.
+    origin = decide(document(foreign("lngs", status, **begun)), load("lngs"))
+    assert origin.targets == wanted("lngs/raw.done")
+
+
+@pytest.mark.parametrize("status", ["transferring", "verifying"])
+def test_r2_the_only_copy_that_cax_left_is_taken_note_of_by_what_it_holds(load, status):
+    only = document(foreign("midway", status, creation_time=NOW - AGO))
+    assert decide(only, load(kinds=["raw"])).targets == wanted("midway/raw.done", "tegner/checksum")
+    young = decide(document(foreign("midway", status, **LATELY)), load(kinds=["raw"]))
+    assert (young.targets, young.passing) == ([], True)
+
+
+@pytest.mark.parametrize("begun", BEGUN.values(), ids=BEGUN)
+@pytest.mark.parametrize("status", ["transferring", "verifying", "error"])
+def test_r2_processed_files_that_cax_left_are_made_anew(load, status, begun):
+    left = foreign("midway", status, **PRODUCT, **begun)
+    made = decide(document(*DONE[:3], left), load())
+    assert [target for target in made.targets if target.startswith("midway/")] == wanted(*PROCESSED_HERE)
+    assert made.facts.abandoned
+    young = foreign("midway", "verifying", **PRODUCT, **LATELY)
+    waits = decide(document(*DONE[:3], young), load())
+    assert "its processed copy at midway is being verified" in waits.waits
+    assert (waits.targets, waits.passing) == ([], True)
+
+
+@pytest.mark.parametrize("location", ["n/a", "NA", f"/elsewhere/{RUN}"])
+def test_r2_an_odd_place_of_what_promises_nothing_keeps_no_other_copy_back(load, location):
+    """As cax writes of what it fetches from tape, until it has come."""
+    odd = foreign("lngs", "error", location=location)
+    made = decide(document(odd, entry("midway")), load(kinds=["raw"]))
+    assert made.targets == wanted("tegner/checksum")
+    alone = decide(document(odd), load("lngs"))
+    assert alone.targets == []
+    assert location in alone.wrong[0]
+
+
+def test_r2_rows_of_hosts_that_are_no_sites_are_nobodys(load):
+    others = [
+        {"type": kind, "host": host, "status": status, "location": "n/a"} | begun
+        for kind in ("raw", "processed", "untriggered")
+        for host in ("tsm-server", "rucio-catalogue", "reader")
+        for status in ("transferring", "verifying", "error", "RSEreupload")
+        for begun in BEGUN.values()
+    ]
+    assert decide(document(*DONE, *others), load()).settled
+
+
+def test_r2_a_status_that_nobody_knows_is_said(load):
+    odd = foreign("midway", "failed", creation_time=NOW - AGO)
+    made = decide(document(entry("lngs"), odd), load(kinds=["raw"]))
+    assert "its raw copy at midway has the unknown status 'failed'" in made.waits
+    assert "midway" not in made.facts.source["raw"]

@@ -8,6 +8,7 @@ import pytest
 import mortal
 from caxflow.copies import evidence, quarantine
 from caxflow.errors import BadCopy, CaxflowError
+from caxflow.files import manifest
 from caxflow.planning import decisions
 from caxflow.planning.facts import gather
 from caxflow.planning.readings import Reading
@@ -240,16 +241,16 @@ def test_what_cax_recorded_of_a_copy_outweighs_another_sites_manifest(copies):
 
 def test_a_copy_that_goes_while_it_is_read_leaves_no_half_of_an_entry(copies, monkeypatch):
     copies.add()
-    real = scrub.proof.read_again
+    real = scrub.take_manifests
 
-    def slow(*arguments):
-        found = real(*arguments)
+    def slow(*arguments, **more):
+        found = real(*arguments, **more)
         copies.database.runs.update_one(
             {}, {"$pull": {"data": {"host": SITES["midway"]}}, "$inc": {"caxflow.revision": 1}}
         )
         return found
 
-    monkeypatch.setattr(scrub.proof, "read_again", slow)
+    monkeypatch.setattr(scrub, "take_manifests", slow)
     scrub.read_one(copies.subject())
     assert copies.row("midway") is None
     assert "changed while it was read" in copies.said[-1]
@@ -258,12 +259,12 @@ def test_a_copy_that_goes_while_it_is_read_leaves_no_half_of_an_entry(copies, mo
 def test_of_two_that_find_the_same_copy_bad_one_sets_it_aside(copies, monkeypatch):
     copies.add()
     copies.spoil("midway")
-    real = scrub.proof.read_again
+    real = scrub.take_manifests
 
-    def slow(*arguments):
+    def slow(*arguments, **more):
         """Before this one tells what it found, another one did, and the copy came anew."""
-        found = real(*arguments)
-        monkeypatch.setattr(scrub.proof, "read_again", real)
+        found = real(*arguments, **more)
+        monkeypatch.setattr(scrub, "take_manifests", real)
         with pytest.raises(BadCopy, match=r"a\.zip"):
             scrub.read_one(copies.subject())
         shutil.copytree(copies.path("lngs"), copies.path("midway"))
@@ -271,7 +272,7 @@ def test_of_two_that_find_the_same_copy_bad_one_sets_it_aside(copies, monkeypatc
         copies.set("midway", **anew)
         return found
 
-    monkeypatch.setattr(scrub.proof, "read_again", slow)
+    monkeypatch.setattr(scrub, "take_manifests", slow)
     with pytest.raises(CaxflowError, match="was changed while it was read") as caught:
         scrub.read_one(copies.subject())
     assert not isinstance(caught.value, BadCopy)
@@ -518,3 +519,35 @@ def test_y4_what_another_entry_speaks_of_as_well_is_not_moved_aside(copies, wher
         scrub.read_one(copies.subject())
     assert copies.path("midway").exists()
     assert aside(copies, "midway") == []
+
+
+@pytest.mark.parametrize("odd", [".nfs000001", ".DS_Store", "core.12345", ".fuse_hidden0000000200000001"])
+def test_a_file_that_came_after_caxs_checksum_is_no_evidence(copies, odd):
+    from caxflow.files import digests
+
+    copies.add(sites=["lngs"])
+    for path in copies.path("lngs").rglob("*.zip"):
+        path.rename(
+            path.with_name(f"XENON1T-7-00000000{path.stem == 'b':d}-00000000{path.stem == 'b':d}.zip")
+        )
+    (copies.path("lngs") / "log/eventbuilder.log").rename(copies.path("lngs") / "eventbuilder.log")
+    (copies.path("lngs") / "log").rmdir()
+    copies.set("lngs", manifest=None, checksum=digests.cax_sha512(copies.path("lngs")))
+    (copies.path("lngs") / odd).write_text("odd")
+    scrub.read_one(copies.subject("lngs", here="lngs"))
+    assert copies.row("lngs")["status"] == "transferred"
+    assert copies.row("lngs")["manifest"].startswith("xxh128:")
+
+
+def test_what_was_removed_while_open_makes_no_copy_bad(copies):
+    copies.add()
+    for site in SITES:  # as an early version kept it in manifests
+        known = manifest.take(str(copies.path(site)))
+        left = manifest.Entry(".nfs0000000000aa00e100000001", 1, known.entries[0].digest)
+        known = manifest.Manifest(known.algorithm, (*known.entries, left))
+        copies.database.keep_manifest(known.to_json())
+        copies.set(site, manifest=known.digest, checksum=known.digest)
+    (copies.path("midway") / ".nfs00000000004b00e100000001").write_text("of a file that is still open")
+    scrub.read_one(copies.subject())
+    assert copies.row("midway")["status"] == "transferred"
+    assert copies.path("midway").exists()

@@ -37,6 +37,18 @@ PLACE = "/raw/161101_1600"
 PAST = datetime.datetime(2016, 11, 1, 18)
 SOON = datetime.datetime.now(datetime.UTC).replace(tzinfo=None, microsecond=0) + datetime.timedelta(hours=2)
 FUTURE = datetime.datetime(2116, 11, 1, 18)
+LATELY = SOON - datetime.timedelta(hours=3)
+# When other programs say that they began what they left.
+LEFT = {
+    "nobody says when": {},
+    "nothing": {"creation_time": None},
+    "no time": {"creation_time": "2016"},
+    "an empty list": {"creation_time": []},
+    "a list": {"creation_time": [PAST]},
+    "a list of more": {"creation_time": [SOON, PAST]},
+    "long ago": {"creation_time": PAST},
+    "the far future": {"creation_time": FUTURE},
+}
 EXPIRED = -1  # minutes of lease: one that ends when it begins may end within the millisecond of the look
 SECRET = "hunter2-of-the-test"
 
@@ -151,12 +163,24 @@ def test_a_selection_finds_what_it_says(runs, rundb, selection):
 
 
 FIVE = Int64(5)
-NO_NUMBERS = [float("nan"), float("inf"), {"number": 5}]
+NO_NUMBERS = [
+    float("nan"),
+    float("inf"),
+    {"number": 5},
+    "five",
+    "",
+    Decimal128("NaN"),
+    Decimal128("5.5"),
+    1e300,
+]
+NUMBERS = [5, 5.0, FIVE, Decimal128("5"), Decimal128("5.00"), "5", " 5 ", "5.0", Decimal128("0"), "7", 9.0, 2]
+STARTS = [DAYS[1].isoformat(), str(DAYS[2]), "2016-11-01T12:00:00+13:00", 1478044800, 1478044800.0, "soon"]
+STARTS += [Decimal128("1478044800"), [DAYS[3], DAYS[0]], [DAYS[0], "2018-01-01"], [[DAYS[0]]]]
 ODD_VALUES = {
     "name": ["161101_0000", ["161101_0000"], 7, None],
     "detector": ["tpc", "muon_veto", ["tpc"], None, 7, "neutron_veto"],
-    "number": [5, 5.0, 5.5, FIVE, Decimal128("5"), "5", True, False, None, -5, [5], [2, 9], *NO_NUMBERS],
-    "start": [*DAYS, "2016-11-01", None, 7, [DAYS[0], DAYS[3]], [], {"time": DAYS[1]}, Timestamp(2, 1)],
+    "number": [*NUMBERS, 5.5, True, False, None, -5, [5], [2, 9], *NO_NUMBERS],
+    "start": [*DAYS, *STARTS, None, 7, [DAYS[0], DAYS[3]], [], {"time": DAYS[1]}, Timestamp(2, 1)],
     "source": ["none", None, 7, {}, ["none"], [], [{"type": "none"}]],
     "source.type": ["none", None, ["none", "LED"], 7, {"type": "none"}],
     "tags": ["bad", None, 7, {}, [], ["bad"], {"name": "bad"}, [{}, {"name": "gas"}, 5], [[{"name": "bad"}]]],
@@ -203,11 +227,25 @@ def test_the_query_and_the_words_have_one_measure_of_what_is_selected(runs, rund
 
 
 def test_numbers_of_other_programs_count_and_what_is_none_does_not(runs, rundb):
-    numbers = {"160101_0000": 5.0, "160101_0001": FIVE, "160101_0002": 5.5, "160101_0003": True}
+    numbers = {"160101_0002": 5.5, "160101_0003": True, "160101_0004": "five"}
+    numbers |= {
+        f"160102_000{index}": five for index, five in enumerate((5.0, FIVE, Decimal128("5.0"), " 5 "))
+    }
     runs.insert_many([document(name, number=number) for name, number in numbers.items()])
-    found = {one["name"] for one in rundb.unsettled(Selection(first=1), "midway", "p")}
-    assert found == {"160101_0000", "160101_0001"}
+    found = {one["name"] for one in rundb.unsettled(Selection(first=1, last=5), "midway", "p")}
+    assert found == {name for name in numbers if name.startswith("160102")}
     assert "5.5" in excluded(runs.find_one({"name": "160101_0002"}), Selection(first=1))
+
+
+def test_a_start_counts_however_it_is_written_and_of_a_list_the_last(runs, rundb):
+    noon, next_day = DAYS[1], DAYS[2]
+    inside = [noon.isoformat(), noon.replace(tzinfo=datetime.UTC).timestamp(), [next_day, noon], [str(noon)]]
+    outside = [next_day.isoformat(), [noon, next_day], "soon", None, 5]
+    runs.insert_many(
+        [document(f"161102_{index:04}", start=start) for index, start in enumerate([*inside, *outside])]
+    )
+    found = [one["start"] for one in rundb.unsettled(Selection(after=noon, before=next_day), "midway", "p")]
+    assert sorted(map(str, found)) == sorted(map(str, inside))
 
 
 MOMENTS = st.sampled_from(
@@ -506,6 +544,13 @@ FREE = {
     "what cax left a day ago": entry(creation_time=PAST),
     "what cax left, with its list of dates": entry(creation_time=[PAST]),
     "what cax left, by a clock that was wrong": entry(creation_time=FUTURE),
+    **{
+        f"{status} since {since}": entry(status=status, **some)
+        for status in ("transferring", "verifying")
+        for since, some in LEFT.items()
+    },
+    "odd notes of long ago": entry(creation_time=PAST, note="x"),
+    "a lease that is no time, of long ago": entry(creation_time=PAST, note={"lease": "soon"}),
     "a lease of a clock that was wrong": entry(note={"owner": "tegner", "token": "t", "lease": FUTURE}),
     "one that such a clock began": entry(note={"owner": "tegner", "since": SOON, "lease": SOON}),
     "a verification of such a clock": entry(status="verifying", note={"owner": "tegner", "lease": FUTURE}),
@@ -514,16 +559,31 @@ FREE = {
 TAKEN = {
     "a good copy": (entry(status="transferred"), "is there already"),
     "a lease": (entry(note={"owner": "tegner", "token": "t", "lease": SOON}), f"{SOON:%Y-%m-%d %H:%M}"),
-    "cax at work": (entry(), "another program"),
+    "cax at work": (entry(creation_time=LATELY), "another program"),
     "cax at work since lately": (entry(creation_time=SOON), "another program"),
-    "cax verifying": (entry(status="verifying"), "another program"),
+    "cax verifying": (entry(status="verifying", creation_time=LATELY), "another program"),
+    "cax verifying, by a clock that is ahead": (
+        entry(status="verifying", creation_time=[PAST, SOON]),
+        "another program",
+    ),
     "another site verifying": (entry(status="verifying", note={"owner": "tegner"}), "is verified by tegner"),
     "a dead process elsewhere": (held_by(ENDED | {"machine": "another"}), "midway"),
     "a process of nobody knows where": (held_by({"host": socket.gethostname(), "pid": 2**22 + 1}), "midway"),
     "a process that lives here": (held_by(receipts.who()), "midway"),
     "a process that is none": (held_by("x"), "midway (?@?)"),
-    "odd notes": (entry(note="x"), "another program"),
-    "a lease that is no time": (entry(note={"owner": "tegner", "lease": "soon"}), "it has no lease"),
+    "odd notes": (entry(creation_time=LATELY, note="x"), "another program"),
+    "a lease that is no time": (
+        entry(creation_time=LATELY, note={"owner": "tegner", "lease": "soon"}),
+        "it has no lease",
+    ),
+    "a verification that tegner owns, of long ago": (
+        entry(status="verifying", creation_time=PAST, note={"owner": "tegner"}),
+        "is verified by tegner",
+    ),
+    "what a process made and will verify": (
+        entry(status="verifying", creation_time=PAST, manifest="xxh128:00"),
+        "another program",
+    ),
 }
 
 
@@ -537,7 +597,8 @@ def test_what_can_be_claimed_again(runs, rundb, case):
     assert (second["status"], second["location"]) == ("transferring", "/raw/new")
     assert second["caxflow"]["token"] == claim.token
     assert second["caxflow"]["owner"] == "midway"
-    past = FREE[case].get("caxflow", {})
+    note = FREE[case].get("caxflow", {})
+    past = note if isinstance(note, dict) else {}
     assert second["caxflow"].get("attempts") == past.get("attempts")
     assert second["caxflow"].get("error") == past.get("error")
 

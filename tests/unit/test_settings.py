@@ -1,15 +1,20 @@
 """Which runs are processed, and what is frozen for the job."""
 
+import ast
+import configparser
 import copy
 import datetime
 import json
 
 import bson
 import pytest
-from bson.int64 import Int64
+from bson import Decimal128, Int64
 
 from caxflow.conditions import settings
 from caxflow.errors import CaxflowError
+from caxflow.mini.parameters import Parameters
+from caxflow.processing import paxini
+from caxflow.targets import Run
 
 NOW = datetime.datetime(2017, 1, 1, tzinfo=datetime.UTC)
 START = datetime.datetime(2016, 11, 1, 16, 0, 1)
@@ -83,7 +88,7 @@ def test_a_good_run_is_processed(document):
         (changed(tpc_document(), "tags", [{"name": "donotprocess"}]), "tagged donotprocess"),
         (changed(tpc_document(), "end"), "still being taken"),
         (changed(tpc_document(), "reader.self_trigger"), "self_trigger is not set"),
-        (changed(tpc_document(), "reader.self_trigger", "yes"), "self_trigger is not set"),
+        (changed(tpc_document(), "reader.self_trigger", "yes"), "self_trigger is 'yes'"),
         (changed(tpc_document(), "reader.ini.write_mode", 1), "write_mode is 1, not 2"),
         (changed(tpc_document(), "reader.ini"), "write_mode is None, not 2"),
         (changed(muon_veto_document(), "reader"), "write_mode is None, not 2"),
@@ -157,10 +162,59 @@ def test_what_is_frozen_is_plain_json_and_the_same_every_time():
     assert type(frozen["processor"]["DEFAULT"]["gains"][0]) is int
 
 
+def written(number):
+    """Return a number in all ways in which documents have it."""
+    found = [float(number), Decimal128(f"{number}"), f"{number}", f" {number} ", str(float(number))]
+    return found + ([number, Int64(number)] if isinstance(number, int) else [])
+
+
+DEFAULT = tpc_document()["processor"]["DEFAULT"]
+WAYS = {
+    "number": written(4242),
+    "trigger.events_built": written(31877),
+    "reader.ini.trigger_config_override.Zip.events_per_file": written(500),
+    "reader.ini.write_mode": written(2),
+    "reader.self_trigger": [*written(1), "true", "True"],
+    "start": [START.isoformat(), str(START), "2016-11-01T17:00:01+01:00", [START], *written(1478016001)],
+    "end": [str(START), [None, START], *written(1478016001)],
+    "processor.DEFAULT.gains": [[each] * 260 for each in written(1000000)],
+    "processor.DEFAULT.drift_velocity_liquid": written(1.44e-4),
+    "processor.DEFAULT.electron_lifetime_liquid": written(452000),
+}
+
+
+@pytest.mark.parametrize(("key", "found"), [(key, found) for key, ways in WAYS.items() for found in ways])
+def test_numbers_and_times_are_frozen_as_the_same_ones_however_they_are_written(key, found):
+    document = bson.decode(bson.encode(changed(tpc_document(), key, found)))
+    assert settings.skip_reason(document, has_verified_raw=True) is None
+    frozen, plain = freeze(document), freeze(tpc_document())
+    assert json.loads(json.dumps(frozen)) == plain
+    # So do those who read them: pax, and the processor of our own.
+    values = configparser.ConfigParser(interpolation=None, default_section="there is none")
+    values.read_string(paxini.render(frozen))
+    gains = ast.literal_eval(values["DEFAULT"]["gains"])
+    assert gains == DEFAULT["gains"]
+    assert {type(gain) for gain in gains} <= {int, float}
+    ours = Parameters.from_settings(frozen, Run("161101_1600"))
+    assert ours.drift_velocity == DEFAULT["drift_velocity_liquid"]
+    assert (ours.gains == DEFAULT["gains"]).all()
+
+
+def test_a_number_of_another_section_is_plain_and_a_text_stays_one():
+    document = tpc_document()
+    document["processor"] = {"Plugin": {"cut": Decimal128("1.5"), "count": Decimal128("7"), "text": "8"}}
+    document["processor"]["correction_versions"] = {"AddGains": Decimal128("5.5"), "SetS2xyMap": Int64(3)}
+    frozen = freeze(bson.decode(bson.encode(document)))
+    assert json.dumps(frozen["processor"]["Plugin"]) == '{"count": 7, "cut": 1.5, "text": "8"}'
+    assert json.dumps(frozen["correction_versions"]) == '{"AddGains": 5.5, "SetS2xyMap": 3}'
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("number", "4242"),
+        ("number", "many"),
+        ("number", 4242.5),
+        ("number", Decimal128("NaN")),
         ("number", True),
         ("trigger.events_built", "many"),
         ("trigger.events_built", -1),
@@ -170,11 +224,11 @@ def test_what_is_frozen_is_plain_json_and_the_same_every_time():
         ("processor.DEFAULT.gains", "1e6"),
         ("processor.DEFAULT.gains", [1e6] * 261),
         ("processor.DEFAULT.gains", []),
-        ("processor.DEFAULT.gains", [1e6] * 259 + ["1e6"]),
+        ("processor.DEFAULT.gains", [1e6] * 259 + ["much"]),
         ("processor.DEFAULT.gains", [1e6] * 259 + [float("nan")]),
         ("processor.DEFAULT.drift_velocity_liquid", 0),
         ("processor.DEFAULT.electron_lifetime_liquid", float("inf")),
-        ("processor.DEFAULT.electron_lifetime_liquid", "452000"),
+        ("processor.DEFAULT.electron_lifetime_liquid", "long"),
         ("processor.Plugin", {"when": START}),
         ("processor.Plugin", {"id": bson.ObjectId()}),
         ("processor.Plugin", {"code": b"\0"}),

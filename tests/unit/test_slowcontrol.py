@@ -32,6 +32,8 @@ def write(tmp_path, name, text):
             "time,kv\n2016-11-01 15:59,99\n2016-11-01 16:00,12\n2016-11-01T18:00+01:00,13\n2016-11-02,99\n",
         ),
         ("by_number.json", '[{"number": 4242, "kv": 12.5}]'),
+        ("by_number.csv", "number,kv\n4241.0,11\n 4242.0 , 12.5 \n"),
+        ("by_time.json", '[{"time": 1478016060.0, "kv": "12.5"}]'),
         ("by_time.json", '[{"time": "2016-11-01T16:30:00Z", "kv": 12.5}]'),
     ],
 )

@@ -4,6 +4,7 @@ import datetime
 import json
 
 import pytest
+from bson import Decimal128
 
 from caxflow import cli, receipts
 from caxflow.documents import Copy
@@ -136,7 +137,8 @@ def test_copies_and_bytes_are_counted(tmp_path, database, database_uri):
     for minute in range(4):
         run = type(RUN)(f"160315_140{minute}")
         note = {"verified": earlier if minute == 2 else NOW}
-        copies = [raw(tmp_path, "midway", size=1000, caxflow=note, run=run)]
+        size = [1000, 1000.0, Decimal128("1000"), "1000"][minute]
+        copies = [raw(tmp_path, "midway", size=size, caxflow=note, run=run)]
         copies += [raw(tmp_path, "tegner", "error", caxflow={"error": "x"}, run=run)] if minute else []
         copies += [{"type": "untriggered", "host": "reader", "status": "transferred", "location": "x"}]
         database["runs_new"].insert_one(document(tmp_path, *copies, run=run))

@@ -76,3 +76,30 @@ def test_what_runs_at_the_far_end_is_python_3_8_and_brings_all_it_imports():
         names = {getattr(node, "attr", getattr(node, "arg", None)) for node in ast.walk(tree)}
         assert not names & NEWER, module
         assert {module_of(name) for name in imported(path)} <= sent | {None, "caxflow"}, module
+
+
+# Where numbers and times are not those of a document: receipts that are told, functions, what is printed.
+OTHERS = {f"caxflow.{name}" for name in ("planning.sync", "conditions.expressions")}
+OTHERS |= {f"caxflow.monitoring.{name}" for name in ("status", "metrics", "runreport")}
+TYPES = {"int", "float", "bool", "Number", "Real", "Decimal", "Decimal128", "Int64", "datetime"}
+
+
+def test_numbers_and_times_of_documents_are_read_by_one_module():
+    readers = {
+        "documents",
+        "processes",
+        "conditions",
+        "copies",
+        "monitoring",
+        "page",
+        "planning",
+        "rundb",
+        "stages",
+    }
+    found = set()
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())) if part(module) in {*readers, "values"} else ():
+            if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "isinstance":
+                names = {getattr(each, "attr", getattr(each, "id", None)) for each in ast.walk(node.args[1])}
+                found |= {module} if names & TYPES else set()
+    assert found - OTHERS == {"caxflow.values", "caxflow.documents"}

@@ -275,7 +275,8 @@ def test_inventory(tmp_path):
     (tmp_path / "empty.zip").touch()
     (tmp_path / "pax_info.json").write_text("{}")
     found = transfer.inventory(HERE, tmp_path)
-    assert found.zip_members == {"good.zip": 7, "cut.zip": None, "empty.zip": None}
+    bad = transfer.Contents(faults=["cannot be read as a zip"])
+    assert found.zips == {"good.zip": transfer.Contents([[0, 6]]), "cut.zip": bad, "empty.zip": bad}
     assert found.files["good.zip"] == len(whole)
     assert set(found.files) == {"good.zip", "cut.zip", "empty.zip", "pax_info.json"}
 

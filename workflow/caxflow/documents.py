@@ -1,30 +1,44 @@
 """Reads run documents as other programs write them: with missing keys, wrong types and surprises.
 
-The schema is cax's (one entry of ``data`` a copy). What caxflow adds stands in new keys: in an entry
-``manifest`` (the named digest of the copy's manifest) and ``caxflow`` (claim, last error, when it was
-verified); in the document ``caxflow`` (which sites need nothing more, which copies were taken away).
+The schema is cax's (one entry of ``data`` a copy); ``checksum`` of an entry is the sha512 that cax computes.
+What caxflow adds stands in new keys: in an entry ``manifest`` (the named digest of the copy's manifest) and
+``caxflow`` (claim, last error, when it was verified); in the document ``caxflow`` (which sites need nothing
+more, which copies were taken away).
 """
 
 import contextlib
 import datetime
 import posixpath
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from bson.datetime_ms import DatetimeMS
 
-from caxflow import clock
+from caxflow import clock, values
 from caxflow.errors import CaxflowError
 from caxflow.targets import Run
 
 TRANSFERRING, VERIFYING, TRANSFERRED, ERROR = "transferring", "verifying", "transferred", "error"
+STATUSES = (TRANSFERRING, VERIFYING, TRANSFERRED, ERROR)
 STALLED = datetime.timedelta(days=1)
 LONGEST_LEASE = datetime.timedelta(minutes=100_000)  # that the configuration takes
+
+# Where cax takes the checksum from that it compares all others with.
+MASTERS = (
+    ("raw", "xe1t-datamanager"),
+    ("raw", "tsm-server"),
+    ("processed", "login"),
+    ("processed", "midway-login1"),
+)
 
 # A host may have several versions of these. Entries of type minitrees are caxflow's own: cax told nobody of
 # its minitrees, and other programs pass over types that they do not know.
 VERSIONED = ("processed", "minitrees")
+
+_READERS = {int: values.whole, bool: values.truth}
+
+time_of = values.time
 
 
 @dataclass(frozen=True)
@@ -42,15 +56,16 @@ class Copy:
     manifest : str or None
         Named digest of the copy's manifest, where caxflow has proven it.
     checksum : str or None
-        What the entry says: a named digest, or cax's bare sha512.
+        What the entry says: cax's sha512 of the copy, see `is_cax_checksum`, if it is known.
     size : int or None
         Bytes.
     note : mapping
         The entry's ``caxflow`` key: ``owner``, ``token``, ``lease`` of a claim; ``error``, ``attempts``,
         ``next`` of a failure; ``verified``, when the last reading of the bytes began; ``restored``, when the
         entry was made again from a receipt; ``suspect``, that they are not the origin's; ``removing``, that
-        the copy is on its way out; ``moving``, that it is on its way to another path; ``left``, the path
-        where it was before and may still lie; ``version``, of the caxflow that proved it.
+        the copy is on its way out; ``abandoned``, that another program had begun it; ``moving``, that it is
+        on its way to another path; ``left``, the path where it was before and may still lie; ``version``, of
+        the caxflow that proved it.
     """
 
     kind: str
@@ -152,6 +167,13 @@ def find(document: Mapping, kind: str, host: str, version: str | None = None) ->
     return found[0] if found else None
 
 
+def raw_entry(document: Mapping, kind: str, host: str, version: str | None = None) -> Mapping:
+    """Return the entry of a copy that `find` has found, as it stands in the document."""
+    wanted = {"type": kind, "host": host} | ({"pax_version": version} if kind in VERSIONED else {})
+    entries = (each for each in document["data"] if isinstance(each, Mapping))
+    return next(entry for entry in entries if all(entry.get(key) == word for key, word in wanted.items()))
+
+
 def sharing(document: Mapping, copy: Copy) -> Iterator[str]:
     """Locations of other entries of the copy's host that are its own, lie in it, or hold it."""
     own = copy.location.rstrip("/")
@@ -179,6 +201,39 @@ def _half_written(document: Mapping, kind: str, host: str, version: str | None) 
     return any(
         isinstance(entry, Mapping) and all(entry.get(key) == word for key, word in wanted.items())
         for entry in (entries if isinstance(entries, list) else ())
+    )
+
+
+def is_cax_checksum(checksum: object) -> bool:
+    """Return whether an entry's checksum is the bare sha512 that cax computes."""
+    return isinstance(checksum, str) and len(checksum) == 128 and ":" not in checksum
+
+
+def cax_checksum(document: Mapping, kind: str, version: str | None, manifest: str | None) -> str | None:
+    """Return cax's checksum of the copies with a manifest: equal manifests prove equal contents.
+
+    None where no entry has one, or two have different ones.
+    """
+    found = {
+        copy.checksum
+        for copy in copies(document)
+        if manifest and (copy.kind, copy.manifest, copy.status) == (kind, manifest, TRANSFERRED)
+        if (kind not in VERSIONED or copy.version == version) and is_cax_checksum(copy.checksum)
+    }
+    return found.pop() if len(found) == 1 else None
+
+
+def lacks_checksum(document: Mapping, copy: Copy) -> bool:
+    """Return whether a good copy has no checksum for cax, which wants one: as a master, or another one has.
+
+    cax compares them, and stops where they differ.
+    """
+    if copy.status != TRANSFERRED or copy.kind not in ("raw", "processed") or is_cax_checksum(copy.checksum):
+        return False
+    return (copy.kind, copy.host) in MASTERS or any(
+        (other.kind, other.status) == (copy.kind, TRANSFERRED) and is_cax_checksum(other.checksum)
+        for other in copies(document)
+        if copy.kind not in VERSIONED or other.version == copy.version
     )
 
 
@@ -216,20 +271,34 @@ def with_gone(
 
 
 def stalled(copy: Copy, now: datetime.datetime) -> bool:
-    """Whether another program began a copy and left it: without a lease, cax's measure counts, a day."""
+    """Whether another program began a copy, or was to check it, and left it: cax's measure counts, a day.
+
+    Those programs write when they began: an entry without a time that can be read is of none that works.
+    """
+    if has_lease(copy) or not (copy.status == TRANSFERRING or is_unchecked(copy)):
+        return False
     # Of a time in the future nothing is known, but that other programs' clocks may be off by some hours.
-    begun = copy.created is not None and abs(now - copy.created) > STALLED
-    return begun and copy.status == TRANSFERRING and copy.note.get("lease") is None
+    return copy.created is None or abs(now - copy.created) > STALLED
+
+
+def is_unchecked(copy: Copy) -> bool:
+    """Return whether another program says that a copy is there, and that it is to be checked."""
+    return copy.status == VERIFYING and "owner" not in copy.note and not copy.manifest
+
+
+def has_lease(copy: Copy) -> bool:
+    """Return whether a copy has a lease, as our claims do; a value of another type is none."""
+    return isinstance(copy.note.get("lease"), datetime.datetime | DatetimeMS)
 
 
 def is_held(copy: Copy, now: datetime.datetime) -> bool:
     """Return whether a claim on the copy lasts: its lease is not over, and no clock that was wrong began it.
 
-    One without a lease is another program's, and so is one whose lease is of another type.
+    One without a lease is another program's.
     """
     lease, since = (time_of(copy.note.get(name)) for name in ("lease", "since"))
     if lease is None:
-        return not isinstance(copy.note.get("lease"), datetime.datetime | DatetimeMS)
+        return not has_lease(copy)
     return clock.is_ahead(lease, now, LONGEST_LEASE) and (since is None or clock.past(since, now) is not None)
 
 
@@ -252,16 +321,16 @@ def misplaced(kind: str, run: Run, location: str, root: str) -> str:
     return ""
 
 
-def value(
-    document: Mapping, *keys: str, type_: type | tuple[type, ...] = object, check: Callable | None = None
-) -> Any:
-    """A nested value, or None where a key is missing or the value is of another type."""
+def value(document: Mapping, *keys: str, type_: type = object) -> Any:
+    """A nested value, or None where a key is missing or the value is none of that type.
+
+    Numbers and truth values are those that `caxflow.values` reads, however they are written.
+    """
     at: Any = document
     for key in keys:
         at = at.get(key) if isinstance(at, Mapping) else None
-    if not isinstance(at, type_) or (isinstance(at, bool) and type_ is int):
-        return None
-    return at if check is None or check(at) else None
+    read = _READERS.get(type_)
+    return read(at) if read else at if isinstance(at, type_) else None
 
 
 def reached(document: Mapping, *keys: str) -> Iterator[Any]:
@@ -273,16 +342,26 @@ def reached(document: Mapping, *keys: str) -> Iterator[Any]:
     yield from found
 
 
+def ended(document: Mapping) -> datetime.datetime | None:
+    """Return when a run ended, naive UTC; None while it is being taken.
+
+    Raises
+    ------
+    CaxflowError
+        Naming the run, if that cannot be read.
+    """
+    found = document.get("end")
+    at = time_of(found)
+    if at is None and found:
+        raise CaxflowError(
+            f"{run_of(document)}: end is {values.said(found)}, not a time", "correct the run document"
+        )
+    return at
+
+
 def tags(document: Mapping) -> list[str]:
     """Names of a run's tags, whatever else is among them."""
     return [name for name in reached(document, "tags", "name") if isinstance(name, str) and name]
-
-
-def time_of(found: object) -> datetime.datetime | None:
-    """A time out of a document, naive UTC, that a clock can have; of a list of them the last counts."""
-    if isinstance(found, list):
-        found = found[-1] if found else None
-    return clock.naive(found) if isinstance(found, datetime.datetime) else None
 
 
 def _text(found: object) -> str | None:

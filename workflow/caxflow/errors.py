@@ -38,6 +38,10 @@ class BadSource(CaxflowError):
     """What was to be copied is not what it must be."""
 
 
+class Occupied(CaxflowError):
+    """Where a copy is to be, something lies that is not the same."""
+
+
 class DiskAway(CaxflowError):
     """The disk that is to hold the data is not there, or is another one: that says nothing of an attempt."""
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from caxflow import values
+
 
 class Status(NamedTuple):
     """What the kernel tells of a process, as in proc(5).
@@ -90,11 +92,9 @@ def has_ended(process: Mapping) -> bool:
     False where that cannot be known: of another machine or container, of the time before a reboot, or where
     the description is incomplete.
     """
-    pid, started, where = (process.get(key) for key in ("pid", "started", "machine"))
-    # Numbers of 64 bits come from a database as a kind of int of their own.
-    if not all(isinstance(each, int) and not isinstance(each, bool) for each in (pid, started)):
-        return False
-    if pid <= 0 or where is None or where != machine():
+    pid, started = (values.whole(process.get(key)) for key in ("pid", "started"))
+    where = process.get("machine")
+    if not pid or started is None or where is None or where != machine():
         return False
     try:
         os.kill(pid, 0)

@@ -20,6 +20,7 @@ WORK_DIR: Mapping[int, Callable[[Path], None]] = {
 }
 DATABASE: Mapping[int, Callable[[RunsDB], object]] = {
     0: lambda database: database.init(),
+    1: lambda database: database.give_checksums_back(),
 }
 
 

@@ -1,6 +1,7 @@
 """``caxflow import``: makes site files and a profile from cax's configuration."""
 
 import argparse
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -26,27 +27,33 @@ examples:
   caxflow import cax.json --sites /tmp/look --profiles /tmp/look
 """
 
+# For a host that none of the profiles here is made for.
 PROFILE = """\
-# How caxflow runs at {site}. Made by `caxflow import`; profiles/README.md has the rest, as batch systems.
+# How caxflow runs at {site}: no batch system, nothing is processed. profiles/README.md has the rest.
 
 # Which site this is, twice: --configfile on the command line replaces the first, --config the second.
 configfile: caxflow.yaml
 config: [site={site}]
 
-cores: all
-# Copies at a time.
+# Checks and copies are all that runs here; cax had one process.
+cores: 4
+# Copies at a time: two fill the link, more only share it.
 resources: [transfers=2]
 
 # A receipt that is there is never made again because code, parameters or software changed.
 rerun-triggers: [mtime]
+# One run that fails does not keep the others waiting.
 keep-going: true
 # After kill -9 Snakemake calls a receipt incomplete that was written whole; the stage looks again and adopts.
 rerun-incomplete: true
 # The workflow has a lock of its own that ends with its process; Snakemake's would outlive a kill -9.
 nolock: true
+# Seconds that a file may take to show up on a shared file system.
 latency-wait: 10
 # Receipts say what was done by which version; Snakemake's own record would be millions of files.
 drop-metadata: true
+# One line a job and how far all is, instead of pages; `--verbose` shows the rest, .snakemake/log keeps it.
+logger: caxflow
 quiet: [host, reason]
 """
 
@@ -76,20 +83,22 @@ def add(commands: argparse._SubParsersAction) -> None:
 def _import(arguments: argparse.Namespace) -> int:
     hosts, twice = caximport.read(arguments.source)
     names = dict(_pair(word) for word in arguments.name)
-    made = caximport.translate(hosts, names, arguments.processor)
+    made = caximport.translate(hosts, names, arguments.processor, arguments.here)
     here = _here(arguments.here, made)
+    notes = [*twice, *made.notes]
     head = HEAD.format(source=arguments.source.name)
-    files = {
-        arguments.sites / f"{name}.yaml": head + _text(site if name == here else _elsewhere(site))
+    sites = {
+        f"{name}.yaml": head + _text(site if name == here else _elsewhere(site))
         for name, site in made.sites.items()
     }
-    for path, text in files.items():
-        config.check_site(yaml.safe_load(text), path)
+    _check(sites, here, made)
+    files = {arguments.sites / name: text for name, text in sites.items()}
     if here:
         folder = arguments.profiles / here
-        files[folder / "config.yaml"] = PROFILE.format(site=here)
+        files[folder / "config.yaml"], source = _profile(arguments.here, here)
+        notes.append(f"{arguments.here}: its profile is {source}")
         elsewhere = {"sites_dir": str(arguments.sites.absolute())} if arguments.sites != SITES else {}
-        files[folder / "caxflow.yaml"] = head + _text({"site": here} | elsewhere | made.here[here])
+        files[folder / "caxflow.yaml"] = head + _text({"site": here} | elsewhere | made.here)
     in_the_way = [path for path in files if path.exists()]
     if in_the_way:
         raise CaxflowError(
@@ -100,7 +109,7 @@ def _import(arguments: argparse.Namespace) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         print(f"wrote {path}")
-    for note in [*twice, *made.notes]:
+    for note in notes:
         print(f"note: {note}")
     if here:
         profile = here if arguments.profiles == PROFILES else arguments.profiles / here
@@ -108,6 +117,36 @@ def _import(arguments: argparse.Namespace) -> int:
             f"next: caxflow doctor --profile {profile}; caxflow shadow {arguments.source} --profile {profile}"
         )
     return 0
+
+
+def _check(sites: dict[str, str], here: str | None, made: caximport.Imported) -> None:
+    """Read what is about to be written as every later call will."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in sites.items():
+            (Path(folder) / name).write_text(text, encoding="utf-8")
+        try:
+            if here:
+                config.load({"site": here, "sites_dir": folder} | made.here)
+            else:
+                config.load_sites(Path(folder), "--sites")
+        except CaxflowError as error:
+            what = error.what.replace(f"{folder}/", "")
+            raise CaxflowError(f"{what}; nothing was written", error.mend) from error
+
+
+def _profile(host: str, site: str) -> tuple[str, str]:
+    """Return the profile for a host, and what it is: the one that comes with caxflow, where there is one."""
+    for path in sorted((config.HOME / "profiles").glob("*/config.yaml")):
+        shipped = path.parent.name
+        own = config.HOME / "config" / "sites" / f"{shipped}.yaml"
+        if not own.exists() or config.read_yaml(own).get("host") != host:
+            continue
+        text = path.read_text(encoding="utf-8").replace(f"[site={shipped}]", f"[site={site}]")
+        batch = config.read_yaml(path).get("executor")
+        how = f"processing goes to {batch}" if batch else "nothing is processed"
+        return f"# As profiles/{shipped}, by `caxflow import`.\n{text}", f"as profiles/{shipped}: {how}"
+    none = "one without a batch system; profiles/README.md has what processing needs"
+    return PROFILE.format(site=site), none
 
 
 def _here(host: str | None, made: caximport.Imported) -> str | None:

@@ -102,7 +102,7 @@ def _lines(found: Answer, profile: str) -> Iterator[Text]:
         yield Text(f"  {text}")
     for trouble in found.elsewhere:
         yield Text(f"  {trouble.where}, which is not the business of {found.here}, failed: {trouble.reason}")
-    for text in found.removed:
+    for text in [*found.removed, *found.odd]:
         yield Text(f"  {text}")
     if found.todo:
         yield Text(f"  `snakemake --profile {profile} all` makes {', '.join(found.todo)}")

@@ -9,7 +9,7 @@ import datetime
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from caxflow import documents
+from caxflow import documents, values
 from caxflow.conditions import expressions, runranges
 from caxflow.conditions.runkind import CHANNELS, LED, MUON_VETO, TPC, kind_of
 from caxflow.errors import CaxflowError
@@ -97,11 +97,11 @@ def read_edition(correction: Correction, document: Mapping) -> Edition:
     CaxflowError
         Naming the correction, if the document has no version, function or table that can be used.
     """
-    version = document.get("version")
+    version, time = document.get("version"), document.get("calculation_time")
+    if version is None and values.time(time) is not None:
+        version = str(time)  # as cax has it, in whatever type it is
+    version = _version(version)
     if version is None:
-        time = documents.time_of(document.get("calculation_time"))
-        version = None if time is None else str(time)
-    if not isinstance(version, Version) or isinstance(version, bool):
         raise CaxflowError(
             f"{correction.name}: the newest document has neither a version nor a calculation_time",
             f"mend it in the collection {correction.collection}",
@@ -120,6 +120,17 @@ def read_edition(correction: Correction, document: Mapping) -> Edition:
         ) from error
 
 
+def newest(database) -> dict[Correction, Mapping | None]:
+    """Return the newest document of each correction, or None, by the order of the server, as cax does.
+
+    Parameters
+    ----------
+    database : pymongo.database.Database
+    """
+    by_time = [("calculation_time", -1)]
+    return {correction: database[correction.collection].find_one(sort=by_time) for correction in CORRECTIONS}
+
+
 def read_newest(database) -> tuple[list[Edition], list[CaxflowError]]:
     """Read the newest document of every correction.
 
@@ -135,7 +146,14 @@ def read_newest(database) -> tuple[list[Edition], list[CaxflowError]]:
     """
     editions, problems = [], []
     for correction in CORRECTIONS:
-        document = database[correction.collection].find_one(sort=[("calculation_time", -1)])
+        collection = database[correction.collection]
+        times = {}
+        for each in collection.find({}, {"calculation_time": 1}):
+            found = each.get("calculation_time")
+            times[each["_id"]] = values.time(found) or datetime.datetime.min
+            if found is not None and values.time(found) is None:
+                problems.append(_undated(correction, each["_id"], found))
+        document = collection.find_one({"_id": max(times, key=times.__getitem__)}) if times else None
         if document is None:
             continue
         try:
@@ -143,6 +161,14 @@ def read_newest(database) -> tuple[list[Edition], list[CaxflowError]]:
         except CaxflowError as error:
             problems.append(error)
     return editions, problems
+
+
+def _undated(correction: Correction, identity: object, found: object) -> CaxflowError:
+    what = f"calculation_time of its document {identity} is {values.said(found)}, not a time"
+    return CaxflowError(
+        f"{correction.name}: {what}: all others count as newer",
+        f"correct it in the collection {correction.collection}",
+    )
 
 
 def propose(edition: Edition, document: Mapping, voltage: Voltage) -> Update | Waiting | None:
@@ -191,16 +217,26 @@ def recorded_versions(document: Mapping) -> dict[str, Version]:
     """
     processor = document.get("processor", {})
     versions = processor.get("correction_versions", {}) if isinstance(processor, Mapping) else None
-    # A version goes into a query as it is; a mapping there would be an operator.
-    if not isinstance(versions, Mapping) or not all(
-        isinstance(found, Version) for found in versions.values()
-    ):
+    read = read_versions(versions)
+    if read is None:
         key = "processor.correction_versions" if isinstance(processor, Mapping) else "processor"
         raise CaxflowError(
             f"{documents.run_of(document)}: {key} does not map corrections to versions",
             "mend or remove it in the run document",
         )
-    return dict(versions)
+    return read
+
+
+def read_versions(found: object) -> dict[str, Version] | None:
+    """Return versions by name of the correction as a document has them; None if it has others."""
+    if not isinstance(found, Mapping):
+        return None
+    read = {name: _version(version) for name, version in found.items()}
+    return None if None in read.values() else read
+
+
+def _version(found: object) -> Version | None:
+    return found if isinstance(found, str) else values.number(found)
 
 
 def apply(runs, document: Mapping, update: Update) -> bool:
@@ -220,8 +256,8 @@ def apply(runs, document: Mapping, update: Update) -> bool:
     """
     correction = update.edition.correction
     version_key = f"processor.correction_versions.{correction.name}"
-    seen = recorded_versions(document).get(correction.name)
-    guard = {"$exists": False} if seen is None else seen
+    seen = documents.value(document, *version_key.split("."))
+    guard = {"$exists": False} if seen is None else {"$eq": seen}
     result = runs.update_one(
         {"_id": document["_id"], version_key: guard},
         {"$set": {correction.key: update.value, version_key: update.edition.version}},

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from caxflow import documents
+from caxflow import documents, values
 from caxflow.errors import CaxflowError
 
 TPC, LED, MUON_VETO = "tpc", "led", "muon_veto"
@@ -22,10 +22,11 @@ def kind_of(document: Mapping) -> str:
     run = documents.run_of(document)
     if run.detector == MUON_VETO:
         return MUON_VETO
-    self_trigger = documents.value(document, "reader", "self_trigger", type_=bool)
+    found = documents.value(document, "reader", "self_trigger")
+    self_trigger = values.truth(found)
     if self_trigger is None:
         raise CaxflowError(
-            f"{run}: reader.self_trigger is not set, so it may be a physics or an LED run",
+            f"{run}: reader.self_trigger is {values.said(found)}, so it may be a physics or an LED run",
             "set it to true or false in the run document",
         )
     return TPC if self_trigger else LED

@@ -1,8 +1,8 @@
 """Values that hold for a range of run numbers, as corrections and slow control list them."""
 
-import math
 from collections.abc import Mapping, Sequence
 
+from caxflow import values
 from caxflow.errors import CaxflowError
 
 
@@ -27,13 +27,12 @@ def value_at(table: Sequence[Mapping], number: int) -> object | None:
     for index, entry in enumerate(table):
         if not isinstance(entry, Mapping) or "value" not in entry:
             raise CaxflowError(f"range {index} has no value", "write it as {min, max, value}")
-        low, high = entry.get("min"), entry.get("max")
-        if not (_is_number(low) and _is_number(high)):
-            raise CaxflowError(f"range {index} runs from {low!r} to {high!r}", "min and max are run numbers")
+        low, high = (values.number(entry.get(key), infinite=True) for key in ("min", "max"))
+        if low is None or high is None:
+            raise CaxflowError(
+                f"range {index} runs from {entry.get('min')!r} to {entry.get('max')!r}",
+                "min and max are run numbers",
+            )
         if found is None and low <= number < high:
             found = entry
     return None if found is None else found["value"]
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)

@@ -5,11 +5,10 @@ down as plain JSON, with where every value came from, and stays with the product
 """
 
 import datetime
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from caxflow import documents, receipts
+from caxflow import documents, receipts, values
 from caxflow.conditions import corrections
 from caxflow.conditions.runkind import CHANNELS, CONFIGURATIONS, LED, MUON_VETO, TPC, kind_of
 from caxflow.errors import CaxflowError
@@ -76,19 +75,19 @@ def freeze(
     kind = kind_of(document)
     number = documents.value(document, "number", type_=int)
     if number is None:
-        raise _bad(run, "number", document.get("number"), "an integer")
+        raise _bad(run, "number", document.get("number"), "a whole number")
     events_per_file = _count(
         document, run, "reader", "ini", "trigger_config_override", "Zip", "events_per_file"
     )
     start = documents.time_of(document.get("start"))
     overrides = _overrides(document, run)
-    _check_parameters(overrides.get("DEFAULT", {}), run, kind)
+    _read_parameters(overrides.get("DEFAULT", {}), run, kind)
     versions = corrections.recorded_versions(document)
     return {
         "run": str(run),
         "name": run.name,
         "detector": run.detector,
-        "number": int(number),
+        "number": number,
         "kind": kind,
         "configuration": CONFIGURATIONS[kind],
         "start": None if start is None else start.isoformat(),
@@ -107,13 +106,13 @@ def _reasons(document: Mapping, has_verified_raw: bool) -> Iterator[str]:
     run = documents.run_of(document)
     if DO_NOT_PROCESS in _tags(document, run):
         yield f"tagged {DO_NOT_PROCESS}"
-    if documents.time_of(document.get("end")) is None:
+    if documents.ended(document) is None:
         yield "still being taken"
-    self_trigger = documents.value(document, "reader", "self_trigger", type_=bool)
-    if self_trigger is None and run.detector != MUON_VETO:
-        yield "reader.self_trigger is not set: physics or LED is not guessed"
+    self_trigger = documents.value(document, "reader", "self_trigger")
+    if values.truth(self_trigger) is None and run.detector != MUON_VETO:
+        yield f"reader.self_trigger is {values.said(self_trigger)}: physics or LED is not guessed"
     mode = documents.value(document, "reader", "ini", "write_mode")
-    if mode != _WRITE_TO_FILES:
+    if values.whole(mode) != _WRITE_TO_FILES:
         yield f"reader.ini.write_mode is {mode}, not {_WRITE_TO_FILES}"
     if not _count(document, run, "trigger", "events_built"):
         yield "no events built"
@@ -126,7 +125,7 @@ def _reasons(document: Mapping, has_verified_raw: bool) -> Iterator[str]:
 
 
 def _bad(run: Run, key: str, found: object, wanted: str) -> CaxflowError:
-    return CaxflowError(f"{run}: {key} is {str(found)[:60]!r}, not {wanted}", "mend the run document")
+    return CaxflowError(f"{run}: {key} is {values.said(found)}, not {wanted}", "mend the run document")
 
 
 def _tags(document: Mapping, run: Run) -> list[str]:
@@ -141,10 +140,9 @@ def _count(document: Mapping, run: Run, *keys: str) -> int | None:
     found = documents.value(document, *keys)
     if found is None:
         return None
-    whole = isinstance(found, int | float) and not isinstance(found, bool) and found == found // 1
-    if not whole or found < 0:
+    if (count := values.whole(found)) is None:
         raise _bad(run, ".".join(keys), found, "a number of events")
-    return int(found)
+    return count
 
 
 def _overrides(document: Mapping, run: Run) -> dict[str, dict]:
@@ -163,14 +161,13 @@ def _overrides(document: Mapping, run: Run) -> dict[str, dict]:
 
 
 def _plain(value: object, run: Run, key: str) -> Any:
-    """The value in plain JSON types; subclasses (as of bson) are stripped to what they are."""
-    if value is None or isinstance(value, bool):
+    """The value in plain JSON types; those of bson are stripped to what they are."""
+    if value is None or value is True or value is False:
         return value
-    for plain in (int, str):
-        if isinstance(value, plain):
-            return plain(value)
-    if isinstance(value, float) and math.isfinite(value):
-        return float(value)
+    if isinstance(value, str):
+        return str(value)
+    if (number := values.number(value)) is not None:
+        return number
     if isinstance(value, Mapping):
         return {str(name): _plain(value[name], run, f"{key}.{name}") for name in sorted(value, key=str)}
     if isinstance(value, list | tuple):
@@ -178,24 +175,28 @@ def _plain(value: object, run: Run, key: str) -> Any:
     raise _bad(run, key, value, "a number, a text, a list or a mapping")
 
 
-def _check_parameters(parameters: Mapping, run: Run, kind: str) -> None:
+def _read_parameters(parameters: dict, run: Run, kind: str) -> None:
+    """Make numbers of the parameters that have to be some, which may be texts."""
+
+    def read(name: str, value: object, wanted: str, check: Callable[[float], bool]) -> float:
+        number = values.number(value)
+        if number is None or not check(number):
+            raise _bad(run, f"processor.DEFAULT.{name}", value, wanted)
+        return number
+
     for name in ("drift_velocity_liquid", "electron_lifetime_liquid"):
-        value = parameters.get(name)
-        if value is not None and not (_is_number(value) and value > 0):
-            raise _bad(run, f"processor.DEFAULT.{name}", value, "a positive number")
+        if parameters.get(name) is not None:
+            parameters[name] = read(name, parameters[name], "a positive number", lambda found: found > 0)
     gains = parameters.get("gains")
     if gains is None:
         return
     # Runs of the commissioning list the arrays' tubes only.
     if not isinstance(gains, list) or not 0 < len(gains) <= CHANNELS[kind]:
         raise _bad(run, "processor.DEFAULT.gains", gains, f"a list of up to {CHANNELS[kind]} gains")
-    for channel, gain in enumerate(gains):
-        if not (_is_number(gain) and gain >= 0):
-            raise _bad(run, f"processor.DEFAULT.gains[{channel}]", gain, "a gain")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    parameters["gains"] = [
+        read(f"gains[{channel}]", gain, "a gain", lambda found: found >= 0)
+        for channel, gain in enumerate(gains)
+    ]
 
 
 def _sources(overrides: Mapping, versions: Mapping, *, default_events_per_file: bool) -> dict[str, str]:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from caxflow import values
 from caxflow.conditions import runranges
 from caxflow.errors import CaxflowError
 
@@ -92,14 +93,10 @@ class Table:
 
     def _value(self, index: int, row: Mapping) -> tuple:
         about = f"{self.path}: row {index}"
-        key = row.get(self.by)
-        try:
-            if self.by == "number":
-                key = int(key)
-            elif self.by == "time":
-                key = _naive(datetime.datetime.fromisoformat(key))
-        except (TypeError, ValueError):
-            raise CaxflowError(f"{about}: {self.by} is {key!r}", "mend the row") from None
+        found = row.get(self.by)
+        key = {"number": values.whole, "time": values.time}.get(self.by, lambda name: name)(found)
+        if key is None:
+            raise CaxflowError(f"{about}: {self.by} is {found!r}", "mend the row")
         return key, _kilovolts(row.get("kv"), about)
 
 
@@ -259,19 +256,15 @@ def nothing(_name: str, _number: int, _start: datetime.datetime, _end: datetime.
     """Stand for a slow control that never knows: every drift velocity stays as it is."""
 
 
-def _mean(values: Iterable[float]) -> float | None:
-    values = list(values)
-    return math.fsum(values) / len(values) if values else None
+def _mean(samples: Iterable[float]) -> float | None:
+    samples = list(samples)
+    return math.fsum(samples) / len(samples) if samples else None
 
 
 def _kilovolts(value: object, about: str) -> float:
-    try:
-        voltage = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        voltage = math.nan
-    if not math.isfinite(voltage):
+    if (voltage := values.number(value)) is None:
         raise CaxflowError(f"{about}: the cathode voltage is {value!r}", "it is a number of kV")
-    return voltage
+    return float(voltage)
 
 
 def _naive(time: datetime.datetime) -> datetime.datetime:

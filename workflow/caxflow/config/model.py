@@ -144,7 +144,8 @@ class Selection:
 class Settings:
     """The whole configuration; `lease` and `pause` in minutes, `keep_failed` in days.
 
-    `masters` are the sites whose copies are right, the first counts most.
+    `masters` are the sites whose copies are right, the first counts most. `foreign_files` says what comes of
+    raw data with files that do not belong to them: ``refuse`` or ``register``.
     """
 
     here: Site
@@ -163,6 +164,7 @@ class Settings:
     attempts: int
     pause: float
     keep_failed: float
+    foreign_files: str
     dry: bool
     page: Page | None = None
     metrics: str | None = None

@@ -85,7 +85,7 @@ def _check_folders(roots: Mapping[str, str], work_dir: str | None, path: Path) -
     """Refuse a folder inside of another: what lies there would be taken for strays of the other."""
     mend = "give each a folder of its own"
     for (kind, root), (other, its_root) in itertools.combinations(roots.items(), 2):
-        if _one_in_the_other(root, its_root):
+        if overlap(root, its_root):
             both = f"{its_root} and roots.{kind}, {root}"
             raise CaxflowError(f"{path}: roots.{other}: {both}, are one folder or one in the other", mend)
     for kind, root in roots.items():
@@ -95,7 +95,8 @@ def _check_folders(roots: Mapping[str, str], work_dir: str | None, path: Path) -
             )
 
 
-def _one_in_the_other(one: str, other: str) -> bool:
+def overlap(one: str, other: str) -> bool:
+    """Return whether two folders are one, or one is in the other."""
     return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
 
 
@@ -132,7 +133,7 @@ def check_roots(sites: Mapping[str, Site], here: Site, directory: Path) -> None:
             continue
         for kind, root in one.roots.items():
             for its_kind, its_root in other.roots.items():
-                if _one_in_the_other(root, its_root):
+                if overlap(root, its_root):
                     raise CaxflowError(
                         f"{directory / other.name}.yaml: roots.{its_kind}: {its_root} and roots.{kind} of "
                         f"site {one.name}, {root}, are reached the same way, and are one folder or one in "

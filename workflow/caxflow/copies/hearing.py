@@ -307,7 +307,7 @@ class Hearing:
 
     def _ask_cax(self, other: Subject, copy: Copy) -> str:
         """What the checksum that cax recorded of a copy says of it; empty if there is none."""
-        if not proof.is_cax_checksum(copy.checksum):
+        if not documents.is_cax_checksum(copy.checksum):
             return ""
         agrees = proof.agrees_with_cax(other.place, copy.location, copy.checksum, other.progress)
         return "it has the sha512 that cax recorded" if agrees else _NOT_CAX

@@ -10,6 +10,7 @@ from caxflow import transfer
 from caxflow.errors import CaxflowError
 from caxflow.files import digests
 from caxflow.files.manifest import Manifest
+from caxflow.rawdata.rawformat import is_raw_file
 from caxflow.transfer import Look, Place, Progress
 
 Glance = Callable[[Place, str], Look]
@@ -39,12 +40,16 @@ def read_again(
         How each file differs; empty if all is right.
     """
     expected = [Manifest.from_json(document) for document in stated]
-    found = transfer.take_manifest(
-        place, location, algorithm=expected[0].algorithm, drop_cache=True, progress=progress
-    )
+    algorithm = expected[0].algorithm
+    found = transfer.take_manifest(place, location, algorithm=algorithm, drop_cache=True, progress=progress)
+    return found, compare(place, location, expected, found)
+
+
+def compare(place: Place, location: str, expected: Iterable[Manifest], found: Manifest) -> list[str]:
+    """Return how each file that was read differs from what was expected; empty if all is right."""
     for manifest in expected:
         if manifest.algorithm == found.algorithm:
-            return found, [str(difference) for difference in manifest.differences(found)]
+            return [str(difference) for difference in manifest.differences(found)]
     raise CaxflowError(
         f"{location}: {place.site} computes {found.algorithm} only, and the source has no such digests",
         f"install xxhash for the Python at {place.site}",
@@ -57,21 +62,40 @@ def unlike(digest: str | None, found: Manifest) -> str:
     return "its files are not those of its manifest, of which only the digest is known" if known else ""
 
 
-def is_cax_checksum(checksum: str | None) -> bool:
-    """Whether an entry's checksum is the bare sha512 that cax recorded."""
-    return checksum is not None and len(checksum) == 128 and ":" not in checksum
+def cax_checksum(found: Manifest, kind: str) -> str:
+    """Return the checksum that cax has of a copy, from its manifest by sha512."""
+    if kind == "processed":
+        return found.entries[0].digest
+    return digests.cax_reduce(entry.digest for entry in found.entries)
 
 
 def agrees_with_cax(
     place: Place, location: str, checksum: str, progress: Callable[[Progress], None] | None = None
 ) -> bool:
-    """Whether a copy has the checksum that cax recorded for it; see `caxflow.files.digests.cax_reduce`."""
+    """Whether a copy has the checksum that cax recorded for it; see `is_as_cax_recorded`."""
     found = transfer.take_manifest(place, location, algorithm="sha512", drop_cache=False, progress=progress)
     if found.algorithm != "sha512":
         raise CaxflowError(f"{place.site} does not compute sha512", "check its Python")
-    if transfer.exists(place, location) == "file":
+    kind = "processed" if transfer.exists(place, location) == "file" else "raw"
+    return has_cax_checksum(found, kind, checksum)
+
+
+def has_cax_checksum(found: Manifest, kind: str, checksum: str) -> bool:
+    """Return whether a copy has the checksum that cax recorded, by its manifest by sha512."""
+    if kind == "processed":
         return found.entries[0].digest == checksum.lower()
-    return digests.cax_reduce(entry.digest for entry in found.entries) == checksum.lower()
+    return is_as_cax_recorded(found, checksum)
+
+
+def is_as_cax_recorded(found: Manifest, checksum: str) -> bool:
+    """Return whether a folder's sha512 digests make the checksum that cax recorded.
+
+    Files that came later say nothing against the others, so what is no raw data may be left out.
+    """
+    files = {entry.path: entry.digest for entry in found.entries}
+    own = [digest for path, digest in files.items() if is_raw_file(path)]
+    sums = digests.cax_sums(files) | ({digests.cax_reduce(own)} if own else set())
+    return checksum.lower() in sums
 
 
 def glance(place: Place, path: str) -> Look:

@@ -145,9 +145,12 @@ def make_room(subject: Subject) -> str | None:
 
     For when a crash or an unreachable site kept `condemn` from it, and for an only copy, once another exists.
     """
-    document = subject.database.get(subject.run)
+    document, key = subject.database.get(subject.run), subject.key
+    copy = documents.find(document, key.kind, key.host, key.version)
+    if copy is None or (copy.status != documents.TRANSFERRED and "suspect" not in copy.note):
+        return None  # whatever it says of its place, it promises nothing
     copy = subject.find(document)
-    suspect = documents.value(copy.note, "suspect", type_=Mapping) if copy else None
+    suspect = documents.value(copy.note, "suspect", type_=Mapping)
     token = documents.value(suspect or {}, "token", type_=str)
     if not token or subject.database.dry:
         return None
@@ -156,6 +159,23 @@ def make_room(subject: Subject) -> str | None:
         return None
     subject.check_alone(document, copy)
     subject.rename(copy.location, aside)
+    return aside
+
+
+def set_aside(subject: Subject, location: str, wrong: str) -> str:
+    """Move what another program left where a copy is to be, and is not the same, aside; its new path.
+
+    Parameters
+    ----------
+    wrong : str
+        How it differs.
+    """
+    document = subject.database.get(subject.run)
+    subject.check_alone(document, subject.find(document), location)
+    aside = subject.aside(FOLDER, location, secrets.token_hex(8))
+    subject.rename(location, aside)
+    facts = {"site": subject.site.name, "location": location, "quarantine": aside}
+    audit.record(subject.database, "aside", subject.run, subject.key, grounds=wrong, **facts)
     return aside
 
 

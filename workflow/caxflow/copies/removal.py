@@ -393,8 +393,9 @@ class Removal:
         """Leave no empty folder and no receipt about the copy; the facts of the removal's receipt."""
         subject = self.subject
         records = subject.database.audit(subject.run)
-        removed = next((each for each in records if each["_id"] == f"{gone['token']}.removed"), {})
-        entry = removed.get("entry") or {}
+        token, at = gone.get("token"), documents.time_of(gone.get("at"))
+        removed = next((each for each in records if each["_id"] == f"{token}.removed"), {})
+        entry = documents.value(removed, "entry", type_=Mapping) or {}
         key = subject.key
         folder = folder_of(str(entry.get("location")))
         if documents.inside(folder, subject.root):
@@ -404,13 +405,13 @@ class Removal:
                 subject.say(f"{folder} is not removed, which may be empty: {error}")
         journal.forget(subject.work_dir, subject.site.name, subject.run, key.kind, key.version)
         return {
-            "token": gone["token"],
-            "removed": gone["at"].isoformat(),
+            "token": token,
+            "removed": at and at.isoformat(),
             "grounds": removed.get("grounds", self.grounds),
             "evidence": removed.get("evidence", []),
-            "bytes": entry.get("size"),
-            "location": entry.get("location"),
-            "manifest": entry.get("manifest"),
+            "bytes": documents.value(entry, "size", type_=int),
+            "location": documents.value(entry, "location", type_=str),
+            "manifest": documents.value(entry, "manifest", type_=str),
         }
 
     def _gone(self, document: Mapping) -> Mapping:

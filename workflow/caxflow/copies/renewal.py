@@ -15,7 +15,14 @@ from caxflow.transfer import Copied, Place
 
 
 def renew(
-    subject: Subject, source: Place, source_path: str, location: str, *, expected: Manifest | None, old: str
+    subject: Subject,
+    source: Place,
+    source_path: str,
+    location: str,
+    *,
+    expected: Manifest | None,
+    old: str,
+    extra_algorithms: tuple[str, ...] = (),
 ) -> Copied:
     """Copy a single file over the one at `location`, which may be gone already.
 
@@ -30,6 +37,8 @@ def renew(
         What the source must hold.
     old : str
         Digest of the manifest of the file that is replaced.
+    extra_algorithms : tuple of str
+        As `caxflow.transfer.copy` takes them.
 
     Raises
     ------
@@ -46,6 +55,7 @@ def renew(
         arrived,
         expected=expected,
         progress=subject.progress,
+        extra_algorithms=extra_algorithms,
         root=subject.root,
     )
     token = secrets.token_hex(8)

@@ -77,7 +77,9 @@ def hasher(algorithm: str):
     return maker()
 
 
-def hash_fd(fd: int, algorithms, offset: int = 0, length: int | None = None, progress=None) -> tuple:
+def hash_fd(
+    fd: int, algorithms, offset: int = 0, length: int | None = None, progress=None, *, also=()
+) -> tuple:
     """Hash a range of an open file in one pass.
 
     Parameters
@@ -90,6 +92,8 @@ def hash_fd(fd: int, algorithms, offset: int = 0, length: int | None = None, pro
         Range in bytes; without a length, to the end of the file.
     progress : callable, optional
         Called with the number of bytes of each block that was hashed.
+    also : sequence
+        What else is to see the bytes, in their order, by its ``update``.
 
     Returns
     -------
@@ -104,7 +108,7 @@ def hash_fd(fd: int, algorithms, offset: int = 0, length: int | None = None, pro
         count = os.preadv(fd, [view[:wanted]], offset + done)
         if not count:
             break
-        for each in hashers:
+        for each in (*hashers, *also):
             each.update(view[:count])
         done += count
         if progress:
@@ -135,7 +139,7 @@ def drop_cache(fd: int) -> None:
 def cax_reduce(sha512_of_files) -> str:
     """The sha512 that the ``checksumdir`` package gives a directory, from those of its files.
 
-    The rule: take the sha512 of every file below the directory in lower-case hexadecimal, sort these
+    Take the sha512 of every file below the directory in lower-case hexadecimal, sort these
     strings, and take the sha512 of their concatenation. Neither names nor empty directories count, so
     it cannot tell exchanged files; it serves only to compare with checksums that cax recorded.
     """
@@ -144,8 +148,18 @@ def cax_reduce(sha512_of_files) -> str:
     return total.hexdigest()
 
 
+def cax_sums(files) -> set:
+    """The checksums that cax may have recorded for a directory, from the sha512 of its files by their paths.
+
+    ``checksumdir`` left hidden files out, and what is in hidden folders, until version 1.1.0 of March 2017;
+    as cax calls it, it has counted them since. A sum of nothing says nothing.
+    """
+    visible = [digest for path, digest in files.items() if not ("/" + path).count("/.")]
+    return {cax_reduce(sums) for sums in (list(files.values()), visible) if sums}
+
+
 def cax_sha512(path) -> str:
-    """The checksum that cax recorded for `path`: see `cax_reduce`; of a single file, its plain sha512.
+    """The checksum that cax records for `path`: see `cax_reduce`; of a single file, its plain sha512.
 
     Symbolic links to files count as the files they lead to, linked directories are not entered, and what
     cannot be reached (a dangling link) counts as an empty file, as in ``checksumdir``.

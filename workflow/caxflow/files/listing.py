@@ -29,6 +29,8 @@ def to_text(path: bytes) -> str:
 
 
 DEEPEST = 100  # folders within folders; more, and much of what there is to look at files with gives up
+# What file systems leave of a file that is removed while it is open, until it is closed.
+_LEFTOVER = re.compile(r"(?s)(.*/)?\.(nfs[0-9A-Fa-f]{4,}|fuse_hidden[0-9A-Fa-f]{8,}|__afs[0-9A-Fa-f]{4,})")
 _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}")
 
 
@@ -107,7 +109,15 @@ _KINDS = (
 )
 
 
-def scan(path: str, report=None) -> Listing:
+def is_leftover(path: str) -> bool:
+    """Return whether a file is what NFS, FUSE or AFS keep of one that is removed while it is open.
+
+    Such a file goes by itself, so it is never part of a dataset.
+    """
+    return "/." in "/" + path and _LEFTOVER.fullmatch(path) is not None
+
+
+def scan(path: str, report=None, leftovers=None) -> Listing:
     """List a dataset: regular files and directories only.
 
     Parameters
@@ -115,6 +125,8 @@ def scan(path: str, report=None) -> Listing:
     path : str
     report : callable, optional
         Called with 0 for each file, as it may take long.
+    leftovers : list, optional
+        Gets the paths of files that were left out, see `is_leftover`.
 
     Raises
     ------
@@ -132,7 +144,8 @@ def scan(path: str, report=None) -> Listing:
             folder, name = os.path.split(root)
             return Listing(to_text(folder) or ".", True, (_file(name, status),), ())
         files, directories = [], []
-        _descend(root, b"", files, directories, report or (lambda _: None))
+        left = [] if leftovers is None else leftovers
+        _descend(root, b"", files, directories, report or (lambda _: None), leftovers=left)
     except OSError as error:
         raise os_error(error, path) from None
     files.sort(key=lambda file: to_bytes(file.path))
@@ -151,7 +164,7 @@ def _irregular(path: bytes, mode: int) -> CaxflowError:
     )
 
 
-def _descend(root: bytes, below: bytes, files: list, directories: list, report) -> None:
+def _descend(root: bytes, below: bytes, files: list, directories: list, report, *, leftovers: list) -> None:
     folders = []
     with os.scandir(os.path.join(root, below)) as found:
         for entry in found:
@@ -159,14 +172,18 @@ def _descend(root: bytes, below: bytes, files: list, directories: list, report) 
             status = entry.stat(follow_symlinks=False)
             report(0)
             if stat.S_ISREG(status.st_mode):
-                files.append(_file(name, status))
+                file = _file(name, status)
+                if is_leftover(file.path):
+                    leftovers.append(file.path)
+                else:
+                    files.append(file)
             elif stat.S_ISDIR(status.st_mode):
                 folders.append(name)
             else:
                 raise _irregular(os.path.join(root, name), status.st_mode)
     for name in folders:
         directories.append(safe_path(to_text(name)))
-        _descend(root, name, files, directories, report)
+        _descend(root, name, files, directories, report, leftovers=leftovers)
 
 
 def os_error(error: OSError, path: str = "") -> CaxflowError:
@@ -189,14 +206,20 @@ def os_error(error: OSError, path: str = "") -> CaxflowError:
     )
 
 
-def hash_listed(root: bytes, file: FileStat, algorithms, drop_cache=False, progress=None) -> dict:
-    """Digests of a file of a listing; an error if it is no longer the one that was listed."""
+def hash_listed(
+    root: bytes, file: FileStat, algorithms, drop_cache=False, progress=None, *, check=None
+) -> dict:
+    """Digests of a file of a listing; an error if it is no longer the one that was listed.
+
+    `check` is called with the file and its open descriptor, and returns what else is to see the bytes.
+    """
     try:
         fd = os.open(os.path.join(root, to_bytes(file.path)), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             if drop_cache:
                 digests.drop_cache(fd)
-            found, _ = digests.hash_fd(fd, algorithms, 0, file.size, progress)
+            also = check(file, fd) if check else ()
+            found, _ = digests.hash_fd(fd, algorithms, 0, file.size, progress, also=also)
             unchanged(file, os.fstat(fd))
         finally:
             os.close(fd)

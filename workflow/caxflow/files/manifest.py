@@ -15,7 +15,16 @@ from dataclasses import dataclass
 
 from caxflow.errors import CaxflowError
 from caxflow.files import digests
-from caxflow.files.listing import hash_listed, os_error, printable, safe_path, scan, to_bytes, to_text
+from caxflow.files.listing import (
+    hash_listed,
+    is_leftover,
+    os_error,
+    printable,
+    safe_path,
+    scan,
+    to_bytes,
+    to_text,
+)
 
 __all__ = [
     "Difference",
@@ -194,7 +203,8 @@ class Manifest:
     def differences(self, other: Manifest) -> list:
         """How `other` differs from this manifest, which says what is expected.
 
-        Sizes of -1 (unknown) are not compared.
+        Sizes of -1 (unknown) are not compared; nor is what file systems keep of removed files, which goes by
+        itself (manifests of early versions have it).
 
         Returns
         -------
@@ -206,8 +216,10 @@ class Manifest:
                 f"manifests by {self.algorithm} and by {other.algorithm} cannot be compared",
                 "take both with the same digest",
             )
-        mine = {entry.path: entry for entry in self.entries}
-        theirs = {entry.path: entry for entry in other.entries}
+        mine, theirs = (
+            {entry.path: entry for entry in manifest.entries if not is_leftover(entry.path)}
+            for manifest in (self, other)
+        )
         expected_at = {entry.digest: entry.path for entry in self.entries if entry.size}
         found = []
         for path in sorted(mine.keys() | theirs.keys(), key=to_bytes):
@@ -260,7 +272,9 @@ def _hexadecimal(digest: str, algorithm: str) -> str:
     return digest.lower()
 
 
-def take_all(path: str, algorithms=("xxh128",), drop_cache=False, threads=None, progress=None) -> dict:
+def take_all(
+    path: str, algorithms=("xxh128",), drop_cache=False, threads=None, progress=None, *, check=None
+) -> dict:
     """Read a dataset once and make a manifest for each of several digests.
 
     Parameters
@@ -275,6 +289,8 @@ def take_all(path: str, algorithms=("xxh128",), drop_cache=False, threads=None, 
         Files hashed at the same time; by default the machine's cores, at most 4.
     progress : callable, optional
         Called with the number of bytes of each block; from several threads, one at a time.
+    check : callable, optional
+        See `caxflow.files.listing.hash_listed`; from several threads.
 
     Returns
     -------
@@ -295,7 +311,7 @@ def take_all(path: str, algorithms=("xxh128",), drop_cache=False, threads=None, 
             progress(size)
 
     def one(file):
-        return file, hash_listed(root, file, algorithms, drop_cache, progress and count)
+        return file, hash_listed(root, file, algorithms, drop_cache, progress and count, check=check)
 
     threads = threads or min(4, os.cpu_count() or 1)
     pool = ThreadPoolExecutor(threads)

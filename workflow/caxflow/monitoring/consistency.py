@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from caxflow import documents, receipts, targets
+from caxflow import documents, receipts, targets, values
 from caxflow.config import Settings
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
@@ -17,9 +17,31 @@ from caxflow.planning import copystate, sync
 from caxflow.rundb import Key
 from caxflow.targets import Run, Target
 
-STATUSES = (documents.TRANSFERRING, documents.VERIFYING, documents.TRANSFERRED, documents.ERROR)
 # Stages of receipts about copies, and the stage whose receipt says that the bytes were read again.
 PROOFS = {"raw.done": "checksum", "processed.done": "processed.checksum"}
+
+# Values that are read, how, and what they have to be.
+_RUN = {
+    "number": (values.whole, "a whole number"),
+    "start": (values.time, "a time"),
+    "end": (values.time, "a time"),
+    "trigger.events_built": (values.whole, "a whole number"),
+    "raw_size_byte": (values.whole, "a whole number"),
+    "reader.self_trigger": (values.truth, "true or false"),
+    "reader.ini.write_mode": (values.whole, "a whole number"),
+    "reader.ini.trigger_config_override.Zip.events_per_file": (values.whole, "a whole number"),
+    "processor.DEFAULT.drift_velocity_liquid": (values.number, "a number"),
+    "processor.DEFAULT.electron_lifetime_liquid": (values.number, "a number"),
+}
+_ENTRY = {
+    "creation_time": (values.time, "a time"),
+    "size": (values.whole, "a whole number"),
+    "caxflow.attempts": (values.whole, "a whole number"),
+    **{
+        f"caxflow.{key}": (values.time, "a time")
+        for key in ("verified", "since", "lease", "next", "restored")
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -78,8 +100,27 @@ def surprises(document: Mapping, settings: Settings, now: datetime.datetime) -> 
         if number > 1:
             of = f" {version}" if version else ""
             yield f"{run}: {number} entries for its {kind}{of} copy at {host} -> remove the wrong one"
+    yield from unreadable(document)
     for copy in good:
         yield from _odd_copy(run, copy, settings, now)
+        yield from _odd_checksum(run, document, copy, settings)
+
+
+def unreadable(document: Mapping) -> Iterator[str]:
+    """Yield which values of a document cannot be read, and so count as missing."""
+    run = documents.run_of(document)
+    yield from (f"{run}: {text}" for text in _unreadable(document, _RUN))
+    for entry in documents.value(document, "data", type_=list) or ():
+        kind, host = (documents.value(entry, key) for key in ("type", "host"))
+        for text in _unreadable(entry, _ENTRY):
+            yield f"{run}: in the entry of its {kind} copy at {host}, {text}"
+
+
+def _unreadable(document: Mapping, known: Mapping[str, tuple]) -> Iterator[str]:
+    for key, (read, wanted) in known.items():
+        found = documents.value(document, *key.split("."))
+        if found is not None and read(found) is None:
+            yield f"{key} is {values.said(found)}, not {wanted} -> correct it in the run document"
 
 
 def contradictions(document: Mapping, stated: Stated) -> list[str]:
@@ -204,13 +245,24 @@ def _identity(copy: Copy) -> tuple[str, str, str | None]:
     return copy.kind, copy.host, copy.version if copy.kind == "processed" else None
 
 
+def _odd_checksum(run: Run, document: Mapping, copy: Copy, settings: Settings) -> Iterator[str]:
+    """What makes cax, where it still runs, stop or remove a copy: it compares checksums as they stand."""
+    site = next((site for site in settings.sites.values() if site.host == copy.host), None)
+    where = f"{run}: its {copy.kind} copy at {copy.host}"
+    if copy.checksum and ":" in copy.checksum:
+        yield f"{where} has the checksum of an earlier caxflow, {copy.checksum} -> caxflow rundb init"
+    elif site and copy.manifest and documents.lacks_checksum(document, copy):
+        yield f"{where} has no sha512 for cax to compare with -> snakemake scrub, at {site.name}, takes it"
+
+
 def _odd_copy(run: Run, copy: Copy, settings: Settings, now: datetime.datetime) -> Iterator[str]:
     where = f"{run}: its {copy.kind} copy at {copy.host}"
     site = next((site for site in settings.sites.values() if site.host == copy.host), None)
     if site is None or copy.kind not in ("raw", "processed", "minitrees"):
         return
-    if copy.status not in STATUSES:
-        yield f"{where} has the unknown status {copy.status!r} -> use one of {', '.join(STATUSES)}"
+    if copy.status not in documents.STATUSES:
+        known = ", ".join(documents.STATUSES)
+        yield f"{where} has the unknown status {copy.status!r} -> use one of {known}"
     root = site.roots.get(copy.kind)
     if root is None or not documents.inside(copy.location, root):
         yield f"{where} is said to be in {copy.location!r}, outside {root} -> mend it, or roots.{copy.kind}"
@@ -222,7 +274,7 @@ def _odd_copy(run: Run, copy: Copy, settings: Settings, now: datetime.datetime) 
     if copy.status == documents.TRANSFERRING and lease and lease < now:
         owner = copy.note.get("owner", "another program")
         yield f"{where}: the claim of {owner} ended at {lease:%Y-%m-%d %H:%M} UTC -> it may be taken over"
-    if copy.status == documents.TRANSFERRING and lease is None:
-        yield f"{where} has been transferring without a lease -> ask who does it, or set it to error"
+    if documents.stalled(copy, now):
+        yield f"{where} is {copystate.left(copy)} -> `all` at {site.name} takes it over"
     if "suspect" in copy.note:
         yield f"{where} is {copystate.remark(copy)} -> caxflow why {run}"

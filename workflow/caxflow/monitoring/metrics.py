@@ -12,7 +12,7 @@ from pathlib import Path
 from caxflow import __version__, receipts
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
-from caxflow.planning import plan
+from caxflow.planning import pauses, plan
 from caxflow.workdir import journal
 
 
@@ -98,10 +98,11 @@ def _failures(settings: Settings, work_dir: Path) -> Metric:
     found: Counter = Counter()
     for target in plan.failures(work_dir):
         try:
-            attempts = (journal.failure(work_dir, target) or {}).get("attempts", 0)
+            failure = journal.failure(work_dir, target) or {}
         except CaxflowError:
-            attempts = 0
-        final = str(attempts >= settings.attempts).lower()
+            failure = {}
+        waits = failure.get("attempts", 0) >= settings.attempts or pauses.waits_for_change(failure, settings)
+        final = str(waits).lower()
         found[target.site, target.stage, final] += 1
     values = [
         ({"site": site, "stage": stage, "final": final}, count)

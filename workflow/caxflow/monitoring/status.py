@@ -149,10 +149,12 @@ def count(found: Iterable[Mapping], settings: Settings, presence: Presence | Non
                 copystate.changing(note),
             )
             # A raw entry of other programs has no size of its own.
-            size = entry.get("size") or (document.get("raw_size_byte") if entry["type"] == "raw" else 0)
+            size = documents.value(entry, "size", type_=int)
+            if not size and entry["type"] == "raw":
+                size = documents.value(document, "raw_size_byte", type_=int)
             one = sums.setdefault(key, [0, 0, None])
             one[0] += 1
-            one[1] += size if isinstance(size, int) else 0
+            one[1] += size or 0
             if verified and (one[2] is None or verified < one[2]):
                 one[2] = verified
     return _rows(sums, settings)

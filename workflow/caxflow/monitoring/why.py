@@ -8,7 +8,7 @@ from pathlib import Path
 from caxflow import documents
 from caxflow.conditions.corrections import Edition, Voltage
 from caxflow.config import Settings
-from caxflow.monitoring import status
+from caxflow.monitoring import consistency, status
 from caxflow.planning import troubles
 from caxflow.planning.standing import (
     BUSY,
@@ -86,6 +86,8 @@ class Answer(Standing):
         Targets that the runs database has yet to be told about.
     receipts : dict
         By site, the stages that are proven here.
+    odd : list of str
+        Values of its document that cannot be read.
     history : list of Deed
         All that was done to its copies, in the order in which it was done.
     """
@@ -96,6 +98,7 @@ class Answer(Standing):
     removed: list[str] = field(default_factory=list)
     untold: list[str] = field(default_factory=list)
     receipts: dict[str, list[str]] = field(default_factory=dict)
+    odd: list[str] = field(default_factory=list)
     history: list[Deed] = field(default_factory=list)
 
     @property
@@ -143,6 +146,7 @@ def answer(
         )
         found = Answer(**vars(standing), here=here, away=away, verdict=standing.state)
         found.removed = list(_removed(document, settings, audit))
+        found.odd = list(consistency.unreadable(document))
     else:
         found = Answer(str(run), here=here, away=away, verdict=UNASKED if away else UNKNOWN)
     if work_dir is not None:

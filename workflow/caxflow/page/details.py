@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from caxflow import documents, receipts, targets, words
+from caxflow import documents, receipts, targets, values, words
 from caxflow.config import Settings
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
@@ -82,8 +82,8 @@ def rates_in(work_dir: Path, run: Run, sites: Iterable[str]) -> Iterator[tuple[s
     """The link and the rate (B/s) of each raw copy that was made from here."""
     for site in sites:
         receipt = _read(work_dir / targets.path(site, run, "raw.done")) or {}
-        rate = receipt.get("rate")
-        if receipt.get("source") and isinstance(rate, int | float) and rate > 0:
+        rate = values.number(receipt.get("rate"))
+        if receipt.get("source") and rate and rate > 0:
             yield f"{receipt['source']} → {site}", rate
 
 
@@ -128,7 +128,7 @@ def _copy(copy: Copy, word: str, sites: Mapping[str, str]) -> dict:
         "state": letter_of(word),
         "location": copy.location,
         "manifest": copy.manifest,
-        "checksum": copy.checksum if copy.checksum != copy.manifest else None,
+        "checksum": copy.checksum,
         "created": _iso(copy.created),
         "verified": _iso(copy.verified),
         "owner": _text(note.get("owner")),

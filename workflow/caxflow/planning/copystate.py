@@ -50,9 +50,17 @@ def remark(copy: Copy) -> str:
         return f"suspect: {_line(suspect) or _line(copy.note.get('error'))}{where}"
     if copy.status == documents.ERROR:
         return _line(copy.note.get("error")) or "another program reported an error"
+    if documents.stalled(copy, clock.now()):
+        return left(copy)
     if copy.status == documents.TRANSFERRING:
         return f"being {_verb(copy)} by {_holder(copy)}"
     return ""
+
+
+def left(copy: Copy) -> str:
+    """Return in words that another program left a copy behind, and since when."""
+    since = f"since {copy.created:%Y-%m-%d %H:%M} UTC" if copy.created else "nothing says since when"
+    return f"{copy.status}, {since}, left by another program"
 
 
 def _verb(copy: Copy) -> str:

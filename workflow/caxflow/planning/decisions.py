@@ -10,13 +10,14 @@ from caxflow.conditions.corrections import Edition, Waiting
 from caxflow.config import Settings, Site
 from caxflow.copies import evidence, purging
 from caxflow.documents import Copy
-from caxflow.planning.facts import Facts, copy_at, gather, source_of, was_refused
+from caxflow.errors import CaxflowError
+from caxflow.planning.facts import Facts, copy_at, corrections_of, gather, source_of, was_refused
 from caxflow.rundb import marks
 from caxflow.targets import Run
 
 DAMAGED = "THE ONLY COPY IS DAMAGED"
 LONGEST_PAUSE = datetime.timedelta(days=1)  # between two attempts at what fails
-_UNHEARD_DAYS = 30  # in which a run's raw data may still appear at their origin
+UNHEARD = datetime.timedelta(days=30)  # after a run, in which its raw data may still appear at their origin
 
 
 @dataclass
@@ -72,17 +73,21 @@ def decide(
     """
     late = {each.edition.correction.name for each in lacks}
     editions = [each for each in editions if each.correction.name not in late]
-    facts = gather(document, settings)
+    facts = gather(document, settings, now)
     decision = Decision(facts)
-    if documents.time_of(document.get("end")) is None:
+    if documents.ended(document) is None:
         decision.waits.append("it is still being taken")
         return decision
     told = "; ".join(map(str, lacks))
     if settings.here.processed and settings.here.processed.make:
-        facts.skip = skip_reason(corrections.promised(document, editions) if editions else document)
+        try:
+            facts.corrections = corrections.expected(document, editions)
+            facts.skip = skip_reason(corrections.promised(document, editions) if editions else document)
+        except CaxflowError as error:
+            # Which says nothing about its raw data.
+            facts.skip = str(error).removeprefix(f"{facts.run}: ")
         if facts.skip and told:
             facts.skip += f" ({told})"
-        facts.corrections = corrections.expected(document, editions)
     state = _State(document, settings, facts, decision, now)
     state.complete_removals()
     state.everything()
@@ -136,8 +141,7 @@ class _State:
     def everything(self) -> None:
         """All kinds of data, here and where this site brings them."""
         here, kinds = self.settings.here, self.settings.kinds
-        if "raw" in kinds:
-            self.register()
+        if "raw" in kinds and not self.register():
             self.copy("raw", here)
         if "processed" in kinds and here.processed:
             if here.processed.make:
@@ -153,24 +157,37 @@ class _State:
             if "processed" in kinds and site.processed and not site.processed.make:
                 self.copy("processed", site)
 
-    def register(self) -> None:
-        """At the origin, take the manifest of what the event builder has finished."""
+    def register(self) -> bool:
+        """Take the manifest of what the event builder has finished, or of the only copy that is left.
+
+        Whether there is such a copy here.
+        """
         here = self.settings.here
         copy = copy_at(self.document, "raw", here, self.settings)
-        if not here.origin or (copy and copy.manifest):
-            return
-        if copy is None:
-            if self.unheard(here):
+        if copy is None or copy.manifest:
+            if copy is None and here.origin and self.unheard(here):
                 self.decision.waits.append("the event builder has not said where it is")
-        elif here.name in self.facts.there["raw"] or (was_refused(copy) and self.may_retry(copy)):
+            return False
+        if here.name in self.facts.registrable:
+            if self.may_retry(copy):
+                self.want(here, "raw.done")
+                if copy.status != documents.ERROR:
+                    self.facts.coming["raw"].append(here.name)
+            return True
+        if here.origin and here.name in self.facts.there["raw"]:
             self.want(here, "raw.done")
-        elif copy.status != documents.ERROR and self.may_retry(copy):
+        elif here.origin and copy.status != documents.ERROR and self.may_retry(copy):
             self.decision.waits.append(f"its raw copy at {here.name} is said to be {copy.status}")
+        elif here.origin and was_refused(copy) and not self.facts.there["raw"]:
+            # It is said to lie where no copy of this site can.
+            self.decision.wrong.append(self.facts.faults[here.name])
+            self.decision.waits.append(self.facts.faults[here.name])
+        return False
 
     def unheard(self, site: Site) -> bool:
         """Whether the event builder may still write down where the run is, without a word to us."""
         ended = documents.time_of(self.document.get("end"))
-        recent = ended is not None and self.now - ended < datetime.timedelta(days=_UNHEARD_DAYS)
+        recent = ended is not None and self.now - ended < UNHEARD
         return recent and site.name not in self.facts.gone["raw"]
 
     def copy(self, kind: str, site: Site) -> None:
@@ -193,7 +210,7 @@ class _State:
         origin = source_of(self.facts, kind, site, self.settings)
         if origin is None:
             shout = f"{DAMAGED}: {copy.note.get('error')}" if suspect else ""
-            self.decision.waits.append(shout or f"no site has a {kind} copy for {site.name}")
+            self.decision.waits.append(shout or self.no_source(kind, site))
             if shout:
                 self.decision.wrong.append(f"{shout} -> look for another copy, and ask who made it")
             return
@@ -206,6 +223,14 @@ class _State:
         self.facts.coming[kind].append(site.name)
         self.want(site, last)
 
+    def no_source(self, kind: str, site: Site) -> str:
+        """Return why there is nothing that a copy could be made of."""
+        why = f"no site has a {kind} copy for {site.name}"
+        if kind != "raw":
+            return why
+        new = [name for name in self.facts.registrable if name not in self.facts.faults]
+        return why + "".join(f"; `all` at {name} has yet to take note of the one there" for name in new)
+
     def stands(self, kind: str, site: Site, copy: Copy | None, last: str) -> bool:
         """Whether there is a copy, or one that only has to be read again, by whoever made it."""
         if kind == "processed" and site.name in self.facts.renew:
@@ -214,12 +239,14 @@ class _State:
             if site.name not in self.facts.there[kind]:
                 self.decision.waits.append(f"its {kind} copy at {site.name} is not like the others: scrub it")
             return True
-        if copy and copy.status == documents.VERIFYING:
+        if copy and copy.status == documents.VERIFYING and not documents.stalled(copy, self.now):
             if copy.note.get("owner") == self.settings.here.name:
                 self.facts.coming[kind].append(site.name)
                 self.facts.unproven[kind].append(site.name)
                 self.want(site, last)
             else:
+                # Once it has stalled, it is taken over.
+                self.decision.passing = self.decision.passing or documents.is_unchecked(copy)
                 self.decision.waits.append(f"its {kind} copy at {site.name} is being verified")
             return True
         return False
@@ -294,6 +321,10 @@ class _State:
         copy = copy_at(self.document, "processed", here, self.settings)
         if self.leaves("processed", here, copy) or (copy is None and self.removed("processed", here)):
             return
+        if copy and documents.is_unchecked(copy) and not documents.stalled(copy, self.now):
+            self.decision.passing = True
+            self.decision.waits.append(f"its processed copy at {here.name} is being verified")
+            return
         anew = copy is not None and copy.status == documents.TRANSFERRED
         if anew and not self.outdated(copy):
             return
@@ -306,13 +337,14 @@ class _State:
             self.decision.waits.append(f"no verified raw copy at {here.name} to process")
             return
         self.facts.anew = anew
+        self.facts.abandoned = copy is not None and not anew and "suspect" not in copy.note
         self.facts.coming["processed"].append(here.name)
         self.want(here, "processed.root", *(["processed.checksum"] if self.settings.verify else []))
 
     def outdated(self, copy: Copy) -> bool:
         """Whether a processed file is to be made anew: its corrections are not those that the run has now."""
-        made_with = copy.note.get("correction_versions")
-        if not isinstance(made_with, Mapping):
+        made_with = corrections_of(copy)
+        if made_with is None:
             return False  # cax did not say
         changed = [
             f"{name} {made_with.get(name)}, now {version}"
@@ -352,13 +384,14 @@ class _State:
         """Whether a copy that failed or was left may be tried (again); else say what it waits for."""
         at = next(site.name for site in self.settings.sites.values() if site.host == copy.host)
         where = f"its {copy.kind} copy at {at}"
-        attempts, later = copy.note.get("attempts", 0), documents.time_of(copy.note.get("next"))
+        attempts = documents.value(copy.note, "attempts", type_=int) or 0
+        later = documents.time_of(copy.note.get("next"))
         error = f"the last time: {copy.note.get('error')}"
         good = copy.status == documents.TRANSFERRED
         if good:
             where = f"making {copy.kind} data at {at} anew"
         if copy.status == documents.ERROR or (good and attempts):
-            if isinstance(attempts, int) and attempts >= self.settings.attempts:
+            if attempts >= self.settings.attempts:
                 self.decision.waits.append(f"{where} failed {attempts} times, {error}")
                 return False
             if clock.is_ahead(later, self.now, LONGEST_PAUSE):
@@ -367,6 +400,9 @@ class _State:
                 self.decision.waits.append(f"{where} {again}" + (f", {error}" if good else ""))
                 return False
             return True
+        if copy.status not in documents.STATUSES:
+            self.decision.waits.append(f"{where} has the unknown status {copy.status!r}")
+            return False
         ours = copy.note.get("owner") == self.settings.here.name
         held = documents.is_held(copy, self.now) and not documents.stalled(copy, self.now)
         if copy.status == documents.TRANSFERRING and not ours and held:

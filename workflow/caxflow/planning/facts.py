@@ -1,9 +1,11 @@
 """What jobs need to know of a run, gathered from its document without any decision."""
 
+import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from caxflow import documents, words
+from caxflow import clock, documents, words
+from caxflow.conditions import corrections
 from caxflow.config import Settings, Site
 from caxflow.copies import evidence
 from caxflow.documents import Copy
@@ -22,8 +24,8 @@ class Facts:
     run : str
         Name of the run.
     number : int or None
-    start : str or None
-        ISO time.
+    start, end : str or None
+        ISO times.
     events : int or None
         Events built by the trigger.
     size : int or None
@@ -31,8 +33,9 @@ class Facts:
     there : dict
         By kind, by site: location, manifest, checksum of copies that can be trusted as a source.
     registrable : dict
-        By site: the same of a raw copy that may be looked at again: one at its origin that was found
-        incomplete, or the only one, found damaged.
+        By site: the same of a raw copy that is to be taken note of, or may be looked at again: one at its
+        origin that the event builder has finished, or that was found incomplete; the only one, found damaged
+        or left by another program.
     faults : dict
         By site: what is wrong with its raw copy.
     source : dict
@@ -54,6 +57,9 @@ class Facts:
         Versions of the corrections with which it is to be processed here, by name.
     anew : bool
         Whether it is processed again, though there is a file of its version.
+    abandoned : bool
+        Whether a processed file that may lie here is nobody's: its making failed, or was left by another
+        program.
     renew : dict
         By site that only keeps processed files: digest of the manifest of a copy that has been made anew
         elsewhere, and is to be replaced.
@@ -62,6 +68,7 @@ class Facts:
     run: str
     number: int | None = None
     start: str | None = None
+    end: str | None = None
     events: int | None = None
     size: int | None = None
     there: dict[str, dict[str, dict]] = field(default_factory=lambda: {"raw": {}, "processed": {}})
@@ -76,21 +83,24 @@ class Facts:
     events_per_file: int = 1000
     corrections: dict[str, str | int | float] = field(default_factory=dict)
     anew: bool = False
+    abandoned: bool = False
     renew: dict[str, str] = field(default_factory=dict)
 
 
-def gather(document: Mapping, settings: Settings) -> Facts:
-    """Facts of a run, without any decision."""
+def gather(document: Mapping, settings: Settings, now: datetime.datetime | None = None) -> Facts:
+    """Return facts of a run, without any decision; `now` is the server's time, naive UTC."""
+    now = now or clock.now()
     run = documents.run_of(document)
-    start = documents.time_of(document.get("start"))
+    start, end = (documents.time_of(document.get(name)) for name in ("start", "end"))
     facts = Facts(
         run=str(run),
         number=documents.value(document, "number", type_=int),
         start=start.isoformat() if start else None,
+        end=end.isoformat() if end else None,
         events=documents.value(document, "trigger", "events_built", type_=int),
-        size=documents.value(document, "raw_size_byte", type_=int, check=lambda size: size > 0),
+        size=documents.value(document, "raw_size_byte", type_=int) or None,
     )
-    if per_file := documents.value(document, *_EVENTS_PER_FILE, type_=int, check=lambda number: number > 0):
+    if per_file := documents.value(document, *_EVENTS_PER_FILE, type_=int):
         facts.events_per_file = per_file
     right = evidence.master(document, "raw", settings)
     for site in settings.sites.values():
@@ -105,15 +115,34 @@ def gather(document: Mapping, settings: Settings) -> Facts:
                 facts.faults[site.name] = str(copy.note["error"])
             if evidence.good(copy) and not (kind == "raw" and evidence.contradicts(copy, right)):
                 facts.there[kind][site.name] = _stated(run, copy, site)
-            elif kind == "raw" and site.origin and copy and was_refused(copy):
-                facts.registrable[site.name] = _stated(run, copy, site)
+            elif kind == "raw" and site.origin and copy and _is_built(copy, facts, now):
+                _register(facts, copy, site)
+    alone = not facts.there["raw"] and not facts.registrable
     for site in settings.sites.values():
         if site.processed and not site.processed.make:
             _look_for_newer(document, site, settings, facts)
         copy = None if facts.there["raw"] else copy_at(document, "raw", site, settings)
-        if copy and was_damaged(copy):
-            facts.registrable[site.name] = _stated(run, copy, site)
+        left = copy and alone and not site.origin and documents.stalled(copy, now)
+        if left or (copy and was_damaged(copy)):
+            _register(facts, copy, site)
     return facts
+
+
+def _is_built(copy: Copy, facts: Facts, now: datetime.datetime) -> bool:
+    """Whether a raw copy at its origin is to be taken note of, since the event builder is done with it.
+
+    The event builder leaves the status at ``verifying``; how many events it built it writes when it is done.
+    """
+    left = documents.stalled(copy, now) and facts.events is not None
+    return was_refused(copy) or documents.is_unchecked(copy) or left
+
+
+def _register(facts: Facts, copy: Copy, site: Site) -> None:
+    """Have the copy taken note of; one that lies in no place of the site cannot be."""
+    try:
+        facts.registrable[site.name] = _stated(Run.parse(facts.run), copy, site)
+    except CaxflowError as error:
+        facts.faults[site.name] = str(error)
 
 
 def _look_for_newer(document: Mapping, site: Site, settings: Settings, facts: Facts) -> None:
@@ -134,13 +163,14 @@ def _look_for_newer(document: Mapping, site: Site, settings: Settings, facts: Fa
 
 def _is_superseded(copy: Copy, made: Copy) -> bool:
     """Whether a processed file was made anew since: with other corrections, where both tell of theirs."""
-    of_copy, of_made = (_corrections(each) for each in (copy, made))
+    of_copy, of_made = (corrections_of(each) for each in (copy, made))
     same = of_copy is not None and of_copy == of_made
     return evidence.contradicts(copy, made) and not same
 
 
-def _corrections(copy: Copy) -> dict | None:
-    return documents.value(copy.note, "correction_versions", type_=dict)
+def corrections_of(copy: Copy) -> dict[str, corrections.Version] | None:
+    """Return the versions of the corrections with which a copy was made, by name; None if it does not say."""
+    return corrections.read_versions(copy.note.get("correction_versions"))
 
 
 def source_of(facts: Facts, kind: str, site: Site, settings: Settings) -> str | None:
@@ -213,7 +243,7 @@ def _stated(run: Run, copy: Copy, site: Site) -> dict:
         "manifest": copy.manifest,
         "checksum": copy.checksum,
         "version": copy.version,
-        "correction_versions": _corrections(copy),
+        "correction_versions": corrections_of(copy),
     }
 
 

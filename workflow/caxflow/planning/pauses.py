@@ -8,13 +8,14 @@ human, who types its target.
 
 import datetime
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from caxflow import clock, targets, words
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
+from caxflow.planning import refusal
 from caxflow.planning.decisions import LONGEST_PAUSE, Decision
 from caxflow.planning.facts import Facts
 from caxflow.targets import Target
@@ -51,33 +52,58 @@ class Pauses:
     def __init__(self, work_dir: Path, settings: Settings, now: datetime.datetime):
         self.settings = settings
         self._of: dict[str, dict[Target, Pause]] = defaultdict(dict)
+        self._refused: dict[str, dict[Target, dict]] = defaultdict(dict)
         for target in journal.failures(work_dir):
-            pause = _pause(work_dir, target, settings, now)
+            try:
+                failure = journal.failure(work_dir, target)
+            except CaxflowError:
+                continue  # a damaged record holds nothing up
+            if failure and waits_for_change(failure, settings):
+                self._refused[str(target.run)][target] = failure
+                continue
+            pause = _pause(target, failure, settings, now) if failure else None
             if pause and (pause.until is None or clock.is_ahead(pause.until, now, LONGEST_PAUSE)):
                 self._of[str(target.run)][target] = pause
 
     def __call__(self, decision: Decision, over: Collection[Target] = ()) -> None:
-        """What a pause takes out of a decision is waited for; what is `over` holds nothing up."""
+        """What a pause takes out of a decision is waited for; what is `over` holds nothing up.
+
+        Data that were refused, and have not changed since, are wrong until they do.
+        """
+        if refused := self._refused.get(decision.facts.run):
+
+            def reason(target: Target) -> str:
+                failure = refused.get(target) if target not in over else None
+                site = self.settings.site(target.site)
+                stands = failure and refusal.stands(failure, decision.facts, site, self.settings)
+                return " ".join(str(failure["reason"]).split()) if stands else ""
+
+            hold_back(decision, self.settings, reason, decision.wrong)
         if pauses := self._of.get(decision.facts.run):
             open_ = {target: str(pause) for target, pause in pauses.items() if target not in over}
             hold_back(decision, self.settings, lambda target: open_.get(target, ""))
 
 
-def hold_back(decision: Decision, settings: Settings, reason: Callable[[Target], str]) -> None:
+def hold_back(
+    decision: Decision, settings: Settings, reason: Callable[[Target], str], told: list[str] | None = None
+) -> None:
     """Take out of a decision the targets that wait, or need one that waits.
 
     Parameters
     ----------
     reason : callable
         Returns what a target waits for; empty if for nothing.
+    told : list, optional
+        Where that is added; by default to what the run waits for.
     """
+    told = decision.waits if told is None else told
     for text in list(decision.targets):
         needed = needs(targets.parse(text), decision.facts, settings)
         if why := next(filter(None, map(reason, needed)), ""):
             decision.targets.remove(text)
             decision.passing = True
-            if why not in decision.waits:
-                decision.waits.append(why)
+            if why not in told:
+                told.append(why)
 
 
 def next_attempt(failure: dict, settings: Settings, now: datetime.datetime) -> datetime.datetime | None:
@@ -87,9 +113,14 @@ def next_attempt(failure: dict, settings: Settings, now: datetime.datetime) -> d
         attempts = int(failure["attempts"])
     except (KeyError, TypeError, ValueError):
         return None
-    if at is None or attempts >= settings.attempts:
+    if at is None or attempts >= settings.attempts or waits_for_change(failure, settings):
         return None
     return at + wait(settings.pause, attempts) if clock.past(at, now) else now
+
+
+def waits_for_change(failure: Mapping, settings: Settings) -> bool:
+    """Return whether data here were refused for what they are: no time makes them better."""
+    return bool(failure.get("refused")) and failure.get("site") == settings.here.name
 
 
 def wait(pause: float, attempts: int) -> datetime.timedelta:
@@ -132,13 +163,9 @@ def _inputs(target: Target, facts: Facts, settings: Settings) -> Iterator[tuple[
         yield settings.here.name, stage
 
 
-def _pause(work_dir: Path, target: Target, settings: Settings, now: datetime.datetime) -> Pause | None:
+def _pause(target: Target, failure: dict, settings: Settings, now: datetime.datetime) -> Pause | None:
     """The pause of a failure that its document does not know of."""
-    try:
-        failure = journal.failure(work_dir, target)
-    except CaxflowError:
-        return None  # a damaged record holds nothing up
-    if not failure or failure.get("entry"):
+    if failure.get("entry"):
         return None
     reason = " ".join(str(failure.get("reason")).split())
     return Pause(target, int(failure.get("attempts", 1)), reason, next_attempt(failure, settings, now))

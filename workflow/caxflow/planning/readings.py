@@ -19,7 +19,11 @@ FILE = ".caxflow/scrub.json"
 
 @dataclass(frozen=True)
 class Reading:
-    """A copy that is to be read again; first comes what is missing, then what was not read for longest."""
+    """A copy that is to be read again.
+
+    First comes what is missing and what has no checksum for cax, though others have; then what was not read
+    for longest.
+    """
 
     verified: str
     run: str
@@ -27,11 +31,12 @@ class Reading:
     version: str | None
     size: int | None
     missing: bool = False
+    unsummed: bool = False
 
     @property
     def since(self) -> str:
-        """When it was last known to be good; empty for never, and for what is missing."""
-        return "" if self.missing else self.verified
+        """When it was last known to be good; empty for never, and for what is due at once."""
+        return "" if self.missing or self.unsummed else self.verified
 
     def __str__(self) -> str:
         when = (
@@ -44,7 +49,9 @@ class Reading:
 def readings(found: Iterable[Mapping], settings: Settings) -> Iterator[Reading]:
     """All copies here whose bytes can be judged; of processed files, those of all versions.
 
-    One that is not in its place is due at once, whenever it was read.
+    One that is not in its place is due at once, whenever it was read, and so is one without a checksum that
+    cax wants. Raw data at their origin that were not registered are not read: registering them says more of
+    them than that they are what they are.
     """
     here, presence = settings.here, Presence(settings.here)
     kinds = {"raw", "processed"} & set(settings.kinds) & set(here.roots)
@@ -54,13 +61,17 @@ def readings(found: Iterable[Mapping], settings: Settings) -> Iterator[Reading]:
             for copy in documents.copies(document):
                 if copy.host != here.host or copy.kind not in kinds or not evidence.good(copy):
                     continue
+                if copy.kind == "raw" and here.origin and not copy.manifest:
+                    continue
                 version = copy.version if copy.kind == "processed" else None
                 documents.find(document, copy.kind, copy.host, version)  # of two, nobody knows which is meant
                 if copy.kind == "raw" or version:
                     verified = documents.time_of(copy.note.get("verified"))
                     when = verified.isoformat() if verified else ""
                     missing = bool(presence.fault(run, copy))
-                    yield Reading(when, str(run), copy.kind, version, size_of(document, copy), missing)
+                    unsummed = documents.lacks_checksum(document, copy)
+                    size = size_of(document, copy)
+                    yield Reading(when, str(run), copy.kind, version, size, missing, unsummed)
 
 
 def select_readings(
@@ -97,7 +108,7 @@ def select_readings(
 def size_of(document: Mapping, copy: Copy) -> int | None:
     """Bytes of a copy, if its document knows."""
     if copy.size is None and copy.kind == "raw":
-        return documents.value(document, "raw_size_byte", type_=int, check=lambda size: size > 0)
+        return documents.value(document, "raw_size_byte", type_=int) or None
     return copy.size
 
 

@@ -161,6 +161,7 @@ def _tell_receipt(database: RunsDB, settings: Settings, work_dir: Path, target: 
     subject = Subject(settings, database, settings.site(site), run, key, work_dir, say=lambda line: None)
     look = functools.cache(lambda: _look(subject, changes["location"], stated))
     new = journal.is_new(work_dir, target)
+    version, digest = key.version, changes["manifest"]
     void_since, stands = [], []
 
     def change(document: Mapping) -> tuple[dict, dict] | None:
@@ -170,7 +171,8 @@ def _tell_receipt(database: RunsDB, settings: Settings, work_dir: Path, target: 
                 void_since.append(gone)
                 return None
         copy = documents.find(document, key.kind, key.host, key.version)
-        unsaid = _unsaid(copy, changes | proven, born)
+        known = changes["checksum"] or documents.cax_checksum(document, key.kind, version, digest)
+        unsaid = _unsaid(copy, changes | proven | {"checksum": known}, born)
         stands[:] = [copy] if not unsaid and not {"suspect", "removing"} & set(copy.note) else []
         if unsaid and (copy is None or not new):
             look()
@@ -302,7 +304,7 @@ def _entry_changes(receipt: Mapping) -> dict:
         "location": _text(entry["location"]),
         "manifest": _text(receipt["manifest"]["digest"]),
         **{f"caxflow.{name}": _of(type_, receipt[name]) for name, type_ in _NOTED.items() if name in receipt},
-        "checksum": receipt["manifest"]["digest"],
+        "checksum": receipt["checksum"] if documents.is_cax_checksum(receipt.get("checksum")) else None,
         "size": _count(receipt["bytes"]),
         "caxflow.version": receipt.get("caxflow"),  # of the program that proved it
         # A success ends the claim and the memory of failures.
@@ -311,6 +313,7 @@ def _entry_changes(receipt: Mapping) -> dict:
         "caxflow.error": None,
         "caxflow.attempts": None,
         "caxflow.next": None,
+        "caxflow.abandoned": None,
     }
     # A receipt without a status takes note of a copy that the entry speaks of already.
     return changes | (_birth(receipt) | {"caxflow.suspect": None} if entry.get("status") else {})
@@ -328,8 +331,9 @@ def _unsaid(copy: Copy | None, changes: dict, born: Mapping) -> dict | None:
         if restored and (read := changes.get("caxflow.verified")) and read <= restored:
             # What was read before the entry was lost bears no witness.
             del changes["caxflow.verified"]
-        if copy.checksum and ":" not in copy.checksum:
-            changes.pop("checksum")  # cax's own, which its other programs compare
+        stays = same or "status" not in changes
+        if stays and documents.is_cax_checksum(copy.checksum) and not changes["checksum"]:
+            changes.pop("checksum")  # it is of this copy
         if same and copy.status == documents.TRANSFERRED:
             for name in ("status", "creation_time", "creation_place"):
                 changes.pop(name, None)
@@ -354,7 +358,8 @@ def _tell_failure(database: RunsDB, run: Run, failure: Mapping, pause: float) ->
         "location": _text(entry["location"]),
         "caxflow.error": failure["reason"],
         "caxflow.attempts": attempts,
-        "caxflow.next": at + pauses.wait(pause, attempts),
+        # What was refused is looked at again once it has changed.
+        "caxflow.next": None if failure.get("refused") else at + pauses.wait(pause, attempts),
         "caxflow.lease": None,
         "caxflow.token": None,
     }

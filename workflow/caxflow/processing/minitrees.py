@@ -10,19 +10,19 @@ import datetime
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caxflow import __version__, receipts
 from caxflow.errors import CaxflowError
-from caxflow.processing import commands, products
-from caxflow.rawdata.detectors import TPC_CHANNELS
+from caxflow.files import rootfile
+from caxflow.processing import branches, commands, products
+from caxflow.processing.treemakers import EMBEDDED, rows
 from caxflow.targets import Run
 
 if TYPE_CHECKING:
-    import awkward as ak
     import numpy as np
 
 PLACEHOLDERS = {
@@ -37,14 +37,15 @@ PLACEHOLDERS = {
 }
 
 _HAX_VERSION = "2.5.0"  # the hax whose definitions the embedded ones follow
+_NOT_FOR_HAX = (
+    "if it is hax's: that reads files of pax alone, and the embedded processor wrote this one, "
+    f"of which {' and '.join(EMBEDDED)} can be made"
+)
 # Not one row an event, but as many as there are peaks of their kind.
 _MANY_ROWS = ("IsolatedPeaks", "SingleElectrons")
 
 _TREEMAKER = re.compile(r"[A-Z][A-Za-z0-9]{0,63}")
-_PROCESSED_TREE = "tree"
 _METADATA = "metadata"
-_CHUNK = "20 MB"
-_WIDTHS = ("peaks.range_50p_area", "peaks.range_area_decile")
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ def make_by_command(
     """
     processed, minitree, log = (Path(each).absolute() for each in (processed, minitree, log))
 
-    def write(made: Path) -> None:
+    def run_it(made: Path) -> None:
         with products.job_directory(workdir, f"{run}.{treemaker}.", log) as directory:
             words = template.fill(
                 {
@@ -198,6 +199,14 @@ def make_by_command(
             last = commands.run(environment.wrap(words, directory, folders), directory, log)
             if not made.is_file():
                 raise CaxflowError(f"its command wrote no {made.name}: {last}", f"read {log}")
+
+    def write(made: Path) -> None:
+        try:
+            run_it(made)
+        except CaxflowError as error:
+            if branches.is_native(processed):
+                raise
+            raise type(error)(error.what, f"{error.mend}; {_NOT_FOR_HAX}") from error
 
     return _publish(treemaker, processed, minitree, write, replace)
 
@@ -227,8 +236,6 @@ def check(treemaker: str, minitree: Path, events: "np.ndarray") -> int:
     """
     import numpy as np
 
-    from caxflow.files import rootfile
-
     if treemaker not in _MANY_ROWS:
         return rootfile.check_root(minitree, event_numbers=events, tree=treemaker)
     numbers = _event_numbers(minitree, treemaker)
@@ -241,7 +248,7 @@ def _publish(
     treemaker: str, processed: Path, minitree: Path, write: Callable[[Path], None], replace: bool
 ) -> Minitree:
     began = time.monotonic()
-    events = _event_numbers(processed, _PROCESSED_TREE)
+    events = _event_numbers(processed, rootfile.TREE)
     there = existing(minitree)
     if there and not replace:
         try:
@@ -288,43 +295,25 @@ def _event_numbers(path: Path, tree: str) -> "np.ndarray":
 
 
 def _write(treemaker: str, processed: Path, made: Path, number: int) -> None:
-    import numpy as np
     import uproot
 
-    from caxflow.files import rootfile
-
-    version, wanted, compute = EMBEDDED[treemaker]
     # hax makes a minitree anew whose "hax_version" is below its minimum, or missing.
     metadata = {
-        "version": version,
+        "version": EMBEDDED[treemaker].version,
         "pax_version": rootfile.read_metadata(processed).get("file_builder_version"),
         "hax_version": _HAX_VERSION,
         "created_by": f"caxflow {__version__}",
         "timestamp": str(datetime.datetime.now(datetime.UTC).replace(tzinfo=None, microsecond=0)),
     }
-    with uproot.open(processed) as source, uproot.recreate(made, compression=uproot.ZLIB(1)) as target:
+    with uproot.recreate(made, compression=uproot.ZLIB(1)) as target:
         target[_METADATA] = _named(_METADATA, metadata)
         tree = None
-        for events in _chunks(source[_PROCESSED_TREE], wanted):
-            columns = {
-                "run_number": np.full(len(events), number, np.int64),
-                "event_number": np.asarray(events["event_number"]).astype(np.int64),
-                **compute(events),
-            }
+        for columns in rows(treemaker, processed, number):
             if tree is None:
                 tree = target.mktree(treemaker, {name: values.dtype for name, values in columns.items()})
             tree.extend(columns)
         if tree is None:
             raise CaxflowError(f"{processed} has no events", "check or process it again")
-
-
-def _chunks(tree, wanted: Sequence[str]) -> Iterator["ak.Array"]:
-    """Parts of the tree with the wanted branches by their plain names, whatever their place in pax's tree."""
-    names = [name for name in wanted if name in tree]
-    missing = sorted(set(wanted) - set(names) - set(_WIDTHS))
-    if missing:
-        raise CaxflowError(f"{tree.file.file_path} has no branch {missing[0]}", "which processor made it?")
-    yield from tree.iterate(names, step_size=_CHUNK)
 
 
 def _named(name: str, metadata: Mapping):
@@ -335,103 +324,3 @@ def _named(name: str, metadata: Mapping):
     named._bases = [uproot.models.TObject.Model_TObject.empty()]
     named._members.update(fName=name, fTitle=json.dumps(metadata))
     return named
-
-
-def _fundamentals(events: "ak.Array") -> dict[str, "np.ndarray"]:
-    import numpy as np
-
-    start, stop = (np.asarray(events[name]).astype(np.int64) for name in ("start_time", "stop_time"))
-    return {"event_time": start, "event_duration": stop - start}
-
-
-def _basics(events: "ak.Array") -> dict[str, "np.ndarray"]:
-    """Properties of the main interaction (the first) and of the largest peaks outside it.
-
-    The types of peaks are not read: uproot reads pax's wrongly. S1s and S2s are those that the event lists
-    so; the veto's peaks have their largest hit in a channel above the arrays; what is left of the TPC's and
-    has more than one channel is unknown. pax's ``noise`` counts as unknown.
-    """
-    import awkward as ak
-    import numpy as np
-
-    def main(jagged: "ak.Array", index: "ak.Array") -> "np.ndarray":
-        return _first(jagged[index])
-
-    area, channels = events["peaks.area"], events["peaks.n_contributing_channels"]
-    s1, s2 = (events[f"interactions.{kind}"][:, :1] for kind in ("s1", "s2"))
-    width = _width(events)
-    positions = ak.local_index(area)
-    is_s1, is_s2 = (_among(positions, events[kind]) for kind in ("s1s", "s2s"))
-    is_tpc = events["peaks.largest_hit_channel"] < TPC_CHANNELS
-    other = ~_among(positions, s1) & ~_among(positions, s2)
-
-    def largest(mask: "ak.Array") -> "np.ndarray":
-        values = ak.fill_none(ak.max(area[mask & other], axis=1), 0.0)
-        return np.maximum(np.asarray(values, np.float64), 0.0)
-
-    return {
-        "s1": main(area, s1),
-        "s2": main(area, s2),
-        "s1_area_fraction_top": main(events["peaks.area_fraction_top"], s1),
-        "s2_area_fraction_top": main(events["peaks.area_fraction_top"], s2),
-        "s1_range_50p_area": main(width, s1),
-        "s2_range_50p_area": main(width, s2),
-        "x_pax": _first(events["interactions.x"]),
-        "y_pax": _first(events["interactions.y"]),
-        "z": _first(events["interactions.z"]),
-        "drift_time": _first(events["interactions.drift_time"]),
-        "largest_other_s1": largest(is_s1),
-        "largest_other_s2": largest(is_s2),
-        "largest_veto": largest(~is_tpc & (channels > 1)),
-        "largest_unknown": largest(is_tpc & (channels > 1) & ~is_s1 & ~is_s2),
-        "largest_coincidence": np.zeros(len(events)),
-    }
-
-
-def _width(events: "ak.Array") -> "ak.Array":
-    """Width of the middle half of each peak's area in ns; pax keeps all deciles."""
-    import awkward as ak
-    import numpy as np
-
-    for name in _WIDTHS:
-        if name in events.fields:
-            return events[name][..., 5] if name == "peaks.range_area_decile" else events[name]
-    return ak.full_like(events["peaks.area"], np.nan)
-
-
-def _first(jagged: "ak.Array") -> "np.ndarray":
-    """First entry of each event as float64, NaN where there is none."""
-    import awkward as ak
-    import numpy as np
-
-    return np.asarray(ak.fill_none(ak.firsts(jagged), np.nan), np.float64)
-
-
-def _among(positions: "ak.Array", indices: "ak.Array") -> "ak.Array":
-    """Whether each peak's position is one of the event's `indices`."""
-    import awkward as ak
-
-    return ak.any(positions[:, :, None] == indices[:, None, :], axis=-1)
-
-
-_Treemaker = tuple[str, tuple[str, ...], Callable[["ak.Array"], Mapping[str, "np.ndarray"]]]
-
-# name: (version of hax's definition that it follows, branches, function)
-EMBEDDED: dict[str, _Treemaker] = {
-    "Basics": (
-        "0.3",
-        (
-            "event_number",
-            "s1s",
-            "s2s",
-            *(f"interactions.{name}" for name in ("s1", "s2", "x", "y", "z", "drift_time")),
-            "peaks.area",
-            "peaks.area_fraction_top",
-            "peaks.n_contributing_channels",
-            "peaks.largest_hit_channel",
-            *_WIDTHS,
-        ),
-        _basics,
-    ),
-    "Fundamentals": ("0.1", ("event_number", "start_time", "stop_time"), _fundamentals),
-}

@@ -1,6 +1,6 @@
-"""Is a raw dataset whole? Told from its listing and its zips' central directories, without reading an event.
+"""Is a raw dataset what it should be, and nothing else? Told from what it holds, without reading an event.
 
-cax counted files and believed a run that had lost a zip; here every zip must be where the names of the others
+cax counted files and believed a run that had lost a zip; here every event must be where the names of the zips
 and the number of events that the trigger built say it is.
 """
 
@@ -8,150 +8,151 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from caxflow.errors import CaxflowError
+from caxflow.files.contents import Contents, Inventory
+from caxflow.files.listing import printable
 from caxflow.rawdata.rawformat import SIDE_FILES, TEMPORARY_ZIP, TRIGGER_ZIP, ZipName
+
+_MAY_BE_EMPTY = "eventbuilder.log"
+_OTHER = "is no file of a raw dataset"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a listing says about a raw dataset.
+    """What is wrong with a raw dataset, in words; nothing is if all are empty.
 
     Parameters
     ----------
-    state : str
-        ``"complete"``; ``"building"``: the event builder is, or seems to be, still writing; ``"broken"``.
-    problems : tuple of str
-        Why it is not complete, in words; empty if it is.
+    damage : tuple of str
+        What is missing, doubled or cannot be read: evidence against the dataset.
+    unclear : tuple of str
+        What cannot be judged, as the run document is odd.
+    foreign : tuple of str
+        What does not belong there, but harms nothing.
+    building : str
+        Why the event builder is, or seems to be, still writing: only time can tell whether it crashed.
     """
 
-    state: str
-    problems: tuple[str, ...] = ()
+    damage: tuple[str, ...] = ()
+    unclear: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
+    building: str = ""
 
 
-def judge_raw(
-    files: Mapping[str, int],
-    zip_members: Mapping[str, int | None],
-    *,
-    detector: str,
-    number: int | None,
-    events_built: int | None,
-) -> Verdict:
-    """Tell a complete dataset from one that is still being built and from a broken one.
-
-    Takes the arguments of `check_raw`. A ``temp.zip`` is what the event builder writes into; it also stays
-    behind when the builder crashes, which only time can tell.
-    """
-    problems = tuple(
-        check_raw(files, zip_members, detector=detector, number=number, events_built=events_built)
-    )
-    if not problems:
-        return Verdict("complete")
-    return Verdict("building" if not files or TEMPORARY_ZIP in files else "broken", problems)
-
-
-def check_raw(
-    files: Mapping[str, int],
-    zip_members: Mapping[str, int | None],
-    *,
-    detector: str,
-    number: int | None,
-    events_built: int | None,
-) -> list[str]:
-    """List what is wrong with a raw dataset.
+def judge_raw(found: Inventory, *, detector: str, number: int | None, events_built: int | None) -> Verdict:
+    """Say what is wrong with a raw dataset.
 
     Parameters
     ----------
-    files : mapping
-        Name to size in bytes of every file in the dataset's directory.
-    zip_members : mapping
-        Name to number of members of every zip of events, as `count_members` tells; None if it cannot be read.
+    found : Inventory
+        What it holds.
     detector : str
         ``"tpc"`` or ``"muon_veto"``.
     number : int or None
         The run's number, if known; the muon veto's zips always say 0.
     events_built : int or None
-        ``trigger.events_built`` of the run document.
-
-    Returns
-    -------
-    list of str
-        Problems in words; empty if the dataset is complete.
+        ``trigger.events_built`` of the run document, if that can be read.
     """
-    if not files:
-        return ["there are no files yet"]
-    problems = []
-    if TEMPORARY_ZIP in files:
-        problems.append(f"{TEMPORARY_ZIP} is there: the event builder is still writing, or crashed")
-    problems += [f"{name} is missing" for name in SIDE_FILES[detector] if name not in files]
-    problems += [
-        f"{name} is empty" for name in sorted(files) if files[name] == 0 and name != "eventbuilder.log"
+    if not found.files and not found.directories:
+        return Verdict(building="there are no files in it")
+    names = _zip_names(found.files)
+    side, own = SIDE_FILES[detector], {TEMPORARY_ZIP, *SIDE_FILES[detector], *names}
+    damage = [f"{name} is missing" for name in side if name not in found.files]
+    damage += [
+        f"{name} is empty"
+        for name in sorted(own & found.files.keys())
+        if not found.files[name] and name not in (_MAY_BE_EMPTY, TEMPORARY_ZIP)
     ]
-    names, unknown = _sort_zips(files)
-    problems += unknown
-    if not names:
-        return [*problems, "there are no zips of events"]
-    expected_number = 0 if detector == "muon_veto" else number
-    for name in names:
-        problems += _check_zip(name, zip_members.get(str(name)), expected_number)
-    problems += _check_ranges(names)
-    problems += _check_total(sum(_count(name, zip_members) for name in names), events_built)
-    return problems
+    foreign = [f"{printable(path)} {_OTHER}" for path in sorted(found.files.keys() - own)]
+    foreign += [f"{printable(path)} is a folder" for path in sorted(found.directories)]
+    for name in sorted(own & found.files.keys()):
+        if found.files[name] and name.endswith(".zip") and name != TEMPORARY_ZIP:
+            contents = found.zips.get(name, Contents(faults=["was not looked into"]))
+            damage += [f"{name} {fault}" for fault in contents.faults]
+            foreign += [f"{name} {oddity}" for oddity in contents.oddities]
+            damage += _check_members(name, names[name], contents) if name in names else []
+    damage += _check_ranges(names)
+    wrong, unclear = _check_document(names, 0 if detector == "muon_veto" else number, events_built)
+    there = TEMPORARY_ZIP in found.files
+    building = f"{TEMPORARY_ZIP} is there, which the event builder writes into" if there else ""
+    return Verdict(tuple(damage + wrong), tuple(unclear), tuple(foreign), building)
 
 
-def count_members(path) -> int:
-    """Count the members of a zip from its central directory; raises OSError or ``zipfile.BadZipFile``."""
-    # Plain Python 3.8 that stands alone: its source also runs at sites where nothing is installed.
-    import zipfile
-
-    with zipfile.ZipFile(path) as archive:
-        return len(archive.infolist())
-
-
-def _sort_zips(files: Mapping[str, int]) -> tuple[list[ZipName], list[str]]:
-    names, problems = [], []
+def _zip_names(files: Mapping[str, int]) -> dict[str, ZipName]:
+    """Return what the names of zips of events say, by name, in the order of their events."""
+    found = {}
     for file in files:
-        if file.endswith(".zip") and file not in (TEMPORARY_ZIP, TRIGGER_ZIP):
+        if file not in (TEMPORARY_ZIP, TRIGGER_ZIP):
             try:
-                names.append(ZipName.parse(file))
-            except CaxflowError as error:
-                problems.append(error.what)
-    return sorted(names), sorted(problems)
+                found[file] = ZipName.parse(file)
+            except CaxflowError:
+                continue
+    return dict(sorted(found.items(), key=lambda item: item[1].order))
 
 
-def _check_zip(name: ZipName, members: int | None, number: int | None) -> list[str]:
-    problems = []
-    if number is not None and name.number != number:
-        problems.append(f"{name} belongs to run number {name.number}, not {number}")
-    length = name.last - name.first + 1
-    if name.count is not None and name.count != length:
-        problems.append(f"{name} says {name.count} events in a range of {length}")
-    expected = length if name.count is None else name.count
-    if members is None:
-        problems.append(f"{name} cannot be read as a zip")
-    elif members != expected:
-        problems.append(f"{name} holds {members} events instead of {expected}")
+def _check_members(file: str, name: ZipName, contents: Contents) -> list[str]:
+    if contents.faults:
+        return []
+    problems = [f"{file} holds {other}, which is no event's number" for other in contents.others]
+    expected = name.first
+    for first, last in contents.numbers:
+        if first > expected <= name.last:
+            problems.append(f"{file} lacks {_events(expected, min(first - 1, name.last))}")
+        if first < name.first or last > name.last:
+            outside = first if first < name.first or first > name.last else name.last + 1
+            problems.append(f"{file} holds event {outside}, which is none of its own")
+        elif first < expected:
+            problems.append(f"{file} holds event {first} twice")
+        expected = max(expected, last + 1)
+    if expected <= name.last:
+        problems.append(f"{file} lacks {_events(expected, name.last)}")
     return problems
 
 
-def _check_ranges(names: list[ZipName]) -> list[str]:
-    problems, expected = [], 0
-    for name in names:
+def _check_ranges(names: Mapping[str, ZipName]) -> list[str]:
+    problems, expected, before = [], 0, ""
+    for file, name in names.items():
+        length = name.last - name.first + 1
+        if length < 1 or name.count not in (None, length):
+            count = f"{name.count} events" if name.count is not None else "events"
+            problems.append(f"{file} says {count} in a range of {length}")
         if name.first > expected:
-            problems.append(f"events {expected} to {name.first - 1} are missing (no zip has them)")
+            problems.append(f"no zip has {_events(expected, name.first - 1)}")
         elif name.first < expected:
-            problems.append(f"{name} repeats events before {expected}")
-        expected = max(expected, name.last + 1)
+            repeated = _events(name.first, min(name.last, expected - 1))
+            problems.append(f"{file} repeats {repeated}, which {before} has")
+        if name.last >= expected:
+            expected, before = name.last + 1, file
     return problems
 
 
-def _check_total(total: int, events_built: int | None) -> list[str]:
+def _check_document(
+    names: Mapping[str, ZipName], number: int | None, events_built: int | None
+) -> tuple[list[str], list[str]]:
+    """Compare with the run document: what is wrong with the dataset, and what with the document."""
+    damage, unclear = [], []
+    numbers = sorted({name.number for name in names.values()})
+    if len(numbers) > 1:
+        damage.append(f"its zips belong to runs number {' and '.join(map(str, numbers[:5]))}")
+    elif numbers and number not in (None, numbers[0]):
+        unclear.append(f"its zips belong to run number {numbers[0]}, the run document says {number}")
+    total = _distinct(names)
     if events_built is None:
-        return ["the run document does not say how many events were built"]
-    if total != events_built:
-        return [f"the zips have {total} events, the trigger built {events_built}"]
-    return []
+        unclear.append("the run document does not say how many events were built")
+    elif total < events_built:
+        zips = f"the zips have {total} events" if names else "there are no zips of events"
+        damage.append(f"{zips}, the trigger built {events_built}")
+    elif total > events_built:
+        unclear.append(f"the zips have {total} events, by the run document the trigger built {events_built}")
+    return damage, unclear
 
 
-def _count(name: ZipName, zip_members: Mapping[str, int | None]) -> int:
-    if name.count is not None:
-        return name.count
-    return zip_members.get(str(name)) or 0
+def _distinct(names: Mapping[str, ZipName]) -> int:
+    total = end = 0
+    for name in names.values():
+        total += max(0, name.last + 1 - max(name.first, end))
+        end = max(end, name.last + 1)
+    return total
+
+
+def _events(first: int, last: int) -> str:
+    return f"event {first}" if first == last else f"events {first} to {last}"

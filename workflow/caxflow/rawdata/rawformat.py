@@ -35,13 +35,16 @@ SIDE_FILES = {
 # The longest event (10 ms, every channel read out throughout) has 520 MB; what unpacks to more is no event.
 _MAX_EVENT_BYTES = 2**30
 
-_ZIP_NAME = re.compile(TPC_NAME + r"-(\d{1,12})-(\d{9,12})-(\d{9,12})(?:-(\d{9,12}))?\.zip")
+_ZIP_NAME = re.compile(TPC_NAME + r"-(\d{1,12})-(\d{9,12})-(\d{9,12})(?:-(\d{9,12}))?\.zip", re.ASCII)
 _MEMBER_NAME = re.compile(r"\d{1,12}", re.ASCII)
 _ZIP_ERRORS = zipfile.BadZipFile | zlib.error
-_MEND = "the copy is damaged or was not written by pax: compare it with the origin's manifest"
+_MEND = (
+    "it is damaged, or was not written by pax: a scrub says whether this copy is as it was registered; "
+    "if so, the origin's is damaged, too"
+)
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class ZipName:
     """What the name of a zip of events says.
 
@@ -71,6 +74,11 @@ class ZipName:
             )
         number, first, last, count = (None if field is None else int(field) for field in match.groups())
         return cls(first, last, number, count)
+
+    @property
+    def order(self) -> tuple[int, int, int, int]:
+        """What zips are sorted by; an old name, which lacks the count, comes before the new one."""
+        return self.first, self.last, self.number, -1 if self.count is None else self.count
 
     def __str__(self) -> str:
         count = "" if self.count is None else f"-{self.count:09d}"
@@ -138,6 +146,11 @@ class Event:
             start = stop
 
 
+def is_raw_file(name: str) -> bool:
+    """Return whether a file is one that the event builder leaves in a raw dataset, by its name."""
+    return any(name in names for names in SIDE_FILES.values()) or _ZIP_NAME.fullmatch(name) is not None
+
+
 def zip_names(directory: str | Path) -> list[str]:
     """Names of a run's zips of events, in the order of their events.
 
@@ -152,7 +165,7 @@ def zip_names(directory: str | Path) -> list[str]:
         names = [entry.name for entry in directory.iterdir() if entry.suffix == ".zip"]
     except OSError as error:
         raise CaxflowError(f"{directory}: {error.strerror}", "check the site's root for raw data") from None
-    names = sorted((name for name in names if name not in others), key=ZipName.parse)
+    names = sorted((name for name in names if name not in others), key=lambda name: ZipName.parse(name).order)
     if not names:
         raise CaxflowError(f"{directory} has no zips of events", "is it the dataset's directory?")
     return names

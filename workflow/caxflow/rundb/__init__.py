@@ -20,7 +20,7 @@ from caxflow.conditions import corrections
 from caxflow.config import Selection
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Manifest
-from caxflow.rundb import claims, marks, queries
+from caxflow.rundb import claims, entries, marks, queries
 from caxflow.rundb.claims import Claim, Held
 from caxflow.rundb.connection import ODD, Connection, DatabaseAway, public
 from caxflow.rundb.entries import RECORDS, Key, identity, recording, telling, telling_if, touching
@@ -95,6 +95,27 @@ class RunsDB(Connection):
             names = [self.runs.create_index(keys, name=name, **how) for name, keys, how in INDEXES]
             audit = self._database[AUDIT].create_index([("run", 1), ("at", 1)], name="caxflow_audit")
             return [*names, audit]
+
+    def give_checksums_back(self) -> int:
+        """Give ``checksum`` of entries its meaning for cax back; the number of documents that were changed.
+
+        Earlier versions wrote the digest of the manifest there, and a key ``pax_version`` to raw copies.
+        Marks and revisions stay: nothing that planning looks at changes.
+        """
+        changed, updates = 0, []
+        if self.dry:
+            return changed
+        with self.answers():
+            for document in self.runs.find(queries.OLD_CHECKSUMS, {"data": 1}, batch_size=1000):
+                if found := entries.as_cax_has_them(document):
+                    guard, change = found
+                    updates.append(pymongo.UpdateOne({"_id": document["_id"]} | guard, change))
+                if len(updates) == 1000:
+                    changed += self.runs.bulk_write(updates, ordered=False).modified_count
+                    updates = []
+            if updates:
+                changed += self.runs.bulk_write(updates, ordered=False).modified_count
+        return changed
 
     def init_site(self, site: str) -> str:
         """Make the index by which `site` finds what it has not settled."""
@@ -182,8 +203,8 @@ class RunsDB(Connection):
         with self.answers():
             return self.runs.count_documents(marks.asleep(site, policy, self.now()))
 
-    def everything(self, projection: Mapping[str, Any]) -> Iterator[dict]:
-        """All documents, by name, the newest first."""
+    def everything(self, projection: Mapping[str, Any] | None = None) -> Iterator[dict]:
+        """All documents, by name, the newest first; without a projection whole."""
         with self.answers():
             yield from self.runs.find({}, projection, batch_size=1000).sort([("name", -1), ("detector", 1)])
 
@@ -369,6 +390,12 @@ class RunsDB(Connection):
                     self._bring_records(document, wanted[1].get("$push", {}).get(RECORDS))
                     return True
         raise DatabaseAway(f"{run}: its document changes faster than it can be told", "try again")
+
+    def newest_corrections(self) -> dict[str, Mapping | None]:
+        """Return the newest document of each correction by its name; None where there is none."""
+        with self.answers():
+            found = corrections.newest(self._database)
+        return {correction.name: document for correction, document in found.items()}
 
     def editions(self) -> tuple[list[corrections.Edition], list[CaxflowError]]:
         """The newest document of each correction, and what is wrong with those that cannot be used."""

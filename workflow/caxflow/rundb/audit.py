@@ -1,9 +1,10 @@
 """Who did what to which copy, when, and on what grounds: a collection that only grows.
 
 A record has ``run``, ``kind``, ``host``, ``pax_version``, ``site``; ``action``: ``registered``, ``made``,
-``copied``, ``verified``, ``suspect``, ``removing``, ``removed``, ``replaced``, ``restored``, ``moved`` or
-``stray``; ``at`` (the server's time), ``by`` (host, user, process), ``caxflow`` (version), ``grounds``;
-``done``, where it was done before it was told; and what belongs to the action, such as the entry that went.
+``copied``, ``verified``, ``suspect``, ``aside``, ``removing``, ``removed``, ``replaced``, ``restored``,
+``moved`` or ``stray``; ``at`` (the server's time), ``by`` (host, user, process), ``caxflow`` (version),
+``grounds``; ``done``, where it was done before it was told; and what belongs to the action, such as the entry
+that went.
 Scrubs that find nothing wrong leave a trace in the entry only.
 
 What a guarded change does is recorded by the same update, in the document (`RECORDS`), and brought here from

@@ -22,19 +22,23 @@ if TYPE_CHECKING:
     from caxflow.rundb import RunsDB
 
 
+_LASTING = ("attempts", "error", "left", "abandoned")  # of a note, from one claim to the next
+
+
 class Held(CaxflowError):
     """Somebody else holds the claim, or the copy is there already."""
 
 
 @dataclass
 class Claim:
-    """A lease on the making of one copy."""
+    """A lease on one copy: on its making, or on what is done to it."""
 
     database: "RunsDB"
     run: Run
     key: Key
     token: str
     lease: float
+    making: bool = False
     _renewed: float = field(default_factory=time.monotonic)
 
     def renew(self) -> None:
@@ -53,6 +57,8 @@ class Claim:
         with contextlib.suppress(DatabaseAway):
             at = self.database.now()
             kept = {"caxflow.since": at, "caxflow.lease": at + datetime.timedelta(minutes=self.lease)}
+            # By this cax tells whether anything is at work.
+            kept |= {"creation_time": at} if self.making else {}
             if not self.database.tell(self.run, self.key, kept, {"token": self.token}):
                 raise Held(f"{self.run}: the claim at {self.key.host} was taken over", "nothing is published")
 
@@ -87,7 +93,7 @@ def take(
     DatabaseAway
         Nothing is claimed while the database is away.
     """
-    claim = Claim(database, run, key, secrets.token_hex(8), lease)
+    claim = Claim(database, run, key, secrets.token_hex(8), lease, making=True)
     if database.dry:
         return claim
     now = database.now()
@@ -111,15 +117,19 @@ def take(
         nobody = this | {"data": {"$not": {"$elemMatch": key.match()}}}
         if database.runs.update_one(nobody, touching({"$push": {"data": entry}})).modified_count:
             return claim
-        copy = documents.find(database.get(run), key.kind, key.host, key.version)
+        document = database.get(run)
+        copy = documents.find(document, key.kind, key.host, key.version)
         # The note is set whole: not every server makes the missing parts of a positional path.
-        past = {name: copy.note[name] for name in ("attempts", "error", "left") if copy and name in copy.note}
+        past = {name: copy.note[name] for name in _LASTING if copy and name in copy.note}
+        if copy and "owner" not in copy.note and not copy.manifest:
+            past["abandoned"] = True
         changes = {
             "data.$.status": documents.TRANSFERRING,
             "data.$.location": location,
+            "data.$.creation_time": now,
             "data.$.caxflow": past | note,
         }
-        for free in _free(note, now, copy, instead):
+        for free in _free(document, key, note, copy, now=now, instead=instead):
             again = this | {"data": {"$elemMatch": key.match(**free)}}
             if database.runs.update_one(again, touching({"$set": changes})).modified_count:
                 return claim
@@ -127,7 +137,13 @@ def take(
 
 
 def _free(
-    note: Mapping, now: datetime.datetime, copy: documents.Copy | None, instead: str | None
+    document: Mapping,
+    key: Key,
+    note: Mapping,
+    copy: documents.Copy | None,
+    *,
+    now: datetime.datetime,
+    instead: str | None,
 ) -> Iterator[dict]:
     """Conditions under which an entry may be claimed again; what removes or moves it completes that first."""
     if copy and {"removing", "moving"} & set(copy.note):
@@ -147,7 +163,10 @@ def _free(
             "caxflow.lease": copy.note["lease"],
         }
     if copy and documents.stalled(copy, now):
-        yield {"status": documents.TRANSFERRING, "caxflow.lease": None, "creation_time": copy.created}
+        begun = documents.raw_entry(document, key.kind, key.host, key.version).get("creation_time")
+        lease, owner = copy.note.get("lease"), copy.note.get("owner")
+        same = {"status": copy.status, "creation_time": begun}
+        yield same | {"caxflow.lease": lease, "caxflow.owner": owner}
     if copy and copy.status == documents.TRANSFERRING and processes.has_ended(copy.by):
         # A process of this machine that was killed; its token makes sure that only one takes it over.
         yield {"caxflow.token": copy.note.get("token")}

@@ -64,6 +64,29 @@ def telling_if(
     return there, {"$set": {f"data.$.{name}": value for name, value in plain.items()}}
 
 
+def as_cax_has_them(document: Mapping) -> tuple[dict, dict] | None:
+    """Conditions and update that give entries the checksums that cax knows; None where they have them.
+
+    That is the sha512 of another entry with the same manifest, or none.
+    """
+    guard, to_set, to_unset = {}, {}, {}
+    listed = document.get("data")
+    for index, entry in enumerate(listed if isinstance(listed, list) else ()):
+        if not isinstance(entry, Mapping):
+            continue
+        at, checksum = f"data.{index}", entry.get("checksum")
+        if isinstance(checksum, str) and ":" in checksum:
+            kind, version, manifest = (entry.get(key) for key in ("type", "pax_version", "manifest"))
+            guard[f"{at}.checksum"] = checksum
+            to_set[f"{at}.checksum"] = documents.cax_checksum(document, kind, version, manifest)
+        if entry.get("type") == "raw" and "pax_version" in entry and entry["pax_version"] is None:
+            guard[f"{at}.type"] = "raw"
+            to_unset[f"{at}.pax_version"] = ""
+    update = {"$set": to_set, "$unset": to_unset}
+    update = {operator: keys for operator, keys in update.items() if keys}
+    return (guard, update) if update else None
+
+
 def touching(update: Mapping[str, Any]) -> dict[str, Any]:
     """An update with what every change of ours brings: a new revision, and the marks of all sites gone."""
     gone = {MARK: "", **update.get("$unset", {})}

@@ -40,6 +40,14 @@ PLANNING = {
     "caxflow": 1,
 }
 
+# Documents with an entry whose checksum is the digest of a manifest, or of a raw copy with a version.
+OLD_CHECKSUMS = {
+    "$or": [
+        {"data.checksum": {"$regex": "^[a-z0-9]+:"}},
+        {"data.pax_version": {"$type": "null"}},
+    ]
+}
+
 # Indexes of the run documents: name, keys, options.
 INDEXES: tuple[tuple[str, list[tuple[str, int]], dict[str, bool]], ...] = (
     ("caxflow_run", [("name", -1), ("detector", 1)], {"unique": True}),

@@ -1,12 +1,12 @@
 """Which runs `select` admits: python decides, in words; the query leaves out what is out for certain.
 
-What the query lets through and python does not is odd: a number that is a text, a list of sources.
+What the query lets through and python does not is odd: a number that cannot be read, a list of sources.
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from caxflow import documents
+from caxflow import documents, values
 from caxflow.config import Selection
 from caxflow.errors import CaxflowError
 from caxflow.targets import Run
@@ -27,10 +27,20 @@ def select(selection: Selection) -> dict:
         query["$or"] = [{"name": run.name, "detector": run.detector} for run in named]
     if selection.detectors:
         query["detector"] = {"$in": list(selection.detectors)}
-    _range(query, "number", "$gte", selection.first)
-    _range(query, "number", "$lte", selection.last)
-    _range(query, "start", "$gte", selection.after)
-    _range(query, "start", "$lt", selection.before)
+    outside = [
+        ("number", "$lt", selection.first),
+        ("number", "$gt", selection.last),
+        ("start", "$lt", selection.after),
+        ("start", "$gte", selection.before),
+    ]
+    # Numbers and times that are texts, and lists of times, compare with none of these: python looks at them.
+    out = [
+        {key: {operator: bound}, f"{key}.0": {"$exists": False}}
+        for key, operator, bound in outside
+        if bound is not None
+    ]
+    if out:
+        query["$nor"] = out
     if selection.sources:
         query["source.type"] = {"$in": list(selection.sources)}
     tags: dict[str, Any] = {}
@@ -44,7 +54,8 @@ def select(selection: Selection) -> dict:
 
 
 def _excluding(document: Mapping, selection: Selection) -> Iterator[str]:
-    number, start = _number(document.get("number")), documents.time_of(document.get("start"))
+    number = documents.value(document, "number", type_=int)
+    start = documents.time_of(document.get("start"))
     detector = document.get("detector")
     source = documents.value(document, "source", "type", type_=str)
     tags = set(documents.tags(document))
@@ -57,11 +68,14 @@ def _excluding(document: Mapping, selection: Selection) -> Iterator[str]:
         (selection.last, lambda bound: number is None or number > bound, "last"),
     ):
         if bound is not None and wrong(bound):
-            yield f"its number is {document.get('number')!r}, and select.numbers.{word} is {bound}"
-    if selection.after and (start is None or start < selection.after):
-        yield f"it started before select.start.after, {selection.after}"
-    if selection.before and (start is None or start >= selection.before):
-        yield f"it did not start before select.start.before, {selection.before}"
+            yield f"its number is {values.said(document.get('number'))}, and select.numbers.{word} is {bound}"
+    for bound, wrong, word in (
+        (selection.after, lambda bound: start is None or start < bound, "after"),
+        (selection.before, lambda bound: start is None or start >= bound, "before"),
+    ):
+        if bound is not None and wrong(bound):
+            begun = start or values.said(document.get("start"))
+            yield f"its start is {begun}, and select.start.{word} is {bound}"
     if selection.sources and source not in selection.sources:
         yield f"its source is {source}, and select.sources has {', '.join(selection.sources)}"
     if selection.tags and not tags & set(selection.tags):
@@ -70,20 +84,8 @@ def _excluding(document: Mapping, selection: Selection) -> Iterator[str]:
         yield f"it is tagged {tag}, which select.without_tags keeps out"
 
 
-def _number(found: object) -> int | None:
-    """Return a run's number; other programs write a whole one as a fraction, too."""
-    if isinstance(found, float) and found.is_integer():
-        return int(found)
-    return found if isinstance(found, int) and not isinstance(found, bool) else None
-
-
 def _name(document: Mapping) -> str | None:
     try:
         return str(documents.run_of(document))
     except CaxflowError:
         return None
-
-
-def _range(query: dict, key: str, operator: str, bound: Any) -> None:
-    if bound is not None:
-        query.setdefault(key, {})[operator] = bound

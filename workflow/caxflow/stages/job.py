@@ -49,6 +49,8 @@ class Job:
         Which entry of the run document the job is about.
     making : bool
         Whether the job makes that copy, so that its failure is the copy's.
+    refused : str or None
+        If data are refused for what they are, what `caxflow.planning.refusal.sign` said of them.
     resources : mapping
         What Snakemake has given to the job.
     """
@@ -63,6 +65,7 @@ class Job:
     work_dir: Path = field(default_factory=Path.cwd)
     entry: dict[str, Any] | None = None
     making: bool = False
+    refused: str | None = None
     resources: Mapping[str, int] = field(default_factory=dict)
     claim: Claim | None = None
     _said: float = 0
@@ -347,6 +350,7 @@ def _attempt(work: Callable[[Job], None], job: Job, batch: bool) -> str:
     told = {"entry": job.entry, "token": token} if job.entry and (job.making or evidence) else {}
     if batch:
         told |= {"call": job.call, "final": final, "said": commands.tail(Path(job.log.name))}
+    told |= {"refused": job.refused} if job.refused else {}
     told |= {"evidence": evidence, "counts": not away}
     job.clear(lambda: journal.fail(job.work_dir, job.target, reason, **told))
     return reason

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from caxflow import documents, receipts
 from caxflow.conditions.settings import freeze, skip_reason
-from caxflow.copies import roots
+from caxflow.copies import proof, roots
 from caxflow.errors import CaxflowError
 from caxflow.files import manifest
 from caxflow.files.manifest import Manifest
@@ -72,6 +72,7 @@ def process_raw(job: Job, link: Path, settings: str = "settings.json", parts: Se
         workdir=job.work_dir / products.JOBS,
         log=job.log.name,
         replace=kept and job.facts.anew,
+        abandoned=kept and job.facts.abandoned,
         parts=parts,
     )
     job.say(f"{made.events} events, {made.size} bytes in {made.seconds:.1f} s")
@@ -80,18 +81,19 @@ def process_raw(job: Job, link: Path, settings: str = "settings.json", parts: Se
     link.unlink(missing_ok=True)
     link.symlink_to(product)
     job.permit("processed", str(product))
-    taken = manifest.take(product)
+    taken = manifest.take_all(str(product), ("xxh128", "sha512"))
     # Only the version that the site keeps is read again, and copied.
     status = documents.VERIFYING if kept and job.settings.verify else documents.TRANSFERRED
     job.state(
         job.statement(
-            taken,
+            taken["xxh128"],
             str(product),
             status,
             processor=processor.name,
             events=made.events,
             seconds=round(made.seconds, 3),
             correction_versions=frozen["correction_versions"],
+            checksum=proof.cax_checksum(taken["sha512"], "processed"),
             proof="every branch read, event numbers equal to those of the raw data",
         )
     )
@@ -118,11 +120,19 @@ def link_processed(job: Job, done: str) -> None:
 def _stated_by_rundb(job: Job, source: str) -> dict:
     there = job.facts.there["processed"][source]
     known = job.database.manifest(there["manifest"]) if there["manifest"] else None
-    made_with = there["correction_versions"]
+    made_with, checksum = there["correction_versions"], there["checksum"]
+    if documents.is_cax_checksum(checksum) and not known:
+        place = job.place(job.settings.site(source))
+        if not proof.agrees_with_cax(place, there["location"], checksum, job.report):
+            raise CaxflowError(
+                f"{job.run}: its processed file at {source} does not have the sha512 that cax recorded",
+                "find out what changed it before it is copied",
+            )
     return {
         "site": source,
         "location": there["location"],
         "manifest": known,
+        "checksum": checksum,
         "correction_versions": made_with,
     }
 

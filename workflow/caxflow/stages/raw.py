@@ -3,24 +3,30 @@
 import contextlib
 import dataclasses
 import datetime
+import posixpath
 from collections.abc import Mapping
+from typing import Any
 
 from caxflow import clock, documents, receipts, transfer
 from caxflow.copies import proof, quarantine, renewal, roots
 from caxflow.copies.subject import Subject
 from caxflow.documents import Copy
-from caxflow.errors import BadCopy, BadSource, CaxflowError
+from caxflow.errors import BadCopy, BadSource, CaxflowError, Occupied
 from caxflow.files.manifest import Manifest
-from caxflow.rawdata.completeness import judge_raw
+from caxflow.planning import refusal
+from caxflow.planning.decisions import UNHEARD
+from caxflow.rawdata.completeness import Verdict, judge_raw
 from caxflow.rundb import DatabaseAway, Held, Key
 from caxflow.stages.job import Job
+from caxflow.transfer import Place
 from caxflow.workdir import proofs
 
+_AGAIN = "it is looked at again once its files change"
 _HANDED_ON = ("correction_versions",)  # what is true of every copy of a file
 
 
 def register_raw(job: Job) -> None:
-    """Take note of a raw copy that is there: its manifest, and that the dataset is complete.
+    """Take note of a raw copy that is there: its manifest, and that the dataset is whole and nothing else.
 
     Where the database has the copy's manifest already, that is taken over if the files have its names and
     sizes: verification reads the bytes.
@@ -30,6 +36,7 @@ def register_raw(job: Job) -> None:
     location = there["location"]
     job.entry = {"kind": "raw", "host": job.site.host, "version": None, "location": location}
     known = job.database.manifest(there["manifest"]) if there["manifest"] else None
+    checksum = there["checksum"]
     subject = job.subject(Key("raw", job.site.host))
     seen = _seen(subject) if there["manifest"] and not refused else None
     with quarantine.reading(subject, seen):
@@ -39,13 +46,14 @@ def register_raw(job: Job) -> None:
             manifest, how = Manifest.from_json(known), "the runs database states it, and its files are there"
             _look_at(subject, seen, known, location)
         else:
-            manifest = _take(job, location, there)
-            how = "complete by its own zips, every byte read at the site"
+            manifest, checksum, remarks = _take(job, location, there)
+            how = "; ".join(["complete by its own zips, every byte read at the site", *remarks])
     if wrong := proof.unlike(there["manifest"], manifest):
         raise quarantine.condemn(subject, location, [wrong], seen)
     job.say(f"{location}: {len(manifest)} files, {manifest.digest}")
     # What was refused before is good after all; else the copy's status is not ours to say.
-    job.state(job.statement(manifest, location, documents.TRANSFERRED if refused else None, proof=how))
+    status = documents.TRANSFERRED if refused else None
+    job.state(job.statement(manifest, location, status, proof=how, checksum=checksum))
 
 
 def _read_damaged(job: Job, location: str, known: dict) -> Manifest:
@@ -70,13 +78,34 @@ def _look_at(subject: Subject, seen: Copy | None, known: Mapping, location: str)
             raise quarantine.condemn(subject, location, wrong, seen)
 
 
-def _take(job: Job, location: str, there: Mapping) -> Manifest:
-    """The manifest of a copy that is complete, and not unlike any other."""
-    _check_complete(job, location)
-    manifest = transfer.take_manifest(job.place(job.site), location, drop_cache=False, progress=job.report)
+def _take(job: Job, location: str, there: Mapping) -> tuple[Manifest, str, list[str]]:
+    """The manifest of a copy that is whole, and not unlike any other.
+
+    Also cax's checksum of it, and what is to be said of it.
+    """
+    place = job.place(job.site)
+    judged = refusal.sign(place, there, job.facts, job.settings)
+    found = transfer.inventory(place, location)
+    events, number = job.facts.events, job.facts.number
+    verdict = judge_raw(found, detector=job.run.detector, number=number, events_built=events)
+    remarks = _judge(job, verdict, judged)
+    checksum = there["checksum"] if documents.is_cax_checksum(there["checksum"]) else None
+    algorithms = ("xxh128", "sha512")
+    read = transfer.examine(place, location, algorithms=algorithms, progress=job.report)
+    remarks += _judge(job, Verdict(damage=tuple(read.faults), foreign=tuple(read.oddities)), judged)
+    manifest = next(each for each in read.manifests.values() if each.algorithm != "sha512")
+    if {entry.path: entry.size for entry in manifest.entries} != found.files:
+        what = f"{job.run} at {job.site.name} changed while it was read"
+        raise CaxflowError(what, "wait until nothing writes to it")
     _compare_with_others(job, manifest)
-    _compare_with_cax(job, location, there["checksum"])
-    return manifest
+    if (sums := read.manifests.get("sha512")) is None:
+        raise CaxflowError(f"{job.site.name} does not compute sha512", "check its Python")
+    if checksum:
+        _compare_with_cax(job, sums, checksum, judged)
+    remarks += [f"{name} is left out, which NFS or the like will remove" for name in found.leftovers]
+    for remark in remarks:
+        job.say(f"{location}: {remark}")
+    return manifest, checksum or proof.cax_checksum(sums, "raw"), remarks
 
 
 def copy_raw(job: Job, source: str) -> None:
@@ -102,27 +131,79 @@ def make_copy(
 
     `instead` is the digest of the manifest of an older one that it replaces.
     """
-    if moved := quarantine.make_room(job.subject(key)):
+    subject = job.subject(key)
+    if moved := quarantine.make_room(subject):
         job.say(f"what was found bad was moved to {moved}")
+    left = _is_left(subject, location)
     job.take_claim(key, location, instead)
     roots.ensure(job.settings, job.database, job.site, key.kind, location)
     source, path = job.place(job.settings.site(stated["site"])), stated["location"]
+    more: dict = {"expected": expected}
+    if not documents.is_cax_checksum(stated.get("checksum")):
+        more["extra_algorithms"] = ("sha512",)
     try:
         if instead:
-            copied = renewal.renew(job.subject(key), source, path, location, expected=expected, old=instead)
+            copied = renewal.renew(subject, source, path, location, old=instead, **more)
         else:
-            place = job.place(job.site)
-            root = job.site.roots[key.kind]
-            copied = transfer.copy(
-                source, path, place, location, expected=expected, progress=job.report, root=root
-            )
+            copied = _copy(subject, source, path, location, left, **more)
     except BadSource as error:
         raise _judge_source(job, key, stated, error) from error
     job.say(f"{location}: {copied}")
     for remark in copied.remarks:
         job.say(f"{location} is published; {remark}")
     job.permit(key.kind, location)
-    return _copy_statement(job, copied, stated, location)
+    return _copy_statement(job, key, copied, stated, location)
+
+
+def _copy(
+    subject: Subject, source: Place, path: str, location: str, left: bool, **more: Any
+) -> transfer.Copied:
+    """Copy a dataset; what another program `left` in its place, and is not the same, is moved aside."""
+    more |= {"progress": subject.progress, "root": subject.root}
+    try:
+        return transfer.copy(source, path, subject.place, location, **more)
+    except Occupied as error:
+        if not left:
+            raise
+        aside = quarantine.set_aside(subject, location, error.what)
+        subject.say(f"{error.what}; another program left it, it was moved to {aside}")
+    return transfer.copy(source, path, subject.place, location, **more)
+
+
+def _is_left(subject: Subject, location: str) -> bool:
+    """Whether what lies where a copy is to be may be what another program began and gave up.
+
+    Raises
+    ------
+    Held
+        If that seems to be at work: files there were written lately.
+    """
+    key = subject.key
+    copy = documents.find(subject.database.get(subject.run), key.kind, key.host, key.version)
+    if copy is None or copy.manifest or "suspect" in copy.note:
+        return False
+    if "owner" in copy.note:
+        return "abandoned" in copy.note
+    if copy.status == documents.TRANSFERRING:
+        written, now = _last_written(subject, location), subject.database.now()
+        if written and abs(now - written) < documents.STALLED:
+            raise Held(
+                f"{subject}: another program wrote to {location} at {written:%Y-%m-%d %H:%M} UTC",
+                "let it finish, or ask there; a day after it was last written to it is taken over",
+            )
+    return copy.status != documents.TRANSFERRED
+
+
+def _last_written(subject: Subject, location: str) -> datetime.datetime | None:
+    """When the newest file of a copy was written, naive UTC; None where there is none."""
+    kind = transfer.exists(subject.place, location)
+    folder, name = posixpath.split(location)
+    if kind == "directory":
+        items = transfer.census(subject.place, location)
+    else:
+        items = [item for item in transfer.census(subject.place, folder) if item.name == name] if kind else []
+    newest = max((item.newest for item in items), default=None)
+    return newest and datetime.datetime.fromtimestamp(newest, datetime.UTC).replace(tzinfo=None)
 
 
 def _judge_source(job: Job, key: Key, stated: dict, error: BadSource) -> CaxflowError:
@@ -145,10 +226,11 @@ def _judge_source(job: Job, key: Key, stated: dict, error: BadSource) -> Caxflow
     return CaxflowError(bad.what, bad.mend)
 
 
-def _copy_statement(job: Job, copied: transfer.Copied, stated: dict, location: str) -> dict:
+def _copy_statement(job: Job, key: Key, copied: transfer.Copied, stated: dict, location: str) -> dict:
     """The receipt of a copy; others trust it once it has been read again, where that is configured."""
     status = documents.VERIFYING if job.settings.verify else documents.TRANSFERRED
     others = [m.to_json() for name, m in copied.manifests.items() if name != copied.manifest.algorithm]
+    by_sha512 = copied.manifests.get("sha512")
     return job.statement(
         copied.manifest,
         location,
@@ -162,6 +244,7 @@ def _copy_statement(job: Job, copied: transfer.Copied, stated: dict, location: s
         if not copied.adopted
         else "was there, every byte compared",
         other_manifests=others,
+        checksum=proof.cax_checksum(by_sha512, key.kind) if by_sha512 else stated.get("checksum"),
         **{name: stated[name] for name in _HANDED_ON if stated.get(name)},
     )
 
@@ -200,20 +283,50 @@ def _seen(subject: Subject) -> Copy | None:
     return None
 
 
-def _check_complete(job: Job, location: str) -> None:
-    found = transfer.inventory(job.place(job.site), location)
-    verdict = judge_raw(
-        found.files,
-        found.zip_members,
-        detector=job.run.detector,
-        number=job.facts.number,
-        events_built=job.facts.events,
-    )
-    if verdict.state == "building":
-        raise CaxflowError(f"{job.run} at {job.site.name} is still being built", "wait for the event builder")
-    if verdict.state != "complete":
-        problems = "; ".join(verdict.problems[:5])
-        raise BadCopy(f"{job.run} at {job.site.name} is not complete: {problems}", "have it built again")
+def _judge(job: Job, verdict: Verdict, judged: str) -> list[str]:
+    """Return what is to be said of raw data that are accepted.
+
+    Parameters
+    ----------
+    judged : str
+        What `refusal.sign` said of them: refused, they are not looked at again before that changes.
+
+    Raises
+    ------
+    CaxflowError
+        If they are refused, a BadCopy if there is evidence against them; or still being built.
+    """
+    where = f"{job.run} at {job.site.name}"
+    damage = list(verdict.damage)
+    if verdict.building and _is_recent(job):
+        raise CaxflowError(f"{where} is still being built: {verdict.building}", "wait for the event builder")
+    if verdict.building:
+        damage.insert(0, f"{verdict.building}, though the run ended on {(job.facts.end or '?')[:10]}")
+    if damage:
+        problems = proof.summary([*damage, *verdict.unclear, *verdict.foreign])
+        mend = (
+            "that is damage of the origin, and of no other copy: have the run built again"
+            if job.site.origin
+            else "have it copied again from where it is whole"
+        )
+        job.refused = judged
+        raise BadCopy(f"{where} is not complete: {problems}", f"{mend}; {_AGAIN}")
+    if verdict.unclear:
+        problems = proof.summary([*verdict.unclear, *verdict.foreign])
+        job.refused = judged
+        raise CaxflowError(f"{where} cannot be judged: {problems}", "correct the run document")
+    if verdict.foreign and job.settings.foreign_files == "refuse":
+        problems = proof.summary(list(verdict.foreign))
+        mend = "move that away, or have it registered and copied, too: foreign_files: register"
+        job.refused = judged
+        raise CaxflowError(f"{where} has what is not part of raw data: {problems}", f"{mend}; {_AGAIN}")
+    return list(verdict.foreign)
+
+
+def _is_recent(job: Job) -> bool:
+    """Whether the event builder may still be at work, by the time when the run ended."""
+    ended = clock.read(job.facts.end)
+    return ended is None or job.database.now() - ended < UNHEARD
 
 
 def _compare_with_others(job: Job, manifest: Manifest) -> None:
@@ -229,10 +342,10 @@ def _compare_with_others(job: Job, manifest: Manifest) -> None:
             )
 
 
-def _compare_with_cax(job: Job, location: str, checksum: str | None) -> None:
+def _compare_with_cax(job: Job, found: Manifest, checksum: str, judged: str) -> None:
     """A copy that cax had a checksum of is the one that cax knew."""
-    place = job.place(job.site)
-    if proof.is_cax_checksum(checksum) and not proof.agrees_with_cax(place, location, checksum, job.report):
+    if not proof.is_as_cax_recorded(found, checksum):
+        job.refused = judged
         raise BadCopy(
             f"{job.run} at {job.site.name} does not have the sha512 that cax recorded",
             "find out what changed it before anything is copied",

@@ -20,7 +20,7 @@ from caxflow.planning.readings import Reading
 from caxflow.rundb import DatabaseAway, Key, RunsDB
 from caxflow.stages.job import end_with, logging_to
 from caxflow.targets import Run, Target
-from caxflow.transfer import take_manifest
+from caxflow.transfer import take_manifests
 from caxflow.workdir import underway
 
 # The targets that state what a scrub finds out anew.
@@ -117,37 +117,60 @@ def read_one(subject: Subject) -> int:
         return 0
     right = evidence.master(document, "raw", subject.settings) if key.kind == "raw" else copy
     stated = database.manifest(right.manifest) if right and right.manifest else None
+    expected = right.manifest if stated else copy.manifest
+    algorithm = expected.partition(":")[0] if expected else "xxh128"
+    checksum = copy.checksum if documents.is_cax_checksum(copy.checksum) else None
+    checksum = checksum or documents.cax_checksum(document, key.kind, key.version, expected)
+    algorithms = [algorithm] if stated and checksum else [algorithm, "sha512"]
+    with quarantine.reading(subject, copy):
+        read = take_manifests(subject.place, copy.location, algorithms, progress=subject.progress)
+    found = read[algorithm]
+    sums = read.get("sha512")
+    taken = proof.cax_checksum(sums, key.kind) if sums else None
     if stated:
-        with quarantine.reading(subject, copy):
-            found, wrong = proof.read_again(subject.place, copy.location, [stated], subject.progress)
         manifest, proven = Manifest.from_json(stated), True
+        wrong = proof.compare(subject.place, copy.location, [manifest], found)
         if wrong and copy.manifest != manifest.digest:
-            wrong = _against_itself(subject, copy, right, wrong)
+            wrong = _against_itself(subject, copy, right, wrong, sums)
     else:
-        algorithm = copy.manifest.partition(":")[0] if copy.manifest else "xxh128"
-        with quarantine.reading(subject, copy):
-            found = take_manifest(
-                subject.place, copy.location, algorithm=algorithm, progress=subject.progress
-            )
         unlike = proof.unlike(copy.manifest, found)
-        manifest, wrong = found, _against_cax(subject, copy) or ([unlike] if unlike else [])
-        proven = not wrong and _compare_with_others(subject, document, copy, found)
+        manifest, wrong = found, _against_cax(subject, copy, sums) or ([unlike] if unlike else [])
+        proven = not wrong and _compare_with_others(subject, document, copy, found, sums)
     if wrong:
         raise quarantine.condemn(subject, copy.location, wrong, seen=copy)
     database.keep_manifest(manifest.to_json())
     told = {"manifest": manifest.digest, "size": manifest.size}
     told |= {"caxflow.verified": begun} if proven else {}
-    told |= {} if copy.checksum else {"checksum": manifest.digest}
+    told |= {"checksum": checksum or taken}
     if not database.confirm(subject.run, key, copy, told):
         subject.say(f"{subject} was changed while it was read; nothing is told of it")
         return found.size
+    _share_checksum(subject, manifest.digest, checksum or taken)
     how = "as it must be" if proven else "nothing is known that it could be compared with"
     subject.say(f"{subject} was read again, {words.size(found.size)}: {how}")
     return found.size
 
 
-def _compare_with_others(subject: Subject, document: Mapping, copy: Copy, found: Manifest) -> bool:
+def _share_checksum(subject: Subject, manifest: str, checksum: str) -> None:
+    """Tell cax's checksum of all copies that have the manifest: they have the same contents."""
+    database, key = subject.database, subject.key
+    for copy in documents.copies(database.get(subject.run)):
+        of_same = (copy.kind, copy.manifest, copy.status) == (key.kind, manifest, documents.TRANSFERRED)
+        if of_same and copy.version == key.version and not documents.is_cax_checksum(copy.checksum):
+            database.confirm(
+                subject.run, Key(copy.kind, copy.host, copy.version), copy, {"checksum": checksum}
+            )
+
+
+def _compare_with_others(
+    subject: Subject, document: Mapping, copy: Copy, found: Manifest, sums: Manifest
+) -> bool:
     """Compare a copy that has no manifest with what is known of all; whether there was anything.
+
+    Parameters
+    ----------
+    sums : Manifest
+        Of what was read, by sha512.
 
     Raises
     ------
@@ -155,7 +178,7 @@ def _compare_with_others(subject: Subject, document: Mapping, copy: Copy, found:
         If it differs from another one.
     """
     # With these it was compared already.
-    known = proof.is_cax_checksum(copy.checksum) or copy.manifest == found.digest
+    known = documents.is_cax_checksum(copy.checksum) or copy.manifest == found.digest
     if copy.kind != "raw":
         return known  # each site may have made its own
     for site in subject.settings.sites.values():
@@ -166,14 +189,16 @@ def _compare_with_others(subject: Subject, document: Mapping, copy: Copy, found:
             if other.manifest != found.digest:
                 raise _unlike(subject, other)
             known = True
-        if not known and proof.is_cax_checksum(other.checksum):
-            if not _has_checksum(subject, copy, other.checksum):
+        if not known and documents.is_cax_checksum(other.checksum):
+            if not proof.has_cax_checksum(sums, copy.kind, other.checksum):
                 raise _unlike(subject, other)
             known = True
     return known
 
 
-def _against_itself(subject: Subject, copy: Copy, right: Copy, wrong: list[str]) -> list[str]:
+def _against_itself(
+    subject: Subject, copy: Copy, right: Copy, wrong: list[str], sums: Manifest | None
+) -> list[str]:
     """What condemns a copy that differs from the master, whose manifest it was never proven to have.
 
     Raises
@@ -181,9 +206,9 @@ def _against_itself(subject: Subject, copy: Copy, right: Copy, wrong: list[str])
     BadCopy
         If nothing is stated of the copy itself, or it is what cax recorded: the master may be the bad one.
     """
-    if copy.manifest and not proof.is_cax_checksum(copy.checksum):
+    if copy.manifest and not documents.is_cax_checksum(copy.checksum):
         return wrong
-    if not (against := _against_cax(subject, copy)):
+    if not (against := _against_cax(subject, copy, sums)):
         raise _unlike(subject, right)
     return against
 
@@ -195,12 +220,15 @@ def _unlike(subject: Subject, other: Copy) -> BadCopy:
     )
 
 
-def _against_cax(subject: Subject, copy: Copy) -> list[str]:
-    """What is wrong with a copy by the checksum that cax recorded of it, if there is one."""
-    if not proof.is_cax_checksum(copy.checksum) or _has_checksum(subject, copy, copy.checksum):
+def _against_cax(subject: Subject, copy: Copy, sums: Manifest | None) -> list[str]:
+    """What is wrong with a copy by the checksum that cax recorded of it, if there is one.
+
+    Where its `sums` by sha512 were not taken as it was read, it is read once more.
+    """
+    if not documents.is_cax_checksum(copy.checksum):
         return []
-    return ["its files do not have the sha512 that cax recorded"]
-
-
-def _has_checksum(subject: Subject, copy: Copy, checksum: str) -> bool:
-    return proof.agrees_with_cax(subject.place, copy.location, checksum, subject.progress)
+    if sums:
+        agrees = proof.has_cax_checksum(sums, copy.kind, copy.checksum)
+    else:
+        agrees = proof.agrees_with_cax(subject.place, copy.location, copy.checksum, subject.progress)
+    return [] if agrees else ["its files do not have the sha512 that cax recorded"]

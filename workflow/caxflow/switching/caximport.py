@@ -3,66 +3,23 @@
 Format: a list of objects, one a host, as cax 5.2 reads it (``cax/config.py`` and ``cax/cax.json`` there).
 """
 
+import itertools
 import json
-import posixpath
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from caxflow import targets
+from caxflow.config import schema
+from caxflow.config.folders import folder
+from caxflow.config.sites import overlap
 from caxflow.errors import CaxflowError
-
-ORIGIN = "xe1t-datamanager"  # cax names it in its code
+from caxflow.switching.caxhost import ACCESS, KINDS, Host, Imported
+from caxflow.switching.caxtasks import ORIGIN
 
 METHODS = {"scp": "scp", "rsync": "stream"}
 _NO_SSH = {"gfal-copy": "grid storage", "tsm": "tape", "rucio": "Rucio", "lcg-cp": "grid storage"}
-
-# Keys of cax that need no translation, or whose matter is settled elsewhere.
-_HINTS = {
-    "grid_cert": "grid storage is no site here",
-    "dir_tsm": "tape is no site here",
-    "rucio_config_p2": "Rucio is no site here",
-    "rucio_config_p3": "Rucio is no site here",
-    "pax_version_purge": "old versions of processed files go by purge: {superseded_after_days: …}",
-    "task_list": "name targets or rules instead (--until copy_raw); docs/switching.md has each task",
-}
-_KNOWN = {
-    "name",
-    "method",
-    "hostname",
-    "username",
-    "dir_raw",
-    "dir_processed",
-    "dir_minitrees",
-    "upload_options",
-    "download_options",
-    "nstreams",
-    "data_type",
-    "purge",
-    "dataset_list",
-    "pax_processing_versions",
-}
-
-
-@dataclass
-class Imported:
-    """What came of a ``cax.json``.
-
-    Parameters
-    ----------
-    sites : dict
-        By site, the content of its file.
-    here : dict
-        By site, what its profile says over ``config.yaml``.
-    notes : list of str
-        What was not translated, and what to do about it.
-    """
-
-    sites: dict[str, dict[str, Any]] = field(default_factory=dict)
-    here: dict[str, dict[str, Any]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
 
 
 def read(path: Path) -> tuple[list[dict], list[str]]:
@@ -96,7 +53,10 @@ def read(path: Path) -> tuple[list[dict], list[str]]:
 
 
 def translate(
-    hosts: list[dict], names: Mapping[str, str] | None = None, version: str | None = None
+    hosts: list[dict],
+    names: Mapping[str, str] | None = None,
+    version: str | None = None,
+    here: str | None = None,
 ) -> Imported:
     """Make site files of hosts.
 
@@ -108,121 +68,141 @@ def translate(
         Names of sites by cax's host; else the host's own name is the site's.
     version : str, optional
         Processor whose files the sites keep that have a folder for them.
+    here : str, optional
+        cax's name of the host that a profile is made for.
 
     Returns
     -------
     Imported
     """
     made = Imported()
-    sites = _names(hosts, names or {}, made)
+    first: dict[str, dict] = {}
     for host in hosts:
-        name = host["name"]
-        if name in sites:
-            made.sites[sites[name]] = _site(host, sites, version, made)
-            made.here[sites[name]] = dict(_here(host))
-            made.notes += [f"{name}: {note}" for note in _left_over(host)]
+        if first.setdefault(host["name"], host) is not host:
+            made.note(host["name"], "is there twice; the first entry counts, as it did for cax")
+    for name in names or {}:
+        if name not in first:
+            raise CaxflowError(f"there is no host {name!r} in cax's configuration", "look at its names")
+    bases: dict[str, dict] = {}
+    for name, host in first.items():
+        base = _base(host, made)
+        if base and not _is_one_of(name, base, bases, here, made):
+            bases[name] = base
+    sites = _names(list(bases), names or {})
+    for name, base in bases.items():
+        host = Host(first[name], base, sites, made, is_here=name == here)
+        made.sites[sites[name]] = host.site(version)
+        own = dict(host.own())
+        if name == here:
+            made.here = own
+            host.note_here()
+        elif own:
+            text = ", ".join(f"{key}: {json.dumps(value)}" for key, value in own.items())
+            made.note(name, f"for the profile of a workflow that runs there, in its caxflow.yaml: {text}")
+        host.left_over()
+    if not any(site.get("origin") for site in made.sites.values()):
+        made.notes.append(
+            f"no site is {ORIGIN}, where raw data are born for cax; set origin: true in one's file"
+        )
     return made
 
 
-def _names(hosts: list[dict], names: Mapping[str, str], made: Imported) -> dict[str, str]:
-    """Names of sites by cax's host, of those that can be sites; the others are named."""
-    for name in names:
-        if name not in {host["name"] for host in hosts}:
-            raise CaxflowError(f"there is no host {name!r} in cax's configuration", "look at its names")
-    sites: dict[str, str] = {}
-    for host in hosts:
-        name, method = host["name"], host.get("method")
-        site = names.get(name) or re.sub(r"[^a-z0-9-]", "-", name.lower())
-        if method in _NO_SSH:
-            made.notes.append(
-                f"{name}: {_NO_SSH[method]} ({method}) is no site here; its entries stay in the runs database"
-            )
-        elif method not in METHODS:
-            made.notes.append(f"{name}: method {method!r} is not one of cax's; no site was made")
-        elif not _folder(host.get("dir_raw")):
-            made.notes.append(f"{name}: no absolute dir_raw; no site was made")
-        elif not re.fullmatch(targets.SITE, site):
-            raise CaxflowError(
-                f"{site!r} is not a site's name", f"give {name} another one: --name {name}=site"
-            )
-        elif site in sites.values():
-            raise CaxflowError(f"two hosts would be site {site!r}", f"use --name {name}=another")
-        else:
-            sites[name] = site
-    return sites
-
-
-def _site(host: Mapping, sites: Mapping[str, str], version: str | None, made: Imported) -> dict:
-    name = host["name"]
-    site: dict[str, Any] = {"host": name}
-    if name == ORIGIN:
-        site["origin"] = True
-    site["access"] = _access(host, made)
-    folders = {kind: _folder(host.get(f"dir_{kind}")) for kind in ("raw", "processed", "minitrees")}
-    site["roots"] = {kind: folder for kind, folder in folders.items() if folder}
-    site["work_dir"] = posixpath.join(posixpath.dirname(folders["raw"]), "caxflow")
-    for key, option in (("pull_from", "download_options"), ("push_to", "upload_options")):
-        partners = host.get(option) or []
-        known = [sites[partner] for partner in partners if partner in sites]
-        if known:
-            site[key] = list(dict.fromkeys(known))
-        for partner in partners:
-            if partner not in sites:
-                made.notes.append(f"{name}: {option} names {partner}, which is no site; left out")
-    if folders["processed"]:
-        if version:
-            site["processed"] = {"version": version, "make": True}
-        else:
-            made.notes.append(
-                f"{name}: cax processed with the pax it found; add processed: {{version: …}} to its file, "
-                "or import with --processor"
-            )
+def _base(host: Mapping, made: Imported) -> dict[str, Any] | None:
+    """Host, access and roots of the site that a host can be; None, with a note, if it can be none."""
+    name, method = host["name"], host.get("method")
+    if method in list(_NO_SSH):
+        storage = f"{_NO_SSH[method]} ({method})"
+        made.note(name, f"{storage} is no site here; its entries stay in the runs database")
+        return None
+    if method not in list(METHODS):
+        made.note(name, f"method {method!r} is not one of cax's; no site was made")
+        return None
+    roots = dict(_roots(host, made))
+    if "raw" not in roots:
+        made.note(name, "no absolute dir_raw; no site was made")
+        return None
+    site = {"host": name, "access": {"method": METHODS[method]}, "roots": roots}
+    site["access"] |= {ours: host[key] for key, ours in ACCESS.items() if host.get(key) not in (None, "", [])}
+    if "host" not in site["access"]:
+        # How it is reached says nothing about a shared file system.
+        site["access"] = {"method": "local"}
+    while refused := _refused(site):
+        way, why = refused
+        key = next((key for key, ours in ACCESS.items() if ["access", ours] == way), "name")
+        if way[-1] == "host":
+            made.note(name, f"{key} is of no use ({why}); no site was made")
+            return None
+        made.note(name, f"{key} is left out: {why}")
+        del site["access"][way[-1]]
     return site
 
 
-def _access(host: Mapping, made: Imported) -> dict[str, Any]:
-    address, user = host.get("hostname"), host.get("username")
-    if not address:
-        made.notes.append(f"{host['name']}: no hostname; its data are taken to be on a shared file system")
-        return {"method": "local"}
-    access: dict[str, Any] = {"method": METHODS[host["method"]], "host": address}
-    if access["method"] == "scp":
-        made.notes.append(
-            f"{host['name']}: method scp is kept; stream is faster where a python3 can be run there"
-        )
-    if user:
-        access["user"] = user
-    if isinstance(host.get("nstreams"), int):
-        access["connections"] = host["nstreams"]
-    return access
-
-
-def _here(host: Mapping) -> Iterator[tuple[str, Any]]:
-    """What holds only where this host's own workflow runs."""
-    kinds = [kind for kind in host.get("data_type") or () if kind in ("raw", "processed")]
-    if kinds:
-        yield "kinds", kinds
-    if isinstance(host.get("purge"), int):
-        yield "purge", {"after_days": host["purge"]}
-    runs = [run for run in host.get("dataset_list") or () if re.fullmatch(targets.RUN, str(run))]
-    if runs:
-        yield "runs", runs
-
-
-def _left_over(host: Mapping) -> Iterator[str]:
-    for key, value in host.items():
-        if value in (None, [], "") or key in _KNOWN - {"pax_processing_versions", "purge"}:
+def _roots(host: Mapping, made: Imported) -> Iterator[tuple[str, str]]:
+    """Yield kind and folder of the data of a host."""
+    found: list[str] = []
+    for kind in KINDS:
+        key = f"dir_{kind}"
+        given = host.get(key)
+        if given in (None, ""):
             continue
-        if key == "purge":
-            yield "purge removes on evidence: good copies elsewhere, read again lately (config/README.md)"
-        elif key == "pax_processing_versions":
-            yield f"pax_processing_versions {value} is not used: processed.version is the one of the site"
+        try:
+            if not isinstance(given, str):
+                raise CaxflowError(f"{host['name']}: {key}: {given!r} is not text")
+            root = folder(given, host["name"], key)
+            if inner := [other for other in found if overlap(root, other)]:
+                both = f"{root} and {inner[0]} are one, or one is in the other"
+                raise CaxflowError(f"{host['name']}: {key}: {both}")
+        except CaxflowError as error:
+            made.notes.append(f"{error.what}; left out")
         else:
-            yield f"{key} is not used: {_HINTS.get(key, 'cax 5.2 does not read it either')}"
+            found.append(root)
+            yield kind, root
 
 
-def _folder(found: object) -> str | None:
-    """An absolute folder without the slash at its end, which cax wrote at will."""
-    if not isinstance(found, str) or not found.startswith("/"):
-        return None
-    return posixpath.normpath(found)
+def _refused(site: Mapping) -> tuple[list[str], str] | None:
+    """Return the way to what a site's file cannot have, and why."""
+    where: list[str] = []
+    try:
+        schema.check(site, "site", lambda *way: where.extend(way) or "")
+    except CaxflowError as error:
+        return where, error.what.removeprefix(": ")
+    return None
+
+
+def _is_one_of(
+    name: str, base: Mapping, others: Mapping[str, Mapping], here: str | None, made: Imported
+) -> bool:
+    """Whether a host's folders are those of an earlier one, reached the same way: a storage is one site."""
+    for other, its in others.items():
+        pairs = itertools.product(base["roots"].values(), its["roots"].values())
+        shared = next((pair for pair in pairs if overlap(*pair)), None)
+        if shared is None:
+            continue
+        what = f"its {shared[0]} is {shared[1]} of {other}, or one is in the other"
+        if _ways(name, base, here) & _ways(other, its, here):
+            made.note(name, f"{what}, reached the same way: that is one storage, and no site was made of it")
+            return True
+        made.note(name, f"{what}; if that is one storage, remove its file: copies there would count twice")
+    return False
+
+
+def _ways(name: str, site: Mapping, here: str | None) -> set[tuple]:
+    """How folders are reached: as files that are just opened, and from outside."""
+    access = site["access"]
+    ways: set[tuple] = {("local",)} if name == here or access["method"] == "local" else set()
+    return ways | ({(access["host"], access.get("user"))} if "host" in access else set())
+
+
+def _names(hosts: list[str], names: Mapping[str, str]) -> dict[str, str]:
+    """Names of sites by cax's host."""
+    sites: dict[str, str] = {}
+    for name in hosts:
+        site = names.get(name) or re.sub(r"[^a-z0-9-]", "-", name.lower())
+        if not re.fullmatch(targets.SITE, site):
+            raise CaxflowError(
+                f"{site!r} is not a site's name", f"give {name} another one: --name {name}=site"
+            )
+        if site in sites.values():
+            raise CaxflowError(f"two hosts would be site {site!r}", f"use --name {name}=another")
+        sites[name] = site
+    return sites

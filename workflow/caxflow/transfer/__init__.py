@@ -14,13 +14,16 @@ from dataclasses import dataclass, field
 from caxflow import preview
 from caxflow.errors import CaxflowError
 from caxflow.files.census import Item
-from caxflow.files.manifest import Manifest
+from caxflow.files.contents import Contents, Inventory
+from caxflow.files.manifest import Manifest, printable
 from caxflow.files.permissions import Wanted
 from caxflow.transfer.place import Place
 from caxflow.transfer.progress import Copied, Progress
 
 __all__ = [
+    "Contents",
     "Copied",
+    "Examination",
     "Inventory",
     "Item",
     "Look",
@@ -29,6 +32,7 @@ __all__ = [
     "RootLook",
     "census",
     "copy",
+    "examine",
     "exists",
     "free_space",
     "inventory",
@@ -44,6 +48,7 @@ __all__ = [
     "rename",
     "root",
     "take_manifest",
+    "take_manifests",
     "touch",
     "try_rename",
     "unlink",
@@ -139,24 +144,71 @@ def take_manifest(
     CaxflowError
         In one line, if something cannot be read or changes meanwhile.
     """
-    arguments = {"path": path, "algorithm": algorithm, "drop_cache": drop_cache}
-    return Manifest.from_json(_visit(place, "manifests", progress, path, **arguments))
+    return take_manifests(place, path, [algorithm], drop_cache=drop_cache, progress=progress)[algorithm]
 
 
-@dataclass(frozen=True)
-class Inventory:
-    """Files of a dataset: sizes in bytes by path, and of zip files the number of members.
-
-    A zip file that is not whole has None.
-    """
-
-    files: dict[str, int]
-    zip_members: dict[str, int | None]
+def take_manifests(
+    place: Place,
+    path: str,
+    algorithms: Sequence[str],
+    *,
+    drop_cache: bool = True,
+    progress: Callable[[Progress], None] | None = None,
+) -> dict[str, Manifest]:
+    """Read a dataset once, as `take_manifest` does, and make its manifests by several digests."""
+    arguments = {"path": path, "algorithms": list(algorithms), "drop_cache": drop_cache}
+    found = _visit(place, "manifests", progress, path, **arguments)
+    return {name: Manifest.from_json(found.get(name) or found["sha256"]) for name in algorithms}
 
 
 def inventory(place: Place, path: str) -> Inventory:
-    """List a dataset; of its zip files only the central directories are read."""
-    return Inventory(**_visit(place, "inventory", path=path))
+    """List a dataset; of its zip files only the directories are read."""
+    found = _visit(place, "inventory", path=path)
+    zips = {
+        name: Contents(each["numbers"], each["others"], each["faults"], each["oddities"])
+        for name, each in found["zips"].items()
+    }
+    return Inventory(found["files"], found["directories"], found["leftovers"], zips)
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What reading a dataset has shown.
+
+    Parameters
+    ----------
+    manifests : dict of str to Manifest
+        By algorithm; where one that was asked for cannot be computed there, sha256 is in its place.
+    faults, oddities : list of str
+        How its zip files differ from their own checksums, and what is in them that belongs to no member.
+    """
+
+    manifests: dict[str, Manifest]
+    faults: list[str]
+    oddities: list[str]
+
+
+def examine(
+    place: Place,
+    path: str,
+    *,
+    algorithms: Sequence[str] = ("xxh128",),
+    progress: Callable[[Progress], None] | None = None,
+) -> Examination:
+    """Read a dataset once: make its manifests, and compare its zip files with their own checksums."""
+    found = _visit(place, "examine", progress, path, path=path, algorithms=list(algorithms))
+    faults, oddities = (
+        [f"{printable(name)} {text}" for name, each in sorted(found["zips"].items()) for text in each[which]]
+        for which in (0, 1)
+    )
+    manifests = {name: Manifest.from_json(each) for name, each in found["manifests"].items()}
+    for entry in next(iter(manifests.values())).entries:
+        if entry.path.endswith(".zip") and entry.path not in found["zips"]:
+            raise CaxflowError(
+                f"{place.site}: says nothing of {printable(entry.path)}, which it was to examine",
+                "ask the site's manager what answers in the place of python there",
+            )
+    return Examination(manifests, faults, oddities)
 
 
 @dataclass(frozen=True)

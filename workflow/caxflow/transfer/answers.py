@@ -11,8 +11,16 @@ _SHAPES: dict[str, Any] = {
     "begin": {"exists": _KIND, "data": str, "present": [[str, int]]},
     "blocks": [[{str: str}, [str]]],
     "census": [[str, str, int, int, (int, float)]],
+    "examine": {"manifests": {str: dict}, "zips": {str: [_PATHS, _PATHS]}},
     "free_space": int,
-    "inventory": {"files": {str: int}, "zip_members": {str: (int, None)}},
+    "inventory": {
+        "files": {str: int},
+        "directories": _PATHS,
+        "leftovers": _PATHS,
+        "zips": {
+            str: {"numbers": [[int, int]], "others": _PATHS, "faults": _PATHS, "oddities": _PATHS},
+        },
+    },
     "kind": _KIND,
     "leftovers": _PATHS,
     "link": bool,
@@ -43,6 +51,8 @@ def makes_sense(operation: str, arguments: dict, answer) -> bool:
         return len(answer) == len(arguments["files"]) and all(set(whole) == algorithms for whole, _ in answer)
     if operation == "look":
         return len(answer) == len(arguments["paths"])
+    if operation == "examine":
+        return set(answer["manifests"]) == algorithms
     return operation != "manifests" or set(answer) == algorithms
 
 

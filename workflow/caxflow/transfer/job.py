@@ -6,7 +6,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from caxflow.errors import CaxflowError
+from caxflow.errors import CaxflowError, Occupied
 from caxflow.files import digests
 from caxflow.files.listing import Listing, printable, scan
 from caxflow.files.manifest import Manifest
@@ -275,7 +275,7 @@ class Job(Task):
     def _adopt(self, kind: str) -> Copied:
         where = f"{self.destination_place.site}: {printable(self.destination_path)}"
         if not self.allow_existing or kind != ("file" if self.listing.single else "directory"):
-            raise CaxflowError(f"{where} exists already", "verify it or move it away, then start again")
+            raise Occupied(f"{where} exists already", "verify it or move it away, then start again")
         self.phase, self.done = "comparing", 0
         trusted = self.expected is not None and self.expected.algorithm in self.destination.algorithms
         self.total = self.listing.size * (1 if trusted else 2)
@@ -301,7 +301,7 @@ class Job(Task):
             self.dataset.check(manifests)
         found = manifests[algorithms[0]].differences(there)
         if found:
-            raise CaxflowError(
+            raise Occupied(
                 f"{where} exists already and differs from {self.source_place.site}: {some(found)}",
                 "find out which one is right, move the other away, then start again",
             )

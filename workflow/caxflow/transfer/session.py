@@ -4,7 +4,7 @@ The same class works here and, called by name through `helper`, at the far end: 
 library only; arguments and results are plain values.
 """
 
-# ruff: noqa: B905, PTH102, PTH108, PTH112, PTH116, PTH118, PTH120, PTH123, PTH208 (this also runs under Python 3.8, and paths are bytes)
+# ruff: noqa: B905, PTH102, PTH108, PTH112, PTH116, PTH118, PTH120, PTH208 (this also runs under Python 3.8, and paths are bytes)
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from caxflow.transfer.folder import Pace
 from caxflow.transfer.part import Part, remove_leftovers
 
 BLOCK = 4 << 20  # bytes; what a resumed file is compared by
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class Session:
@@ -82,6 +83,31 @@ class Session:
 
         found = take_all(path, algorithms, drop_cache, progress=self.report)
         return {name: manifest.to_json() for name, manifest in found.items()}
+
+    def examine(self, path: str, algorithms) -> dict:
+        """Read a dataset; as `manifests` does, and see whether its zip files agree with their checksums.
+
+        Returns
+        -------
+        dict
+            ``manifests`` by algorithm; ``zips``, by path: what is wrong, and what is odd.
+        """
+        from caxflow.files.manifest import take_all
+        from caxflow.transfer import zips
+
+        checkers = {}
+
+        def check(file, fd):
+            archive = zips.read(file.path, fd, file.size)
+            if archive:
+                checkers[file.path] = zips.Checker(archive)
+            return [checkers[file.path]] if archive else []
+
+        found = take_all(path, algorithms, progress=self.report, check=check)
+        return {
+            "manifests": {name: manifest.to_json() for name, manifest in found.items()},
+            "zips": {name: list(checker.results()) for name, checker in checkers.items()},
+        }
 
     def blocks(self, root: str, files, algorithms) -> list:
         """Digests of files and of their blocks, in one pass, to find what an earlier attempt brought.
@@ -224,17 +250,27 @@ class Session:
         return remove_leftovers(parent, older_than, only, lambda: self.report(0))
 
     def inventory(self, path: str) -> dict:
-        """Names and sizes of a dataset's files, and how many members its zip files have."""
+        """What a dataset holds by its folders and the directories of its zip files."""
         from caxflow.transfer import zips
 
-        listing = scan(path, self.report)
-        counts = {}
+        leftovers = []
+        listing = scan(path, self.report, leftovers)
+        found = {}
         for file in listing.files:
-            if file.path.endswith(".zip"):
-                with open(os.path.join(to_bytes(listing.root), to_bytes(file.path)), "rb") as opened:
-                    counts[file.path] = zips.members(opened)
-                self.report(0)
-        return {"files": {file.path: file.size for file in listing.files}, "zip_members": counts}
+            fd = os.open(os.path.join(to_bytes(listing.root), to_bytes(file.path)), _READ)
+            try:
+                archive = zips.read(file.path, fd, file.size)
+            finally:
+                os.close(fd)
+            if archive:
+                found[file.path] = archive.contents()
+            self.report(0)
+        return {
+            "files": {file.path: file.size for file in listing.files},
+            "directories": list(listing.directories),
+            "leftovers": leftovers,
+            "zips": found,
+        }
 
     def look(self, paths, opened: bool = False) -> list:
         """What is at each path; see `caxflow.transfer.Look`."""
@@ -442,6 +478,7 @@ OPERATIONS = frozenset(
         "kind",
         "free_space",
         "manifests",
+        "examine",
         "blocks",
         "begin",
         "join",

@@ -10,11 +10,12 @@ import secrets
 import stat
 import struct
 import time
+from collections.abc import Sequence
 from contextlib import contextmanager, suppress
 
 from caxflow.errors import CaxflowError, DiskAway
 from caxflow.files import digests, marker
-from caxflow.files.listing import FileStat, os_error, printable, safe_path, unchanged
+from caxflow.files.listing import FileStat, is_leftover, os_error, printable, safe_path, unchanged
 from caxflow.files.manifest import Entry, Manifest
 from caxflow.transfer import below, causes, zips
 from caxflow.transfer.ends import at
@@ -140,7 +141,7 @@ class SftpEnd:
     def _do_scan_again(self, path: str) -> dict:
         return self._do_scan(path)
 
-    def _do_scan(self, path: str) -> dict:
+    def _do_scan(self, path: str, leftovers: list | None = None) -> dict:
         status = self.client.lstat(path)
         if stat.S_ISREG(status.mode):
             folder, _, name = path.rpartition("/")
@@ -148,18 +149,20 @@ class SftpEnd:
         if not stat.S_ISDIR(status.mode):
             raise self._irregular(path)
         files, directories = [], []
-        self._descend(path.rstrip("/"), "", files, directories)
+        self._descend(path.rstrip("/"), "", files, directories, [] if leftovers is None else leftovers)
         files.sort(key=lambda file: os.fsencode(file[0]))
         return {"root": path.rstrip("/"), "single": False, "files": files, "directories": sorted(directories)}
 
-    def _descend(self, root: str, below: str, files: list, directories: list) -> None:
+    def _descend(self, root: str, below: str, files: list, directories: list, leftovers: list) -> None:
         for name, status in self.client.listing(f"{root}/{below}" if below else root):
             path = safe_path(f"{below}/{name}" if below else name)
-            if stat.S_ISREG(status.mode):
+            if stat.S_ISREG(status.mode) and is_leftover(path):
+                leftovers.append(path)
+            elif stat.S_ISREG(status.mode):
                 files.append(_file(path, status))
             elif stat.S_ISDIR(status.mode):
                 directories.append(path)
-                self._descend(root, path, files, directories)
+                self._descend(root, path, files, directories, leftovers)
             else:
                 raise self._irregular(f"{root}/{path}")
         self._report(0)
@@ -192,6 +195,28 @@ class SftpEnd:
                 found[name].append(Entry(file.path, file.size, hashed[name]))
         return {name: Manifest(name, tuple(entries)).to_json() for name, entries in found.items()}
 
+    def _do_examine(self, path: str, algorithms) -> dict:
+        listing = self._do_scan(path)
+        found = {name: [] for name in algorithms}
+        results = {}
+        for file in map(FileStat._make, listing["files"]):
+            full = f"{listing['root']}/{file.path}"
+            archive = self._archive(full, file.size)
+            checker = zips.Checker(archive) if archive else None
+            hashed = self.hash(full, file, algorithms, also=[checker] if checker else ())
+            for name in algorithms:
+                found[name].append(Entry(file.path, file.size, hashed[name]))
+            if checker:
+                results[file.path] = list(checker.results())
+        manifests = {name: Manifest(name, tuple(entries)).to_json() for name, entries in found.items()}
+        return {"manifests": manifests, "zips": results}
+
+    def _archive(self, path: str, size: int) -> zips.Archive | None:
+        if not path.endswith(".zip"):
+            return None
+        with _Reader(self.client, path, size) as opened:
+            return zips.Archive(opened, size)
+
     def _do_blocks(self, root: str, files, algorithms) -> list:
         return [self._blocks(f"{root}/{safe_path(file[0])}", file, algorithms) for file in files]
 
@@ -223,14 +248,19 @@ class SftpEnd:
         )
 
     def _do_inventory(self, path: str) -> dict:
-        listing = self._do_scan(path)
-        counts = {}
+        leftovers = []
+        listing = self._do_scan(path, leftovers)
+        found = {}
         for file in listing["files"]:
-            if file[0].endswith(".zip"):
-                with _Reader(self.client, f"{listing['root']}/{file[0]}", file[1]) as opened:
-                    counts[file[0]] = zips.members(opened)
-                self._report(0)
-        return {"files": {file[0]: file[1] for file in listing["files"]}, "zip_members": counts}
+            if archive := self._archive(f"{listing['root']}/{file[0]}", file[1]):
+                found[file[0]] = archive.contents()
+            self._report(0)
+        return {
+            "files": {file[0]: file[1] for file in listing["files"]},
+            "directories": listing["directories"],
+            "leftovers": leftovers,
+            "zips": found,
+        }
 
     def _do_look(self, paths, opened: bool = False) -> list:
         return [self._look(path, opened) for path in paths]
@@ -294,12 +324,19 @@ class SftpEnd:
         self.client.close(handle)
 
     def hash(
-        self, path: str, file: FileStat, algorithms, offset: int = 0, length: int | None = None
+        self,
+        path: str,
+        file: FileStat,
+        algorithms,
+        offset: int = 0,
+        length: int | None = None,
+        *,
+        also: Sequence = (),
     ) -> dict[str, str]:
-        """Read a file, or a range of it, and hash it here."""
+        """Read a file, or a range of it, and hash it here; what is given `also` sees its bytes, too."""
         hashers = [digests.hasher(name) for name in algorithms]
         for data in self.chunks(path, file, offset, file.size - offset if length is None else length):
-            for each in hashers:
+            for each in (*hashers, *also):
                 each.update(data)
             self._report(len(data))
             self._alive()

@@ -165,10 +165,9 @@ class Visit(Task):
 
     def _perform(self, end):
         arguments = dict(self._arguments)
-        if "algorithm" in arguments:
-            wanted = arguments.pop("algorithm")
-            wanted = wanted if wanted in end.algorithms else "sha256"
-            return end.call(self._operation, algorithms=[wanted], **arguments)[wanted]
+        if "algorithms" in arguments:
+            wanted = [name if name in end.algorithms else "sha256" for name in arguments["algorithms"]]
+            arguments["algorithms"] = list(dict.fromkeys(wanted))
         if (begin_by := arguments.pop("begin_by", None)) is not None:
             # Clocks differ: the far end counts what is left from a question that it has answered.
             end.call("ping")

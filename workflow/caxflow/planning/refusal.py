@@ -1,0 +1,35 @@
+"""Raw data that were refused where they lie are not read again before something changes."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+from caxflow.config import Settings, Site, reach
+from caxflow.copies import proof
+from caxflow.errors import CaxflowError
+from caxflow.planning.facts import Facts
+from caxflow.transfer import Place
+
+
+def sign(place: Place, there: Mapping, facts: Facts, settings: Settings) -> str:
+    """Return a digest of all that a judgement of raw data rests upon, but for their bytes.
+
+    `there` is what `facts` state of the copy.
+    """
+    look = proof.glance(place, there["location"])
+    seen = [look.kind, look.error, sorted(look.files.items()), sorted(map(list, look.identity))]
+    data = [there["location"], there["checksum"], *seen]
+    asked = [facts.number, facts.events, settings.foreign_files]
+    return hashlib.sha256(json.dumps([data, asked]).encode()).hexdigest()
+
+
+def stands(failure: Mapping, facts: Facts, site: Site, settings: Settings) -> bool:
+    """Return whether data that were refused are at a site as they were then."""
+    there = facts.registrable.get(site.name) or facts.there["raw"].get(site.name)
+    if not there:
+        return False
+    try:
+        now = sign(reach.place(settings, site), there, facts, settings)
+    except CaxflowError:
+        return False
+    return now == failure["refused"]
