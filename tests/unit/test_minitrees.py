@@ -234,6 +234,16 @@ def test_r4_lists_of_peaks_that_differ_in_length_are_named(processed, place, tmp
         minitrees.make("Basics", changed, place("Basics"), number=1)
 
 
+@pytest.mark.parametrize("treemaker", minitrees.EMBEDDED)
+def test_r4_a_tree_without_events_is_named(processed, place, tmp_path, treemaker):
+    def none(arrays):
+        arrays.update({name: array[:0] for name, array in arrays.items()})
+
+    changed = with_branches(processed, tmp_path / "changed.root", none)
+    with pytest.raises(CaxflowError, match=f"{changed} has no events"):
+        minitrees.make(treemaker, changed, place(treemaker), number=1)
+
+
 @pytest.mark.parametrize("types", [None, "s1", {"s1": "one"}])
 def test_r4_a_tree_that_does_not_say_what_its_types_stand_for_is_named(processed, place, tmp_path, types):
     changed = with_branches(processed, tmp_path / "changed.root", peak_types=types)
@@ -393,7 +403,12 @@ def by_command(processed, place, tmp_path, treemaker, rows):
 
 
 @pytest.mark.parametrize(
-    ("treemaker", "rows", "count"), [("Extended", "all", EVENTS), ("IsolatedPeaks", "twice", 2 * EVENTS)]
+    ("treemaker", "rows", "count"),
+    [
+        ("Extended", "all", EVENTS),
+        ("IsolatedPeaks", "twice", 2 * EVENTS),
+        ("BigBeforeSmall", "twice", 2 * EVENTS),
+    ],
 )
 def test_other_minitrees_are_made_by_a_command(processed, place, tmp_path, treemaker, rows, count):
     made = by_command(processed, place, tmp_path, treemaker, rows)

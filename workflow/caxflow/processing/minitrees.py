@@ -42,7 +42,7 @@ _NOT_FOR_HAX = (
     f"of which {' and '.join(EMBEDDED)} can be made"
 )
 # Not one row an event, but as many as there are peaks of their kind.
-_MANY_ROWS = ("IsolatedPeaks", "SingleElectrons")
+_MANY_ROWS = ("BigBeforeSmall", "IsolatedPeaks", "SingleElectrons")
 
 _TREEMAKER = re.compile(r"[A-Z][A-Za-z0-9]{0,63}")
 _METADATA = "metadata"
