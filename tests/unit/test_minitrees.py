@@ -437,6 +437,16 @@ def test_what_a_command_makes_is_checked(processed, place, tmp_path, treemaker, 
     assert list(minitrees.hax_path(place(treemaker)).parent.iterdir()) == []
 
 
+def test_what_a_command_fails_of_is_told_of_a_file_that_says_nothing_of_its_processor(place, tmp_path):
+    foreign = tmp_path / "foreign.root"
+    with uproot.recreate(foreign) as file:
+        file.mktree("tree", {"event_number": "int64"}).extend({"event_number": np.arange(3)})
+    with pytest.raises(
+        CaxflowError, match=r"its command wrote no 160315_1432_Extended\.root: .* -> read [^;]*$"
+    ):
+        by_command(foreign, place, tmp_path, "Extended", "none")
+
+
 def test_a_command_for_minitrees_is_checked_early():
     with pytest.raises(CaxflowError, match=r"minitrees: unknown placeholder \{input\}"):
         minitrees.read_template("haxer --input {input}")
