@@ -42,7 +42,7 @@ _NOT_FOR_HAX = (
     f"of which {' and '.join(EMBEDDED)} can be made"
 )
 # Not one row an event, but as many as there are peaks of their kind.
-_MANY_ROWS = ("IsolatedPeaks", "SingleElectrons")
+_MANY_ROWS = ("BigBeforeSmall", "IsolatedPeaks", "SingleElectrons")
 
 _TREEMAKER = re.compile(r"[A-Z][A-Za-z0-9]{0,63}")
 _METADATA = "metadata"
@@ -204,11 +204,19 @@ def make_by_command(
         try:
             run_it(made)
         except CaxflowError as error:
-            if branches.is_native(processed):
+            if not _by_embedded(processed):
                 raise
             raise type(error)(error.what, f"{error.mend}; {_NOT_FOR_HAX}") from error
 
     return _publish(treemaker, processed, minitree, write, replace)
+
+
+def _by_embedded(processed: Path) -> bool:
+    """Whether the embedded processor wrote a file, as far as it says."""
+    try:
+        return not branches.is_native(processed)
+    except CaxflowError:
+        return False
 
 
 def read_template(text: str) -> commands.Template:
