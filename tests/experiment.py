@@ -1,6 +1,7 @@
 """A small experiment for system tests: SSH sites, a runs database, and the command that users type."""
 
 import contextlib
+import datetime
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
+from bson import Decimal128
 
 from caxflow import processes
 from caxflow.simulate import run_document, simulate_run
@@ -24,6 +26,32 @@ HOSTS = {
     "tegner": "tegner-login-1",
     "control": "control",
 }
+
+
+def _seconds(at: datetime.datetime) -> Decimal128:
+    return Decimal128(str(at.replace(tzinfo=datetime.UTC).timestamp()))
+
+
+# How other programs and people write the numbers, times and truth values of documents.
+HOW = {
+    "doubles": (float, lambda at: [at, at], float),
+    "decimals": (lambda number: Decimal128(str(number)), _seconds, int),
+    "texts": (" {} ".format, "{}Z".format, lambda truth: str(truth).lower()),
+}
+
+
+def written(value: object, how: str) -> object:
+    """Return (a part of) a document with all its numbers, times and truth values written otherwise."""
+    number, time, truth = HOW[how]
+    if isinstance(value, dict):
+        return {key: written(each, how) for key, each in value.items()}
+    if isinstance(value, list):
+        return [written(each, how) for each in value]
+    if isinstance(value, bool):
+        return truth(value)
+    if isinstance(value, int | float):
+        return number(value)
+    return time(value) if isinstance(value, datetime.datetime) else value
 
 
 class Experiment:

@@ -76,6 +76,14 @@ def tool(program: str) -> str:
     return found
 
 
+def shared(name: str) -> Path:
+    """Return the path of what lies beside the clone for all versions of the project."""
+    path = Path(__file__).resolve().parents[2] / "shared" / name
+    if not path.exists():
+        missing(f"there is no {path}", "put the project's folder `shared` beside the clone")
+    return path
+
+
 def root() -> None:
     """See that the tests run as root."""
     if os.geteuid() != 0:

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from copies import SITES, Copies
+from experiment import written
 
 GOOD = "160315_1432"
 DAY = datetime.datetime(2016, 3, 15)
@@ -42,6 +43,10 @@ def top(**changes):
     return lambda document: document.update(changes)
 
 
+def otherwise(how):
+    return lambda document: document.update(written(document, how))
+
+
 def without(*names):
     return lambda document: [document.pop(name, None) for name in names]
 
@@ -67,7 +72,7 @@ CASES = {
     "no data": Case(without("data"), "no site has a raw copy for midway"),
     "data that is a word": Case(top(data="many"), "no site has a raw copy for midway"),
     "no end": Case(without("end"), "it is still being taken"),
-    "an end that is a word": Case(top(end="soon"), "it is still being taken"),
+    "an end that is a word": Case(top(end="soon"), "160101_1500: end is 'soon', not a time"),
     "a location of another run": Case(
         entry(location="{root}/160101_9999"), "160101_9999, which is not called 160101_1600"
     ),
@@ -91,6 +96,12 @@ CASES = {
     "what caxflow noted is a word": Case(top(caxflow="x"), "its document does not take what is to be told"),
     "a copy that is not there": Case(
         entry(location="{root}/sr0/160102_0900"), "160102_0900: its raw copy at lngs is not"
+    ),
+    "numbers and times of other types": Case(otherwise("decimals"), None),
+    "numbers and times that are texts": Case(otherwise("texts"), None),
+    "numbers and times that are lists and doubles": Case(otherwise("doubles"), None),
+    "numbers that are words": Case(
+        top(number="many", raw_size_byte="big", trigger={"events_built": "8?"}), None
     ),
 }
 

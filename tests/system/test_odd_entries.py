@@ -1,4 +1,4 @@
-"""B1: fields of entries as no program should write them: no command stumbles, and all other runs go on."""
+"""B1, R10: fields as no program should write them stop no command and no other run, and condemn no copy."""
 
 import datetime
 import itertools
@@ -14,12 +14,21 @@ MIDWAY = SITES["midway"]
 # What a field may hold instead.
 ODD = [5, "x", [[5]], {"x": {"y": 5}}, True, float("nan"), bson.Decimal128("1E+40"), b"\xff\x00"]
 ODD += [datetime.datetime(1, 1, 1), datetime.datetime(9999, 12, 31, 23, 59, 59)]
+READER = ["reader", "reader.self_trigger", "reader.ini.write_mode"]
+READER += ["reader.ini.trigger_config_override.Zip.events_per_file"]
+PARAMETERS = [f"DEFAULT.{name}_liquid" for name in ("drift_velocity", "electron_lifetime")]
+PARAMETERS += ["DEFAULT.gains", "correction_versions"]
+RUN = ["number", "start", "end", "trigger", "trigger.events_built", "raw_size_byte", "source.type", "tags"]
+RUN += [*READER, "processor", *(f"processor.{name}" for name in PARAMETERS)]
+RUN += ["caxflow", "caxflow.revision", "caxflow.gone"]
 ENTRY = ["status", "location", "pax_version", "manifest", "checksum", "creation_time", "size", "caxflow"]
 NOTE = {"owner": "midway", "token": "t", "lease": DAY, "since": DAY, "attempts": 1, "error": "no route"}
 NOTE |= {"next": DAY, "by": {"host": "h", "user": "u", "pid": 5}, "version": "0.1.0", "verified": DAY}
+NOTE |= {"correction_versions": {"AddGains": "5.0"}}
 TRASH = "{root}/.caxflow-trash/{run}.t"
 # Status, and what the note says beside that, of an entry with which something is being done.
 STATES = {
+    "run": ("transferred", NOTE),  # a field of the document
     "good": ("transferred", NOTE),
     "made": ("transferring", NOTE),
     "restored": ("transferred", {"restored": DAY}),
@@ -35,6 +44,9 @@ STATES = {
 
 def fields(state):
     """Fields of the entry of a state, as paths; of the entry itself only once."""
+    if state == "run":
+        yield from RUN
+        return
     if state == "good":
         yield from ENTRY
     for key, value in STATES[state][1].items():
@@ -56,15 +68,21 @@ def spoil(copies, state, run, field, value):
     root = copies.path("midway").parent
     entry["status"] = status
     entry["caxflow"] = NOTE | {"verified": entry["caxflow"]["verified"]} | filled(note, root=root, run=run)
-    at, (*above, last) = entry, field.split(".")
+    found = copies.database.runs.find_one({"name": run})
+    found["data"] = [entry if each["host"] == MIDWAY else each for each in found["data"]]
+    at, (*above, last) = found if state == "run" else entry, field.split(".")
     for key in above:
-        at = at[key]
+        at = at.setdefault(key, {})
     at[last] = value
-    data = [
-        entry if each["host"] == MIDWAY else each
-        for each in copies.database.runs.find_one({"name": run})["data"]
-    ]
-    copies.database.runs.update_one({"name": run}, {"$set": {"data": data}})
+    copies.database.runs.replace_one({"name": run}, found)
+
+
+def broken(copies, runs):
+    """Yield those of the runs that have a copy whose status is error."""
+    for run in runs:
+        data = copies.database.runs.find_one({"name": run})["data"]
+        if any(each.get("status") == "error" for each in data):
+            yield run
 
 
 @pytest.fixture
@@ -103,8 +121,10 @@ def test_b1_an_odd_field_of_an_entry_stops_no_command_and_no_other_run(copies, z
     call(*(["why", run] for run in list(runs)[::3]))
     call(*(["rm", run, "-n"] for run in runs))
     call(*(["mv", run, "-n", "--to", f"{root}/sr1/{run}"] for run in runs))
+    before = set(broken(copies, runs))
     for target in ("all", "scrub", "purge"):
         check(zygote.call("perform", target, overrides))
+        assert not [runs[run] for run in broken(copies, runs) if run not in before]
     assert copies.row("midway", GOOD) is None  # purged, on the word of the others
     call(*(["rm", run, "--because", "full"] for run in runs))
     call(*(["mv", run, "--to", f"{root}/sr1/{run}"] for run in runs))

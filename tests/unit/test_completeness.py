@@ -137,6 +137,12 @@ def test_what_else_is_in_a_zip_is_named():
     assert damage(found) == ["trigger_monitor_data.zip cannot be read as a zip"]
 
 
+def test_a_zip_of_which_nothing_is_told_is_not_taken_for_good():
+    found = dataset()
+    del found.zips[LAST]
+    assert damage(found) == [f"{LAST} was not looked into"]
+
+
 def test_name_that_contradicts_itself():
     bad = "XENON1T-7-000000000-000000999-000000990.zip"
     found = with_zip(without(dataset(1000), FIRST), bad, Contents([[0, 999]]))

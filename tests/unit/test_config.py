@@ -572,3 +572,82 @@ def test_a_job_does_not_check_again_what_its_parent_checked(folder):
     refused = start()
     assert refused.returncode != 0
     assert "did you mean 'description'" in refused.stderr
+
+
+PAX = {"kind": "command", "command": "paxer {input} {output_stem}", "conda": "pax", "memory_mb_per_core": 9}
+MINE = "mine {input} {output}"
+
+
+def processor(folder, *said):
+    """The processor of which config.yaml says `PAX`, and places over it the definitions `said`."""
+    folder.set("config.yaml", "processors", {"mini_v1": {"kind": "mini"}, "pax_v6": PAX})
+    layers = [(f"{number}.yaml", {"processors": {"pax_v6": each}}) for number, each in enumerate(said)]
+    overrides = functools.reduce(config.merge, (content for _, content in layers), {"site": "midway"})
+    layers[0][1]["site"] = "midway"
+    return config.load(overrides, folder.path, layers=layers).processors["pax_v6"]
+
+
+@pytest.mark.parametrize(
+    ("said", "inherits"),
+    [
+        ([{"command": MINE}], "conda of {main}"),
+        ([{"command": MINE}, {"memory_mb_per_core": 5}], "conda of {main}"),
+        ([{"module": "x"}, {"command": MINE}], "conda of {main}; module of 0.yaml"),
+        ([{"overrides": {"pax": {"a": 1}}}, {"command": MINE, "conda": None}], "overrides of 0.yaml"),
+        # What is said with the command, or after it, is meant for it.
+        ([{"command": MINE, "conda": "mine"}], ""),
+        ([{"command": MINE}, {"conda": "mine"}], ""),
+        ([{"command": MINE, "conda": None}], ""),
+        ([{"command": MINE}, {"conda": None}], ""),
+        ([{"conda": None}, {"command": MINE}], ""),
+        # As Snakemake's --config hands it on.
+        ([{"command": MINE}, {"conda": "null"}], ""),
+        ([{"memory_mb_per_core": 5}], ""),
+        ([{"conda": "mine"}], ""),
+    ],
+)
+def test_what_a_command_inherits_is_known(folder, said, inherits):
+    found = processor(folder, *said)
+    assert found.inherits == inherits.format(main=folder.path / "config.yaml")
+    conda = next((each["conda"] for each in reversed(said) if "conda" in each), "pax")
+    assert found.environment.conda == (conda if conda not in (None, "null") else "")
+
+
+@pytest.mark.parametrize(
+    ("said", "wrong"),
+    [
+        ({"container": "x.sif"}, "both conda and container are given"),
+        ({"kind": "mini"}, "unknown key 'command'"),
+        ({"kind": "mini", "command": None}, "unknown key 'conda'"),
+    ],
+)
+def test_what_does_not_go_with_what_is_inherited_says_so(folder, said, wrong):
+    with pytest.raises(CaxflowError) as caught:
+        processor(folder, said)
+    message = str(caught.value)
+    assert message.startswith(f"0.yaml: processor pax_v6: {wrong}")
+    inherits = message.partition("it inherits ")[2]
+    assert "conda" in inherits
+    assert f" of {folder.path / 'config.yaml'}, and null takes out what is not wanted" in inherits
+
+
+def test_null_takes_out_what_another_place_says(folder):
+    found = processor(folder, {"kind": "mini", "pax_version": "v0.1", "command": None, "conda": None})
+    assert (found.kind, found.template) == ("mini", None)
+    assert processor(folder, {"container": "x.sif", "conda": None}).environment.container == "x.sif"
+
+
+def test_null_in_the_place_itself_is_no_value(folder):
+    folder.set("config.yaml", "processors", {"mini_v1": {"kind": "mini"}, "pax_v6": PAX | {"conda": {}}})
+    text = (folder.path / "config.yaml").read_text().replace("conda: {}", "conda:")
+    folder.write("config.yaml", text)
+    assert "processors.pax_v6.conda has no value" in folder.refused()
+
+
+def test_slow_control_of_another_place_is_taken_out_by_null(folder):
+    folder.set("config.yaml", "corrections", {"slow_control": {"table": "/table.csv"}})
+    ranges = [{"min": 0, "max": 9, "value": 8}]
+    message = folder.refused(corrections={"slow_control": {"ranges": ranges}})
+    assert "table and ranges exclude each other -> keep one; null takes out the other" in message
+    found = folder.load(corrections={"slow_control": {"ranges": ranges, "table": None}})
+    assert found.corrections.slow_control == {"ranges": ranges}

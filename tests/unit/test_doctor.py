@@ -194,6 +194,22 @@ def test_the_processor(examine, programs, definition, verdict, said):
     assert said in one[1]
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_the_processor_says_what_it_inherits(tmp_path, programs, there):
+    if there:
+        programs(conda="")
+    else:
+        programs()
+    configured(tmp_path)
+    main = tmp_path / "config/config.yaml"
+    pax = {"kind": "command", "pax_version": "v6.11.2", "command": "p {input} {output}", "conda": "pax"}
+    main.write_text(yaml.safe_dump(yaml.safe_load(main.read_text()) | {"processors": {"mini_v1": pax}}))
+    own = {"site": "midway", "processors": {"mini_v1": {"command": "mine {input} {output}"}}}
+    (one,) = found(doctor.examine(config.load(own, main.parent), None), "processor")
+    assert one[0] == (GOOD if there else BAD)
+    assert f"its command inherits conda of {main}, which null takes out" in one[1]
+
+
 def test_a_clock_that_is_off():
     assert doctor._clock("clock", 0.2, "ours").verdict == GOOD
     off = doctor._clock("clock", 600, "the runs database's")

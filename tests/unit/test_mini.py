@@ -1,3 +1,4 @@
+import itertools
 import os
 import signal
 import subprocess
@@ -18,14 +19,14 @@ from hypothesis import strategies as st
 from caxflow import simulate
 from caxflow.errors import CaxflowError, Overrun
 from caxflow.files.rootfile import check_root, read_metadata
-from caxflow.mini import merge, process_run, workers
+from caxflow.mini import VERSION, merge, process_run, workers
 from caxflow.mini.analysis import analyse
 from caxflow.mini.classify import TYPES
 from caxflow.mini.hits import find_hits
 from caxflow.mini.parameters import Parameters
 from caxflow.mini.writer import TreeWriter
 from caxflow.rawdata import rawformat
-from caxflow.rawdata.detectors import ELECTRONS_PER_COUNT, top_positions
+from caxflow.rawdata.detectors import ELECTRONICS, top_positions
 from caxflow.rawdata.rawformat import Event
 from caxflow.simulate import run_document, simulate_run
 from caxflow.targets import Run
@@ -109,7 +110,13 @@ def test_what_was_simulated_is_found(raw, processed):
 
     assert share_within(of("s2", "area") / truth.s2_area[found] - 1, 0.05) >= 0.95
     assert share_within(of("s1", "area") / truth.s1_area[found] - 1, 0.10) >= 0.95
-    assert share_within(interaction("drift_time") - truth.drift_time[found], 100.0) >= 0.95
+    # The truth has mean times, the drift time is that between the highest samples.
+    assert (
+        share_within(of("s2", "center_time") - of("s1", "center_time") - truth.drift_time[found], 100.0)
+        >= 0.95
+    )
+    between = of("s2", "index_of_maximum") - of("s1", "index_of_maximum")
+    assert (interaction("drift_time") == 10 * between).all()
     assert share_within(interaction("z") - truth.z[found], 0.5) >= 0.95
     distance = np.hypot(interaction("x") - truth.x[found], interaction("y") - truth.y[found])
     assert share_within(distance, 8.0) >= 0.95
@@ -211,6 +218,9 @@ def test_the_order_of_pulses_in_a_file_means_nothing(raw, document):
 
 # Hits and peaks by hand
 
+# Photoelectrons a count, of a tube of the TPC with a gain of 2e6.
+PE = ELECTRONICS["tpc"].electrons_per_count / 2e6
+
 
 def an_event(pulses: list[tuple[int, int, np.ndarray]], n_samples=20_000, n_channels=260) -> Event:
     samples = [np.asarray(each[2], np.int16) for each in pulses]
@@ -229,14 +239,16 @@ def an_event(pulses: list[tuple[int, int, np.ndarray]], n_samples=20_000, n_chan
     )
 
 
-def hits_by_hand(pulse, gain):
-    """Baseline, threshold, bounds and area of the hits of one pulse, sample by sample."""
+def hits_by_hand(pulse, n_samples):
+    """Bounds, maximum, area, shape and saturation of the hits of one pulse in an event of so many samples."""
     raw = [int(sample) for sample in pulse.raw_data]
     baseline = sum(raw[:47]) / len(raw[:47])
     wave = [baseline - sample for sample in raw]
     below = [value for value in wave if value < 0]
     sigma = (sum(value**2 for value in below) / len(below)) ** 0.5 if below else 0.0
     threshold = int(max(6 * sigma, 15))
+    begin, end = max(0, -pulse.left), min(len(wave), n_samples - pulse.left)
+    wave = wave[begin:end]
     bounds, inside = [], False
     for i, value in enumerate(wave):
         if value > threshold and not inside:
@@ -250,11 +262,39 @@ def hits_by_hand(pulse, gain):
         each[1] = min(limit, each[1] + 20)
         limit = bounds[i - 1][1] + 1 if i else 0
         each[0] = max(limit, each[0] - 3)
-    for (first, last), (low, high) in zip(bounds, core, strict=True):
-        area = sum(wave[first : last + 1]) * ELECTRONS_PER_COUNT / gain
-        highest = max(range(low, high + 1), key=lambda i: (wave[i], -i))
-        if area > 0:
-            yield pulse.left + first, pulse.left + last, pulse.left + highest, area
+    for first, last in bounds:
+        yield described(wave[first : last + 1], pulse.left + begin + first, baseline - 0.5)
+
+
+def described(hit, left, ceiling):
+    """What a hit of these counts above its baseline looks like."""
+    area = sum(hit)
+    highest = max(range(len(hit)), key=lambda i: (hit[i], -i))
+    center = sum(i * value for i, value in enumerate(hit)) / (area or 1)
+    deviation = sum(abs(i - center) * value for i, value in enumerate(hit)) / (area or 1)
+    return {
+        "left": left,
+        "right": left + len(hit) - 1,
+        "maximum": left + highest,
+        "saturated": sum(value > ceiling for value in hit),
+        "area": area * PE,
+        "height": hit[highest] * PE,
+        "center": (left + center) * 10,
+        "deviation": deviation,
+    }
+
+
+def assert_hits(hits, expected):
+    # Where a hit and its undershoot cancel exactly, rounding decides whether anything is left, and little
+    # that is left has no shape.
+    hits = hits.take(hits.area > 1e-3)
+    expected = [hit for hit in expected if hit["area"] > 1e-3]
+    assert len(hits) == len(expected)
+    for i, hit in enumerate(expected):
+        for name in ("channel", "left", "right", "maximum", "saturated"):
+            assert getattr(hits, name)[i] == hit[name], name
+        for name in ("area", "height", "center", "deviation") if hit["area"] > 0.1 else ():
+            assert getattr(hits, name)[i] == pytest.approx(hit[name], rel=1e-3, abs=0.05), name
 
 
 @settings(max_examples=150)
@@ -267,26 +307,63 @@ def test_hits_are_those_found_by_hand(data):
         for _ in range(rng.integers(0, 6)):
             at = rng.integers(0, len(wave))
             wave[at : at + rng.integers(1, 15)] -= rng.choice([12, 16, 30, 400, 17000])
-        pulses.append((i, int(rng.integers(0, 5000)), np.clip(np.rint(wave), 0, 16383)))
-    event, gains = an_event(pulses), np.full(260, 2e6)
-    hits = find_hits([event], gains)
-    # Where a hit and its undershoot cancel exactly, rounding decides whether anything is left.
-    hits = hits.take(hits.area > 1e-3)
-    expected = [
-        (pulse.channel, *hit)
+        # Some reach out of the event, or lie outside.
+        left = rng.choice([rng.integers(0, 5000), rng.integers(-320, 20), rng.integers(19_700, 20_020)])
+        pulses.append((i, int(left), np.clip(np.rint(wave), 0, 16383)))
+    event = an_event(pulses)
+    hits, noise = find_hits([event], np.full(260, PE))
+    found = {
+        pulse.channel: [{"channel": pulse.channel} | hit for hit in hits_by_hand(pulse, 20_000)]
         for pulse in event.pulses()
-        for hit in hits_by_hand(pulse, gains[pulse.channel])
-        if hit[-1] > 1e-3
+        if -len(pulse.raw_data) < pulse.left < 20_000
+    }
+    assert_hits(hits, [hit for each in found.values() for hit in each])
+    quiet = [channel for channel, each in found.items() if not each]
+    assert np.flatnonzero(noise).tolist() == quiet
+    assert noise.sum() == len(quiet)
+
+
+def test_a_long_hit_is_split_where_its_light_is_least():
+    slopes = 300 + 5 * np.abs(200 - np.abs(np.arange(800) - 400))  # least at 200 and 600, flat nowhere
+    wave = np.full(1500, 16000)
+    wave[100:900] -= slopes
+    wave[1100:1450] -= slopes[:350]  # not longer than what is left whole
+    hits, _ = find_hits([an_event([(7, 500, wave)])], np.full(260, PE))
+    # So does pax 6.11.2 (find_intervals_above_threshold) with these counts.
+    assert hits.left.tolist() == [597, 802, 1202, 1597]
+    assert hits.right.tolist() == [801, 1201, 1419, 1969]
+
+
+@given(st.data())
+def test_a_hit_that_is_cut_is_as_if_found_in_pieces(data):
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    pulses = []
+    for channel in range(3):
+        wave = 16000 + rng.normal(0, 1, 150)
+        wave[60 : rng.integers(62, 130)] -= rng.choice([30, 400, 17000])
+        pulses.append((channel, 100, np.clip(np.rint(wave), 0, 16383)))
+    event = an_event(pulses)
+    hits, _ = find_hits([event], np.full(260, PE))
+    cuts = [
+        sorted(rng.choice(np.arange(hits.left[i], hits.right[i]), rng.integers(0, 4), False))
+        for i in range(len(hits))
     ]
-    assert len(hits) == len(expected)
-    for i, (channel, left, right, maximum, area) in enumerate(expected):
-        assert (hits.channel[i], hits.left[i], hits.right[i]) == (channel, left, right)
-        assert hits.maximum[i] == maximum
-        assert hits.area[i] == pytest.approx(area, rel=1e-3, abs=0.05)
+    which = np.repeat(np.arange(len(hits)), [len(each) for each in cuts])
+    new, origin = hits.cut(which, np.array([at for each in cuts for at in each], np.int64))
+    assert origin.tolist() == sorted(list(which) + list(range(len(hits))))
+    expected = []
+    waves = {pulse.channel: pulse.raw_data for pulse in event.pulses()}
+    for i, each in enumerate(cuts):
+        raw = waves[int(hits.channel[i])].astype(float)
+        baseline = raw[:47].mean()
+        bounds = [int(hits.left[i]), *(int(at) + 1 for at in each), int(hits.right[i]) + 1]
+        for first, end in itertools.pairwise(bounds):
+            piece = (baseline - raw)[first - 100 : end - 100].tolist()
+            expected.append({"channel": hits.channel[i]} | described(piece, first, baseline - 0.5))
+    assert_hits(new, expected)
 
 
-GAINS = np.full(260, 2e6)
-TPC = Parameters("tpc", GAINS, 1.44e-4, 452_000.0)
+TPC = Parameters("tpc", np.full(260, PE), 1.44e-4, 452_000.0)
 
 
 def flash(start, length, channels, height=200):
@@ -305,7 +382,7 @@ def test_area_and_place_of_a_peak_by_hand():
     channel = 40
     columns = peaks_of(flash(1000, 10, [channel, 200, 201]))
     peaks = columns["peaks"]
-    one = 10 * 200 * ELECTRONS_PER_COUNT / 2e6
+    one = 10 * 200 * PE
     assert peaks["area"] == pytest.approx([3 * one], rel=1e-5)
     assert peaks["area_fraction_top"] == pytest.approx([1 / 3], rel=1e-5)
     assert peaks["height"] == pytest.approx([3 * one / 10], rel=1e-5)
@@ -328,10 +405,9 @@ def test_area_and_place_of_a_peak_by_hand():
         (flash(1000, 100, [5, 6, 7]), ["unknown"]),
         (flash(1000, 10, [5, 6]) + flash(1004, 10, [7]), ["s1"]),
         (flash(1000, 10, range(9)) + flash(1060, 10, range(9)), ["s1", "s1"]),
-        # Nearer than 350 ns: one cluster, too wide for an S1.
-        (flash(1000, 10, range(9)) + flash(1035, 10, range(9)), ["s2"]),
-        # Wide ones hang together up to 3.5 us.
-        (flash(1000, 100, range(9)) + flash(1300, 100, range(9)), ["s2"]),
+        # Nearer than 350 ns: one cluster, but two groups of hits that are much narrower than both together.
+        (flash(1000, 10, range(9)) + flash(1035, 10, range(9)), ["s1", "s1"]),
+        (flash(1000, 100, range(9)) + flash(1300, 100, range(9)), ["s2", "s2"]),
         (flash(1000, 100, range(9)) + flash(1460, 100, range(9)), ["s2", "s2"]),
         (flash(1000, 100, [248, 254, 259]), []),
         ([], []),
@@ -352,7 +428,7 @@ def test_interactions_pair_the_largest_and_only_what_comes_later():
     found = columns["interactions"]
     # The largest S2 comes before both S1s, the smallest is below 70 pe.
     assert list(zip(found["s1"], found["s2"], strict=True)) == [(1, 4), (2, 4), (1, 3), (2, 3)]
-    drift = (9000 - 1000 + 45) * 10
+    drift = (9000 - 1000) * 10
     assert found["drift_time"][0] == pytest.approx(drift)
     assert found["z"][0] == pytest.approx(-1.44e-4 * (drift - 1700))
     assert found["s2_area_correction"][0] == pytest.approx(np.exp(drift / 452_000))
@@ -434,8 +510,34 @@ def test_settings_without_sense_are_named(name, value, document):
 def test_kind_must_be_one_of_the_detector():
     with pytest.raises(CaxflowError, match="kind"):
         Parameters.from_settings({"kind": "led"}, Run(NAME, "muon_veto"))
-    assert (Parameters.from_settings({}, Run(NAME, "muon_veto")).gains == 1e6).all()
-    assert (Parameters.from_settings({"kind": "led"}, Run(NAME)).gains == 1).all()
+    electrons = {name: each.electrons_per_count for name, each in ELECTRONICS.items()}
+    led = Parameters.from_settings({"kind": "led"}, Run(NAME)).photoelectrons
+    assert (led == electrons["tpc"]).all()
+    muon_veto = Parameters.from_settings({}, Run(NAME, "muon_veto")).photoelectrons
+    assert muon_veto.tolist() == pytest.approx(
+        [electrons["muon_veto"] / 6e6] * 84 + [0] * 2 + [electrons["muon_veto"] / 6e6] * 2
+    )
+
+
+def test_clusters_of_other_runs_are_not_split():
+    near = flash(1000, 10, range(9)) + flash(1035, 10, range(9))
+    wide = flash(1000, 100, range(9)) + flash(1300, 100, range(9))
+    far = flash(1000, 100, range(9)) + flash(1460, 100, range(9))
+    led = Parameters("led", TPC.photoelectrons)
+    assert [len(peaks_of(pulses, led)["peaks"]["area"]) for pulses in (near, wide, far)] == [1, 1, 2]
+
+
+def test_the_file_says_which_version_it_is_and_what_it_lacks(small, document, tmp_path):
+    settings = document | {"made_for": {"processor": "mini_v7", "pax_version": "v0.0.7"}}
+    for known, version in ((document, f"0.0.{VERSION}"), (settings, "0.0.7")):
+        process_run(small[0], tmp_path / "a.root", settings=known, run=Run(NAME), cores=1)
+        metadata = read_metadata(tmp_path / "a.root")
+        # As pax writes its own: what folders and database carry, without the "v".
+        assert metadata["file_builder_version"] == version
+        assert (metadata["mini_version"], metadata["tpc"]) == (VERSION, "XENON1T")
+    lacks = " ".join(metadata["not_done"])
+    for name in ("NeuralNet", "TopPatternFit", "DesaturatePulses", "S2SpatialCorrection"):
+        assert name in lacks
 
 
 # What goes wrong

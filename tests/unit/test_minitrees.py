@@ -234,6 +234,16 @@ def test_r4_lists_of_peaks_that_differ_in_length_are_named(processed, place, tmp
         minitrees.make("Basics", changed, place("Basics"), number=1)
 
 
+@pytest.mark.parametrize("treemaker", minitrees.EMBEDDED)
+def test_r4_a_tree_without_events_is_named(processed, place, tmp_path, treemaker):
+    def none(arrays):
+        arrays.update({name: array[:0] for name, array in arrays.items()})
+
+    changed = with_branches(processed, tmp_path / "changed.root", none)
+    with pytest.raises(CaxflowError, match=f"{changed} has no events"):
+        minitrees.make(treemaker, changed, place(treemaker), number=1)
+
+
 @pytest.mark.parametrize("types", [None, "s1", {"s1": "one"}])
 def test_r4_a_tree_that_does_not_say_what_its_types_stand_for_is_named(processed, place, tmp_path, types):
     changed = with_branches(processed, tmp_path / "changed.root", peak_types=types)
@@ -393,7 +403,12 @@ def by_command(processed, place, tmp_path, treemaker, rows):
 
 
 @pytest.mark.parametrize(
-    ("treemaker", "rows", "count"), [("Extended", "all", EVENTS), ("IsolatedPeaks", "twice", 2 * EVENTS)]
+    ("treemaker", "rows", "count"),
+    [
+        ("Extended", "all", EVENTS),
+        ("IsolatedPeaks", "twice", 2 * EVENTS),
+        ("BigBeforeSmall", "twice", 2 * EVENTS),
+    ],
 )
 def test_other_minitrees_are_made_by_a_command(processed, place, tmp_path, treemaker, rows, count):
     made = by_command(processed, place, tmp_path, treemaker, rows)
@@ -416,7 +431,20 @@ def test_what_a_command_makes_is_checked(processed, place, tmp_path, treemaker, 
         by_command(processed, place, tmp_path, treemaker, rows)
     assert str(caught.value).startswith(f"{NAME}_{treemaker}.root was not made: ")
     assert message in str(caught.value)
+    # Which hax would say by "'TTree' object has no attribute 'events'".
+    hint = "hax's: that reads files of pax alone, and the embedded processor wrote this one, of which Basics"
+    assert (hint in str(caught.value)) == (rows == "none")
     assert list(minitrees.hax_path(place(treemaker)).parent.iterdir()) == []
+
+
+def test_what_a_command_fails_of_is_told_of_a_file_that_says_nothing_of_its_processor(place, tmp_path):
+    foreign = tmp_path / "foreign.root"
+    with uproot.recreate(foreign) as file:
+        file.mktree("tree", {"event_number": "int64"}).extend({"event_number": np.arange(3)})
+    with pytest.raises(
+        CaxflowError, match=r"its command wrote no 160315_1432_Extended\.root: .* -> read [^;]*$"
+    ):
+        by_command(foreign, place, tmp_path, "Extended", "none")
 
 
 def test_a_command_for_minitrees_is_checked_early():

@@ -378,7 +378,7 @@ CASES = {
     ),
     "tags that are words, and it is processed": (
         odd_to_process(tags=["good", {"name": "better"}]),
-        standing.PROBLEM,
+        standing.WAITS,
         False,
     ),
     "corrections that are a number, and it is processed": (
@@ -388,7 +388,7 @@ CASES = {
     ),
     "versions of corrections that are a word": (
         odd_to_process(processor={"correction_versions": "all", "DEFAULT": 7}),
-        standing.PROBLEM,
+        standing.WAITS,
         False,
     ),
     "held by a claim of a wrong clock": (

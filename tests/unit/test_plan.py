@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import datetime
+import re
 
 import pytest
 import yaml
@@ -346,7 +347,6 @@ SURPRISES = {
         {"data": [entry("lngs"), {"type": "raw", "host": HOSTS["midway"], "status": "transferred"}]},
         "no status or location",
     ),
-    "tags that are text": ({"tags": "bad"}, "tags"),
 }
 
 
@@ -517,6 +517,24 @@ def test_a_file_that_does_not_say_how_it_was_made_is_not_made_anew(load):
 def test_attempts_are_counted_however_they_are_written(load, attempts):
     failed = document(entry("lngs"), entry("midway", "error", {"attempts": attempts, "error": "no space"}))
     assert decide(failed, load(kinds=["raw"])).targets == []
+
+
+ODD_FOR_PROCESSING = {
+    "tags": "bad",
+    "trigger": {"events_built": "many"},
+    "processor": {"DEFAULT": {"gains": [1e6]}, "correction_versions": ["5.0"]},
+}
+
+
+@pytest.mark.parametrize("key", ODD_FOR_PROCESSING)
+def test_what_cannot_be_read_keeps_a_run_from_being_processed_and_not_from_being_copied(load, key):
+    odd = document(entry("lngs"), **{key: ODD_FOR_PROCESSING[key]})
+    decision = decide(odd, load())
+    assert decision.targets == wanted("midway/checksum", "tegner/checksum")
+    (said,) = [text for text in decision.waits if text.startswith("not processed: ")]
+    assert re.match(rf"not processed: {key}\S* (is|does) .* -> ", said)
+    # What is there stays as it is.
+    assert decide(document(*DONE, **{key: ODD_FOR_PROCESSING[key]}), load()).settled
 
 
 def test_an_end_that_cannot_be_read_is_named(load):

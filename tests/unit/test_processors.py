@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import dataclasses
 import os
 import re
 import shlex
@@ -268,6 +269,23 @@ def test_conda_is_called_as_conda_wants_it(tmp_path, monkeypatch):
     assert (tmp_path / "log").read_text().endswith("hello\n")
 
 
+def test_a_command_that_fails_in_what_it_inherits_says_so(tmp_path, monkeypatch, simulated, settings, place):
+    conda = tmp_path / "bin" / "conda"
+    conda.parent.mkdir()
+    conda.write_text('#!/bin/sh\necho "EnvironmentLocationNotFound: $4"\nexit 1\n')
+    conda.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{conda.parent}:{os.environ['PATH']}")
+    own = command(PAXER, conda="pax")
+    inherited = dataclasses.replace(own, places=[("config.yaml", ["conda"]), ("mine.yaml", ["command"])])
+    for processor, said in ((own, False), (inherited, True)):
+        with pytest.raises(
+            CaxflowError, match="conda exited with 1: EnvironmentLocationNotFound: pax"
+        ) as caught:
+            place.run(processor, simulated, settings)
+        hint = "its command inherits conda of config.yaml, which null takes out"
+        assert (hint in caught.value.mend) == said
+
+
 def test_passwords_are_not_handed_on(tmp_path, monkeypatch):
     for name in ("MONGODB_PASSWORD", "MONGO_PASSWORD", "SC_API_KEY"):
         monkeypatch.setenv(name, "sesame")
@@ -448,6 +466,22 @@ def test_paxer_makes_a_checked_product(simulated, settings, place):
     assert not place.run(command(PAXER), simulated, newer, replace=True).adopted
     assert running.correction_versions(place.product)["AddGains"] == "9"
     assert place.product.stat().st_ino != inode
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_r13_one_version_stands_in_file_folder_and_database(simulated, settings, place, there):
+    """hax makes minitrees anew, or dies of it, where the file says another version than its folder."""
+    if there:
+        place.run(command(PAXER), simulated, settings)
+    other = processors.read("pax_v6.10.1", {"kind": "command", "command": PAXER})
+    with pytest.raises(CaxflowError) as caught:
+        place.run(other, simulated, settings)
+    said = "160315_1432.root says that version 6.11.2 wrote it, and pax_v6.10.1 is v6.10.1"
+    assert said in str(caught.value)
+    assert "or set its pax_version" in str(caught.value)
+    assert place.product.exists() is there
+    named = processors.read("pax_tried", {"kind": "command", "command": PAXER, "pax_version": "v6.11.2"})
+    assert place.run(named, simulated, settings).adopted is there
 
 
 def test_missing_events_are_noticed_though_paxer_exits_with_0(simulated, settings, place):

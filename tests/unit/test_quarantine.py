@@ -551,3 +551,23 @@ def test_what_was_removed_while_open_makes_no_copy_bad(copies):
     scrub.read_one(copies.subject())
     assert copies.row("midway")["status"] == "transferred"
     assert copies.path("midway").exists()
+
+
+def test_a_foreign_file_makes_no_copy_bad(copies):
+    copies.add()
+    before = copies.row("midway")["caxflow"]
+    odd = copies.path("midway") / "core.12345"
+    odd.write_text("core")
+    for site in SITES:
+        if site != "midway":
+            shutil.rmtree(copies.path(site))
+    with pytest.raises(
+        CaxflowError, match=r"files that are not its own: core.12345 -> move them away"
+    ) as raised:
+        scrub.read_one(copies.subject())
+    assert not isinstance(raised.value, BadCopy)
+    assert copies.row("midway")["status"] == "transferred"
+    assert copies.row("midway")["caxflow"] == before
+    odd.rename(odd.with_name("b.zip"))
+    with pytest.raises(BadCopy, match=r"b\.zip has 4 bytes instead of"):
+        scrub.read_one(copies.subject())

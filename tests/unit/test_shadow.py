@@ -5,6 +5,7 @@ import datetime
 
 import pytest
 import yaml
+from bson.datetime_ms import DatetimeMS
 
 from caxflow import config
 from caxflow.config import Selection
@@ -184,6 +185,7 @@ def test_rows_at_which_cax_ends(rows, task, error):
         ({"start": None}, "CopyPull", "TypeError"),
         ({"reader": {"self_trigger": True}}, "AddSize", "KeyError 'ini', as the document's reader has none"),
         ({"trigger": {"events_built": "many"}}, "AddSize", "ValueError"),
+        ({"source": {"since": [DatetimeMS(10**15)]}}, "AddGains", "InvalidBSON, as a time"),
         ({"tags": [{"user": "x"}]}, "ProcessBatchQueue", "KeyError: 'name'"),
         ({"detector": "nveto"}, "ProcessBatchQueue", "UnboundLocalError: its detector is 'nveto'"),
     ],

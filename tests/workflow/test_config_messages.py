@@ -127,3 +127,25 @@ def test_a_word_that_no_rule_makes(clone):
     )
     # Previews are answers, on standard output; this is none.
     assert said.out == ""
+
+
+def test_command_of_another_file_says_what_it_runs_in(clone, runs):
+    """A profile's command keeps the conda of config.yaml, as all its keys; null takes it out."""
+    clone.site("midway", processed={"version": "pax_v6.11.2", "make": True, "cores": 1})
+    runs.insert_one(clone.document(at=("lngs", "midway")))
+    for site in ("lngs", "midway"):
+        (clone.data / site / "raw" / "160315_1432").mkdir(parents=True)
+    own = clone.folder / "profiles/midway/caxflow.yaml"
+
+    def say(**keys):
+        processors = {"pax_v6.11.2": {"command": "mine {input} {output}"} | keys}
+        clone.change(own, lambda document: document | {"processors": processors})
+        said = clone.snakemake("-n", "all")
+        assert said.rules["process_raw"] == 1, said.text
+        return [line for line in said.lines if "inherits" in line]
+
+    where = f"{clone.folder}/config/config.yaml"
+    line = f"caxflow: the command of pax_v6.11.2 inherits conda of {where}, which null takes out"
+    assert say() == [line]
+    assert say(conda=None) == []
+    assert say(conda="mine") == []

@@ -4,6 +4,7 @@ What to do stands in ``config/config.yaml``, one file a site in ``config/sites/`
 are in ``workflow/schemas/``. Whatever is wrong is one message that names the file, the key and the mend.
 """
 
+import dataclasses
 import datetime
 import math
 import os
@@ -27,7 +28,7 @@ from caxflow.config.model import (
     Unattended,
 )
 from caxflow.config.sites import check_roots, check_sites, load_sites
-from caxflow.config.sources import Layer, Sources, merge
+from caxflow.config.sources import Layer, Sources, merge, without_nulls
 from caxflow.config.yamlfile import read_yaml
 from caxflow.errors import CaxflowError
 from caxflow.processing import processors
@@ -109,11 +110,23 @@ def load(
             "use --profile <site>; with a --configfile of your own, name the profile's before it: "
             "--configfile profiles/<site>/caxflow.yaml <yours>",
         )
+    merged = _without_taken_out(merged)
     schema.read_words(merged)
     schema.check(merged, "config", sources.of)
     _check_selection(merged["select"], sources)
     sites = load_sites(where / merged["sites_dir"], sources.of("sites_dir"))
     return _settings(merged, sites, where / merged["sites_dir"], sources)
+
+
+def _without_taken_out(merged: Mapping) -> dict[str, Any]:
+    """Return a configuration without what a place took out of a definition that another place has."""
+    found = dict(merged)
+    if isinstance(found["processors"], Mapping):
+        found["processors"] = {name: without_nulls(each) for name, each in found["processors"].items()}
+    if isinstance(found["corrections"], Mapping) and "slow_control" in found["corrections"]:
+        slow_control = without_nulls(found["corrections"]["slow_control"])
+        found["corrections"] = {**found["corrections"], "slow_control": slow_control}
+    return found
 
 
 def _plain(value: Any) -> Any:
@@ -248,11 +261,19 @@ def _corrections(keys: Mapping, sources: Sources) -> Corrections:
 
 
 def _processors(definitions: Mapping, sources: Sources) -> dict[str, processors.Processor]:
+    places = {name: sources.places("processors", name) for name in definitions}
     try:
-        return processors.read_all(definitions)
+        read = processors.read_all(definitions)
     except CaxflowError as error:
-        where = sources.since(lambda merged: processors.read_all(merged.get("processors", {})), error)
-        raise CaxflowError(f"{where}: {error.what}", error.mend) from error
+        where = sources.since(
+            lambda merged: processors.read_all(_without_taken_out(_DEFAULTS | merged)["processors"]), error
+        )
+        name = next((name for name in definitions if error.what.startswith(f"processor {name}:")), None)
+        what, mend = f"{where}: {error.what}", error.mend
+        if inherited := processors.by_place(places[name][:-1]) if name else "":
+            mend += f"; it inherits {inherited}, and null takes out what is not wanted (conda: null)"
+        raise CaxflowError(what, mend) from error
+    return {name: dataclasses.replace(each, places=places[name]) for name, each in read.items()}
 
 
 def _selection(merged: Mapping) -> Selection:

@@ -144,6 +144,11 @@ def _explain_value(key: str, error: "jsonschema.ValidationError") -> tuple[str, 
         what = f"{value!r} is not {_TYPES[error.validator_value]}"
         if error.validator_value == "array" and not isinstance(value, Mapping):
             mend = f"write {key}: [{value}]"
+    elif error.validator == "maxProperties":
+        what, mend = (
+            f"{' and '.join(value)} exclude each other",
+            "keep one; null takes out the other",
+        )
     elif error.validator == "pattern" and described:
         what = f"{value!r} is not allowed"
     return f"{key}: {what}", mend

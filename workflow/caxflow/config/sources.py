@@ -6,6 +6,7 @@ from typing import Any
 from caxflow.errors import CaxflowError
 
 Layer = tuple[str, Mapping[str, Any]]
+Places = tuple[tuple[str, tuple[str, ...]], ...]
 
 
 class Sources:
@@ -32,6 +33,15 @@ class Sources:
                     return name
         return self._layers[0][0]
 
+    def places(self, *way: str) -> Places:
+        """Return which place says which keys of a mapping, in the order in which they go over each other."""
+        last = {key: name for name, content in self._layers for key in _mapping(content, way)}
+        found = []
+        for name, content in self._layers:
+            own = [key for key, value in _mapping(content, way).items() if not _is_null(value)]
+            found.append((name, tuple(key for key in own if last[key] == name)))
+        return tuple((name, keys) for name, keys in found if keys)
+
     def since(self, read: Callable[[Mapping], object], error: CaxflowError) -> str:
         """Return the name of the place from which on `read`, of all up to there, ends with the error."""
         merged: dict = {}
@@ -52,6 +62,24 @@ def merge(base: Mapping, over: Mapping) -> dict:
         both = isinstance(merged.get(key), Mapping) and isinstance(value, Mapping)
         merged[key] = merge(merged[key], value) if both else value
     return merged
+
+
+def without_nulls(content: Any) -> Any:
+    """Return a mapping without the keys that have no value: a later place takes out what it inherits."""
+    if not isinstance(content, Mapping):
+        return content
+    return {key: value for key, value in content.items() if not _is_null(value)}
+
+
+def _is_null(value: Any) -> bool:
+    # Snakemake's --config hands on as text what is inside brackets.
+    return value is None or value == "null"
+
+
+def _mapping(content: Any, way: Sequence[str]) -> Mapping:
+    for key in way:
+        content = content.get(key) if isinstance(content, Mapping) else None
+    return content if isinstance(content, Mapping) else {}
 
 
 def _fails(read: Callable[[Mapping], object], merged: Mapping, error: CaxflowError) -> bool:

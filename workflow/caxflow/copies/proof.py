@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from caxflow import transfer
 from caxflow.errors import CaxflowError
 from caxflow.files import digests
-from caxflow.files.manifest import Manifest
+from caxflow.files.manifest import Difference, Manifest, printable
 from caxflow.rawdata.rawformat import is_raw_file
 from caxflow.transfer import Look, Place, Progress
 
@@ -38,6 +38,12 @@ def read_again(
         What was found.
     list of str
         How each file differs; empty if all is right.
+
+    Raises
+    ------
+    CaxflowError
+        If it cannot be read; or is what it must be, with other files beside its own, which says nothing
+        against these.
     """
     expected = [Manifest.from_json(document) for document in stated]
     algorithm = expected[0].algorithm
@@ -46,14 +52,30 @@ def read_again(
 
 
 def compare(place: Place, location: str, expected: Iterable[Manifest], found: Manifest) -> list[str]:
-    """Return how each file that was read differs from what was expected; empty if all is right."""
+    """Return how each file that was read differs from what was expected; empty if all is right.
+
+    Raises
+    ------
+    CaxflowError
+        As `read_again`, if all that differs is that there are other files, too.
+    """
     for manifest in expected:
         if manifest.algorithm == found.algorithm:
-            return [str(difference) for difference in manifest.differences(found)]
+            differences = manifest.differences(found)
+            if differences and are_extra(differences):
+                names = summary([printable(each.path) for each in differences])
+                what = f"{place.site}: {location} has files that are not its own: {names}"
+                raise CaxflowError(what, "move them away, then have it read again")
+            return [str(difference) for difference in differences]
     raise CaxflowError(
         f"{location}: {place.site} computes {found.algorithm} only, and the source has no such digests",
         f"install xxhash for the Python at {place.site}",
     )
+
+
+def are_extra(differences: Iterable[Difference]) -> bool:
+    """Return whether all that differs is that there are other files, too."""
+    return all(difference.kind == "extra" for difference in differences)
 
 
 def unlike(digest: str | None, found: Manifest) -> str:

@@ -8,6 +8,7 @@ from caxflow.mini.classify import TYPES
 from caxflow.mini.parameters import Parameters
 from caxflow.mini.peaks import Peaks
 from caxflow.rawdata.detectors import DRIFT_TIME_GATE
+from caxflow.rawdata.rawformat import SAMPLE_DURATION
 
 N_S1 = 3
 N_S2 = 5
@@ -25,11 +26,13 @@ class Interactions:
     s1, s2 : int64
         Indices into the event's peaks.
     drift_time : float64
-        Between the mean times of the two, in ns.
+        Between the highest samples of the two, in ns.
     x, y, z : float64
         In cm; z is negative, 0 at the gate.
+    s2_lifetime_correction : float64
+        Factor for the electrons that were lost on their way.
     s1_area_correction, s2_area_correction : float64
-        Factors for the areas: none here for the S1, loss of drifting electrons for the S2.
+        Factors for the areas: none here for the S1, that of the lifetime for the S2.
     """
 
     event: np.ndarray
@@ -39,6 +42,7 @@ class Interactions:
     x: np.ndarray
     y: np.ndarray
     z: np.ndarray
+    s2_lifetime_correction: np.ndarray
     s1_area_correction: np.ndarray
     s2_area_correction: np.ndarray
 
@@ -76,9 +80,10 @@ def pair(peaks: Peaks, s1s: np.ndarray, s2s: np.ndarray, parameters: Parameters,
     s2 = np.repeat(s2s, partners)
     within = np.arange(len(s2)) - np.repeat(np.cumsum(partners) - partners, partners)
     s1 = s1s[start[peaks.event[s2]] + within]
-    drift = peaks.center_time[s2] - peaks.center_time[s1]
+    drift = (peaks.index_of_maximum[s2] - peaks.index_of_maximum[s1]) * float(SAMPLE_DURATION)
     s1, s2, drift = s1[drift >= 0], s2[drift >= 0], drift[drift >= 0]
     event = peaks.event[s2]
+    lifetime = np.exp(drift / parameters.electron_lifetime)
     return Interactions(
         event=event,
         s1=s1 - first_peak[event],
@@ -87,8 +92,9 @@ def pair(peaks: Peaks, s1s: np.ndarray, s2s: np.ndarray, parameters: Parameters,
         x=peaks.x[s2],
         y=peaks.y[s2],
         z=-parameters.drift_velocity * (drift - DRIFT_TIME_GATE),
+        s2_lifetime_correction=lifetime,
         s1_area_correction=np.ones(len(drift)),
-        s2_area_correction=np.exp(drift / parameters.electron_lifetime),
+        s2_area_correction=lifetime,
     )
 
 

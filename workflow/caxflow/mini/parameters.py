@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from caxflow.errors import CaxflowError
+from caxflow.rawdata.detectors import ELECTRONICS, LED_GAIN, MUON_VETO_GAINS
 from caxflow.rawdata.rawformat import N_CHANNELS
 from caxflow.targets import Run
 
@@ -20,8 +21,8 @@ class Parameters:
     ----------
     kind : str
         ``"tpc"``: with S1s, S2s and interactions; ``"led"``, ``"muon_veto"``: hits and their clusters.
-    gains : numpy.ndarray of float64, shape (channels,)
-        Anode electrons a photoelectron; 0 for a channel to be left out.
+    photoelectrons : numpy.ndarray of float64, shape (channels,)
+        What one count of the digitizer in one sample stands for; 0 for a channel to be left out.
     drift_velocity : float
         cm/ns; NaN if `kind` needs none.
     electron_lifetime : float
@@ -29,7 +30,7 @@ class Parameters:
     """
 
     kind: str
-    gains: np.ndarray
+    photoelectrons: np.ndarray
     drift_velocity: float = np.nan
     electron_lifetime: float = np.nan
 
@@ -47,11 +48,13 @@ class Parameters:
             raise _useless(run, "kind", kind)
         default = (settings.get("processor") or {}).get("DEFAULT") or {}
         gains = _gains(default.get("gains"), kind, run)
+        electrons = ELECTRONICS[run.detector].electrons_per_count
+        photoelectrons = np.divide(electrons, gains, out=np.zeros(len(gains)), where=gains > 0)
         if kind != "tpc":
-            return cls(kind, gains)
+            return cls(kind, photoelectrons)
         return cls(
             kind,
-            gains,
+            photoelectrons,
             _positive(default.get("drift_velocity_liquid"), "drift_velocity_liquid", run),
             _positive(default.get("electron_lifetime_liquid"), "electron_lifetime_liquid", run),
         )
@@ -62,8 +65,7 @@ def _gains(values, kind: str, run: Run) -> np.ndarray:
     if values is None or (kind != "tpc" and len(values) == 0):
         if kind == "tpc":
             raise _useless(run, "gains", values)
-        # What cax's AddGains sets: an LED run is what gains are measured from.
-        return np.full(n_channels, 1.0 if kind == "led" else 1e6)
+        return np.full(n_channels, LED_GAIN) if kind == "led" else np.array(MUON_VETO_GAINS)
     try:
         gains = np.asarray(values, np.float64)
     except (TypeError, ValueError):

@@ -11,10 +11,25 @@ from caxflow.mini.parameters import Parameters
 from caxflow.mini.workers import ordered_map
 from caxflow.mini.writer import TreeWriter, read_columns
 from caxflow.rawdata import rawformat
+from caxflow.rawdata.rawformat import TPC_NAME
 from caxflow.targets import Run
 
 NAME = "mini"
-VERSION = "1"
+# Raised where results change. The version that folder and database carry is that of the configuration, under
+# which older files stay what they are.
+VERSION = 2
+
+# What pax does with its configurations of XENON1T and this does not, as it stands in each file.
+NOT_DONE = (
+    "desaturation of pulses (DesaturatePulses)",
+    "positions by neural net and pattern fits (NeuralNet, TopPatternFit): x and y are a mean of top tubes",
+    "corrections of position and field distortion (RZCorrection)",
+    "light yield maps (S2SpatialCorrection, s1_spatial_correction): areas are corrected for lifetime only",
+    "saturation corrections, hit pattern fits and spreads, S1AreaFractionTopProbability",
+    "hits, pulses, waveforms and anything else by channel",
+    "peaks in other channels than the tubes'",
+    "pax's event class: branches are flat, types are numbers (peak_types), no arrays of fixed size",
+)
 
 # Events a task: a worker opens the zip anew for each, which costs as much as reading a few events.
 _TASK_EVENTS = 100
@@ -145,13 +160,18 @@ def _tally(counts: dict[str, int], columns: Columns) -> None:
 def _metadata(settings: Mapping, run: Run) -> dict:
     """What pax writes about itself, under its keys, and what else explains the file."""
     processor = dict(settings.get("processor") or {})
+    # The version that folder and database carry, as pax writes it: without the "v".
+    version = (settings.get("made_for") or {}).get("pax_version") or f"v0.0.{VERSION}"
     versions = processor.pop("correction_versions", {})
     return {
         "file_builder_name": f"caxflow {NAME}",
-        "file_builder_version": VERSION,
+        "file_builder_version": version.removeprefix("v"),
+        "mini_version": VERSION,
+        "tpc": TPC_NAME,
         "run": str(run),
         "run_number": settings.get("number"),
         "configuration": processor,
         "correction_versions": settings.get("correction_versions") or versions,
         "peak_types": TYPES,
+        "not_done": list(NOT_DONE),
     }

@@ -254,11 +254,13 @@ def _processor(settings: Settings) -> Iterator[Finding]:
         return
     processor = settings.processor(here)
     program, where = _program(processor)
+    if processor.inherits:
+        where += f"; its command inherits {processor.inherits}, which null takes out"
     if program is None:
         yield Finding("processor", GOOD, f"{processor.name} is the embedded one")
     elif shutil.which(program) is None:
         mend = f"install {program}, or mend processors.{processor.name} in config.yaml"
-        yield Finding("processor", BAD, f"{processor.name}: {program} is not on the PATH", mend)
+        yield Finding("processor", BAD, f"{processor.name}: {program} is not on the PATH{where}", mend)
     else:
         yield Finding("processor", GOOD, f"{processor.name}: {program} is there{where}")
 

@@ -10,6 +10,7 @@ from caxflow.conditions.corrections import Edition, Waiting
 from caxflow.config import Settings, Site
 from caxflow.copies import evidence, purging
 from caxflow.documents import Copy
+from caxflow.errors import CaxflowError
 from caxflow.planning.facts import Facts, copy_at, corrections_of, gather, source_of, was_refused
 from caxflow.rundb import marks
 from caxflow.targets import Run
@@ -79,10 +80,14 @@ def decide(
         return decision
     told = "; ".join(map(str, lacks))
     if settings.here.processed and settings.here.processed.make:
-        facts.skip = skip_reason(corrections.promised(document, editions) if editions else document)
+        try:
+            facts.corrections = corrections.expected(document, editions)
+            facts.skip = skip_reason(corrections.promised(document, editions) if editions else document)
+        except CaxflowError as error:
+            # Which says nothing about its raw data.
+            facts.skip = str(error).removeprefix(f"{facts.run}: ")
         if facts.skip and told:
             facts.skip += f" ({told})"
-        facts.corrections = corrections.expected(document, editions)
     state = _State(document, settings, facts, decision, now)
     state.complete_removals()
     state.everything()

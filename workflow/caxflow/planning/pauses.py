@@ -71,14 +71,12 @@ class Pauses:
         Data that were refused, and have not changed since, are wrong until they do.
         """
         if refused := self._refused.get(decision.facts.run):
-
-            def reason(target: Target) -> str:
-                failure = refused.get(target) if target not in over else None
-                site = self.settings.site(target.site)
-                stands = failure and refusal.stands(failure, decision.facts, site, self.settings)
-                return " ".join(str(failure["reason"]).split()) if stands else ""
-
-            hold_back(decision, self.settings, reason, decision.wrong)
+            stand = {
+                target: " ".join(str(failure["reason"]).split())
+                for target, failure in refused.items()
+                if target not in over and refusal.stands(failure, decision.facts, self.settings)
+            }
+            hold_back(decision, self.settings, lambda target: stand.get(target, ""), decision.wrong)
         if pauses := self._of.get(decision.facts.run):
             open_ = {target: str(pause) for target, pause in pauses.items() if target not in over}
             hold_back(decision, self.settings, lambda target: open_.get(target, ""))

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 
-from caxflow.config import Settings, Site, reach
+from caxflow.config import Settings, reach
 from caxflow.copies import proof
 from caxflow.errors import CaxflowError
 from caxflow.planning.facts import Facts
@@ -23,8 +23,9 @@ def sign(place: Place, there: Mapping, facts: Facts, settings: Settings) -> str:
     return hashlib.sha256(json.dumps([data, asked]).encode()).hexdigest()
 
 
-def stands(failure: Mapping, facts: Facts, site: Site, settings: Settings) -> bool:
-    """Return whether data that were refused are at a site as they were then."""
+def stands(failure: Mapping, facts: Facts, settings: Settings) -> bool:
+    """Return whether data that were refused here are as they were then."""
+    site = settings.here
     there = facts.registrable.get(site.name) or facts.there["raw"].get(site.name)
     if not there:
         return False

@@ -24,10 +24,19 @@ def lines(made: Plan, wanted: list[str], settings: Settings) -> Iterator[str]:
     if made.more:
         left = words.count(made.more, "older run")
         yield f"{left} left for the next calls (batch_size {settings.batch_size})"
+    yield from _inherited(wanted, settings)
     yield from _waiting(made)
     yield from made.problems[:MOST]
     if len(made.problems) > MOST:
         yield f"{len(made.problems) - MOST:,} more runs have problems: caxflow page lists them"
+
+
+def _inherited(wanted: list[str], settings: Settings) -> Iterator[str]:
+    """What a command that another file gives runs in, all the same."""
+    if any(targets.parse(target).stage == "processed.root" for target in wanted):
+        processor = settings.processor(settings.here)
+        if processor.inherits:
+            yield f"the command of {processor.name} inherits {processor.inherits}, which null takes out"
 
 
 def _work(made: Plan, wanted: list[str], here: str) -> Iterator[str]:

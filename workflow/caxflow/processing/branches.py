@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import awkward as ak
 
 # The key of the metadata with names and numbers of the types, for a tree that has numbers.
-TYPES_KEY = "peak_types"
+_TYPES_KEY = "peak_types"
 
 _SIZES = re.compile(r"(\[\d+\])+$")
 _CHUNK_BYTES = 20_000_000
@@ -60,6 +60,11 @@ class Branch:
         if self.size:
             item = f"array of {self.size} {item}s"
         return f"a list of {item}s for each event" if self.lists else f"one {item} for each event"
+
+
+def is_native(path: str | Path) -> bool:
+    """Whether a processed file has pax's own tree, and not the flat one of the embedded processor."""
+    return _TYPES_KEY not in rootfile.read_metadata(path)
 
 
 def read(path: str | Path, branches: Sequence[Branch], what: str) -> Iterator[dict[str, "ak.Array"]]:
@@ -190,10 +195,10 @@ def _coded(raw: "ak.Array", branch: Branch, path) -> "ak.Array":
 
 def _codes(path, branch: Branch, metadata: Mapping) -> dict[int, int]:
     """Which word each number of a branch stands for."""
-    known = metadata.get(TYPES_KEY)
+    known = metadata.get(_TYPES_KEY)
     if not isinstance(known, dict) or not all(type(number) is int for number in known.values()):
         raise CaxflowError(
-            f"{path}: branch {branch.name} has numbers, and the metadata do not say by {TYPES_KEY} "
+            f"{path}: branch {branch.name} has numbers, and the metadata do not say by {_TYPES_KEY} "
             "what they stand for",
             "process the run again",
         )

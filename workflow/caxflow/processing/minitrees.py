@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from caxflow import __version__, receipts
 from caxflow.errors import CaxflowError
 from caxflow.files import rootfile
-from caxflow.processing import commands, products
+from caxflow.processing import branches, commands, products
 from caxflow.processing.treemakers import EMBEDDED, rows
 from caxflow.targets import Run
 
@@ -37,8 +37,12 @@ PLACEHOLDERS = {
 }
 
 _HAX_VERSION = "2.5.0"  # the hax whose definitions the embedded ones follow
+_NOT_FOR_HAX = (
+    "if it is hax's: that reads files of pax alone, and the embedded processor wrote this one, "
+    f"of which {' and '.join(EMBEDDED)} can be made"
+)
 # Not one row an event, but as many as there are peaks of their kind.
-_MANY_ROWS = ("IsolatedPeaks", "SingleElectrons")
+_MANY_ROWS = ("BigBeforeSmall", "IsolatedPeaks", "SingleElectrons")
 
 _TREEMAKER = re.compile(r"[A-Z][A-Za-z0-9]{0,63}")
 _METADATA = "metadata"
@@ -177,7 +181,7 @@ def make_by_command(
     """
     processed, minitree, log = (Path(each).absolute() for each in (processed, minitree, log))
 
-    def write(made: Path) -> None:
+    def run_it(made: Path) -> None:
         with products.job_directory(workdir, f"{run}.{treemaker}.", log) as directory:
             words = template.fill(
                 {
@@ -196,7 +200,23 @@ def make_by_command(
             if not made.is_file():
                 raise CaxflowError(f"its command wrote no {made.name}: {last}", f"read {log}")
 
+    def write(made: Path) -> None:
+        try:
+            run_it(made)
+        except CaxflowError as error:
+            if not _by_embedded(processed):
+                raise
+            raise type(error)(error.what, f"{error.mend}; {_NOT_FOR_HAX}") from error
+
     return _publish(treemaker, processed, minitree, write, replace)
+
+
+def _by_embedded(processed: Path) -> bool:
+    """Whether the embedded processor wrote a file, as far as it says."""
+    try:
+        return not branches.is_native(processed)
+    except CaxflowError:
+        return False
 
 
 def read_template(text: str) -> commands.Template:

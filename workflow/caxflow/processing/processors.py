@@ -12,7 +12,7 @@ pax, so that by any ordering a file made by pax is preferred, and no policy that
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,6 +39,8 @@ _KEYS = {
     "command": {"kind", "command", "setup", "module", "conda", "container", "overrides", "pax_version"}
     | {"memory_mb_per_core", "cpu_ms_per_event"},
 }
+# What a command means depends on these.
+_AROUND = ("setup", "module", "conda", "container", "overrides")
 # What a job reserves where the configuration does not say: pax needs 2 GB a core and 125 ms an event.
 _MEMORY_MB_PER_CORE = {"mini": 1000, "command": 2000}
 _CPU_MS_PER_EVENT = {"mini": 20, "command": 125}
@@ -67,6 +69,8 @@ class Processor:
         What a job needs.
     scatter : int or None
         So many zips a job, of kind ``mini``; without it one job does a whole run.
+    places : sequence of (str, sequence of str)
+        Which place of the configuration says which keys, in the order in which they go over each other.
     """
 
     name: str
@@ -78,6 +82,14 @@ class Processor:
     memory_mb_per_core: float = 0
     cpu_ms_per_event: float = 0
     scatter: int | None = None
+    places: Sequence[tuple[str, Sequence[str]]] = ()
+
+    @property
+    def inherits(self) -> str:
+        """What its command runs in that an earlier place says than the one with the command; or empty."""
+        with_command = [number for number, (_, keys) in enumerate(self.places) if "command" in keys]
+        earlier = self.places[: with_command[0]] if with_command else ()
+        return by_place((place, [key for key in keys if key in _AROUND]) for place, keys in earlier)
 
     def parts(self, events: int | None, events_per_file: int) -> int:
         """Over how many jobs a run is scattered; 0 where a single one does it all."""
@@ -149,6 +161,11 @@ def read_all(definitions: Mapping[str, Mapping]) -> dict[str, Processor]:
                 "give one of them another pax_version",
             )
     return processors
+
+
+def by_place(places: Iterable[tuple[str, Sequence[str]]]) -> str:
+    """Say which keys stand where: ``conda and kind of config.yaml``; nothing of places without keys."""
+    return "; ".join(f"{' and '.join(keys)} of {place}" for place, keys in places if keys)
 
 
 def threads(processor: Processor, *, events: int | None, cores: int) -> int:

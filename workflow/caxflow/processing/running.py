@@ -109,7 +109,7 @@ def process(
     numbers = _event_numbers(raw_directory, settings)
     if product.exists() and not replace:
         try:
-            return _adopt(product, settings, numbers)
+            return _adopt(processor, product, settings, numbers)
         except CaxflowError:
             if not abandoned:
                 raise
@@ -125,9 +125,10 @@ def process(
             made = workshop / product.name
             facts = _make(job, made, parts)
             _check(made, numbers)
+            _check_version(processor, made)
             if product.exists() and not replace:
                 # By a job of a call that was killed, which the batch system worked on beside this one.
-                return _adopt(product, settings, numbers)
+                return _adopt(processor, product, settings, numbers)
             size = made.stat().st_size
             remark = products.publish(made, product, replace=replace)
     except CaxflowError as error:
@@ -211,7 +212,12 @@ def _make_by_command(job: _Job, made: Path) -> dict:
         }
     )
     words = job.processor.environment.wrap(words, job.directory, (job.raw_directory, made.parent))
-    last = commands.run(words, job.directory, job.log)
+    try:
+        last = commands.run(words, job.directory, job.log)
+    except CaxflowError as error:
+        inherits = job.processor.inherits
+        hint = f"{error.mend}; its command inherits {inherits}, which null takes out" if inherits else ""
+        raise type(error)(error.what, hint or error.mend) from error
     if not made.is_file():
         raise CaxflowError(f"exited with 0 but wrote no {made.name}: {last}", f"read {job.log}")
     return {"command": words}
@@ -228,7 +234,22 @@ def _check(made: Path, numbers: "np.ndarray") -> None:
         raise CaxflowError(f"its product is not whole and was not published: {about}") from error
 
 
-def _adopt(product: Path, settings: Mapping, numbers: "np.ndarray") -> Product:
+def _check_version(processor: Processor, product: Path) -> None:
+    """Raise if the file says another version than folder and database, which hax compares."""
+    from caxflow.files import rootfile
+
+    if processor.kind == "mini":
+        return  # it writes the version that it is given
+    version = rootfile.read_metadata(product).get("file_builder_version")
+    if version != processor.pax_version.removeprefix("v"):
+        raise CaxflowError(
+            f"{product.name} says that version {version} wrote it, "
+            f"and {processor.name} is {processor.pax_version}",
+            f"give {processor.name} the program of its version, or set its pax_version",
+        )
+
+
+def _adopt(processor: Processor, product: Path, settings: Mapping, numbers: "np.ndarray") -> Product:
     from caxflow.files import rootfile
 
     mend = "move it away to make it anew"
@@ -237,6 +258,7 @@ def _adopt(product: Path, settings: Mapping, numbers: "np.ndarray") -> Product:
         versions = correction_versions(product)
     except CaxflowError as error:
         raise CaxflowError(f"{product} exists already and is not whole: {error.what}", mend) from error
+    _check_version(processor, product)
     wanted = settings["correction_versions"]
     if versions != wanted:
         raise CaxflowError(f"{product} exists already, of corrections {versions}, not {wanted}", mend)

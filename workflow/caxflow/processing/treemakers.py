@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caxflow.errors import CaxflowError
-from caxflow.files import rootfile
 from caxflow.processing import branches
 from caxflow.processing.branches import Branch
 
@@ -72,7 +71,7 @@ def rows(treemaker: str, processed: Path, number: int) -> "Iterator[dict[str, np
     import numpy as np
 
     recipe = EMBEDDED[treemaker]
-    own = recipe.embedded if branches.TYPES_KEY in rootfile.read_metadata(processed) else recipe.native
+    own = recipe.native if branches.is_native(processed) else recipe.embedded
     done = 0
     for events in branches.read(processed, (_EVENT_NUMBER, *recipe.branches, *own), treemaker):
         event_number = np.asarray(events["event_number"]).astype(np.int64)

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from caxflow.errors import CaxflowError
+from caxflow.files.contents import Contents, Inventory
 from caxflow.files.listing import printable
 from caxflow.rawdata.rawformat import SIDE_FILES, TEMPORARY_ZIP, TRIGGER_ZIP, ZipName
-from caxflow.transfer import Contents, Inventory
 
 _MAY_BE_EMPTY = "eventbuilder.log"
 _OTHER = "is no file of a raw dataset"
@@ -64,9 +64,9 @@ def judge_raw(found: Inventory, *, detector: str, number: int | None, events_bui
     ]
     foreign = [f"{printable(path)} {_OTHER}" for path in sorted(found.files.keys() - own)]
     foreign += [f"{printable(path)} is a folder" for path in sorted(found.directories)]
-    for name in sorted(own & found.zips.keys()):
-        if found.files[name] and name != TEMPORARY_ZIP:
-            contents = found.zips[name]
+    for name in sorted(own & found.files.keys()):
+        if found.files[name] and name.endswith(".zip") and name != TEMPORARY_ZIP:
+            contents = found.zips.get(name, Contents(faults=["was not looked into"]))
             damage += [f"{name} {fault}" for fault in contents.faults]
             foreign += [f"{name} {oddity}" for oddity in contents.oddities]
             damage += _check_members(name, names[name], contents) if name in names else []

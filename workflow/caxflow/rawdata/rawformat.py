@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 TPC_NAME = "XENON1T"
 SAMPLE_DURATION = 10  # ns, the V1724 digitizer's
 ADC_MAX = 2**14 - 1
-ADC_RANGE = 2.25  # V
 REFERENCE_BASELINE = 16000  # ADC counts; signals are negative
 N_CHANNELS = {"tpc": 260, "muon_veto": 88}
 

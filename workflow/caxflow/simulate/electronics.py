@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from caxflow.rawdata.detectors import ELECTRONS_PER_COUNT, MUON_TRIGGER_CHANNEL
+from caxflow.rawdata.detectors import MUON_TRIGGER_CHANNEL
 from caxflow.rawdata.rawformat import ADC_MAX, REFERENCE_BASELINE, SAMPLE_DURATION
 from caxflow.simulate.light import Light, Source
 
@@ -70,7 +70,7 @@ def digitize(source: Source, light: Light, n_samples: int, *, every_channel: boo
     # Flooring first keeps sample and phase together where a rounding error would part them.
     nanosecond = light.time.astype(np.int64)
     at = starts[pulse_of] + nanosecond // SAMPLE_DURATION - pulses.lefts[pulse_of]
-    height = light.charge * source.gains[light.channel] / ELECTRONS_PER_COUNT
+    height = light.charge * source.gains[light.channel] / source.electronics.electrons_per_count
     shape = _TEMPLATE[nanosecond % SAMPLE_DURATION] * height[:, None]
     index = np.minimum(at[:, None] + np.arange(_TEMPLATE.shape[1]), total - 1)
     signal = np.bincount(index.ravel(), shape.ravel(), minlength=total)

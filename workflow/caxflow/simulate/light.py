@@ -9,6 +9,9 @@ import numpy as np
 
 from caxflow.rawdata.detectors import (
     DRIFT_TIME_GATE,
+    ELECTRONICS,
+    MUON_VETO_CHANNELS,
+    MUON_VETO_GAINS,
     TPC_BOTTOM,
     TPC_CHANNELS,
     TPC_LENGTH,
@@ -37,7 +40,7 @@ _DARK_COUNTS = 15.0  # per event
 def gains(detector: str) -> np.ndarray:
     """Gains of a detector's tubes as simulated: anode electrons a photoelectron, 0 for a dead one."""
     if detector == "muon_veto":
-        return np.full(N_CHANNELS["muon_veto"], 1e6)
+        return np.array(MUON_VETO_GAINS)
     rng = np.random.default_rng(1604)
     values = np.full(N_CHANNELS["tpc"], 1e6)
     values[:TPC_CHANNELS] = np.round(2.6e6 * np.exp(rng.normal(0, 0.3, TPC_CHANNELS)), 1)
@@ -64,6 +67,7 @@ class Source:
     def __init__(self, rng: np.random.Generator, detector: str):
         self.rng = rng
         self.gains = gains(detector)
+        self.electronics = ELECTRONICS[detector]
         self.alive = (self.gains > 0).astype(float)
         self.places = top_positions()
 
@@ -142,8 +146,8 @@ def led_light(source: Source) -> Light:
 def muon_light(source: Source) -> Light:
     """Cherenkov light of a muon, and dark counts."""
     rng = source.rng
-    n_channels = N_CHANNELS["muon_veto"]
     size = np.exp(rng.uniform(np.log(50.0), np.log(5000.0)))
-    flash = source.light(4000.0 + rng.exponential(80.0, rng.poisson(size)), rng.gamma(2.0, 1.0, n_channels))
-    dark = source.light(rng.uniform(500.0, 9000.0, rng.poisson(1.0)), np.ones(n_channels))
+    weights = rng.gamma(2.0, 1.0, MUON_VETO_CHANNELS)
+    flash = source.light(4000.0 + rng.exponential(80.0, rng.poisson(size)), weights)
+    dark = source.light(rng.uniform(500.0, 9000.0, rng.poisson(1.0)), np.ones(MUON_VETO_CHANNELS))
     return Light.join([flash, dark])

@@ -335,11 +335,12 @@ def _compare_with_others(job: Job, manifest: Manifest) -> None:
         known = there["manifest"] if site != job.site.name else None
         if known and known.startswith(f"{manifest.algorithm}:") and known != manifest.digest:
             document = job.database.manifest(known)
-            wrong = Manifest.from_json(document).differences(manifest) if document else ["manifests differ"]
-            raise BadCopy(
-                f"{job.run} at {job.site.name} differs from {site}: {'; '.join(map(str, wrong[:5]))}",
-                "find out which of the two is right before anything is copied",
-            )
+            wrong = Manifest.from_json(document).differences(manifest) if document else []
+            said = proof.summary(list(map(str, wrong))) or "manifests differ"
+            what = f"{job.run} at {job.site.name} differs from {site}: {said}"
+            if wrong and proof.are_extra(wrong):
+                raise CaxflowError(what, "move away what is not part of it")
+            raise BadCopy(what, "find out which of the two is right before anything is copied")
 
 
 def _compare_with_cax(job: Job, found: Manifest, checksum: str, judged: str) -> None:

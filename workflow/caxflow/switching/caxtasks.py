@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bson.datetime_ms import DatetimeMS
+
 from caxflow.conditions.settings import DO_NOT_PROCESS
 from caxflow.documents import ERROR, MASTERS, TRANSFERRED, VERIFYING
 from caxflow.switching.actions import Action, Death, Pass
@@ -65,6 +67,15 @@ def _called(row: Any) -> str:
     if not isinstance(row, Mapping):
         return "a row"
     return f"the row of {row.get('type', 'a copy')} at {row.get('host', 'no host')}"
+
+
+def _holds_odd_time(content: Any) -> bool:
+    """Whether there is a time anywhere that Python does not have; pymongo reads no such document for cax."""
+    if isinstance(content, Mapping):
+        return any(map(_holds_odd_time, content.values()))
+    if isinstance(content, list):
+        return any(map(_holds_odd_time, content))
+    return isinstance(content, DatetimeMS)
 
 
 def _text(found: Any) -> str:
@@ -143,12 +154,15 @@ class _State:
         self.document = _Keys(document, "the run document")
         self.cax, self.now = cax, now
         self.host, self.name, self.version = cax.config(cax.name), cax.name, cax.version
+        self.is_unreadable = _holds_odd_time(document)
         self.dropped: list[_Keys] = []
         data = document["data"]
         self.rows = [_keys(row, _called(row)) for row in data] if isinstance(data, list) else data
 
     def look(self, task: str) -> Iterator[Action]:
         """Do one task, unless the host's `dataset_list` leaves the run out."""
+        if self.is_unreadable:
+            raise _CaxError("InvalidBSON, as a time in the document is in no year that Python has")
         listed = self.host.get("dataset_list")
         if listed and self.document["name"] not in listed:
             return

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from caxflow import preview
 from caxflow.errors import CaxflowError
 from caxflow.files.census import Item
+from caxflow.files.contents import Contents, Inventory
 from caxflow.files.manifest import Manifest, printable
 from caxflow.files.permissions import Wanted
 from caxflow.transfer.place import Place
@@ -160,46 +161,14 @@ def take_manifests(
     return {name: Manifest.from_json(found.get(name) or found["sha256"]) for name in algorithms}
 
 
-@dataclass(frozen=True)
-class Contents:
-    """What a zip file holds by its directory.
-
-    Parameters
-    ----------
-    numbers : list of [int, int]
-        First and last of each range of numbers that its members are called after, ascending; a number that
-        two have is in two of them.
-    others : list of str
-        Some names that are no numbers.
-    faults : list of str
-        Why it cannot be what its writer made.
-    oddities : list of str
-        What does not belong into it, but harms nothing.
-    """
-
-    numbers: list[list[int]] = field(default_factory=list)
-    others: list[str] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
-    oddities: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Inventory:
-    """What a dataset holds: files with their sizes in bytes, folders, and what its zip files hold.
-
-    `leftovers` are files that are no part of it, see `caxflow.files.listing.is_leftover`.
-    """
-
-    files: dict[str, int]
-    directories: list[str] = field(default_factory=list)
-    leftovers: list[str] = field(default_factory=list)
-    zips: dict[str, Contents] = field(default_factory=dict)
-
-
 def inventory(place: Place, path: str) -> Inventory:
     """List a dataset; of its zip files only the directories are read."""
     found = _visit(place, "inventory", path=path)
-    return Inventory(**found | {"zips": {name: Contents(**each) for name, each in found["zips"].items()}})
+    zips = {
+        name: Contents(each["numbers"], each["others"], each["faults"], each["oddities"])
+        for name, each in found["zips"].items()
+    }
+    return Inventory(found["files"], found["directories"], found["leftovers"], zips)
 
 
 @dataclass(frozen=True)
@@ -229,10 +198,16 @@ def examine(
     """Read a dataset once: make its manifests, and compare its zip files with their own checksums."""
     found = _visit(place, "examine", progress, path, path=path, algorithms=list(algorithms))
     faults, oddities = (
-        [f"{printable(name)} {text}" for name, each in sorted(found["zips"].items()) for text in each[place_]]
-        for place_ in (0, 1)
+        [f"{printable(name)} {text}" for name, each in sorted(found["zips"].items()) for text in each[which]]
+        for which in (0, 1)
     )
     manifests = {name: Manifest.from_json(each) for name, each in found["manifests"].items()}
+    for entry in next(iter(manifests.values())).entries:
+        if entry.path.endswith(".zip") and entry.path not in found["zips"]:
+            raise CaxflowError(
+                f"{place.site}: says nothing of {printable(entry.path)}, which it was to examine",
+                "ask the site's manager what answers in the place of python there",
+            )
     return Examination(manifests, faults, oddities)
 
 

@@ -1,0 +1,190 @@
+"""Clusters of hits split where they are several signals.
+
+As in pax 6.11 (``LocalMinimumClustering``, ``LocalMinimumClustering.TailSeparation``,
+``NaturalBreaksClustering``), with the settings of ``XENON1T.ini``: first at minima of the smoothed sum
+waveform between two maxima that rise by 25 pe/sample; then where a tail begins; last at the gap between hits
+whose two sides are so much narrower than the whole that chance does not explain it.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from caxflow.mini.clusters import Clusters
+from caxflow.mini.hits import ranges
+from caxflow.mini.waveform import SumWaveform
+
+MIN_HEIGHT = 25.0  # pe/sample
+SMOOTHING = 30  # samples
+LONGEST = 5000  # samples; in more no minima are looked for
+MARGIN = 500  # samples beside what is higher than MIN_HEIGHT
+APART = 1000  # samples between what is, to look for minima separately
+CENTRAL = 0.02  # of the height: what is higher counts for the shape of a peak without its tail
+TAIL = 0.00005  # of the amplitude of that shape
+MIN_BREAK = 1  # free samples
+# Least goodness of a split by the logarithm of the area in pe.
+GOODNESS = (
+    (0.0, 1.477, 1.903, 2.0, 2.30, 2.60, 3.30, 4.30, 5.30),
+    (1.0, 0.99, 0.97, 0.94, 0.82, 0.70, 0.56, 0.45, 0.45),
+)
+_AT_ONCE = 1 << 20  # pairs of a gap and a hit
+
+
+def split(clusters: Clusters, wave: SumWaveform) -> Clusters:
+    """Split clusters in all three ways, in pax's order."""
+    clusters = _at_points(clusters, wave, _minima)
+    clusters = _at_points(clusters, wave, _tail)
+    return _at_breaks(clusters)
+
+
+def _at_points(
+    clusters: Clusters, wave: SumWaveform, points_of: Callable[[np.ndarray], list[int]]
+) -> Clusters:
+    """Split high clusters at samples, and the hits that lie across them; a sample falls to its left."""
+    high = wave.heights_around(clusters.event, clusters.left) >= MIN_HEIGHT
+    high = np.flatnonzero(high & (clusters.channels() > 1))
+    windows = clusters.windows(wave, high)
+    found = {high[i]: points_of(windows[i]) for i in np.flatnonzero(windows.heights() >= MIN_HEIGHT)}
+    cluster = np.array([i for i, points in found.items() for _ in points], np.int64)
+    if not len(cluster):
+        return clusters
+    sample = np.array([point for points in found.values() for point in points]) + clusters.left[cluster]
+    hits, label = clusters.hits, clusters.label
+
+    # Each hit with each point of its cluster.
+    count = np.bincount(cluster, minlength=len(clusters))
+    point = ranges((np.cumsum(count) - count)[label], count[label])
+    hit = np.repeat(np.arange(len(label)), count[label])
+    across = (hits.left[hit] <= sample[point]) & (hits.right[hit] > sample[point])
+    hits, origin = hits.cut(hit[across], sample[point[across]])
+    label = label[origin]
+    point = ranges((np.cumsum(count) - count)[label], count[label])
+    hit = np.repeat(np.arange(len(label)), count[label])
+    part = np.bincount(hit[hits.maximum[hit] > sample[point]], minlength=len(label))
+    label = label * (count.max() + 1) + part
+    order = np.lexsort((hits.maximum, label))
+    order = order[hits.area[order] > 0]
+    return Clusters(hits.take(order), label[order])
+
+
+def _minima(wave: np.ndarray) -> list[int]:
+    """Minima of the smoothed waveform between maxima that rise high enough above them."""
+    high = np.flatnonzero(wave > MIN_HEIGHT)
+    if not len(high):
+        return []
+    return [
+        point
+        for some in np.split(high, np.flatnonzero(np.diff(high) > APART) + 1)
+        for point in _minima_within(wave, max(some[0] - MARGIN, 0), min(some[-1] + MARGIN, len(wave)))
+    ]
+
+
+def _minima_within(wave: np.ndarray, begin: int, end: int) -> Iterator[int]:
+    if end - begin > LONGEST:
+        return
+    smooth = _smoothed(wave[begin:end:2], end - begin)
+    slope = np.diff(smooth)
+    rises, rose = np.append(slope, -1.0) > 0, np.append(1.0, slope) > 0
+    minima = np.flatnonzero(rises & ~rose)
+    rises[-1], rose[0] = True, False
+    maxima = np.flatnonzero(~rises & rose)
+    if len(maxima) < 2:
+        return
+    minima = minima[(minima > maxima[0]) & (minima < maxima[-1])]
+    before = np.maximum.accumulate(smooth[maxima])[:-1]
+    depth = np.minimum(before, smooth[maxima[1:]]) - smooth[minima]
+    yield from (begin + 2 * int(point) for point in minima[depth > MIN_HEIGHT])
+
+
+def _smoothed(wave: np.ndarray, length: int) -> np.ndarray:
+    """Fit straight lines locally (LOWESS with its tricubic weights) to every second of `length` samples."""
+    reach = np.ceil(SMOOTHING / length * len(wave))
+    half = int(np.ceil(reach / 2)) - 1
+    distance = 2.0 * np.arange(-half, half + 1)
+    weight = (1 - np.abs(distance / reach) ** 3) ** 3
+
+    def moment(values, power):
+        return np.convolve(np.pad(values, half), (weight * distance**power)[::-1], "valid")
+
+    one = np.ones(len(wave))
+    m0, m1, m2 = (moment(one, power) for power in range(3))
+    determinant = m0 * m2 - m1 * m1
+    fitted = moment(wave, 0) * m2 - moment(wave, 1) * m1
+    return np.divide(fitted, determinant, out=wave.astype(np.float64), where=determinant > 0)
+
+
+def _tail(wave: np.ndarray) -> list[int]:
+    """Where the waveform, late enough, falls below what a Gaussian peak would have as its noise."""
+    central = np.flatnonzero(wave > CENTRAL * wave.max())
+    light = wave[central]
+    mean = np.average(central, weights=light)
+    sigma = np.sqrt(np.average((central - mean) ** 2, weights=light))
+    if not sigma > 0:
+        return []
+    shape = np.exp(-(((central - mean) / sigma) ** 2) / 2) / (np.sqrt(2 * np.pi) * sigma)
+    amplitude = (light * shape).sum() / (shape**2).sum()
+    low = np.flatnonzero(wave < TAIL * amplitude)
+    return low[low > mean + 2 * sigma][:1].tolist()
+
+
+def _at_breaks(clusters: Clusters) -> Clusters:
+    """Split clusters at the gap that separates best, and then their parts, as long as one is good enough."""
+    hits, label = clusters.hits, clusters.label.copy()
+    last = len(clusters)
+    columns = (hits.maximum, hits.area, hits.center, hits.deviation)
+    active = np.ones(len(label), bool)
+    while active.any():
+        # Hits of the clusters that were split a moment ago; they lie together in time's order.
+        where = np.flatnonzero(active)
+        split_at = _breaks(*(column[where] for column in columns), label[where])
+        active[:] = False
+        if not len(split_at):
+            break
+        cluster = label[where[split_at]]
+        number = np.full(last, -1)
+        number[cluster] = np.arange(len(cluster))
+        which = number[label]
+        active = which >= 0
+        right = active & (np.arange(len(label)) >= where[split_at][which])
+        label[right] = last + which[right]
+        last += len(cluster)
+    order = np.argsort(label, kind="stable")
+    return Clusters(hits.take(order), label[order])
+
+
+def _breaks(maximum, area, center, deviation, label) -> np.ndarray:
+    """Index of the hit before which each cluster is split, for those that are."""
+    gap = np.flatnonzero((np.diff(label) == 0) & (np.diff(maximum) - 1 > MIN_BREAK)) + 1
+    if not len(gap):
+        return gap
+    first = np.flatnonzero(np.diff(label, prepend=label[0] - 1))
+    length = np.diff(np.append(first, len(label)))
+    own = np.searchsorted(first, gap, side="right") - 1
+    whole_area = np.add.reduceat(area, first)
+    weighted = np.concatenate([[0.0], np.cumsum(area * center)])
+    weight = np.concatenate([[0.0], np.cumsum(area)])
+
+    def spread(begin, end):
+        """Sum of absolute deviations from the means of ranges of hits, of which each has its own at least."""
+        mean = (weighted[end] - weighted[begin]) / (weight[end] - weight[begin])
+        index = ranges(begin, end - begin)
+        distance = np.abs(center[index] - np.repeat(mean, end - begin))
+        np.maximum(distance, deviation[index], out=distance)
+        distance *= area[index]
+        return np.add.reduceat(distance, np.cumsum(end - begin) - (end - begin))
+
+    tested = np.unique(own)
+    whole = np.zeros(len(first))
+    whole[tested] = spread(first[tested], first[tested] + length[tested])
+    parts = np.empty(len(gap))
+    chunk = np.cumsum(length[own]) // _AT_ONCE
+    for some in np.split(np.arange(len(gap)), np.flatnonzero(np.diff(chunk)) + 1):
+        begin, end = first[own[some]], first[own[some]] + length[own[some]]
+        parts[some] = spread(begin, gap[some]) + spread(gap[some], end)
+    goodness = 1 - parts / whole[own]
+
+    # The best of each cluster; of equal ones the first.
+    order = np.lexsort((gap, -goodness, own))
+    best = order[np.append(True, np.diff(own[order]) > 0)]
+    least = np.interp(np.log10(whole_area[own[best]]), *GOODNESS)
+    return gap[best[goodness[best] > least]]
