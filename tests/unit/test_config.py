@@ -119,12 +119,15 @@ def test_the_examples_of_the_manual_are_accepted(folder):
     text = (config.HOME / "config/README.md").read_text(encoding="utf-8")
     blocks = [textwrap.dedent(block) for block in re.findall(r"(?:^    .*\n)+", text, re.MULTILINE)]
     examples = {re.match(r"[\w.]+:", block)[0]: block for block in blocks if "snakemake" not in block}
-    assert set(examples) == {"pax_v6.11.2:", "corrections:", "purge:"}
+    assert set(examples) == {"pax_v6.11.2:", "processors:", "corrections:", "purge:"}
+    over = yaml.safe_load(examples.pop("processors:"))
     main = yaml.safe_dump(MAIN, sort_keys=False) + textwrap.indent(examples.pop("pax_v6.11.2:"), "  ")
     folder.write("config.yaml", "\n".join([main, *examples.values()]))
     settings = folder.load()
     assert "pax_v6.11.2" in settings.processors
+    assert settings.processors["pax_v6.11.2"].environment.conda == "pax_v6.11.2"
     assert settings.purge.bytes == settings.scrub.bytes == 10**13
+    assert folder.load(**over).processors["pax_v6.11.2"].environment.conda == ""
 
 
 def test_the_site_that_the_manual_sets_up(folder):
