@@ -79,6 +79,7 @@ def test_fundamentals_are_the_times_of_each_event(processed, place):
     assert columns["event_time"].tolist() == events["start_time"].tolist()
     assert columns["event_duration"].tolist() == (events["stop_time"] - events["start_time"]).tolist()
     assert metadata["version"] == "0.1"
+    assert metadata["pax_version"] == "0.0.1"  # as the folder, for hax's pax_version_policy
     # hax makes anew what is below its minimum_minitree_hax_version, 0.5.0, or does not say.
     assert [int(part) for part in metadata["hax_version"].split(".")] >= [0, 5, 0]
     assert metadata["created_by"].startswith("caxflow ")

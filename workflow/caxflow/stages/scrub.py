@@ -134,7 +134,7 @@ def read_one(subject: Subject) -> int:
             wrong = _against_itself(subject, copy, right, wrong, sums)
     else:
         unlike = proof.unlike(copy.manifest, found)
-        manifest, wrong = found, _against_cax(subject, copy, sums) or ([unlike] if unlike else [])
+        manifest, wrong = found, [unlike] if unlike else _against_cax(subject, copy, sums)
         proven = not wrong and _compare_with_others(subject, document, copy, found, sums)
     if wrong:
         raise quarantine.condemn(subject, copy.location, wrong, seen=copy)
@@ -206,7 +206,8 @@ def _against_itself(
     BadCopy
         If nothing is stated of the copy itself, or it is what cax recorded: the master may be the bad one.
     """
-    if copy.manifest and not documents.is_cax_checksum(copy.checksum):
+    # Of a copy that caxflow made the checksum is its own, and no other witness.
+    if copy.manifest and ("owner" in copy.note or not documents.is_cax_checksum(copy.checksum)):
         return wrong
     if not (against := _against_cax(subject, copy, sums)):
         raise _unlike(subject, right)
