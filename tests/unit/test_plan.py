@@ -7,14 +7,16 @@ import re
 
 import pytest
 import yaml
-from bson import Decimal128, Int64
+from bson import Code, Decimal128, Int64
 from hypothesis import HealthCheck, given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
 from caxflow import config
 from caxflow.conditions import corrections
+from caxflow.config import Selection
 from caxflow.errors import CaxflowError
+from caxflow.monitoring import consistency
 from caxflow.planning import decisions, plan
 from caxflow.planning.facts import Facts, describe
 from caxflow.planning.plan import Plan
@@ -396,6 +398,7 @@ JUNK = st.recursive(
     | st.text(max_size=6)
     | st.just(NOW)
     | st.binary(max_size=3)
+    | st.just(Code("raw"))
     | st.sampled_from(["tpc", "transferred", "raw", "../..", HOSTS["midway"], "\n", "8", "2016-11-01"])
     | st.sampled_from([Decimal128(text) for text in ("8", "8.5", "NaN", "sNaN", "-Infinity", "1E+6000")]),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
@@ -437,6 +440,21 @@ WHOLE = document(
         "gone": [{"type": "raw", "host": HOSTS["lngs"], "at": NOW}],
     },
 )
+
+
+@pytest.mark.parametrize("path", [path for path in places(WHOLE) if path[-1] != "gains"], ids=str)
+def test_code_in_the_place_of_a_text_keeps_no_other_run_back(load, path):
+    """bson's Code is a text for Python, without a hash: no key of a dictionary, and in no set."""
+    odd = copy.deepcopy(WHOLE)
+    at = odd
+    for key in path[:-1]:
+        at = at[key]
+    at[path[-1]] = Code("raw")
+    (good,) = runs(1)
+    made = make([odd, good], load())
+    assert good["name"] in made.facts
+    list(consistency.surprises(odd, load(), NOW))
+    excluded(odd, Selection(tags=("raw",), sources=("raw",)))
 
 
 @given(changes=st.lists(st.tuples(st.sampled_from(list(places(WHOLE))), JUNK), min_size=1, max_size=3))

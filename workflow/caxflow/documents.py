@@ -36,7 +36,7 @@ MASTERS = (
 # its minitrees, and other programs pass over types that they do not know.
 VERSIONED = ("processed", "minitrees")
 
-_READERS = {int: values.whole, bool: values.truth}
+_READERS = {int: values.whole, bool: values.truth, str: values.text}
 
 time_of = values.time
 
@@ -108,7 +108,7 @@ def verified(note: Mapping[str, Any]) -> datetime.datetime | None:
 def run_of(document: Mapping) -> Run:
     """The run a document is about; refuses names that are not of the vocabulary."""
     name, detector = document.get("name"), document.get("detector")
-    if not isinstance(name, str) or not isinstance(detector, str):
+    if values.text(name) is None or values.text(detector) is None:
         raise CaxflowError(
             f"run document {document.get('_id')} has name {name!r} and detector {detector!r}",
             "mend the document",
@@ -128,8 +128,8 @@ def copies(document: Mapping, kind: str | None = None, host: str | None = None) 
         # Before the rest is looked at: planning asks this some ten times a run.
         if kind is not None and (entry.get("type") != kind or entry.get("host") != host):
             continue
-        words = [entry.get(key) for key in ("type", "host", "status", "location")]
-        if not all(isinstance(word, str) for word in words):
+        words = [values.text(entry.get(key)) for key in ("type", "host", "status", "location")]
+        if None in words:
             continue
         note = entry.get("caxflow")
         yield Copy(
@@ -361,8 +361,8 @@ def ended(document: Mapping) -> datetime.datetime | None:
 
 def tags(document: Mapping) -> list[str]:
     """Names of a run's tags, whatever else is among them."""
-    return [name for name in reached(document, "tags", "name") if isinstance(name, str) and name]
+    return [name for name in reached(document, "tags", "name") if values.text(name)]
 
 
 def _text(found: object) -> str | None:
-    return found if isinstance(found, str) and found else None
+    return values.text(found) or None

@@ -1,4 +1,4 @@
-"""Numbers, times and truth values as they stand in documents: one reader for each.
+"""Numbers, times, truth values and texts as they stand in documents: one reader for each.
 
 Other programs and people have written them in every type: the mongo shell makes each number a double, and
 there are Decimal128, texts, and lists of times. What cannot be read is None, as if it were missing: it is no
@@ -58,6 +58,11 @@ def time(found: object) -> datetime.datetime | None:
     if seconds is None or not _SECONDS[0] <= seconds < _SECONDS[1]:
         return None
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).replace(tzinfo=None)
+
+
+def text(found: object) -> str | None:
+    """Return a text; a piece of code, which is one for Python but cannot be looked up, is none."""
+    return found if isinstance(found, str) and found.__hash__ else None
 
 
 def said(found: object) -> str:
