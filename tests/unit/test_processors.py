@@ -551,11 +551,18 @@ def test_r2_a_file_that_nobody_promises_is_adopted_if_it_is_whole_or_made_anew(s
     """As pax leaves one when it is killed: it writes to the file's own name."""
     place.product.parent.mkdir(parents=True)
     place.product.write_bytes(b"half of it")
-    made = place.run(command(PAXER), simulated, settings, abandoned=True)
+    aside = place.product.parents[1] / ".caxflow-quarantine" / "half"
+    made = place.run(command(PAXER), simulated, settings, aside=aside)
     assert (made.adopted, made.events) == (False, EVENTS)
+    assert aside.read_bytes() == b"half of it"
     whole = place.product.read_bytes()
-    assert place.run(command(PAXER), simulated, settings, abandoned=True).adopted
+    other = aside.with_name("other")
+    assert place.run(command(PAXER), simulated, settings, aside=other).adopted
     assert place.product.read_bytes() == whole
+    # One of other corrections may have been months of work of another program.
+    newer = settings | {"correction_versions": {"AddGains": "of later"}}
+    made = place.run(command(PAXER), simulated, newer, aside=other)
+    assert (made.adopted, other.read_bytes()) == (False, whole)
 
 
 def test_what_another_job_published_meanwhile_is_adopted(simulated, settings, place):

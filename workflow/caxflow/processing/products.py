@@ -97,6 +97,13 @@ def publish(made: Path, product: Path, *, replace: bool = False) -> str:
     return ""
 
 
+def set_aside(product: Path, aside: Path) -> None:
+    """Move a file that is in the place of a product to another folder of its file system."""
+    aside.parent.mkdir(exist_ok=True)
+    _rename(product, aside)
+    receipts.sync_folder(aside.parent)
+
+
 def remove_leftovers(folder: Path, older_than: float) -> list[Path]:
     """Remove what killed jobs left in `folder`: workshops last touched more than `older_than` s ago."""
     limit = clock.of_files(folder) - older_than

@@ -69,7 +69,7 @@ def process(
     workdir: str | Path,
     log: str | Path,
     replace: bool = False,
-    abandoned: bool = False,
+    aside: Path | None = None,
     parts: Sequence[str | Path] = (),
     progress: Callable | None = None,
 ) -> Product:
@@ -92,8 +92,9 @@ def process(
         What the processor says is appended to it.
     replace : bool
         Make the product anew and put it in the place of the old one.
-    abandoned : bool
-        Whether a file that is there already, and cannot be adopted, is nobody's: then it is replaced.
+    aside : path, optional
+        Where a file that is there already, and cannot be adopted, is moved, if it is one that no row of the
+        database promises; nothing may be there yet.
     parts : sequence of path, optional
         What several jobs have made of the run's zips with the embedded processor, in order; they are joined.
     progress : callable, optional
@@ -107,13 +108,9 @@ def process(
     raw_directory, product = Path(raw_directory).absolute(), Path(product).absolute()
     log = Path(log).absolute()
     numbers = _event_numbers(raw_directory, settings)
-    if product.exists() and not replace:
-        try:
-            return _adopt(processor, product, settings, numbers)
-        except CaxflowError:
-            if not abandoned:
-                raise
-            replace = True
+    checked = processor, product, settings, numbers
+    if not replace and (adopted := _adopt_if_there(*checked, aside=aside)):
+        return adopted
     at_a_time = processors.threads(processor, events=len(numbers), cores=threads)
     began = time.monotonic()
     try:
@@ -126,9 +123,11 @@ def process(
             facts = _make(job, made, parts)
             _check(made, numbers)
             _check_version(processor, made)
-            if product.exists() and not replace:
-                # By a job of a call that was killed, which the batch system worked on beside this one.
-                return _adopt(processor, product, settings, numbers)
+            # By a job of a call that was killed, which the batch system worked on beside this one.
+            if not replace and (adopted := _adopt_if_there(*checked, aside=aside)):
+                return adopted
+            if aside and product.exists() and not replace:
+                products.set_aside(product, aside)
             size = made.stat().st_size
             remark = products.publish(made, product, replace=replace)
     except CaxflowError as error:
@@ -247,6 +246,18 @@ def _check_version(processor: Processor, product: Path) -> None:
             f"and {processor.name} is {processor.pax_version}",
             f"give {processor.name} the program of its version, or set its pax_version",
         )
+
+
+def _adopt_if_there(
+    processor: Processor, product: Path, settings: Mapping, numbers: "np.ndarray", *, aside: Path | None
+) -> Product | None:
+    """Adopt the product that is there, if there is one; None where it may be moved `aside` instead."""
+    try:
+        return _adopt(processor, product, settings, numbers) if product.exists() else None
+    except CaxflowError:
+        if aside is None:
+            raise
+        return None
 
 
 def _adopt(processor: Processor, product: Path, settings: Mapping, numbers: "np.ndarray") -> Product:

@@ -1,11 +1,12 @@
 """Processed data: freezing the settings, processing, in parts or at once, copying the product."""
 
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
 from caxflow import documents, receipts
 from caxflow.conditions.settings import freeze, skip_reason
-from caxflow.copies import proof, roots
+from caxflow.copies import proof, quarantine, roots
 from caxflow.errors import CaxflowError
 from caxflow.files import manifest
 from caxflow.files.manifest import Manifest
@@ -63,6 +64,10 @@ def process_raw(job: Job, link: Path, settings: str = "settings.json", parts: Se
     product = _is_making(job, processor)
     job.say(f"{processor.name}, {job.threads} cores: {product}")
     kept = job.stage == "processed.done"
+    aside = None
+    if kept and job.facts.abandoned:
+        name = f"{product.name}.{secrets.token_hex(8)}"
+        aside = Path(job.site.roots["processed"], quarantine.FOLDER, name)
     made = running.process(
         processor,
         job.receipt(job.site, "raw.done")["location"],
@@ -72,12 +77,14 @@ def process_raw(job: Job, link: Path, settings: str = "settings.json", parts: Se
         workdir=job.work_dir / products.JOBS,
         log=job.log.name,
         replace=kept and job.facts.anew,
-        abandoned=kept and job.facts.abandoned,
+        aside=aside,
         parts=parts,
     )
     job.say(f"{made.events} events, {made.size} bytes in {made.seconds:.1f} s")
     if made.remark:
         job.say(made.remark)
+    if aside and aside.exists():
+        job.say(f"what was left in its place, and could not be taken over, was moved to {aside}")
     link.unlink(missing_ok=True)
     link.symlink_to(product)
     job.permit("processed", str(product))
