@@ -209,6 +209,12 @@ def is_cax_checksum(checksum: object) -> bool:
     return isinstance(checksum, str) and len(checksum) == 128 and ":" not in checksum
 
 
+def is_old_checksum(checksum: object, manifest: object) -> bool:
+    """Return whether an entry's checksum is a manifest's digest, as earlier versions of caxflow wrote it."""
+    ours = isinstance(checksum, str) and checksum.startswith(("xxh128:", "sha256:", "sha512:"))
+    return ours and bool(manifest)
+
+
 def cax_checksum(document: Mapping, kind: str, version: str | None, manifest: str | None) -> str | None:
     """Return cax's checksum of the copies with a manifest: equal manifests prove equal contents.
 

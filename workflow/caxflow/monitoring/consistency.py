@@ -253,7 +253,7 @@ def _odd_checksum(run: Run, document: Mapping, copy: Copy, settings: Settings) -
     """What makes cax, where it still runs, stop or remove a copy: it compares checksums as they stand."""
     site = next((site for site in settings.sites.values() if site.host == copy.host), None)
     where = f"{run}: its {copy.kind} copy at {copy.host}"
-    if copy.checksum and ":" in copy.checksum:
+    if documents.is_old_checksum(copy.checksum, copy.manifest):
         yield f"{where} has the checksum of an earlier caxflow, {copy.checksum} -> caxflow rundb init"
     elif site and copy.manifest and documents.lacks_checksum(document, copy):
         yield f"{where} has no sha512 for cax to compare with -> snakemake scrub, at {site.name}, takes it"

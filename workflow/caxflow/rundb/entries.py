@@ -75,8 +75,8 @@ def as_cax_has_them(document: Mapping) -> tuple[dict, dict] | None:
         if not isinstance(entry, Mapping):
             continue
         at, checksum = f"data.{index}", entry.get("checksum")
-        if isinstance(checksum, str) and ":" in checksum:
-            kind, version, manifest = (entry.get(key) for key in ("type", "pax_version", "manifest"))
+        kind, version, manifest = (entry.get(key) for key in ("type", "pax_version", "manifest"))
+        if documents.is_old_checksum(checksum, manifest):
             guard[f"{at}.checksum"] = checksum
             to_set[f"{at}.checksum"] = documents.cax_checksum(document, kind, version, manifest)
         if entry.get("type") == "raw" and "pax_version" in entry and entry["pax_version"] is None:

@@ -43,7 +43,7 @@ PLANNING = {
 # Documents with an entry whose checksum is the digest of a manifest, or of a raw copy with a version.
 OLD_CHECKSUMS = {
     "$or": [
-        {"data.checksum": {"$regex": "^[a-z0-9]+:"}},
+        {"data.checksum": {"$regex": "^(xxh128|sha256|sha512):"}},
         {"data.pax_version": {"$type": "null"}},
     ]
 }
