@@ -306,6 +306,22 @@ def test_what_is_refused_is_looked_at_however_often_it_changes(copies, perform):
     assert copies.row("lngs")["manifest"].startswith("xxh128:")
 
 
+@pytest.mark.parametrize(("spoil", "mended"), [(core, True), (flipped_byte, False)])
+def test_who_registers_from_another_site_is_told_what_to_ask_for(copies, perform, spoil, mended):
+    """Where cax stays at the origin, its data are not looked at in each call from elsewhere."""
+    data = copies.path("lngs")
+    spoil(data)
+    said = perform("all", "midway")
+    assert f"; then ask for lngs/{RUN}.raw.done" in said
+    assert "it is looked at again" not in said
+    if mended:
+        (data / "core.12345").unlink()
+    else:
+        flipped_byte(data)
+    perform(f"lngs/{RUN}.raw.done", "midway")
+    assert copies.row("lngs")["manifest"].startswith("xxh128:")
+
+
 def links(data):
     (data / "link").symlink_to("eventbuilder.log")
 

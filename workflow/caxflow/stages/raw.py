@@ -20,7 +20,6 @@ from caxflow.stages.job import Job
 from caxflow.transfer import Place
 from caxflow.workdir import proofs
 
-_AGAIN = "it is looked at again once its files change"
 _HANDED_ON = ("correction_versions",)  # what is true of every copy of a file
 
 
@@ -310,7 +309,7 @@ def _judge(job: Job, verdict: Verdict, judged: str) -> list[str]:
             else "have it copied again from where it is whole"
         )
         job.refused = judged
-        raise BadCopy(f"{where} is not complete: {problems}", f"{mend}; {_AGAIN}")
+        raise BadCopy(f"{where} is not complete: {problems}", f"{mend}; {_again(job)}")
     if verdict.unclear:
         problems = proof.summary([*verdict.unclear, *verdict.foreign])
         job.refused = judged
@@ -319,8 +318,15 @@ def _judge(job: Job, verdict: Verdict, judged: str) -> list[str]:
         problems = proof.summary(list(verdict.foreign))
         mend = "move that away, or have it registered and copied, too: foreign_files: register"
         job.refused = judged
-        raise CaxflowError(f"{where} has what is not part of raw data: {problems}", f"{mend}; {_AGAIN}")
+        raise CaxflowError(f"{where} has what is not part of raw data: {problems}", f"{mend}; {_again(job)}")
     return list(verdict.foreign)
+
+
+def _again(job: Job) -> str:
+    """Return when data that were refused are looked at again: those of other sites when that is asked for."""
+    if job.site.name == job.settings.here.name:
+        return "it is looked at again once its files change"
+    return f"then ask for {job.target}"
 
 
 def _compare_with_others(job: Job, manifest: Manifest) -> None:
