@@ -15,7 +15,7 @@ from typing import Any
 
 from bson.datetime_ms import DatetimeMS
 
-from caxflow import clock, values
+from caxflow import cax, clock, values
 from caxflow.errors import CaxflowError
 from caxflow.targets import Run
 
@@ -23,14 +23,6 @@ TRANSFERRING, VERIFYING, TRANSFERRED, ERROR = "transferring", "verifying", "tran
 STATUSES = (TRANSFERRING, VERIFYING, TRANSFERRED, ERROR)
 STALLED = datetime.timedelta(days=1)
 LONGEST_LEASE = datetime.timedelta(minutes=100_000)  # that the configuration takes
-
-# Where cax takes the checksum from that it compares all others with.
-MASTERS = (
-    ("raw", "xe1t-datamanager"),
-    ("raw", "tsm-server"),
-    ("processed", "login"),
-    ("processed", "midway-login1"),
-)
 
 # A host may have several versions of these. Entries of type minitrees are caxflow's own: cax told nobody of
 # its minitrees, and other programs pass over types that they do not know.
@@ -230,7 +222,7 @@ def lacks_checksum(document: Mapping, copy: Copy) -> bool:
     """
     if copy.status != TRANSFERRED or copy.kind not in ("raw", "processed") or is_cax_checksum(copy.checksum):
         return False
-    return (copy.kind, copy.host) in MASTERS or any(
+    return (copy.kind, copy.host) in cax.MASTERS or any(
         (other.kind, other.status) == (copy.kind, TRANSFERRED) and is_cax_checksum(other.checksum)
         for other in copies(document)
         if copy.kind not in VERSIONED or other.version == copy.version
