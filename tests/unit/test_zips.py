@@ -4,6 +4,7 @@ import io
 import random
 import shutil
 import subprocess
+import tracemalloc
 import zipfile
 
 import pytest
@@ -91,6 +92,46 @@ def test_a_zip_of_very_many_members_is_good():
         for number in range(66_000):
             archive.writestr(str(number), b"")
     assert look(file.getvalue(), 1 << 20) == (Contents([[0, 65_999]]), [], [])
+
+
+def test_members_beyond_2_gb_are_good(tmp_path):
+    with (tmp_path / "a.zip").open("w+b") as file:
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("0", b"first")
+            # A hole in the place of most of the data; the member that is behind it is a real one.
+            file.seek(archive.start_dir + (1 << 31))
+            archive.start_dir = file.tell()
+            archive.writestr("1", b"second")
+        size = file.tell()
+        archive = Archive(file, size)
+        assert [member.extract_version for member in archive.members] == [20, 45]
+        checker, at = Checker(archive), 0
+        file.seek(0)
+        while data := file.read(1 << 24):
+            checker.update(data)
+            at += len(data)
+    assert (at, archive.faults, archive.contents()["numbers"]) == (size, [], [[0, 1]])
+    faults, gaps = checker.results()
+    assert faults == []
+    assert gaps == [f"has {1 << 31} bytes after member 0 that belong to none"]
+
+
+def test_what_unpacks_to_more_than_it_says_takes_no_memory():
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("0", bytes(200 << 20))
+    data = bytearray(file.getvalue())
+    for record, at in ((b"PK\3\4", 22), (b"PK\1\2", 24)):
+        begin = data.index(record) + at
+        data[begin : begin + 4] = (100).to_bytes(4, "little")
+    tracemalloc.start()
+    try:
+        _, faults, _ = look(bytes(data), 1 << 20)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert faults == ["member 0 does not have its checksum (CRC)"]
+    assert most < 20 << 20
 
 
 def test_each_flipped_byte_is_found():

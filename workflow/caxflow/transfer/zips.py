@@ -21,6 +21,7 @@ _DESCRIPTORS = (12, 16, 20, 24)  # bytes of what then follows, by its kind
 _LARGE = 0xFFFFFFFF  # a size that is kept elsewhere
 _BLOCK = 1 << 20  # bytes that are unpacked at a time
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+_PLAIN, _ZIP64 = (10, 20), 45  # versions that a reader must have: of plain members, of what has large numbers
 
 
 class Archive:
@@ -218,7 +219,7 @@ class Checker:
 
     def _close(self) -> None:
         member = self._member
-        if self._unpacker and self._take is not _ignore:
+        if self._unpacker and 0 <= self._size <= member.file_size:
             self._add(self._unpacker.flush(_BLOCK))
         if self._size != member.file_size or self._crc != member.CRC:
             self._fail("does not have its checksum (CRC)")
@@ -285,7 +286,6 @@ def _agree(member: zipfile.ZipInfo, head: bytes) -> bool:
     year, month, day, hour, minute, second = member.date_time
     same = [
         (signature, b"PK\3\4"),
-        (version, member.extract_version | member.reserved << 8),
         (flags, member.flag_bits),
         (method, member.compress_type),
         (date, (year - 1980) << 9 | month << 5 | day),
@@ -296,4 +296,13 @@ def _agree(member: zipfile.ZipInfo, head: bytes) -> bool:
         same += [(crc, member.CRC)]
         same += [(packed, member.compress_size)] if packed != _LARGE else []
         same += [(size, member.file_size)] if size != _LARGE else []
-    return all(one == other for one, other in same)
+    return _same_version(version, member) and all(one == other for one, other in same)
+
+
+def _same_version(version: int, member: zipfile.ZipInfo) -> bool:
+    """Return whether a local header asks for the reader that the directory asks for.
+
+    What lies beyond 2 GB asks for more in the directory, which alone has its place.
+    """
+    said = member.extract_version | member.reserved << 8
+    return version == said or (said == _ZIP64 and version in _PLAIN)
