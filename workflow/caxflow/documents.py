@@ -279,8 +279,9 @@ def is_unchecked(copy: Copy) -> bool:
 
 
 def has_lease(copy: Copy) -> bool:
-    """Return whether a copy has a lease, as our claims do; a value of another type is none."""
-    return isinstance(copy.note.get("lease"), datetime.datetime | DatetimeMS)
+    """Return whether a copy has a lease, as our claims do; it may be a time that no clock can have."""
+    lease = copy.note.get("lease")
+    return isinstance(lease, datetime.datetime | DatetimeMS) or time_of(lease) is not None
 
 
 def is_held(copy: Copy, now: datetime.datetime) -> bool:
