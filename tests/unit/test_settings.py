@@ -14,6 +14,7 @@ from caxflow.conditions import settings
 from caxflow.errors import CaxflowError
 from caxflow.mini.parameters import Parameters
 from caxflow.processing import paxini
+from caxflow.rawdata.detectors import ELECTRONICS
 from caxflow.targets import Run
 
 NOW = datetime.datetime(2017, 1, 1, tzinfo=datetime.UTC)
@@ -197,7 +198,8 @@ def test_numbers_and_times_are_frozen_as_the_same_ones_however_they_are_written(
     assert {type(gain) for gain in gains} <= {int, float}
     ours = Parameters.from_settings(frozen, Run("161101_1600"))
     assert ours.drift_velocity == DEFAULT["drift_velocity_liquid"]
-    assert (ours.gains == DEFAULT["gains"]).all()
+    electrons = ELECTRONICS["tpc"].electrons_per_count
+    assert ours.photoelectrons.tolist() == [electrons / gain for gain in DEFAULT["gains"]]
 
 
 def test_a_number_of_another_section_is_plain_and_a_text_stays_one():
