@@ -269,6 +269,43 @@ def test_a_run_that_ended_lately_is_still_being_built(copies, perform):
     assert copies.row("lngs")["status"] == "error"
 
 
+def test_what_is_still_being_built_is_waited_for_however_often_it_was_looked_at(copies, perform):
+    now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+    data = copies.path("lngs")
+    crashed(data)
+    copies.database.runs.update_one({}, {"$set": {"end": now - datetime.timedelta(days=29)}})
+    building = f"{RUN} at lngs is still being built: temp.zip is there"
+    assert building in perform(attempts=1)
+    # Nothing of it has changed.
+    said = perform(attempts=1)
+    assert f"{RUN} waits: {building}" in said
+    assert attempts(copies) == 1
+    with (data / "temp.zip").open("ab") as file:
+        file.write(b"more")
+    assert building in perform(attempts=1)
+    assert attempts(copies) == 2
+    # Time goes by.
+    copies.database.runs.update_one({}, {"$set": {"end": now - datetime.timedelta(days=31)}})
+    assert "temp.zip is there, which the event builder writes into, though" in perform(attempts=1)
+    assert copies.row("lngs")["status"] == "error"
+    (data / "temp.zip").unlink()
+    perform(attempts=1)
+    assert copies.row("lngs")["manifest"].startswith("xxh128:")
+
+
+def test_what_is_refused_is_looked_at_however_often_it_changes(copies, perform):
+    data = copies.path("lngs")
+    info = (data / "pax_info.json").read_bytes()
+    no_side_file(data)
+    for number in (1, 2, 3):
+        (data / "eventbuilder.log").write_text(str(number))
+        assert DAMAGE[no_side_file] in perform(attempts=2)
+        assert attempts(copies) == number
+    (data / "pax_info.json").write_bytes(info)
+    perform(attempts=2)
+    assert copies.row("lngs")["manifest"].startswith("xxh128:")
+
+
 def links(data):
     (data / "link").symlink_to("eventbuilder.log")
 

@@ -50,7 +50,7 @@ class Pauses:
     """
 
     def __init__(self, work_dir: Path, settings: Settings, now: datetime.datetime):
-        self.settings = settings
+        self.settings, self.now = settings, now
         self._of: dict[str, dict[Target, Pause]] = defaultdict(dict)
         self._refused: dict[str, dict[Target, dict]] = defaultdict(dict)
         for target in journal.failures(work_dir):
@@ -68,15 +68,14 @@ class Pauses:
     def __call__(self, decision: Decision, over: Collection[Target] = ()) -> None:
         """What a pause takes out of a decision is waited for; what is `over` holds nothing up.
 
-        Data that were refused, and have not changed since, are wrong until they do.
+        Data that were refused, and have not changed since, are wrong until they do; those that are still
+        being built are waited for.
         """
-        if refused := self._refused.get(decision.facts.run):
-            stand = {
-                target: " ".join(str(failure["reason"]).split())
-                for target, failure in refused.items()
-                if target not in over and refusal.stands(failure, decision.facts, self.settings)
-            }
-            hold_back(decision, self.settings, lambda target: stand.get(target, ""), decision.wrong)
+        for target, failure in self._refused.get(decision.facts.run, {}).items():
+            if target not in over and refusal.stands(failure, decision.facts, self.settings, self.now):
+                why = {target: " ".join(str(failure["reason"]).split())}
+                told = decision.waits if failure.get("passing") else decision.wrong
+                hold_back(decision, self.settings, lambda needed, why=why: why.get(needed, ""), told)
         if pauses := self._of.get(decision.facts.run):
             open_ = {target: str(pause) for target, pause in pauses.items() if target not in over}
             hold_back(decision, self.settings, lambda target: open_.get(target, ""))
@@ -117,7 +116,7 @@ def next_attempt(failure: dict, settings: Settings, now: datetime.datetime) -> d
 
 
 def waits_for_change(failure: Mapping, settings: Settings) -> bool:
-    """Return whether data here were refused for what they are: no time makes them better."""
+    """Return whether data here were refused for what they are: they are looked at again once that changes."""
     return bool(failure.get("refused")) and failure.get("site") == settings.here.name
 
 

@@ -1,36 +1,50 @@
 """Raw data that were refused where they lie are not read again before something changes."""
 
+import datetime
 import hashlib
 import json
 from collections.abc import Mapping
 
+from caxflow import __version__, clock
 from caxflow.config import Settings, reach
 from caxflow.copies import proof
 from caxflow.errors import CaxflowError
+from caxflow.planning.decisions import UNHEARD
 from caxflow.planning.facts import Facts
 from caxflow.transfer import Place
 
 
-def sign(place: Place, there: Mapping, facts: Facts, settings: Settings) -> str:
+def is_recent(facts: Facts, now: datetime.datetime) -> bool:
+    """Return whether the event builder may still be at work, by the time when the run ended."""
+    ended = clock.read(facts.end)
+    return ended is None or now - ended < UNHEARD
+
+
+def sign(place: Place, there: Mapping, facts: Facts, settings: Settings, now: datetime.datetime) -> str:
     """Return a digest of all that a judgement of raw data rests upon, but for their bytes.
 
-    `there` is what `facts` state of the copy.
+    Parameters
+    ----------
+    there : mapping
+        What `facts` state of the copy.
+    now : datetime
+        The server's time, naive UTC.
     """
     look = proof.glance(place, there["location"])
     seen = [look.kind, look.error, sorted(look.files.items()), sorted(map(list, look.identity))]
     data = [there["location"], there["checksum"], *seen]
-    asked = [facts.number, facts.events, settings.foreign_files]
+    asked = [facts.number, facts.events, is_recent(facts, now), settings.foreign_files, __version__]
     return hashlib.sha256(json.dumps([data, asked]).encode()).hexdigest()
 
 
-def stands(failure: Mapping, facts: Facts, settings: Settings) -> bool:
+def stands(failure: Mapping, facts: Facts, settings: Settings, now: datetime.datetime) -> bool:
     """Return whether data that were refused here are as they were then."""
     site = settings.here
     there = facts.registrable.get(site.name) or facts.there["raw"].get(site.name)
     if not there:
         return False
     try:
-        now = sign(reach.place(settings, site), there, facts, settings)
+        found = sign(reach.place(settings, site), there, facts, settings, now)
     except CaxflowError:
         return False
-    return now == failure["refused"]
+    return found == failure["refused"]

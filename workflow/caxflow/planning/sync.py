@@ -350,15 +350,15 @@ def _unsaid(copy: Copy | None, changes: dict, born: Mapping) -> dict | None:
 
 
 def _tell_failure(database: RunsDB, run: Run, failure: Mapping, pause: float) -> bool:
-    entry, attempts = failure["entry"], failure["attempts"]
+    entry, attempts = failure["entry"], None if failure.get("refused") else failure["attempts"]
     key = _key(entry)
     at = clock.past(_time(failure["at"])) or clock.now()
     changes = {
         "status": documents.ERROR,
         "location": _text(entry["location"]),
         "caxflow.error": failure["reason"],
+        # What was refused is looked at again once it has changed, however often that happens.
         "caxflow.attempts": attempts,
-        # What was refused is looked at again once it has changed.
         "caxflow.next": None if failure.get("refused") else at + pauses.wait(pause, attempts),
         "caxflow.lease": None,
         "caxflow.token": None,

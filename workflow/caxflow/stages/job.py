@@ -51,6 +51,8 @@ class Job:
         Whether the job makes that copy, so that its failure is the copy's.
     refused : str or None
         If data are refused for what they are, what `caxflow.planning.refusal.sign` said of them.
+    passing : bool
+        Whether what is refused may become right by itself.
     resources : mapping
         What Snakemake has given to the job.
     """
@@ -66,6 +68,7 @@ class Job:
     entry: dict[str, Any] | None = None
     making: bool = False
     refused: str | None = None
+    passing: bool = False
     resources: Mapping[str, int] = field(default_factory=dict)
     claim: Claim | None = None
     _said: float = 0
@@ -350,7 +353,7 @@ def _attempt(work: Callable[[Job], None], job: Job, batch: bool) -> str:
     told = {"entry": job.entry, "token": token} if job.entry and (job.making or evidence) else {}
     if batch:
         told |= {"call": job.call, "final": final, "said": commands.tail(Path(job.log.name))}
-    told |= {"refused": job.refused} if job.refused else {}
+    told |= {"refused": job.refused, "passing": job.passing} if job.refused else {}
     told |= {"evidence": evidence, "counts": not away}
     job.clear(lambda: journal.fail(job.work_dir, job.target, reason, **told))
     return reason

@@ -14,7 +14,6 @@ from caxflow.documents import Copy
 from caxflow.errors import BadCopy, BadSource, CaxflowError, Occupied
 from caxflow.files.manifest import Manifest
 from caxflow.planning import refusal
-from caxflow.planning.decisions import UNHEARD
 from caxflow.rawdata.completeness import Verdict, judge_raw
 from caxflow.rundb import DatabaseAway, Held, Key
 from caxflow.stages.job import Job
@@ -84,7 +83,7 @@ def _take(job: Job, location: str, there: Mapping) -> tuple[Manifest, str, list[
     Also cax's checksum of it, and what is to be said of it.
     """
     place = job.place(job.site)
-    judged = refusal.sign(place, there, job.facts, job.settings)
+    judged = refusal.sign(place, there, job.facts, job.settings, job.database.now())
     found = transfer.inventory(place, location)
     events, number = job.facts.events, job.facts.number
     verdict = judge_raw(found, detector=job.run.detector, number=number, events_built=events)
@@ -298,7 +297,8 @@ def _judge(job: Job, verdict: Verdict, judged: str) -> list[str]:
     """
     where = f"{job.run} at {job.site.name}"
     damage = list(verdict.damage)
-    if verdict.building and _is_recent(job):
+    if verdict.building and refusal.is_recent(job.facts, job.database.now()):
+        job.refused, job.passing = judged, True
         raise CaxflowError(f"{where} is still being built: {verdict.building}", "wait for the event builder")
     if verdict.building:
         damage.insert(0, f"{verdict.building}, though the run ended on {(job.facts.end or '?')[:10]}")
@@ -321,12 +321,6 @@ def _judge(job: Job, verdict: Verdict, judged: str) -> list[str]:
         job.refused = judged
         raise CaxflowError(f"{where} has what is not part of raw data: {problems}", f"{mend}; {_AGAIN}")
     return list(verdict.foreign)
-
-
-def _is_recent(job: Job) -> bool:
-    """Whether the event builder may still be at work, by the time when the run ended."""
-    ended = clock.read(job.facts.end)
-    return ended is None or job.database.now() - ended < UNHEARD
 
 
 def _compare_with_others(job: Job, manifest: Manifest) -> None:
