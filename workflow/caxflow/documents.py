@@ -103,7 +103,7 @@ def run_of(document: Mapping) -> Run:
     if not isinstance(name, str) or not isinstance(detector, str):
         raise CaxflowError(
             f"run document {document.get('_id')} has name {name!r} and detector {detector!r}",
-            "mend the document",
+            "correct the document",
         )
     return Run(name, detector)
 

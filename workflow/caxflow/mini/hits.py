@@ -252,7 +252,7 @@ def _above_baseline(samples, start, length):
     first_samples = samples[ranges(start, used)]
     baseline = np.add.reduceat(first_samples, np.cumsum(used) - used, dtype=np.float64) / used
     baseline -= REFERENCE_BASELINE
-    # Around the reference the counts are small numbers, of which float32 is exact.
+    # Around the reference the counts are small numbers, which float32 holds exactly.
     wave = np.repeat(baseline.astype(np.float32), length)
     wave += np.subtract(REFERENCE_BASELINE, samples, dtype=np.float32)
     below = np.minimum(wave, 0)

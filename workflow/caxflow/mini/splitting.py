@@ -170,7 +170,7 @@ def _breaks(maximum, area, center, deviation, label) -> np.ndarray:
 
 
 class _Spread:
-    """Sum of absolute deviations from the means of ranges of hits, of which each has its own at least.
+    """Sum of absolute deviations from the means of ranges of hits; each range has at least one.
 
     Hits are in time's order but for what their light's mean lies beside its maximum: only those near the mean
     of a range are gone through, the others are sums. A long event with many hits would take hours else.

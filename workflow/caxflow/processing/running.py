@@ -93,7 +93,8 @@ def process(
     replace : bool
         Make the product anew and put it in the place of the old one.
     abandoned : bool
-        Whether a file that is there already, and cannot be adopted, is nobody's: then it is replaced.
+        Whether a file that is there already was left by a making that failed: if it cannot be adopted, it is
+        replaced.
     parts : sequence of path, optional
         What several jobs have made of the run's zips with the embedded processor, in order; they are joined.
     progress : callable, optional
