@@ -536,7 +536,7 @@ def test_the_file_says_which_version_it_is_and_what_it_lacks(small, document, tm
         assert metadata["file_builder_version"] == version
         assert (metadata["mini_version"], metadata["tpc"]) == (VERSION, "XENON1T")
     lacks = " ".join(metadata["not_done"])
-    for name in ("NeuralNet", "TopPatternFit", "DesaturatePulses", "S2SpatialCorrection"):
+    for name in ("NeuralNet", "TopPatternFit", "S2SaturationCorrection", "S2SpatialCorrection"):
         assert name in lacks
 
 

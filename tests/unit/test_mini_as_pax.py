@@ -36,6 +36,63 @@ def test_the_drift_time_is_that_between_the_highest_samples(processed):
     assert ak.all(tree["interactions.drift_time"] == 10 * (s2 - s1))
 
 
+# Saturation
+
+
+def saturated_event() -> Event:
+    """Make an event of the TPC by arithmetic alone: three S2s, which drive two of 42 tubes to their end.
+
+    The last two follow closely. In a third tube a flash does so, which is too short to be corrected.
+    """
+    samples = np.arange(2600)
+    waves = []
+    for channel in range(128, 170):
+        wave = 16000 + channel % 7 + (samples * 7919 + channel * 104729) % 5 - 2
+        for center, width, height in ((400, 180, 3000), (1400, 150, 2000), (1750, 150, 2500)):
+            top = height + 10 * channel + (22_000 if channel in (130, 150) else 0)
+            bump = top * (width**2 - (samples - center) ** 2) // width**2
+            wave -= np.maximum(bump, 0)
+        if channel == 133:
+            wave[2300:2304] -= 17_000
+        waves.append(np.clip(wave, 0, 16_383))
+    return Event(
+        event_number=0,
+        start_time=10**18,
+        stop_time=10**18 + 10 * 4000,
+        sample_duration=10,
+        n_channels=260,
+        dataset_name=str(paxsim.RUN),
+        n_pulses=len(waves),
+        channels=np.arange(128, 170),
+        lefts=np.full(len(waves), 100),
+        lengths=np.full(len(waves), len(samples)),
+        samples=np.concatenate(waves).astype(np.int16),
+    )
+
+
+# Left, right, area in pe and saturated samples of the peaks that pax 6.11.2 found in it, with gains of 2e6.
+PAX_SATURATED = [
+    (318, 679, 477964.20, 452),
+    (680, 699, 0.20, 0),
+    (1348, 1650, 326305.69, 364),
+    (1651, 1669, 0.37, 0),
+    (1698, 2000, 362305.73, 372),
+    (2001, 2019, 0.41, 0),
+    (2397, 2423, 548.56, 4),
+]
+
+
+def test_saturated_pulses_are_corrected_as_pax_does():
+    settings = {"processor": {"DEFAULT": {"gains": [2e6] * 260, "drift_velocity_liquid": 1.44e-4}}}
+    settings["processor"]["DEFAULT"]["electron_lifetime_liquid"] = 5e5
+    (columns,) = analyse([saturated_event()], Parameters.from_settings(settings, paxsim.RUN))
+    left, right, area, saturated = zip(*PAX_SATURATED, strict=True)
+    peaks = columns["peaks"]
+    assert (peaks["left"].tolist(), peaks["right"].tolist()) == (list(left), list(right))
+    assert peaks["area"] == pytest.approx(area, rel=0.0001, abs=0.006)
+    assert peaks["n_saturated_samples"].tolist() == list(saturated)
+
+
 # Muon veto
 
 LENGTH = 1000  # samples

@@ -433,7 +433,7 @@ def test_what_a_command_makes_is_checked(processed, place, tmp_path, treemaker, 
     assert str(caught.value).startswith(f"{NAME}_{treemaker}.root was not made: ")
     assert message in str(caught.value)
     # Which hax would say by "'TTree' object has no attribute 'events'".
-    hint = "hax's: that reads files of pax alone, and the embedded processor wrote this one, of which Basics"
+    hint = "hax's: that reads files of pax alone, and this one is the embedded processor's; Basics"
     assert (hint in str(caught.value)) == (rows == "none")
     assert list(minitrees.hax_path(place(treemaker)).parent.iterdir()) == []
 

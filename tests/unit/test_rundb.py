@@ -540,6 +540,9 @@ FREE = {
     "an error": entry(status="error", note={"attempts": 2, "error": "disk full", "owner": "tegner"}),
     "an error of cax": entry(status="error"),
     "an expired lease": entry(note={"owner": "tegner", "token": "t", "lease": PAST}),
+    "an expired lease that is a text": entry(
+        note={"owner": "tegner", "token": "t", "lease": PAST.isoformat()}
+    ),
     "our own copy that was never read again": entry(status="verifying", note={"owner": "midway"}),
     "what cax left a day ago": entry(creation_time=PAST),
     "what cax left, with its list of dates": entry(creation_time=[PAST]),
@@ -559,6 +562,10 @@ FREE = {
 TAKEN = {
     "a good copy": (entry(status="transferred"), "is there already"),
     "a lease": (entry(note={"owner": "tegner", "token": "t", "lease": SOON}), f"{SOON:%Y-%m-%d %H:%M}"),
+    "a lease that is a text": (
+        entry(creation_time=PAST, note={"owner": "tegner", "token": "t", "lease": SOON.isoformat()}),
+        f"{SOON:%Y-%m-%d %H:%M}",
+    ),
     "cax at work": (entry(creation_time=LATELY), "another program"),
     "cax at work since lately": (entry(creation_time=SOON), "another program"),
     "cax verifying": (entry(status="verifying", creation_time=LATELY), "another program"),

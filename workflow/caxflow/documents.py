@@ -15,7 +15,7 @@ from typing import Any
 
 from bson.datetime_ms import DatetimeMS
 
-from caxflow import clock, values
+from caxflow import cax, clock, values
 from caxflow.errors import CaxflowError
 from caxflow.targets import Run
 
@@ -23,14 +23,6 @@ TRANSFERRING, VERIFYING, TRANSFERRED, ERROR = "transferring", "verifying", "tran
 STATUSES = (TRANSFERRING, VERIFYING, TRANSFERRED, ERROR)
 STALLED = datetime.timedelta(days=1)
 LONGEST_LEASE = datetime.timedelta(minutes=100_000)  # that the configuration takes
-
-# Where cax takes the checksum from that it compares all others with.
-MASTERS = (
-    ("raw", "xe1t-datamanager"),
-    ("raw", "tsm-server"),
-    ("processed", "login"),
-    ("processed", "midway-login1"),
-)
 
 # A host may have several versions of these. Entries of type minitrees are caxflow's own: cax told nobody of
 # its minitrees, and other programs pass over types that they do not know.
@@ -111,7 +103,7 @@ def run_of(document: Mapping) -> Run:
     if values.text(name) is None or values.text(detector) is None:
         raise CaxflowError(
             f"run document {document.get('_id')} has name {name!r} and detector {detector!r}",
-            "mend the document",
+            "correct the document",
         )
     return Run(name, detector)
 
@@ -236,7 +228,7 @@ def lacks_checksum(document: Mapping, copy: Copy) -> bool:
     """
     if copy.status != TRANSFERRED or copy.kind not in ("raw", "processed") or is_cax_checksum(copy.checksum):
         return False
-    return (copy.kind, copy.host) in MASTERS or any(
+    return (copy.kind, copy.host) in cax.MASTERS or any(
         (other.kind, other.status) == (copy.kind, TRANSFERRED) and is_cax_checksum(other.checksum)
         for other in copies(document)
         if copy.kind not in VERSIONED or other.version == copy.version
@@ -293,8 +285,9 @@ def is_unchecked(copy: Copy) -> bool:
 
 
 def has_lease(copy: Copy) -> bool:
-    """Return whether a copy has a lease, as our claims do; a value of another type is none."""
-    return isinstance(copy.note.get("lease"), datetime.datetime | DatetimeMS)
+    """Return whether a copy has a lease, as our claims do; it may be a time that no clock can have."""
+    lease = copy.note.get("lease")
+    return isinstance(lease, datetime.datetime | DatetimeMS) or time_of(lease) is not None
 
 
 def is_held(copy: Copy, now: datetime.datetime) -> bool:

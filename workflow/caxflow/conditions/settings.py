@@ -125,7 +125,7 @@ def _reasons(document: Mapping, has_verified_raw: bool) -> Iterator[str]:
 
 
 def _bad(run: Run, key: str, found: object, wanted: str) -> CaxflowError:
-    return CaxflowError(f"{run}: {key} is {values.said(found)}, not {wanted}", "mend the run document")
+    return CaxflowError(f"{run}: {key} is {values.said(found)}, not {wanted}", "correct the run document")
 
 
 def _tags(document: Mapping, run: Run) -> list[str]:

@@ -96,7 +96,7 @@ class Table:
         found = row.get(self.by)
         key = {"number": values.whole, "time": values.time}.get(self.by, lambda name: name)(found)
         if key is None:
-            raise CaxflowError(f"{about}: {self.by} is {found!r}", "mend the row")
+            raise CaxflowError(f"{about}: {self.by} is {found!r}", "correct the row")
         return key, _kilovolts(row.get("kv"), about)
 
 

@@ -99,7 +99,7 @@ def _analyse_batch(events: Sequence[Event], parameters: Parameters) -> Columns:
     n_events = len(events)
     if parameters.kind == "muon_veto":
         events = [joined(event) for event in events]
-    hits, noise = find_hits(events, parameters.photoelectrons)
+    hits, noise = find_hits(events, parameters.photoelectrons, desaturated=parameters.kind == "tpc")
     n_hits = np.bincount(hits.event, minlength=n_events)
     tubes = TUBES["muon_veto" if parameters.kind == "muon_veto" else "tpc"]
     peaks = find_peaks(hits.take(hits.channel < tubes), noise, parameters.kind)

@@ -2,8 +2,8 @@
 
 As in pax 6.11 (``BuildPeaks.GapSizeClustering``, ``RejectNoiseHits``): hits are clustered at gaps of 350 ns;
 what then looks like an S1, or has fewer than 4 tubes, is set apart; the rest is clustered again at gaps of
-3.5 us. Channels with several pulses without hits, or hits alone, give way in clusters of which the other
-channels see less.
+3.5 us. Channels with several pulses without hits, or hits alone, are left out of clusters in which the other
+channels see less than they do.
 """
 
 import numpy as np

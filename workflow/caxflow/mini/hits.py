@@ -2,8 +2,8 @@
 
 As in pax 6.11 (``PulseProperties``, ``CheckPulses``, ``HitFinder``): baseline from a pulse's first 47
 samples, noise from the samples below it, hits above max(6 sigma, 15 ADC counts), long ones split where their
-smoothed waveform has a minimum, extended by 30 ns and 200 ns. Saturated pulses stay as they are. All pulses
-of a batch of events are treated at once.
+smoothed waveform has a minimum, extended by 30 ns and 200 ns. All pulses of a batch of events are treated at
+once.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
+from caxflow.mini.saturation import Pulses, desaturate
 from caxflow.rawdata.rawformat import REFERENCE_BASELINE, SAMPLE_DURATION, Event
 
 BASELINE_SAMPLES = 47
@@ -165,7 +166,9 @@ def joined(event: Event) -> Event:
     )
 
 
-def find_hits(events: Sequence[Event], photoelectrons: np.ndarray) -> tuple[Hits, np.ndarray]:
+def find_hits(
+    events: Sequence[Event], photoelectrons: np.ndarray, *, desaturated: bool = False
+) -> tuple[Hits, np.ndarray]:
     """Find all hits of a batch of events.
 
     Parameters
@@ -173,6 +176,8 @@ def find_hits(events: Sequence[Event], photoelectrons: np.ndarray) -> tuple[Hits
     events : sequence of Event
     photoelectrons : numpy.ndarray, shape (channels,)
         What a count stands for; pulses of channels with 0 are left out.
+    desaturated : bool
+        Correct saturated pulses first; see `caxflow.mini.saturation`.
 
     Returns
     -------
@@ -192,8 +197,13 @@ def find_hits(events: Sequence[Event], photoelectrons: np.ndarray) -> tuple[Hits
 
     wave, baseline, threshold = _above_baseline(samples, start, length)
     threshold[scale == 0] = np.inf
+    ends = np.flatnonzero(samples <= 0)
+    saturated = np.zeros(len(start), bool)
+    saturated[np.searchsorted(start, ends, side="right") - 1] = True
     duration = np.array([(e.stop_time - e.start_time) // e.sample_duration for e in events], np.int64)
     left, start, length = _within(left, start, length, duration[pulse_event], wave)
+    if desaturated and len(ends):
+        desaturate(Pulses(pulse_event, channel, left, start, length, scale, wave), saturated, ends)
     first, last, pulse = _intervals(wave, threshold, start, length)
     quiet = (length > 0) & (scale > 0)
     quiet[pulse] = False
@@ -202,6 +212,7 @@ def find_hits(events: Sequence[Event], photoelectrons: np.ndarray) -> tuple[Hits
     n_samples = last - first + 1
     shape = _Shape(wave[ranges(first, n_samples)], n_samples)
     offset, scale = left[pulse] - start[pulse], scale[pulse]
+    ceiling = baseline[pulse] + REFERENCE_BASELINE - 0.5
     hits = Hits(
         event=pulse_event[pulse],
         channel=channel[pulse],
@@ -212,8 +223,8 @@ def find_hits(events: Sequence[Event], photoelectrons: np.ndarray) -> tuple[Hits
         height=shape.height * scale,
         center=(first + offset + shape.center) * SAMPLE_DURATION,
         deviation=shape.deviation,
-        saturated=_count_saturated(samples, first, last),
-        ceiling=baseline[pulse] + REFERENCE_BASELINE - 0.5,
+        saturated=shape.count(ceiling) if len(ends) else np.zeros(len(pulse), np.int64),
+        ceiling=ceiling,
         scale=scale,
         start=shape.first,
         counts=shape.counts,
@@ -241,7 +252,7 @@ def _above_baseline(samples, start, length):
     first_samples = samples[ranges(start, used)]
     baseline = np.add.reduceat(first_samples, np.cumsum(used) - used, dtype=np.float64) / used
     baseline -= REFERENCE_BASELINE
-    # Around the reference the counts are small numbers, of which float32 is exact.
+    # Around the reference the counts are small numbers, which float32 holds exactly.
     wave = np.repeat(baseline.astype(np.float32), length)
     wave += np.subtract(REFERENCE_BASELINE, samples, dtype=np.float32)
     below = np.minimum(wave, 0)
@@ -301,8 +312,3 @@ def _extend(first, last, pulse, start, length):
     limit = start[pulse]
     limit[1:][same] = new_last[:-1][same] + 1
     return np.maximum(first - LEFT_EXTENSION, limit), new_last
-
-
-def _count_saturated(samples, first, last):
-    ends = np.flatnonzero(samples <= 0)
-    return np.searchsorted(ends, last, side="right") - np.searchsorted(ends, first, side="left")

@@ -21,11 +21,11 @@ VERSION = 2
 
 # What pax does with its configurations of XENON1T and this does not, as it stands in each file.
 NOT_DONE = (
-    "desaturation of pulses (DesaturatePulses)",
     "positions by neural net and pattern fits (NeuralNet, TopPatternFit): x and y are a mean of top tubes",
     "corrections of position and field distortion (RZCorrection)",
     "light yield maps (S2SpatialCorrection, s1_spatial_correction): areas are corrected for lifetime only",
-    "saturation corrections, hit pattern fits and spreads, S1AreaFractionTopProbability",
+    "saturation corrections by map (S2SaturationCorrection)",
+    "hit pattern fits and spreads, S1AreaFractionTopProbability",
     "hits, pulses, waveforms and anything else by channel",
     "peaks in other channels than the tubes'",
     "pax's event class: branches are flat, types are numbers (peak_types), no arrays of fixed size",

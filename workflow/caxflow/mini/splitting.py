@@ -27,7 +27,7 @@ GOODNESS = (
     (0.0, 1.477, 1.903, 2.0, 2.30, 2.60, 3.30, 4.30, 5.30),
     (1.0, 0.99, 0.97, 0.94, 0.82, 0.70, 0.56, 0.45, 0.45),
 )
-_AT_ONCE = 1 << 20  # pairs of a gap and a hit
+_AT_ONCE = 1 << 20  # pairs of a range and a hit
 
 
 def split(clusters: Clusters, wave: SumWaveform) -> Clusters:
@@ -132,22 +132,17 @@ def _at_breaks(clusters: Clusters) -> Clusters:
     hits, label = clusters.hits, clusters.label.copy()
     last = len(clusters)
     columns = (hits.maximum, hits.area, hits.center, hits.deviation)
-    active = np.ones(len(label), bool)
-    while active.any():
-        # Hits of the clusters that were split a moment ago; they lie together in time's order.
-        where = np.flatnonzero(active)
-        split_at = _breaks(*(column[where] for column in columns), label[where])
-        active[:] = False
-        if not len(split_at):
-            break
-        cluster = label[where[split_at]]
+    # Hits of the clusters that were split a moment ago; they lie together in time's order.
+    where = np.arange(len(label))
+    while len(where):
+        split_at = where[_breaks(*(column[where] for column in columns), label[where])]
         number = np.full(last, -1)
-        number[cluster] = np.arange(len(cluster))
-        which = number[label]
-        active = which >= 0
-        right = active & (np.arange(len(label)) >= where[split_at][which])
-        label[right] = last + which[right]
-        last += len(cluster)
+        number[label[split_at]] = np.arange(len(split_at))
+        which = number[label[where]]
+        where, which = where[which >= 0], which[which >= 0]
+        right = where >= split_at[which]
+        label[where[right]] = last + which[right]
+        last += len(split_at)
     order = np.argsort(label, kind="stable")
     return Clusters(hits.take(order), label[order])
 
@@ -160,31 +155,52 @@ def _breaks(maximum, area, center, deviation, label) -> np.ndarray:
     first = np.flatnonzero(np.diff(label, prepend=label[0] - 1))
     length = np.diff(np.append(first, len(label)))
     own = np.searchsorted(first, gap, side="right") - 1
-    whole_area = np.add.reduceat(area, first)
-    weighted = np.concatenate([[0.0], np.cumsum(area * center)])
-    weight = np.concatenate([[0.0], np.cumsum(area)])
-
-    def spread(begin, end):
-        """Sum of absolute deviations from the means of ranges of hits, of which each has its own at least."""
-        mean = (weighted[end] - weighted[begin]) / (weight[end] - weight[begin])
-        index = ranges(begin, end - begin)
-        distance = np.abs(center[index] - np.repeat(mean, end - begin))
-        np.maximum(distance, deviation[index], out=distance)
-        distance *= area[index]
-        return np.add.reduceat(distance, np.cumsum(end - begin) - (end - begin))
-
+    spread = _Spread(area, center, deviation, first, length)
+    begin, end = first[own], first[own] + length[own]
     tested = np.unique(own)
     whole = np.zeros(len(first))
-    whole[tested] = spread(first[tested], first[tested] + length[tested])
-    parts = np.empty(len(gap))
-    chunk = np.cumsum(length[own]) // _AT_ONCE
-    for some in np.split(np.arange(len(gap)), np.flatnonzero(np.diff(chunk)) + 1):
-        begin, end = first[own[some]], first[own[some]] + length[own[some]]
-        parts[some] = spread(begin, gap[some]) + spread(gap[some], end)
-    goodness = 1 - parts / whole[own]
+    whole[tested] = spread(tested, first[tested], first[tested] + length[tested])
+    goodness = 1 - (spread(own, begin, gap) + spread(own, gap, end)) / whole[own]
 
     # The best of each cluster; of equal ones the first.
     order = np.lexsort((gap, -goodness, own))
     best = order[np.append(True, np.diff(own[order]) > 0)]
-    least = np.interp(np.log10(whole_area[own[best]]), *GOODNESS)
+    least = np.interp(np.log10(np.add.reduceat(area, first)[own[best]]), *GOODNESS)
     return gap[best[goodness[best] > least]]
+
+
+class _Spread:
+    """Sum of absolute deviations from the means of ranges of hits; each range has at least one.
+
+    Hits are in time's order but for what their light's mean lies beside its maximum: only those near the mean
+    of a range are gone through, the others are sums. A long event with many hits would take hours else.
+    """
+
+    def __init__(self, area, center, deviation, first, length):
+        cluster = np.repeat(np.arange(len(first)), length)
+        self.area, self.deviation = area, deviation
+        self.center = center - center[first][cluster]
+        self.weight = np.concatenate([[0.0], np.cumsum(area)])
+        self.weighted = np.concatenate([[0.0], np.cumsum(area * self.center)])
+        # On an axis of all clusters: until where no hit up to this one matters, and from where none after it.
+        margin = deviation + 1.0  # ns, for rounding
+        self.step = 2 * (np.abs(self.center) + margin).max() + 1.0
+        self.before = np.maximum.accumulate(cluster * self.step + self.center + margin)
+        self.after = np.minimum.accumulate((cluster * self.step + self.center - margin)[::-1])[::-1]
+
+    def __call__(self, cluster, begin, end):
+        total = self.weight[end] - self.weight[begin]
+        mean = (self.weighted[end] - self.weighted[begin]) / total
+        low = np.searchsorted(self.before, cluster * self.step + mean, side="right").clip(begin, end)
+        high = np.searchsorted(self.after, cluster * self.step + mean, side="left").clip(low, end)
+        spread = mean * (self.weight[low] - self.weight[begin]) - self.weighted[low] + self.weighted[begin]
+        spread += self.weighted[end] - self.weighted[high] - mean * (self.weight[end] - self.weight[high])
+        chunk = np.cumsum(high - low) // _AT_ONCE
+        for some in np.split(np.arange(len(mean)), np.flatnonzero(np.diff(chunk)) + 1):
+            near = high[some] - low[some]
+            index = ranges(low[some], near)
+            distance = np.abs(self.center[index] - np.repeat(mean[some], near))
+            np.maximum(distance, self.deviation[index], out=distance)
+            distance *= self.area[index]
+            spread[some] += np.bincount(np.repeat(np.arange(len(some)), near), distance, len(some))
+        return spread

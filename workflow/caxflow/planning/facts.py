@@ -58,8 +58,8 @@ class Facts:
     anew : bool
         Whether it is processed again, though there is a file of its version.
     abandoned : bool
-        Whether a processed file that may lie here is nobody's: its making failed, or was left by another
-        program.
+        Whether a processed file that may lie here was left: its making failed, or another program gave it
+        up.
     renew : dict
         By site that only keeps processed files: digest of the manifest of a copy that has been made anew
         elsewhere, and is to be replaced.

@@ -1,7 +1,7 @@
 """Branches of a processed tree, as pax and the embedded processor write them: found by name, checked, read.
 
 pax's native tree has the size of a fixed array in its branch's name (``peaks.range_area_decile[11]``), and
-ROOT's strings for texts, of which uproot reads an event's first alone. The embedded processor writes numbers
+ROOT's strings for texts; uproot reads only the first one of each event. The embedded processor writes numbers
 in their place, and says in its metadata what they stand for.
 """
 

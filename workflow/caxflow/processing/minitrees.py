@@ -38,8 +38,8 @@ PLACEHOLDERS = {
 
 _HAX_VERSION = "2.5.0"  # the hax whose definitions the embedded ones follow
 _NOT_FOR_HAX = (
-    "if it is hax's: that reads files of pax alone, and the embedded processor wrote this one, "
-    f"of which {' and '.join(EMBEDDED)} can be made"
+    "if it is hax's: that reads files of pax alone, and this one is the embedded processor's; "
+    f"{' and '.join(EMBEDDED)} can be made of it without a command"
 )
 # Not one row an event, but as many as there are peaks of their kind.
 _MANY_ROWS = ("BigBeforeSmall", "IsolatedPeaks", "SingleElectrons")

@@ -74,14 +74,14 @@ def input_type(raw_directory: Path) -> str:
 
 def _key(run: str, section: str, key: str) -> str:
     if not _KEY.fullmatch(key):
-        raise CaxflowError(f"{run}: processor.{section} has the key {key[:60]!r}", "mend the run document")
+        raise CaxflowError(f"{run}: processor.{section} has the key {key[:60]!r}", "correct the run document")
     return key
 
 
 def _literal(run: str, section: str, key: str, value: object) -> str:
     if not _is_literal(value):
         raise CaxflowError(
-            f"{run}: processor.{section}.{key} is no number, text or list", "mend the run document"
+            f"{run}: processor.{section}.{key} is no number, text or list", "correct the run document"
         )
     # Both signs can only stand inside a text here; pax reads the file in whatever encoding it finds.
     return ascii(value).replace("#", r"\x23").replace("$", "$$")

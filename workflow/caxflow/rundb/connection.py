@@ -115,7 +115,7 @@ class Connection:
             if run and error.code in ODD:
                 raise CaxflowError(
                     f"{run}: its document does not take what is to be told: {_said(error)}",
-                    "mend the document",
+                    "correct the document",
                 ) from error
             if error.code in (13, 18):
                 mend = "set MONGODB_PASSWORD, and check the user's roles"

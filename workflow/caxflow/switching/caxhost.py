@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from caxflow.cax import BATCH_HOSTS, ORIGIN
 from caxflow.errors import CaxflowError
 from caxflow.processing.minitrees import EMBEDDED
-from caxflow.switching.caxtasks import BATCH_HOSTS, ORIGIN, TASKS
+from caxflow.switching.caxtasks import TASKS
 
 KINDS = ("raw", "processed", "minitrees")
 ACCESS = {"hostname": "host", "username": "user", "nstreams": "connections"}

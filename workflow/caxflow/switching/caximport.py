@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from caxflow import targets
+from caxflow.cax import ORIGIN
 from caxflow.config import schema
 from caxflow.config.folders import folder
 from caxflow.config.sites import overlap
 from caxflow.errors import CaxflowError
 from caxflow.switching.caxhost import ACCESS, KINDS, Host, Imported
-from caxflow.switching.caxtasks import ORIGIN
 
 METHODS = {"scp": "scp", "rsync": "stream"}
 _NO_SSH = {"gfal-copy": "grid storage", "tsm": "tape", "rucio": "Rucio", "lcg-cp": "grid storage"}

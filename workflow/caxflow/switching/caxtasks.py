@@ -13,8 +13,9 @@ from typing import Any
 
 from bson.datetime_ms import DatetimeMS
 
+from caxflow.cax import BATCH_HOSTS, MASTERS, ORIGIN
 from caxflow.conditions.settings import DO_NOT_PROCESS
-from caxflow.documents import ERROR, MASTERS, TRANSFERRED, VERIFYING
+from caxflow.documents import ERROR, TRANSFERRED, VERIFYING
 from caxflow.switching.actions import Action, Death, Pass
 
 # In the order of a pass; a host's `task_list` leaves tasks out and does not change the order.
@@ -35,8 +36,6 @@ TASKS = (
     "PurgeProcessed",
     "BufferPurger",
 )
-ORIGIN = "xe1t-datamanager"
-BATCH_HOSTS = ("midway-login1", "tegner-login-1")  # that its permissions and batch scripts know
 NEEDED = ("gains", "drift_velocity_liquid", "electron_lifetime_liquid")
 RUCIO, TAPE, FAILED_UPLOAD = "rucio-catalogue", "tsm", "RSEreupload"
 LATE, RETRY = datetime.timedelta(hours=2), datetime.timedelta(hours=24)
