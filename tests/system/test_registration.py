@@ -364,6 +364,21 @@ def test_why_says_that_it_waits_for_a_change(copies, perform, zygote):
     assert DAMAGE[flipped_byte] in said
     assert "it is looked at again once its files change" in said
     assert "next attempt" not in said
+    assert "waits for a human" not in said
+    assert "`all` looks at it again once its files, or its run document, change" in said
+
+
+def test_what_is_still_being_built_has_not_failed(copies, perform, zygote):
+    now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+    crashed(copies.path("lngs"))
+    copies.database.runs.update_one({}, {"$set": {"end": now - datetime.timedelta(days=29)}})
+    perform()
+    said = zygote.call("command", ["why", RUN, "--profile", copies.profile("lngs")])["out"]
+    assert f"{RUN}: it waits" in said
+    assert "still being built" in said
+    assert "failed" not in said
+    assert "waits for a human" not in said
+    assert "failed" not in zygote.call("command", ["status", "--profile", copies.profile("lngs")])["out"]
 
 
 def test_caxs_checksum_is_compared_in_the_same_pass(copies, perform):

@@ -57,6 +57,14 @@ def test_only_what_failed_too_often(tmp_path, tell, sent):
     assert text == "• raw.done at midway failed 2 times: the disk is full (160315_1432)"
 
 
+def test_what_is_still_being_built_is_no_alarm(tmp_path, tell, sent):
+    target = Target("midway", Run.parse("160315_1432"), "raw.done")
+    for _ in range(3):
+        journal.fail(tmp_path, target, "it is still being built", refused="0" * 64, passing=True)
+    tell()
+    assert sent == []
+
+
 def test_equal_reasons_make_one_line(tmp_path, tell, sent):
     for minute in range(12):
         fail(tmp_path, f"160315_14{minute:02d}", "{run}: the disk is full at /data/raw/{run}")

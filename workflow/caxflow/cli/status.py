@@ -1,6 +1,7 @@
 """``caxflow status``: what is where, by site, kind and state; of one run, each copy and its proof."""
 
 import argparse
+import contextlib
 import datetime
 import json
 from collections.abc import Iterator
@@ -13,12 +14,13 @@ from rich.text import Text
 from caxflow import documents, receipts, words
 from caxflow.cli import screen, site
 from caxflow.config import Settings
+from caxflow.errors import CaxflowError
 from caxflow.monitoring import status
 from caxflow.monitoring.status import CopyState, Row, RunStatus
-from caxflow.planning import bygones, copystate, planner, standing
+from caxflow.planning import bygones, copystate, pauses, planner, standing
 from caxflow.planning.presence import Presence
 from caxflow.rundb import PLANNING, DatabaseAway, RunsDB
-from caxflow.targets import Run
+from caxflow.targets import Run, Target
 from caxflow.workdir import journal, underway
 
 COLOURS = {
@@ -80,6 +82,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _all(settings: Settings, as_json: bool) -> int:
     folder, away = site.work_dir(settings), ""
     targets = list(journal.failures(folder)) if folder else []
+    targets = [each for each in targets if _has_failed(folder, each, settings)]
     try:
         with RunsDB(settings.rundb, dry=True) as database:
             presence = Presence(settings.here) if folder else None
@@ -104,6 +107,13 @@ def _all(settings: Settings, as_json: bool) -> int:
             console.print(line, soft_wrap=True)
     bad = any(row.state in copystate.BAD for row in rows)
     return 1 if bad or away or targets else 0
+
+
+def _has_failed(work_dir: Path, target: Target, settings: Settings) -> bool:
+    """Return whether a failure is one; a record that is damaged counts."""
+    with contextlib.suppress(CaxflowError):
+        return not pauses.is_passing(journal.failure(work_dir, target) or {}, settings)
+    return True
 
 
 def _overview(rows: list[Row]) -> Table:

@@ -124,6 +124,8 @@ def _trouble(trouble: Trouble, profile: str) -> Iterator[Text]:
     yield Text(f"    {trouble.reason}")
     if trouble.next:
         yield Text(f"    next attempt from {trouble.next:%Y-%m-%d %H:%M} UTC on")
+    elif trouble.watched:
+        yield Text("    `all` looks at it again once its files, or its run document, change")
     elif trouble.attempts:
         again = f": snakemake --profile {profile} {trouble.where}" if "/" in trouble.where else ""
         yield Text(f"    it waits for a human: mend the cause, then type its target{again}")

@@ -101,8 +101,9 @@ def _failures(settings: Settings, work_dir: Path) -> Metric:
             failure = journal.failure(work_dir, target) or {}
         except CaxflowError:
             failure = {}
-        refused = pauses.waits_for_change(failure, settings)
-        waits = not failure.get("passing") if refused else failure.get("attempts", 0) >= settings.attempts
+        if pauses.is_passing(failure, settings):
+            continue
+        waits = failure.get("attempts", 0) >= settings.attempts or pauses.waits_for_change(failure, settings)
         final = str(waits).lower()
         found[target.site, target.stage, final] += 1
     values = [

@@ -16,7 +16,7 @@ from caxflow import clock, receipts, words
 from caxflow.config import Notify, Settings
 from caxflow.errors import CaxflowError
 from caxflow.monitoring.delivery import deliver
-from caxflow.planning import plan
+from caxflow.planning import pauses, plan
 from caxflow.workdir import journal
 
 STATE = ".caxflow/notified.json"
@@ -54,7 +54,7 @@ def alarms(settings: Settings, work_dir: Path, problems: list[str]) -> Iterator[
             continue
         # Where no attempt counts, a disk is not there: all of them tell how long that lasts.
         count = failure.get("attempts", 0) or failure.get("times", 0)
-        if count >= settings.attempts:
+        if count >= settings.attempts and not pauses.is_passing(failure, settings):
             reason = _without_run(str(failure.get("reason")), str(target.run))
             times = words.count(count, "time")
             yield Alarm(f"{target.stage} at {target.site} failed {times}: {reason}", str(target.run))

@@ -47,7 +47,7 @@ def details(document: Mapping, copies: list[Copy], settings: Settings, stands: S
 
 
 def _trouble(found: Trouble) -> dict[str, Any]:
-    """What failed, as `caxflow why` tells it; without `next` it waits for a human."""
+    """What failed, as `caxflow why` tells it; without `next` it waits for a human, or for a change."""
     told = asdict(found) | {"at": _iso(found.at), "next": _iso(found.next)}
     return {key: value for key, value in told.items() if value}
 

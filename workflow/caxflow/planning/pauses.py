@@ -74,7 +74,7 @@ class Pauses:
         for target, failure in self._refused.get(decision.facts.run, {}).items():
             if target not in over and refusal.stands(failure, decision.facts, self.settings, self.now):
                 why = {target: " ".join(str(failure["reason"]).split())}
-                told = decision.waits if failure.get("passing") else decision.wrong
+                told = decision.waits if is_passing(failure, self.settings) else decision.wrong
                 hold_back(decision, self.settings, lambda needed, why=why: why.get(needed, ""), told)
         if pauses := self._of.get(decision.facts.run):
             open_ = {target: str(pause) for target, pause in pauses.items() if target not in over}
@@ -118,6 +118,11 @@ def next_attempt(failure: dict, settings: Settings, now: datetime.datetime) -> d
 def waits_for_change(failure: Mapping, settings: Settings) -> bool:
     """Return whether data here were refused for what they are: they are looked at again once that changes."""
     return bool(failure.get("refused")) and failure.get("site") == settings.here.name
+
+
+def is_passing(failure: Mapping, settings: Settings) -> bool:
+    """Return whether what was refused here is waited for: it is still being built, and nothing has failed."""
+    return waits_for_change(failure, settings) and bool(failure.get("passing"))
 
 
 def wait(pause: float, attempts: int) -> datetime.timedelta:

@@ -27,9 +27,12 @@ class Trouble:
     attempts : int
         How many have failed in a row.
     at, next : datetime or None
-        When the last one failed and when the next is due, naive UTC; no next: it waits for a human.
+        When the last one failed and when the next is due, naive UTC; no next: it waits for a human, or for a
+        change.
     log : str
         Path of the log, where it is here.
+    watched : bool
+        Whether `all` looks at it again once what was refused has changed.
     """
 
     where: str
@@ -38,6 +41,7 @@ class Trouble:
     at: datetime.datetime | None = None
     next: datetime.datetime | None = None
     log: str = ""
+    watched: bool = False
 
 
 def failures(work_dir: Path, run: Run, sites: Iterable[str]) -> list[dict]:
@@ -57,10 +61,10 @@ def failures(work_dir: Path, run: Run, sites: Iterable[str]) -> list[dict]:
 def of_journal(
     run: Run, settings: Settings, work_dir: Path, now: datetime.datetime, over: Collection[Target] = ()
 ) -> Iterator[Trouble]:
-    """Yield what failed here and is not `over`."""
+    """Yield what failed here and is not `over`, nor waited for."""
     for failure in failures(work_dir, run, settings.sites):
         target = Target(failure["site"], run, failure["stage"])
-        if target in over:
+        if target in over or pauses.is_passing(failure, settings):
             continue
         yield Trouble(
             str(target),
@@ -69,6 +73,7 @@ def of_journal(
             clock.past(clock.read(failure.get("at")), now),
             pauses.next_attempt(failure, settings, now),
             _log(work_dir, target),
+            pauses.waits_for_change(failure, settings),
         )
 
 

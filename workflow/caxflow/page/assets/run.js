@@ -54,6 +54,7 @@
   function failure(trouble) {
     const tried = trouble.attempts ? `, ${trouble.attempts} attempt${trouble.attempts === 1 ? "" : "s"}` : "";
     const later = trouble.next ? `next attempt from ${time(trouble.next)} on`
+      : trouble.watched ? "`all` looks at it again once its files, or its run document, change"
       : trouble.attempts ? "it waits for a human: mend the cause, then ask for its target by name" : "";
     return element("li", null,
       element("span", { class: "error" }, `failed: ${trouble.where}${tried}${trouble.at ? ", " + time(trouble.at) : ""}`),
