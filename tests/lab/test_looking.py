@@ -1,5 +1,6 @@
 """Looking at places, and keeping them tidy, is the same here, through the helper and by SFTP alone."""
 
+import os
 import time
 from contextlib import nullcontext
 
@@ -46,6 +47,22 @@ def test_a_look_at_several_paths(place, root):
     assert nothing == Look(None, {})
     assert (linked.kind, linked.files) == ("directory", {})
     assert linked.error
+
+
+def test_what_is_below_a_root_is_counted_by_every_method(place, root):
+    """By it a copy that another program has begun is known to be written to still."""
+    (root / "run/link").symlink_to("a.zip")
+    (root / "empty").mkdir()
+    (root / ".caxflow-quarantine/old").mkdir(parents=True)
+    (root / ".caxflow-quarantine/old/a.zip").write_text("a.zip")
+    mark("far", {"raw": str(root)})
+    for at, path in enumerate(sorted(root.rglob("*"), reverse=True)):
+        os.utime(path, (at, at), follow_symlinks=False)
+    for depth in (1, 2):
+        here = transfer.census(Place("here"), str(root), depth)
+        found = [each._replace(newest=int(each.newest)) for each in transfer.census(place, str(root), depth)]
+        assert found == [each._replace(newest=int(each.newest)) for each in here]
+        assert len(found) == {1: 4, 2: 5}[depth]
 
 
 def test_names_of_what_is_in_a_folder(place, root):

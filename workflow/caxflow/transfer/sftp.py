@@ -10,12 +10,12 @@ import secrets
 import stat
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from caxflow.errors import CaxflowError, DiskAway
-from caxflow.files import digests, marker
-from caxflow.files.listing import FileStat, is_leftover, os_error, printable, safe_path, unchanged
+from caxflow.files import census, digests, marker
+from caxflow.files.listing import FileStat, is_leftover, os_error, printable, safe_path, to_bytes, unchanged
 from caxflow.files.manifest import Entry, Manifest
 from caxflow.transfer import below, causes, zips
 from caxflow.transfer.ends import at
@@ -291,6 +291,30 @@ class SftpEnd:
         for _ in self.client.read(handle, 0, 1):
             pass
         self.client.close(handle)
+
+    def _do_census(self, root: str, depth: int) -> list:
+        return [list(item) for item in self._items(root.rstrip("/"), "", depth)]
+
+    def _items(self, root: str, below: str, depth: int) -> Iterator[tuple]:
+        """As `caxflow.files.census.census` lists them."""
+        for name, status in sorted(self.client.listing(f"{root}/{below}")):
+            path = f"{below}/{name}" if below else name
+            if not below and name.startswith(marker.NAME):
+                continue
+            own = not below and to_bytes(name) in census.OWN
+            deeper = depth > 1 and not name.startswith(".")
+            if (own or deeper) and stat.S_ISDIR(status.mode):
+                yield from self._items(root, path, 1 if own else depth - 1)
+            else:
+                yield (path, *self._sum(f"{root}/{path}", status))
+
+    def _sum(self, path: str, status: Attributes) -> tuple[str, int, int, int]:
+        self._report(0)
+        if not stat.S_ISDIR(status.mode):
+            return ("file" if stat.S_ISREG(status.mode) else "other"), status.size, 1, status.mtime
+        inner = [self._sum(f"{path}/{name}", each) for name, each in self.client.listing(path)]
+        _, sizes, counts, times = zip(*inner, strict=True) if inner else ((), (), (), ())
+        return "directory", sum(sizes), sum(counts), max((status.mtime, *times))
 
     def _do_names(self, folder: str) -> list[str]:
         return sorted(name for name, _ in self.client.listing(folder))
