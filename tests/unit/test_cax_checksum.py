@@ -62,6 +62,19 @@ def test_rows_of_earlier_versions_are_brought_over_once(copies):
     assert not versions.upgrade_database(copies.database)
 
 
+def test_rundb_init_does_what_check_sends_to_it_for(copies, zygote):
+    """A row that an earlier version wrote after the others had been brought over."""
+    copies.add()
+    copies.set("lngs", checksum=cax(copies))
+    words = ["--profile", copies.profile()]
+    assert zygote.call("command", ["rundb", "init", *words])["status"] == 0
+    earlier(copies, "midway", "tegner")
+    assert "-> caxflow rundb init" in zygote.call("command", ["rundb", "check", *words])["out"]
+    assert zygote.call("command", ["rundb", "init", *words])["status"] == 0
+    assert rows(copies) == dict.fromkeys(SITES, cax(copies))
+    assert "rundb init" not in zygote.call("command", ["rundb", "check", *words])["out"]
+
+
 def test_what_no_copy_has_is_taken_by_a_scrub_of_one_for_all(copies):
     copies.add()
     earlier(copies, *SITES)

@@ -88,7 +88,9 @@ def _add_rebuild(actions: argparse._SubParsersAction) -> None:
 def _init(arguments: argparse.Namespace) -> int:
     settings = site.settings(arguments)
     with RunsDB(settings.rundb, dry=settings.dry, patient=True) as database:
-        versions.upgrade_database(database)
+        if not versions.upgrade_database(database):
+            # Written since by a job of an earlier version that still ran, or restored from a backup.
+            database.give_checksums_back()
         names = [*database.init(), *(database.init_site(name) for name in sorted(settings.sites))]
         collection = f"{settings.rundb.database}.{settings.rundb.collection}"
         print(f"indexes of {collection}: {', '.join(names)}")
