@@ -90,6 +90,20 @@ def test_a_document_as_it_should_be(tmp_path):
             "`all` at midway takes it over",
         ),
         (
+            {"status": "verifying", "host": HOSTS["tegner"], "location": "{folder}/tegner/raw/160315_1432"},
+            "-> `all` at midway takes it over",
+        ),
+        (
+            {"status": "verifying", "type": "processed", "pax_version": "v0.0.1"}
+            | {"location": "{folder}/midway/processed/pax_v0.0.1/160315_1432.root"},
+            "-> `all` at midway takes it over",
+        ),
+        (
+            {"status": "verifying", "type": "processed", "pax_version": "v6.8.0"}
+            | {"location": "{folder}/midway/processed/pax_v6.8.0/160315_1432.root"},
+            "no `all` makes that version there: remove the entry",
+        ),
+        (
             {"status": "transferring", "caxflow": {"lease": BEFORE, "owner": "tegner"}},
             "claim of tegner ended at",
         ),

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from caxflow import documents, receipts, targets, values
-from caxflow.config import Settings
+from caxflow.config import Settings, Site
+from caxflow.copies import evidence
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Manifest
@@ -259,6 +260,18 @@ def _odd_checksum(run: Run, document: Mapping, copy: Copy, settings: Settings) -
         yield f"{where} has no sha512 for cax to compare with -> snakemake scrub, at {site.name}, takes it"
 
 
+def _fix_of_left(copy: Copy, site: Site, settings: Settings) -> str:
+    """Return who takes over what another program left, if anything does: not versions that are not kept."""
+    key = evidence.key_of(copy.kind, site, settings)
+    if key is None or key.version not in (None, copy.version):
+        return "no `all` makes that version there: remove the entry, and what lies there"
+    makes = copy.kind == "processed" and site.processed.make
+    by = [other.name for other in settings.sites.values() if site.name in other.push_to]
+    if site.origin or site.pull_from or makes or not by:
+        by.insert(0, site.name)
+    return f"`all` at {' or '.join(by)} takes it over"
+
+
 def _odd_copy(run: Run, copy: Copy, settings: Settings, now: datetime.datetime) -> Iterator[str]:
     where = f"{run}: its {copy.kind} copy at {copy.host}"
     site = next((site for site in settings.sites.values() if site.host == copy.host), None)
@@ -279,6 +292,6 @@ def _odd_copy(run: Run, copy: Copy, settings: Settings, now: datetime.datetime) 
         owner = copy.note.get("owner", "another program")
         yield f"{where}: the claim of {owner} ended at {lease:%Y-%m-%d %H:%M} UTC -> it may be taken over"
     if documents.stalled(copy, now):
-        yield f"{where} is {copystate.left(copy)} -> `all` at {site.name} takes it over"
+        yield f"{where} is {copystate.left(copy)} -> {_fix_of_left(copy, site, settings)}"
     if "suspect" in copy.note:
         yield f"{where} is {copystate.remark(copy)} -> caxflow why {run}"
