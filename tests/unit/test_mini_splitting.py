@@ -213,3 +213,15 @@ def test_area_times_are_found_sample_by_sample(data):
                 before += value
                 i, value = next(samples)
             assert time == pytest.approx(10 * (i + (wanted - before) / value), rel=1e-6, abs=1e-6)
+
+
+def test_a_fraction_that_is_reached_exactly_is_reached_there():
+    """Sums of counts are often just that; what other windows there are must not decide by its rounding."""
+    fractions = np.array([0.05, 0.5, 0.95])
+    peak = 0.0123 * np.array([1, 1, 30, 69, 25, 5, 2, 3, 3, 2, 3, 2, 3, 1, 1, 1, 0, 1, 1, 1, 3, 0, 1, 1])
+    alone = Windows(peak, np.array([len(peak)])).area_times(fractions)
+    for seed in range(50):
+        before = np.random.default_rng(seed).exponential(30, 500)
+        together = Windows(np.concatenate([before, peak]), np.array([500, len(peak)])).area_times(fractions)
+        assert together[1] == pytest.approx(alone[0], rel=1e-6)
+    assert alone[0, 2] == pytest.approx(160)

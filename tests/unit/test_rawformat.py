@@ -413,7 +413,11 @@ good_event = {
         ({"event_number": "3"}, "event_number"),
         ({"event_number": True}, "event_number"),
         ({"start_time": None}, "start_time"),
+        ({"event_number": 2**31}, "event_number"),
+        ({"event_number": -1}, "event_number"),
+        ({"n_pulses": 2**40}, "n_pulses"),
         ({"stop_time": 10**18}, "lasts from"),
+        ({"stop_time": 2**63 - 1}, "lasts from"),
         ({"sample_duration": 0}, "lasts from"),
         ({"pulses": {}}, "list of pulses"),
         ({"pulses": [3]}, "list of pulses"),
@@ -560,6 +564,9 @@ HOSTILE = {
     "nothing": b"\x80",
     # Hashing this key takes 2^60 steps: tuples of a tuple, twice, sixty times.
     "a key that takes for ever to hash": b"\x80\x03})q\x00" + b"h\x00\x86q\x00" * 60 + b"K\x01s.",
+    "keys of one hash": b"\x80\x03}("
+    + b"".join(b"\x8a\x0a" + (i * (2**61 - 1)).to_bytes(10, "little") + b"N" for i in range(10))
+    + b"u.",
     "a set that takes for ever to hash": b"\x80\x03()q\x00" + b"h\x00\x86q\x00" * 60 + b"\x91.",
 }
 
@@ -620,6 +627,24 @@ def test_a_short_pickle_cannot_keep_the_reader_busy(monkeypatch):
     # A dictionary takes 64 bytes, and its operation one, of which zlib makes next to nothing.
     with pytest.raises(safepickle.RefusedError, match="operations"):
         safepickle.loads(b"\x80\x03" + b"}" * 100 + b".")
+
+
+# A tuple of a tuple, twice, two hundred times: what goes through it never ends.
+ENDLESS = b"K\x00\x85q\x00" + b"".join(b"h%c\x86q%c" % (i, i + 1) for i in range(200))
+
+
+@pytest.mark.parametrize("name", [*(good_event.keys() - {"pulses"}), "n_pulses", "dataset_name"])
+def test_what_is_endless_is_not_shown(name):
+    attributes = good_event | {"pulses": [], "dataset_name": "a"}
+    values = pickle.dumps(attributes, 3)[2:-1] + text(name) + ENDLESS + b"s"
+    blob = zlib.compress(b"\x80\x03cpax.datastructure\nEvent\n)\x81" + values + b"b.")
+    if name == "dataset_name":
+        assert rawformat.read_event(blob).dataset_name == "Unknown"
+    else:
+        with pytest.raises(ValueError, match=f"its {name} is tuple, not an integer"):
+            rawformat.read_event(blob)
+    with pytest.raises(safepickle.RefusedError, match="dtype"):
+        safepickle.loads(b"\x80\x03cnumpy\ndtype\n" + ENDLESS + b"\x85R.")
 
 
 def test_a_far_memo_index_costs_nothing():

@@ -12,6 +12,8 @@ from caxflow.rawdata.rawformat import SAMPLE_DURATION
 GAP = 3500 // SAMPLE_DURATION  # samples without a hit's maximum at which peaks end at the latest
 FAR = 1 << 44  # samples between two events on the batch's axis; no event is longer
 
+_ROUNDING = 1e-7  # of an area
+
 
 class SumWaveform:
     """Sum of all hits, in pe/sample; where nothing is for long, there are no samples.
@@ -112,7 +114,8 @@ class Windows:
         reached = (cumulated[1:] - np.repeat(before, self.length)) / np.repeat(total, self.length)
         step = 2.0 * np.arange(len(self))
         reached = np.maximum.accumulate(np.clip(reached, -0.5, 1.0) + np.repeat(step, self.length))
-        at = np.searchsorted(reached, step[:, None] + fractions, side="left")
+        # Exactly so, as sums of counts often are, it is reached there, whatever was rounded on the way.
+        at = np.searchsorted(reached, step[:, None] + fractions - _ROUNDING, side="left")
         at = np.minimum(at, (self.start + self.length - 1)[:, None])
         light = self.samples[at]
         wanted = before[:, None] + total[:, None] * fractions

@@ -367,10 +367,14 @@ def _event(fields: dict, pulses: list[dict], samples_of) -> Event:
     """Check the fields and lay the pulses out side by side."""
     import numpy as np
 
-    def integer(name, default=None):
+    def integer(name, default=None, limit=2**31):
         value = fields.get(name, default)
         if not isinstance(value, int) or isinstance(value, bool):
-            raise ValueError(f"its {name} is {value!r:.40}, not an integer")
+            # Only what is short: a list of a hostile file may be in itself many times.
+            shown = repr(value) if isinstance(value, float | None) else type(value).__name__
+            raise ValueError(f"its {name} is {shown}, not an integer")
+        if not 0 <= value < limit:
+            raise ValueError(f"its {name} is {str(value)[:40]}, which no event has")
         return int(value)
 
     try:
@@ -390,8 +394,10 @@ def _event(fields: dict, pulses: list[dict], samples_of) -> Event:
             raise ValueError("the bounds of a pulse contradict the number of its samples")
         if lengths.min() < 1 or channels.min() < 0 or channels.max() >= n_channels:
             raise ValueError("a pulse is empty or in a channel that the detector does not have")
-    start, stop, duration = integer("start_time"), integer("stop_time"), integer("sample_duration")
-    if duration <= 0 or not 0 <= start < stop < 2**63:
+    start, stop = (integer(name, limit=2**63) for name in ("start_time", "stop_time"))
+    duration = integer("sample_duration")
+    # Samples are counted in 32 bits, in pax as here: 21 s.
+    if not (duration > 0 and start < stop < start + duration * 2**31):
         raise ValueError(f"it lasts from {start} to {stop} ns in samples of {duration} ns")
     return Event(
         event_number=integer("event_number"),
@@ -399,7 +405,7 @@ def _event(fields: dict, pulses: list[dict], samples_of) -> Event:
         stop_time=stop,
         sample_duration=duration,
         n_channels=n_channels,
-        dataset_name=str(fields.get("dataset_name", "Unknown")),
+        dataset_name=name if isinstance(name := fields.get("dataset_name"), str) else "Unknown",
         n_pulses=max(integer("n_pulses", 0), len(pulses)),
         channels=channels,
         lefts=lefts,

@@ -172,7 +172,9 @@ def _reduce(function, arguments):
         code = arguments[0]
         if isinstance(code, str) and _DTYPE_CODE.fullmatch(code):
             return RawDtype(code)
-        raise RefusedError(f"it names the dtype {str(code)[:20]!r}")
+        raise RefusedError(
+            f"it names the dtype {code[:20]!r}" if isinstance(code, str) else "its dtype has no name"
+        )
     if function is _SCALAR:
         match arguments:
             case (RawDtype(names=()) as dtype, bytes(data)):
@@ -205,8 +207,11 @@ def _set_items(mapping, items):
         raise RefusedError("it adds items to something that is no dictionary")
     each = iter(items)
     for key in each:
-        if type(key) is not str and type(key) is not int:
-            raise RefusedError(f"it uses a {type(key).__name__} as a key")
+        # Of larger numbers any number have one hash, and each would be compared with all before.
+        if type(key) is not str and not (type(key) is int and -(2**31) <= key < 2**31):
+            raise RefusedError(
+                f"it uses {'a large' if type(key) is int else 'a'} {type(key).__name__} as a key"
+            )
         mapping[key] = next(each)
 
 
