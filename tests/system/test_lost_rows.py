@@ -147,7 +147,7 @@ def test_y5_receipts_about_a_copy_elsewhere_go_with_it(copies, perform, way):
     perform("perform", "all", overrides)
     assert not any(path.exists() for path in receipts)
     said = perform("command", ["why", RUN, "--profile", copies.profile()])
-    assert "proven here of tegner" not in said
+    assert "receipts for tegner" not in said
 
 
 def test_y10_a_reading_is_as_old_as_its_beginning(copies, perform, monkeypatch):

@@ -347,6 +347,18 @@ def test_a_scrub_registers_nothing_past_all_questions(copies, perform):
     assert attempts(copies) == 1
 
 
+@pytest.mark.parametrize("inside", ["", "further"])
+def test_a_folder_that_was_taken_away_is_a_change(copies, perform, inside):
+    foreign = copies.path("lngs") / "old" / inside
+    foreign.mkdir(parents=True)
+    perform()
+    perform()
+    assert attempts(copies) == 1
+    shutil.rmtree(copies.path("lngs") / "old")
+    perform()
+    assert copies.row("lngs")["manifest"].startswith("xxh128:")
+
+
 def test_a_target_that_is_typed_is_tried_though_nothing_changed(copies, perform):
     flipped_byte(copies.path("lngs"))
     perform()

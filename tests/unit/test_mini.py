@@ -494,6 +494,7 @@ def test_events_that_the_veto_emptied_stay(document, monkeypatch, tmp_path):
         ("gains", [-1.0]),
         ("gains", [float("nan")]),
         ("gains", "many"),
+        ("gains", [10**400]),
         ("drift_velocity_liquid", None),
         ("drift_velocity_liquid", "fast"),
         ("drift_velocity_liquid", 0),
@@ -505,6 +506,14 @@ def test_settings_without_sense_are_named(name, value, document):
     default = document["processor"]["DEFAULT"] | {name: value}
     with pytest.raises(CaxflowError, match=f"settings of {NAME}: {name} is"):
         Parameters.from_settings({"processor": {"DEFAULT": default}}, Run(NAME))
+
+
+@pytest.mark.parametrize("gains", [5, 0, float("nan"), "many", [[]]])
+@pytest.mark.parametrize("kind", ["led", "muon_veto"])
+def test_gains_of_other_detectors_may_be_missing_but_not_senseless(kind, gains):
+    settings = {"kind": kind, "processor": {"DEFAULT": {"gains": gains}}}
+    with pytest.raises(CaxflowError, match="gains is"):
+        Parameters.from_settings(settings, Run(NAME, "muon_veto" if kind == "muon_veto" else "tpc"))
 
 
 def test_kind_must_be_one_of_the_detector():

@@ -1,5 +1,6 @@
 """How clusters of hits are split and rid of noise, beside plain words for the same."""
 
+import tracemalloc
 from time import process_time
 
 import numpy as np
@@ -157,6 +158,24 @@ def test_a_peak_without_two_high_maxima_is_not_split(wave, channels):
     hits = some_hits([1, channels], [1000, 1000], [wave / 2, wave / 2])
     clusters = by_time(hits)
     assert splitting._at_points(clusters, SumWaveform(hits), splitting._minima) is clusters
+
+
+def test_splitting_at_many_points_takes_no_memory_of_each_hit_with_each_point():
+    n_hits = 20_000
+    left = np.sort(np.random.default_rng(1).integers(0, 40_000, n_hits))
+    clusters = by_time(some_hits(np.arange(n_hits) % 248, left, [[20.0, 60.0, 40.0]] * n_hits))
+    points = range(15, left.max() - left.min(), 20)
+    tracemalloc.start()
+    split = splitting._at_points(clusters, SumWaveform(clusters.hits), lambda wave: list(points))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50e6  # 320 MB a column else
+    assert len(split) == len(points) + 1
+    assert split.area.sum() == pytest.approx(120.0 * n_hits)
+    # A sample falls to its left.
+    part = np.searchsorted(np.array(points) + left.min(), split.hits.maximum)
+    assert (np.diff(part[split.first]) > 0).all()
+    assert (part == part[split.first][split.label]).all()
 
 
 def test_what_comes_long_after_a_large_peak_is_its_tail():

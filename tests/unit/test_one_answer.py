@@ -542,6 +542,14 @@ def test_rundb_init_has_all_look_at_a_run_that_waited_too(world, capsys):
     assert world.ask(capsys, "why")[1]["todo"] == world.plan()[0].targets != []
 
 
+def test_a_problem_is_named_by_its_run_and_not_by_a_path_with_its_name(world):
+    missing(lambda place: place.rmdir())(world)
+    made, lines, _, _ = world.plan()
+    (problem,) = made.problems
+    assert problem.startswith(f"{RUN}: its raw copy at midway is missing: there is no ")
+    assert problem in lines
+
+
 @pytest.mark.parametrize("spoil", [lambda place: place.rmdir(), link])
 def test_what_goes_after_all_has_settled_the_run_is_said_to_be_found_by_a_scrub(world, capsys, spoil):
     """`all` does not look at each settled run at each call; who looks says when it does, and what to do."""

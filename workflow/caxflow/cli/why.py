@@ -109,7 +109,7 @@ def _lines(found: Answer, profile: str) -> Iterator[Text]:
     if found.untold:
         yield Text(f"  the runs database has yet to be told of {', '.join(found.untold)}")
     for name, stages in found.receipts.items():
-        yield Text(f"  proven here of {name}: {', '.join(stages)}", style="dim")
+        yield Text(f"  receipts for {name}: {', '.join(stages)}", style="dim")
 
 
 def _deed(deed: Deed) -> Text:

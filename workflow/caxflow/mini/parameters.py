@@ -62,13 +62,13 @@ class Parameters:
 
 def _gains(values, kind: str, run: Run) -> np.ndarray:
     n_channels = N_CHANNELS[run.detector]
-    if values is None or (kind != "tpc" and len(values) == 0):
+    if values is None or (kind != "tpc" and values == []):
         if kind == "tpc":
             raise _useless(run, "gains", values)
         return np.full(n_channels, LED_GAIN) if kind == "led" else np.array(MUON_VETO_GAINS)
     try:
         gains = np.asarray(values, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise _useless(run, "gains", values) from None
     if gains.ndim != 1 or not 0 < len(gains) <= n_channels or not (gains >= 0).all():
         raise _useless(run, "gains", values)

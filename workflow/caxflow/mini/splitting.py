@@ -27,6 +27,7 @@ GOODNESS = (
     (0.0, 1.477, 1.903, 2.0, 2.30, 2.60, 3.30, 4.30, 5.30),
     (1.0, 0.99, 0.97, 0.94, 0.82, 0.70, 0.56, 0.45, 0.45),
 )
+_FAR = 1 << 32  # samples between two clusters on an axis; no event is longer
 _AT_ONCE = 1 << 20  # pairs of a range and a hit
 
 
@@ -51,17 +52,15 @@ def _at_points(
     sample = np.array([point for points in found.values() for point in points]) + clusters.left[cluster]
     hits, label = clusters.hits, clusters.label
 
-    # Each hit with each point of its cluster.
-    count = np.bincount(cluster, minlength=len(clusters))
-    point = ranges((np.cumsum(count) - count)[label], count[label])
-    hit = np.repeat(np.arange(len(label)), count[label])
-    across = (hits.left[hit] <= sample[point]) & (hits.right[hit] > sample[point])
-    hits, origin = hits.cut(hit[across], sample[point[across]])
+    # Points on an axis of all clusters; each hit with those that lie in it.
+    axis = cluster * _FAR + sample
+    begin = np.searchsorted(axis, label * _FAR + hits.left)
+    number = np.searchsorted(axis, label * _FAR + hits.right) - begin
+    hits, origin = hits.cut(np.repeat(np.arange(len(label)), number), sample[ranges(begin, number)])
     label = label[origin]
-    point = ranges((np.cumsum(count) - count)[label], count[label])
-    hit = np.repeat(np.arange(len(label)), count[label])
-    part = np.bincount(hit[hits.maximum[hit] > sample[point]], minlength=len(label))
-    label = label * (count.max() + 1) + part
+    # Of all points before a hit those are of other clusters that come before its own's first.
+    part = np.searchsorted(axis, label * _FAR + hits.maximum) - np.searchsorted(cluster, label)
+    label = label * (len(axis) + 1) + part
     order = np.lexsort((hits.maximum, label))
     order = order[hits.area[order] > 0]
     return Clusters(hits.take(order), label[order])

@@ -200,7 +200,7 @@ def make(
                 marked = []
         if decision.waits:
             plan.waiting[str(run)] = "; ".join(decision.waits)
-        plan.problems += [why if str(run) in why else f"{run}: {why}" for why in decision.wrong]
+        plan.problems += [why if why.startswith(str(run)) else f"{run}: {why}" for why in decision.wrong]
         if decision.targets:
             newest.add(run, decision)
     settle(marked)

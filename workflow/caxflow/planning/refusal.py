@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 
-from caxflow import __version__, clock
+from caxflow import __version__, clock, transfer
 from caxflow.config import Settings, reach
 from caxflow.copies import proof
 from caxflow.errors import CaxflowError
@@ -32,7 +32,10 @@ def sign(place: Place, there: Mapping, facts: Facts, settings: Settings, now: da
     """
     look = proof.glance(place, there["location"])
     seen = [look.kind, look.error, sorted(look.files.items()), sorted(map(list, look.identity))]
-    data = [there["location"], there["checksum"], *seen]
+    # A look tells of files alone, and a folder may be empty.
+    items = transfer.census(place, there["location"]) if look.kind == "directory" else []
+    folders = [list(item) for item in items if item.kind == "directory"]
+    data = [there["location"], there["checksum"], *seen, folders]
     asked = [facts.number, facts.events, is_recent(facts, now), settings.foreign_files, __version__]
     return hashlib.sha256(json.dumps([data, asked]).encode()).hexdigest()
 
