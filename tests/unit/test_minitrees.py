@@ -16,6 +16,7 @@ import uproot
 from caxflow import mini, simulate
 from caxflow.conditions import settings as frozen
 from caxflow.errors import CaxflowError
+from caxflow.files import rootfile
 from caxflow.processing import branches, commands, minitrees, products, treemakers
 from caxflow.targets import Run
 
@@ -371,6 +372,31 @@ def test_a_damaged_processed_file_is_named(processed, place, tmp_path):
     damaged.write_bytes(processed.read_bytes()[:1000])
     with pytest.raises(CaxflowError, match=r"damaged\.root"):
         minitrees.make("Basics", damaged, place("Basics"), number=4242)
+
+
+def merged(path, place):
+    mini.merge([path], path.with_suffix(".merged"))
+
+
+def made(path, place):
+    minitrees.make("Basics", path, place("Basics"), number=4242)
+
+
+@pytest.mark.parametrize("read_it", [merged, made])
+@pytest.mark.parametrize("seed", range(3))
+def test_damage_of_the_description_of_a_tree_is_named(processed, place, tmp_path, read_it, seed):
+    """As by a bad sector; what the file says of itself is whole."""
+    data, rng = bytearray(processed.read_bytes()), np.random.default_rng(seed)
+    with uproot.open(processed) as file:
+        key = file.key("tree")
+        first, last = key.data_cursor.index, key.fSeekKey + key.fNbytes
+    for at in rng.integers(first + 20, last - 20, 30):
+        data[at] = rng.integers(256)
+    damaged = tmp_path / "damaged.root"
+    damaged.write_bytes(data)
+    assert rootfile.read_metadata(damaged) == rootfile.read_metadata(processed)
+    with pytest.raises(CaxflowError, match=r"damaged\.root (is damaged|has no readable tree)"):
+        read_it(damaged, place)
 
 
 def test_only_two_are_embedded(processed, place):

@@ -48,7 +48,7 @@ def check_root(
         Names what is wrong.
     """
     path = Path(path)
-    with _open(path) as file:
+    with opened(path) as file:
         _check_end(path, file)
         if tree not in file:
             raise CaxflowError(f"{path.name} has no tree {tree!r}", _MEND)
@@ -72,7 +72,7 @@ def read_metadata(path: str | Path) -> dict:
         If there is none, or it is not JSON.
     """
     path = Path(path)
-    with _open(path) as file:
+    with opened(path) as file:
         if METADATA not in file:
             raise CaxflowError(f"{path.name} does not say how it was made (no {METADATA})", _MEND)
         text = str(file[METADATA].member("fTitle"))
@@ -86,10 +86,11 @@ def read_metadata(path: str | Path) -> dict:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator:
+def opened(path: str | Path) -> Iterator:
     """Open a ROOT file; whatever uproot trips over in it becomes one clear error."""
     import uproot
 
+    path = Path(path)
     try:
         with uproot.open(path) as file:
             yield file

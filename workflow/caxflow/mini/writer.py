@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from caxflow.errors import CaxflowError
+from caxflow.files import rootfile
 from caxflow.mini.analysis import EVENT_COLUMNS, INTERACTION_COLUMNS, PEAK_COLUMNS, Columns
 
 TREE = "tree"
@@ -99,9 +100,8 @@ def read_columns(path: str | Path) -> Iterator[Columns]:
     """Read a tree that `TreeWriter` wrote, a chunk of events at a time, as it was added."""
     import awkward as ak
     import numpy as np
-    import uproot
 
-    with uproot.open(path) as file:
+    with rootfile.opened(path) as file:
         for chunk in file[TREE].iterate(step_size=_CHUNK, library="ak"):
             columns = {"events": {name: np.asarray(chunk[name]) for name in EVENT_COLUMNS}}
             for name, fields in _LISTS.items():

@@ -87,10 +87,8 @@ def read(path: str | Path, branches: Sequence[Branch], what: str) -> Iterator[di
     CaxflowError
         If there is no such branch, or it does not hold what is meant: naming it, the file and `what`.
     """
-    import uproot
-
     metadata = rootfile.read_metadata(path)
-    with uproot.open(path) as file:
+    with rootfile.opened(path) as file:
         tree = file[rootfile.TREE]
         found = _find(path, tree, branches, what, metadata)
         readers = [_reader(path, branch, found[branch.name], what, metadata) for branch in branches]
