@@ -140,7 +140,7 @@ def test_what_came_to_the_old_path_meanwhile_is_not_removed(copies, volume, move
     assert code == 1
     assert "name the root that it was moved out of: --from FOLDER" in err
     code, out, _ = caxflow("mv", RUN, "--from", volume / "raw")
-    assert (code, out.splitlines()[-1]) == (0, f"{copies.path('midway')} is where it is to be")
+    assert (code, out.splitlines()[-1]) == (0, f"{copies.path('midway')} is already where it should be")
     moved(copies, moved_away, volume)
 
 

@@ -369,7 +369,7 @@ def test_mv_moves_data_entry_and_receipts(copies, caxflow):
     assert code == 0
     assert copies.whole("midway")
     code, out, _ = caxflow("mv", str(RUN))
-    assert (code, out) == (0, f"{copies.path('midway')} is where it is to be\n")
+    assert (code, out) == (0, f"{copies.path('midway')} is already where it should be\n")
     assert caxflow("mv", str(RUN), "--to", "/etc/cron.d")[0] == 1
     assert copies.whole("midway")
 

@@ -16,7 +16,7 @@ Without --to, a copy goes to where the site's file wants it; after a root has ch
 one. To another file system a copy is copied, read again there from the disk, and only then removed where it
 was. Interrupted, the same command completes it. The minitrees of a run move together, in their folder.
 
-exit code: 0 all is where it is to be; 1 something is not; 2 the command line or the configuration is wrong
+exit code: 0 all is where it should be; 1 something is not; 2 the command line or the configuration is wrong
 
 examples:
   caxflow mv --profile midway 160315_1432 --from /project/old/raw
@@ -60,7 +60,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 roots.ensure(settings, database, subject.site, subject.key.kind, new)
                 old = Move(subject, new, arguments.old_root).perform()
                 verb = "would move" if database.dry else "moved"
-                print(f"{old} is where it is to be" if old == new else f"{verb} {old} to {new}")
+                print(f"{old} is already where it should be" if old == new else f"{verb} {old} to {new}")
             except CaxflowError as error:
                 print(f"caxflow: {error}", file=sys.stderr)
                 failed += 1

@@ -65,7 +65,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     settings = site.settings(arguments)
     if not arguments.because and not arguments.dry_run:
-        raise site.WrongCallError("the grounds are missing", 'add --because "why it goes"')
+        raise site.WrongCallError("no reason is given", 'add --because "why it goes"')
     if arguments.copies is not None and arguments.copies < 1:
         raise site.WrongCallError(f"--copies {arguments.copies}: one other copy is the least", "ask for 1")
     if arguments.version and arguments.kind not in documents.VERSIONED:
