@@ -308,6 +308,17 @@ def test_what_could_not_be_read_is_not_written(command, tmp_path, capsys):
     assert not (tmp_path / "sites").exists()
 
 
+@pytest.mark.parametrize(
+    ("host", "why"), [("tsm-server", " (tsm-server: tape (tsm) is no site"), ("nowhere", " ->")]
+)
+def test_why_there_is_no_profile_for_a_host_is_said(command, tmp_path, capsys, host, why):
+    assert command("--here", host) == 2
+    err = capsys.readouterr().err
+    assert f"--here {host}: no site was made for it{why}" in err
+    assert "-> hosts that are sites: xe1t-datamanager, midway-login1" in err
+    assert not (tmp_path / "sites").exists()
+
+
 def test_nothing_is_replaced(command, tmp_path, capsys):
     (tmp_path / "sites").mkdir()
     (tmp_path / "sites" / "midway-login1.yaml").write_text("mine")

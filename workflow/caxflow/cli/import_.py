@@ -155,8 +155,11 @@ def _here(host: str | None, made: caximport.Imported) -> str | None:
     for name, site in made.sites.items():
         if site["host"] == host:
             return name
-    hosts = ", ".join(site["host"] for site in made.sites.values())
-    raise WrongCallError(f"--here {host}: no site was made for it", f"the hosts are {hosts}")
+    why = "; ".join(note for note in made.notes if note.startswith(f"{host}: "))
+    hosts = ", ".join(site["host"] for site in made.sites.values()) or "none"
+    raise WrongCallError(
+        f"--here {host}: no site was made for it{why and f' ({why})'}", f"hosts that are sites: {hosts}"
+    )
 
 
 def _elsewhere(site: dict[str, Any]) -> dict[str, Any]:
