@@ -623,6 +623,15 @@ def test_what_cannot_be_claimed(runs, rundb, case):
     assert runs.find_one() == before
 
 
+def test_what_was_left_is_claimed_beside_an_entry_that_says_nothing(runs, rundb):
+    half = {"type": "raw", "host": HOST}
+    runs.insert_one(document(data=[half, entry(creation_time=PAST)]))
+    claim = rundb.claim(RUN, KEY, PLACE, "midway", 30)
+    first, second = runs.find_one()["data"]
+    assert first == half
+    assert second["caxflow"]["token"] == claim.token
+
+
 def test_what_cannot_be_understood_is_not_claimed(runs, rundb):
     runs.insert_one(document(data=[entry(status="error"), entry(status="error")]))
     with pytest.raises(CaxflowError, match="2 entries"):

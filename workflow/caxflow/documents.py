@@ -159,23 +159,17 @@ def find(document: Mapping, kind: str, host: str, version: str | None = None) ->
     return found[0] if found else None
 
 
-def raw_entry(document: Mapping, kind: str, host: str, version: str | None = None) -> Mapping:
+def raw_entry(document: Mapping, copy: Copy) -> Mapping:
     """Return the entry of a copy that `find` has found, as it stands in the document."""
-    wanted = {"type": kind, "host": host} | ({"pax_version": version} if kind in VERSIONED else {})
-    entries = (each for each in document["data"] if isinstance(each, Mapping))
-    return next(entry for entry in entries if all(entry.get(key) == word for key, word in wanted.items()))
+    words = _identity(copy.kind, copy.host, copy.version)
+    return next(_entries(document, words | {"status": copy.status, "location": copy.location}))
 
 
 def sharing(document: Mapping, copy: Copy) -> Iterator[str]:
     """Locations of other entries of the copy's host that are its own, lie in it, or hold it."""
     own = copy.location.rstrip("/")
-    entries = document.get("data")
-    itself = {"type": copy.kind, "host": copy.host}
-    if copy.kind in VERSIONED:
-        itself["pax_version"] = copy.version
-    for entry in entries if isinstance(entries, list) else ():
-        if not isinstance(entry, Mapping) or entry.get("host") != copy.host:
-            continue
+    itself = _identity(copy.kind, copy.host, copy.version)
+    for entry in _entries(document, {"host": copy.host}):
         if all(entry.get(key) == word for key, word in itself.items()):
             continue
         other = _text(entry.get("location"))
@@ -188,12 +182,20 @@ def sharing(document: Mapping, copy: Copy) -> Iterator[str]:
 
 def _half_written(document: Mapping, kind: str, host: str, version: str | None) -> bool:
     """Whether an entry speaks of that copy, though `copies` passes over it."""
-    wanted = {"type": kind, "host": host} | ({"pax_version": version} if kind in VERSIONED else {})
-    entries = document.get("data")
-    return any(
-        isinstance(entry, Mapping) and all(entry.get(key) == word for key, word in wanted.items())
-        for entry in (entries if isinstance(entries, list) else ())
-    )
+    return any(True for _ in _entries(document, _identity(kind, host, version)))
+
+
+def _identity(kind: str, host: str, version: str | None) -> dict[str, str | None]:
+    """Return what says which copy an entry speaks of."""
+    return {"type": kind, "host": host} | ({"pax_version": version} if kind in VERSIONED else {})
+
+
+def _entries(document: Mapping, words: Mapping[str, str | None]) -> Iterator[Mapping]:
+    """Yield the entries of a document that have these values."""
+    listed = document.get("data")
+    for entry in listed if isinstance(listed, list) else ():
+        if isinstance(entry, Mapping) and all(entry.get(key) == word for key, word in words.items()):
+            yield entry
 
 
 def is_cax_checksum(checksum: object) -> bool:

@@ -129,7 +129,7 @@ def take(
             "data.$.creation_time": now,
             "data.$.caxflow": past | note,
         }
-        for free in _free(document, key, note, copy, now=now, instead=instead):
+        for free in _free(document, note, copy, now=now, instead=instead):
             again = this | {"data": {"$elemMatch": key.match(**free)}}
             if database.runs.update_one(again, touching({"$set": changes})).modified_count:
                 return claim
@@ -138,7 +138,6 @@ def take(
 
 def _free(
     document: Mapping,
-    key: Key,
     note: Mapping,
     copy: documents.Copy | None,
     *,
@@ -163,7 +162,7 @@ def _free(
             "caxflow.lease": copy.note["lease"],
         }
     if copy and documents.stalled(copy, now):
-        begun = documents.raw_entry(document, key.kind, key.host, key.version).get("creation_time")
+        begun = documents.raw_entry(document, copy).get("creation_time")
         lease, owner = copy.note.get("lease"), copy.note.get("owner")
         same = {"status": copy.status, "creation_time": begun}
         yield same | {"caxflow.lease": lease, "caxflow.owner": owner}
