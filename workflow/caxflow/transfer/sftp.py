@@ -10,7 +10,7 @@ import secrets
 import stat
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from caxflow.errors import CaxflowError, DiskAway
@@ -187,29 +187,33 @@ class SftpEnd:
         self._alive()
 
     def _do_manifests(self, path: str, algorithms, drop_cache: bool) -> dict:
+        return self._manifests(path, algorithms, lambda file, full: ())
+
+    def _do_examine(self, path: str, algorithms) -> dict:
+        checkers = {}
+
+        def check(file: FileStat, full: str) -> Sequence:
+            archive = self._archive(full, file.size)
+            if archive:
+                checkers[file.path] = zips.Checker(archive)
+            return [checkers[file.path]] if archive else []
+
+        manifests = self._manifests(path, algorithms, check)
+        return {
+            "manifests": manifests,
+            "zips": {name: list(checker.results()) for name, checker in checkers.items()},
+        }
+
+    def _manifests(self, path: str, algorithms, check: Callable[[FileStat, str], Sequence]) -> dict:
+        """Read a dataset once; what `check` returns for a file sees its bytes, too."""
         listing = self._do_scan(path)
         found = {name: [] for name in algorithms}
         for file in map(FileStat._make, listing["files"]):
-            hashed = self.hash(f"{listing['root']}/{file.path}", file, algorithms)
+            full = f"{listing['root']}/{file.path}"
+            hashed = self.hash(full, file, algorithms, also=check(file, full))
             for name in algorithms:
                 found[name].append(Entry(file.path, file.size, hashed[name]))
         return {name: Manifest(name, tuple(entries)).to_json() for name, entries in found.items()}
-
-    def _do_examine(self, path: str, algorithms) -> dict:
-        listing = self._do_scan(path)
-        found = {name: [] for name in algorithms}
-        results = {}
-        for file in map(FileStat._make, listing["files"]):
-            full = f"{listing['root']}/{file.path}"
-            archive = self._archive(full, file.size)
-            checker = zips.Checker(archive) if archive else None
-            hashed = self.hash(full, file, algorithms, also=[checker] if checker else ())
-            for name in algorithms:
-                found[name].append(Entry(file.path, file.size, hashed[name]))
-            if checker:
-                results[file.path] = list(checker.results())
-        manifests = {name: Manifest(name, tuple(entries)).to_json() for name, entries in found.items()}
-        return {"manifests": manifests, "zips": results}
 
     def _archive(self, path: str, size: int) -> zips.Archive | None:
         if not path.endswith(".zip"):
