@@ -171,6 +171,10 @@ class Settings:
     notify: Notify | None = None
     daemon: Unattended = field(default_factory=Unattended)
 
+    def site_at(self, host: str) -> Site | None:
+        """Return the site that entries call `host`; None if it is none of the sites."""
+        return next((site for site in self.sites.values() if site.host == host), None)
+
     def site(self, name: str) -> Site:
         """The site called `name`.
 

@@ -229,7 +229,7 @@ def _check_may_go(database: RunsDB, settings: Settings, stray: Stray, own: trans
     made = stray.kind != "raw" and own.kind == "file"
     wrong = []
     for copy in documents.copies(document):
-        other = next((each for each in settings.sites.values() if each.host == copy.host), None)
+        other = settings.site_at(copy.host)
         if other and copy.kind in ("raw", *([stray.kind] if made else [])):
             why = _unlike_a_copy(database, settings, other, copy, own)
             if not why:

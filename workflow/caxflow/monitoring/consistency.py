@@ -252,7 +252,7 @@ def _identity(copy: Copy) -> tuple[str, str, str | None]:
 
 def _odd_checksum(run: Run, document: Mapping, copy: Copy, settings: Settings) -> Iterator[str]:
     """What makes cax, where it still runs, stop or remove a copy: it compares checksums as they stand."""
-    site = next((site for site in settings.sites.values() if site.host == copy.host), None)
+    site = settings.site_at(copy.host)
     where = f"{run}: its {copy.kind} copy at {copy.host}"
     if documents.is_old_checksum(copy.checksum, copy.manifest):
         yield f"{where} has the checksum of an earlier caxflow, {copy.checksum} -> caxflow rundb init"
@@ -274,7 +274,7 @@ def _fix_of_left(copy: Copy, site: Site, settings: Settings) -> str:
 
 def _odd_copy(run: Run, copy: Copy, settings: Settings, now: datetime.datetime) -> Iterator[str]:
     where = f"{run}: its {copy.kind} copy at {copy.host}"
-    site = next((site for site in settings.sites.values() if site.host == copy.host), None)
+    site = settings.site_at(copy.host)
     if site is None or copy.kind not in ("raw", "processed", "minitrees"):
         return
     if copy.status not in documents.STATUSES:

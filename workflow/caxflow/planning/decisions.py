@@ -382,7 +382,7 @@ class _State:
 
     def may_retry(self, copy: Copy) -> bool:
         """Whether a copy that failed or was left may be tried (again); else say what it waits for."""
-        at = next(site.name for site in self.settings.sites.values() if site.host == copy.host)
+        at = self.settings.site_at(copy.host).name
         where = f"its {copy.kind} copy at {at}"
         attempts = documents.value(copy.note, "attempts", type_=int) or 0
         later = documents.time_of(copy.note.get("next"))
