@@ -150,8 +150,9 @@ def read_newest(database) -> tuple[list[Edition], list[CaxflowError]]:
         times = {}
         for each in collection.find({}, {"calculation_time": 1}):
             found = each.get("calculation_time")
-            times[each["_id"]] = values.time(found) or datetime.datetime.min
-            if found is not None and values.time(found) is None:
+            at = values.time(found)
+            times[each["_id"]] = at or datetime.datetime.min
+            if found is not None and at is None:
                 problems.append(_undated(correction, each["_id"], found))
         document = collection.find_one({"_id": max(times, key=times.__getitem__)}) if times else None
         if document is None:

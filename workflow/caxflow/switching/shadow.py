@@ -111,7 +111,7 @@ def compare(found: Iterable[Mapping], cax: Cax, settings: Settings, now: datetim
         result.agree += len(theirs.keys() & ours.keys())
         never = {action for action, (_, at) in theirs.items() if ending and at > ending.end}
         behind += len(never)
-        for sentence in _differences(looked, ours, waits, never):
+        for sentence in _differences(looked, theirs, ours, waits, never):
             result.cases[sentence].append(looked.run)
     result.ends += _ends([look for look, _, _ in looks], ending, behind)
     return result
@@ -128,10 +128,13 @@ def _look(document: Mapping, cax: Cax, now: datetime.datetime) -> _Look:
 
 
 def _differences(
-    looked: _Look, ours: Mapping[Action, Action], waits: list[str], never: set[Action]
+    looked: _Look,
+    theirs: Mapping[Action, tuple[Action, tuple[int, float]]],
+    ours: Mapping[Action, Action],
+    waits: list[str],
+    never: set[Action],
 ) -> Iterator[str]:
     """Yield the ways in which the two differ on a run; those in `never` lie behind cax's end."""
-    theirs = looked.actions()
     reason = _general("; ".join(waits), looked.run) or "it sees nothing to do"
     for action in [each for each in theirs if each not in ours]:
         why = theirs[action][0].why
