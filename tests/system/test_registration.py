@@ -306,15 +306,15 @@ def test_what_is_refused_is_looked_at_however_often_it_changes(copies, perform):
     assert copies.row("lngs")["manifest"].startswith("xxh128:")
 
 
-@pytest.mark.parametrize(("spoil", "mended"), [(core, True), (flipped_byte, False)])
-def test_who_registers_from_another_site_is_told_what_to_ask_for(copies, perform, spoil, mended):
+@pytest.mark.parametrize(("spoil", "passes"), [(core, True), (flipped_byte, False)])
+def test_a_refusal_at_another_site_names_the_target_to_type(copies, perform, spoil, passes):
     """Where cax stays at the origin, its data are not looked at in each call from elsewhere."""
     data = copies.path("lngs")
     spoil(data)
     said = perform("all", "midway")
     assert f"; then ask for lngs/{RUN}.raw.done" in said
     assert "it is looked at again" not in said
-    if mended:
+    if passes:
         (data / "core.12345").unlink()
     else:
         flipped_byte(data)

@@ -1,4 +1,4 @@
-"""What is told of zip files by their directories, and by their bytes as they go by."""
+"""What the directories of zip files say, and what their bytes show as they go by."""
 
 import io
 import random

@@ -269,10 +269,10 @@ def _processors(definitions: Mapping, sources: Sources) -> dict[str, processors.
             lambda merged: processors.read_all(_without_taken_out(_DEFAULTS | merged)["processors"]), error
         )
         name = next((name for name in definitions if error.what.startswith(f"processor {name}:")), None)
-        what, mend = f"{where}: {error.what}", error.mend
+        what, fix = f"{where}: {error.what}", error.mend
         if inherited := processors.by_place(places[name][:-1]) if name else "":
-            mend += f"; it inherits {inherited}, and null takes out what is not wanted (conda: null)"
-        raise CaxflowError(what, mend) from error
+            fix += f"; it inherits {inherited}, and null takes out what is not wanted (conda: null)"
+        raise CaxflowError(what, fix) from error
     return {name: dataclasses.replace(each, places=places[name]) for name, each in read.items()}
 
 

@@ -48,7 +48,8 @@ class Hits:
     start : numpy.ndarray of int64, shape (hits,)
         Where the hit's first sample lies in `counts`.
     counts : numpy.ndarray of float32
-        Samples of the hits above their baselines; in counts, so exact that no light is told from little.
+        Samples of the hits above their baselines; in counts, which are exact, so that
+        no light and little light differ.
     """
 
     event: np.ndarray

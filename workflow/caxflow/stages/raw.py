@@ -303,22 +303,22 @@ def _judge(job: Job, verdict: Verdict, judged: str) -> list[str]:
         damage.insert(0, f"{verdict.building}, though the run ended on {(job.facts.end or '?')[:10]}")
     if damage:
         problems = proof.summary([*damage, *verdict.unclear, *verdict.foreign])
-        mend = (
+        fix = (
             "that is damage of the origin, and of no other copy: have the run built again"
             if job.site.origin
             else "have it copied again from where it is whole"
         )
         job.refused = judged
-        raise BadCopy(f"{where} is not complete: {problems}", f"{mend}; {_again(job)}")
+        raise BadCopy(f"{where} is not complete: {problems}", f"{fix}; {_again(job)}")
     if verdict.unclear:
         problems = proof.summary([*verdict.unclear, *verdict.foreign])
         job.refused = judged
         raise CaxflowError(f"{where} cannot be judged: {problems}", "correct the run document")
     if verdict.foreign and job.settings.foreign_files == "refuse":
         problems = proof.summary(list(verdict.foreign))
-        mend = "move that away, or have it registered and copied, too: foreign_files: register"
+        fix = "move that away, or have it registered and copied, too: foreign_files: register"
         job.refused = judged
-        raise CaxflowError(f"{where} has what is not part of raw data: {problems}", f"{mend}; {_again(job)}")
+        raise CaxflowError(f"{where} has what is not part of raw data: {problems}", f"{fix}; {_again(job)}")
     return list(verdict.foreign)
 
 
