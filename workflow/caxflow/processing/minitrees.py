@@ -208,7 +208,7 @@ def make_by_command(
                 raise
             raise type(error)(error.what, f"{error.mend}; {_NOT_FOR_HAX}") from error
 
-    return _publish(treemaker, processed, minitree, write, replace)
+    return _publish(treemaker, processed, minitree, write, replace, log=log)
 
 
 def _by_embedded(processed: Path) -> bool:
@@ -253,8 +253,15 @@ def check(treemaker: str, minitree: Path, events: "np.ndarray") -> int:
 
 
 def _publish(
-    treemaker: str, processed: Path, minitree: Path, write: Callable[[Path], None], replace: bool
+    treemaker: str,
+    processed: Path,
+    minitree: Path,
+    write: Callable[[Path], None],
+    replace: bool,
+    *,
+    log: Path | None = None,
 ) -> Minitree:
+    """Make a minitree, check and publish it; `log` has what the program that made it said."""
     began = time.monotonic()
     events = _event_numbers(processed, rootfile.TREE)
     there = existing(minitree)
@@ -270,7 +277,7 @@ def _publish(
         made = workshop / minitree.name
         try:
             write(made)
-            rows = check(treemaker, made, events)
+            rows = _check_made(treemaker, made, events, log)
         except CaxflowError as error:
             about = error.what.replace(str(made), made.name)
             raise type(error)(f"{minitree.name} was not made: {about}", error.mend) from error
@@ -279,6 +286,13 @@ def _publish(
         _move_in(there, minitree)
         remark = products.publish(made, minitree, replace=replace)
     return Minitree(treemaker, minitree, size, rows, time.monotonic() - began, remark=remark)
+
+
+def _check_made(treemaker: str, made: Path, events: "np.ndarray", log: Path | None) -> int:
+    try:
+        return check(treemaker, made, events)
+    except CaxflowError as error:
+        raise CaxflowError(error.what, f"read {log}" if log else error.mend) from error
 
 
 def _move_in(there: Path | None, minitree: Path) -> None:
