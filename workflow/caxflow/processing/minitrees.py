@@ -19,6 +19,7 @@ from caxflow import __version__, receipts
 from caxflow.errors import CaxflowError
 from caxflow.files import rootfile
 from caxflow.processing import branches, commands, products
+from caxflow.processing.processors import Resources
 from caxflow.processing.treemakers import EMBEDDED, rows
 from caxflow.targets import Run
 
@@ -75,6 +76,11 @@ class Recipe:
     treemakers: tuple[str, ...]
     template: commands.Template | None = None
     environment: commands.Environment = field(default_factory=commands.Environment)
+
+
+def resources(attempt: int = 1) -> Resources:
+    """Return what a job reserves for the minitrees of a run."""
+    return Resources(cores=1, memory_mb=2000 * attempt, runtime=60 * attempt)
 
 
 def read_recipe(definition: Mapping, about: str) -> Recipe:
