@@ -270,3 +270,10 @@ def test_s5_a_python_that_lacks_something(examine, tmp_path):
     assert verdict == DOUBTFUL
     assert "no xxhash: both ends use sha256, which is slower" in said
     assert "-m pip install --user xxhash" in mend
+
+
+def test_s5_a_far_folder_without_locks(examine, tmp_path):
+    found = examine(access={"python": pythons.without_locks(tmp_path)})
+    said = [one[2] for one in found if one[0] == "raw data at tegner" and one[1] == DOUBTFUL]
+    refused = f"{tmp_path}/tegner/raw: locking a file is refused (No locks available): two that write there"
+    assert [one for one in said if one.startswith(refused)]

@@ -15,6 +15,9 @@ from caxflow.monitoring.doctor import connections, farend, folders, marks, typed
 from caxflow.monitoring.doctor.finding import BAD, DOUBTFUL, GOOD, Finding, space
 from caxflow.transfer import Place
 
+# What is said of a login that succeeded, and after which no program of ours answered.
+_MUTE = "no helper could be started"
+
 
 def examine(settings: Settings, site: Site) -> Iterator[Finding]:
     """Everything about one partner; after the first failure the rest would fail for the same reason."""
@@ -26,14 +29,19 @@ def examine(settings: Settings, site: Site) -> Iterator[Finding]:
         yield Finding(about, GOOD, f"reached {how}")
         kept = [name for name in settings.kinds if name in site.roots and (name == "raw" or site.processed)]
         pushed = site.name in settings.here.push_to and not preview.only_looks()
+        written = []
         for kind in kept:
-            yield from _root(settings, site, place, kind, pushed=pushed)
+            good = pushed
+            for finding in _root(settings, site, place, kind, pushed=pushed):
+                good = good and finding.verdict != BAD
+                yield finding
+            written += [site.roots[kind]] if good else []
         if place.remote and shutil.which("ssh") is None:
             said = "without OpenSSH's ssh here, the far end, its connections and the way back are not tried"
             yield Finding(about, DOUBTFUL, said)
         elif place.remote:
             if place.method == "stream":
-                yield from farend.examine(site, place, [site.roots[kind] for kind in kept] if pushed else [])
+                yield from farend.examine(site, place, written)
                 yield from farend.way_back(settings, site, place)
             yield from connections.examine(site, place)
     except CaxflowError as error:
@@ -41,7 +49,7 @@ def examine(settings: Settings, site: Site) -> Iterator[Finding]:
         if found := re.search("host key of .* (is not known|has changed)", error.what):
             command = typed.host_key(place, changed=found[1] == "has changed")
             mend = f"{command}, once its manager has told you the same fingerprint"
-        elif place.method == "stream" and shutil.which("ssh") and (why := farend.start_up(site, place)):
+        elif _MUTE in error.what and shutil.which("ssh") and (why := farend.start_up(site, place)):
             yield from why
             return
         yield Finding(about, BAD, error.what.removeprefix(f"{site.name}: "), mend)
