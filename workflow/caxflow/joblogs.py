@@ -13,7 +13,9 @@ from typing import BinaryIO
 from caxflow import receipts
 
 FOLDER = Path(".caxflow", "attempts")
+LONGEST = 64 << 20  # bytes of a program, of which more are not kept, but its first and last
 MOST = 256 * 1024  # bytes; of all earlier attempts together
+_KEPT = 1 << 20  # bytes; of each end of what is longer
 _HEAD, _END = 16 * 1024, 48 * 1024  # bytes; of each
 _TAIL = 4096  # bytes; of what is looked at for last words
 _BEHIND = re.compile(rb"^======== earlier: [-0-9]+ [:0-9]+ UTC ========$", re.MULTILINE)
@@ -38,9 +40,8 @@ def end(work_dir: Path, log: Path, reason: str = "") -> None:
     before = _read(work_dir, log)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a+b") as stream:
-        own = _own(stream)
-        stream.truncate(own)
-        _end_line(stream, own)
+        stream.truncate(_own(stream))
+        _tidy(stream, 0)
         if reason:
             stream.write(f"{_now()} {reason}\n".encode(errors="replace"))
         stream.flush()
@@ -68,18 +69,17 @@ def forget(work_dir: Path, log: Path) -> None:
     receipts.remove(_kept(work_dir, log))
 
 
-def end_line(log: Path) -> None:
-    """Let what is written next begin a line."""
+def tidy(log: Path, begun: int) -> None:
+    """Cut what a program has written since `begun`, if it is very much; what comes next begins a line."""
     with log.open("a+b") as stream:
-        _end_line(stream, stream.seek(0, os.SEEK_END))
+        _tidy(stream, begun)
 
 
-def excerpt(stream: BinaryIO, size: int, begun: int = 0) -> bytes:
-    """Return the beginning and the end of what a log has between two positions, and how much is left out."""
-    if size - begun <= _HEAD + _END:
-        return _piece(stream, begun, size)
-    cut = f"\n… {size - begun - _HEAD - _END} bytes are left out …\n".encode()
-    return _piece(stream, begun, begun + _HEAD) + cut + _piece(stream, size - _END, size)
+def excerpt(stream: BinaryIO, size: int) -> bytes:
+    """Return the beginning and the end of what a log has up to a size, and how much is left out."""
+    if size <= _HEAD + _END:
+        return _piece(stream, 0, size)
+    return _piece(stream, 0, _HEAD) + _left_out(size - _HEAD - _END) + _piece(stream, size - _END, size)
 
 
 def tail(log: Path, begun: int = 0) -> str:
@@ -104,7 +104,17 @@ def _own(stream: BinaryIO) -> int:
     return start + behind.start() if behind else size
 
 
-def _end_line(stream: BinaryIO, size: int) -> None:
+def _left_out(size: int) -> bytes:
+    return f"\n… {size} bytes are left out …\n".encode()
+
+
+def _tidy(stream: BinaryIO, begun: int) -> None:
+    size = stream.seek(0, os.SEEK_END)
+    if size - begun > LONGEST:
+        last = _piece(stream, size - _KEPT, size)
+        stream.truncate(begun + _KEPT)
+        stream.write(_left_out(size - begun - 2 * _KEPT) + last)
+        size = stream.tell()
     if size and _piece(stream, size - 1, size) != b"\n":
         stream.write(b"\n")
 

@@ -205,7 +205,7 @@ def run(words: list[str], directory: Path, log: Path) -> str:
                 process.stdin.close()
                 process.wait()
                 raise
-        joblogs.end_line(log)
+        joblogs.tidy(log, begun)
     last = joblogs.last_line(log, begun)
     if status:
         # Nobody but the system kills so, for want of memory; where it only refuses it, the program says so.
