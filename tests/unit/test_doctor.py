@@ -232,14 +232,6 @@ def test_s5_a_submission_that_changes_something_is_none_where_nothing_may_be(tmp
     assert (one.verdict, one.said) == (DOUBTFUL, "pbs was not asked: nothing may be changed (dry: true)")
 
 
-def test_s5_words_that_cannot_be_read_are_one_line(programs, profile, examine):
-    programs(sbatch="", squeue="", scancel="", sinfo="")
-    (one,) = found(
-        examine(profile(executor="slurm", **{"default-resources": ["slurm_extra=--comment='x"]})), "profile"
-    )[1:]
-    assert one == (BAD, "slurm_extra of the profile cannot be read: No closing quotation", "check its quotes")
-
-
 def test_s5_scripts_that_are_not_ours_are_not_tried(tmp_path):
     profile = GENERIC | {"cluster-generic-submit-cmd": "./mine"}
     (one,) = submission.examine(configured(tmp_path), tmp_path / "config.yaml", profile)

@@ -15,7 +15,6 @@ from caxflow.batch import batchsystem
 from caxflow.batch.batchsystem import Wanted
 from caxflow.batch.trial import condor_description, trial
 from caxflow.config import Settings
-from caxflow.errors import CaxflowError
 from caxflow.monitoring.doctor.finding import BAD, DOUBTFUL, GOOD, Finding
 from caxflow.processing import minitrees, processors
 from caxflow.processing.processors import Resources
@@ -163,7 +162,7 @@ def _options(profile: Mapping[str, Any], resources: Mapping[str, Any]) -> list[s
     executor = profile.get("executor")
     if executor == "caxflow":
         account = _account(resources)
-        more = _split(profile, "caxflow-options")
+        more = shlex.split(str(profile.get("caxflow-options") or ""))
         return [
             *([f"--account={account}"] if account and profile["caxflow-system"] == "slurm" else []),
             *more,
@@ -175,15 +174,8 @@ def _options(profile: Mapping[str, Any], resources: Mapping[str, Any]) -> list[s
         del known["account"]
     known["qos"] = profile.get("slurm-qos") or resources.get("qos")
     known |= {key: resources.get(key) for key in ("constraint", "clusters")}
-    extra = _split(resources, "slurm_extra")
+    extra = shlex.split(str(resources.get("slurm_extra") or ""))
     return [*(f"--{key}={value}" for key, value in known.items() if value), *extra]
-
-
-def _split(said: Mapping[str, Any], key: str) -> list[str]:
-    try:
-        return shlex.split(str(said.get(key) or ""))
-    except ValueError as error:
-        raise CaxflowError(f"{key} of the profile cannot be read: {error}", "check its quotes") from error
 
 
 def _resources(profile: Mapping[str, Any], rule: str) -> dict[str, Any]:
