@@ -13,7 +13,7 @@ from typing import BinaryIO
 from caxflow import receipts
 
 FOLDER = Path(".caxflow", "attempts")
-LONGEST = 64 << 20  # bytes of a program, of which more are not kept, but its first and last
+LONGEST = 64 << 20  # bytes; of a program that writes more, the first and the last are kept
 MOST = 256 * 1024  # bytes; of all earlier attempts together
 _KEPT = 1 << 20  # bytes; of each end of what is longer
 _HEAD, _END = 16 * 1024, 48 * 1024  # bytes; of each
