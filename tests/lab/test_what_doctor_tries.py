@@ -38,67 +38,56 @@ SUBMISSIONS = {
         500,
         BAD,
         "invalid partition specified: nope",
-        "default-resources: slurm_partition in {file}, now nope",
+        "slurm_partition in default-resources of {file}, now nope",
     ),
     "no such account": (
         {"slurm_account": "pi-nobody"},
         500,
         BAD,
         "Invalid account or account/partition combination",
-        "default-resources: slurm_account in {file}, now pi-nobody",
+        "slurm_account in default-resources of {file}, now pi-nobody",
     ),
     "no such feature": (
-        {"slurm_extra": "'--constraint=gpu'"},
+        {"caxflow-options": "--constraint=gpu"},
         500,
         BAD,
         "Invalid feature specification",
-        "default-resources: slurm_extra in {file}, now --constraint=gpu",
+        "caxflow-options in {file}",
     ),
     "no such reservation": (
-        {"slurm-reservation": "tuesday"},
+        {"caxflow-options": "--reservation=tuesday"},
         500,
         BAD,
         "Requested reservation is invalid",
-        "slurm-reservation in {file}",
+        "caxflow-options in {file}",
     ),
     "long runs get too little time": (
         {},
         500,
         DOUBTFUL,
         "PartitionTimeLimit: the time limit is 1-00:00:00",
-        "cpu_ms_per_event of processors.mini_v1",
+        "cpu_ms_per_event of the processor",
     ),
     "last attempts want more memory than there is": (
         {},
         1000,
         DOUBTFUL,
         "Requested node configuration is not available",
-        "memory_mb_per_core of processors.mini_v1",
+        "memory_mb_per_core of the processor",
     ),
     "no attempt gets its memory": (
         {},
         9000,
         BAD,
         "Requested node configuration is not available",
-        "memory_mb_per_core of processors.mini_v1",
+        "memory_mb_per_core of the processor",
     ),
     "too many cores are set": (
         {"set-threads": {"process_raw": 9}},
         500,
         BAD,
         "Requested node configuration is not available",
-        "processed.cores of site midway",
-    ),
-    "the same by scripts": (
-        {
-            "slurm_partition": "nope",
-            "executor": "cluster-generic",
-            "cluster-generic-submit-cmd": "python -m caxflow.batch.batchsystem slurm submit",
-        },
-        500,
-        BAD,
-        "invalid partition specified: nope",
-        "default-resources: slurm_partition in {file}, now nope",
+        "processed.cores",
     ),
 }
 
@@ -111,7 +100,7 @@ def test_s5_slurm_looks_at_the_largest_job(slurm, tmp_path, monkeypatch, case):
     default = {"mem_mb": 1000, "slurm_partition": "xenon1t", "slurm_account": ACCOUNT}
     of_profile = {key: value for key, value in said.items() if not key.startswith("slurm_")}
     default |= {key: value for key, value in said.items() if key.startswith("slurm_")}
-    profile = {"executor": "slurm", "default-resources": default} | of_profile
+    profile = {"executor": "caxflow", "caxflow-system": "slurm", "default-resources": default} | of_profile
     settings = configured(tmp_path, processors={"mini_v1": {"kind": "mini", "memory_mb_per_core": memory}})
     file = tmp_path / "config.yaml"
     answer, found = submission.examine(settings, file, profile)

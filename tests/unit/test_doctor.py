@@ -123,20 +123,20 @@ def test_only_one_partner(tmp_path):
 
 def test_batch_commands_that_are_missing(profile, programs, examine):
     programs(sbatch="", squeue="")
-    (one,) = found(examine(profile(executor="slurm")), "batch system")
+    (one,) = found(examine(profile(**{"executor": "caxflow", "caxflow-system": "slurm"})), "batch system")
     assert one[:2] == (BAD, "scancel not found")
 
 
 @pytest.mark.parametrize(
     ("script", "verdict", "said"),
     [
-        ("echo node", GOOD, "slurm answers sinfo --noheader"),
+        ("echo node", GOOD, "Slurm answers sinfo --noheader"),
         ("echo 'Unable to contact slurm controller' >&2; exit 1", BAD, "Unable to contact slurm controller"),
     ],
 )
 def test_whether_the_batch_system_answers(profile, programs, examine, script, verdict, said):
     programs(sbatch="", squeue="", scancel="", sinfo=script)
-    (one,) = found(examine(profile(executor="slurm")), "batch system")
+    (one,) = found(examine(profile(**{"executor": "caxflow", "caxflow-system": "slurm"})), "batch system")
     assert one[0] == verdict
     assert said in one[1]
 
@@ -152,8 +152,8 @@ case "$*" in "-h "*) echo 17.server ;; *) exit 3 ;; esac
 CONDOR = """[ "$1 $2" = "-dry-run /dev/null" ] || exit 3
 grep -q "^accounting_group = xenon" "$3" || { echo 'ERROR: Invalid accounting_group' >&2; exit 1; }
 """
-KNOWN = {"qstat": "", "qdel": '[ "$1" = 17.server ] && echo "$1" >> deleted', "condor_q": "", "condor_rm": ""}
-GENERIC = {"executor": "cluster-generic"}
+KNOWN = dict.fromkeys(("qstat", "qacct", "qselect", "condor_q", "condor_rm", "condor_history"), "")
+KNOWN["qdel"] = '[ "$1" = 17.server ] && echo "$1" >> deleted'
 
 
 @pytest.mark.parametrize(
@@ -161,14 +161,14 @@ GENERIC = {"executor": "cluster-generic"}
     [
         (
             {"qsub": QSUB},
-            "sge",
+            "gridengine",
             500,
             GOOD,
-            "sge would take the largest job of process_raw: 4 cores, 6.0 GB, 2 d",
+            "Grid Engine would take the largest job of process_raw: 4 cores, 6.0 GB, 2 d",
         ),
-        ({"qsub": QSUB}, "sge nope", 500, BAD, 'requests unknown queue "nope".'),
-        ({"qsub": QSUB}, "sge", 4000, BAD, "verification: no suitable queues"),
-        ({"qsub": PBS}, "pbs", 500, GOOD, "pbs would take the largest job"),
+        ({"qsub": QSUB}, "gridengine nope", 500, BAD, 'requests unknown queue "nope".'),
+        ({"qsub": QSUB}, "gridengine", 4000, BAD, "verification: no suitable queues"),
+        ({"qsub": PBS}, "pbs", 500, GOOD, "PBS would take the largest job"),
         ({"qsub": PBS}, "pbs", 4000, DOUBTFUL, "Job exceeds queue resource limits"),
         (
             {"condor_submit": CONDOR, "condor_status": "echo 8 64000"},
@@ -205,13 +205,9 @@ def test_s5_other_batch_systems_look_at_the_largest_job(
         (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     system, _, named = profile_.partition(" ")
-    submit = f"python -m caxflow.batch.batchsystem {system} submit"
-    executor = (
-        {"executor": system} if system == "htcondor" else GENERIC | {"cluster-generic-submit-cmd": submit}
-    )
-    resources = {"accounting_group" if system == "htcondor" else "queue": named} if named else {}
+    resources = {"account" if system == "htcondor" else "queue": named} if named else {}
     settings = configured(tmp_path, processors={"mini_v1": {"kind": "mini", "memory_mb_per_core": memory}})
-    profile = executor | {"default-resources": resources}
+    profile = {"executor": "caxflow", "caxflow-system": system, "default-resources": resources}
     _, one = submission.examine(settings, tmp_path / "config.yaml", profile)
     assert (one.about, one.verdict) == ("test submission", verdict), one
     assert said in one.said
@@ -220,23 +216,22 @@ def test_s5_other_batch_systems_look_at_the_largest_job(
 
 
 def test_s5_a_submission_that_changes_something_is_none_where_nothing_may_be(tmp_path, programs, monkeypatch):
-    programs(qsub="exit 3", qstat="", qdel="")
-    submit = "python -m caxflow.batch.batchsystem pbs submit"
-    profile = GENERIC | {"cluster-generic-submit-cmd": submit}
+    programs(qsub="exit 3", qstat="", qdel="", qselect="")
+    profile = {"executor": "caxflow", "caxflow-system": "pbs"}
     settings = configured(tmp_path)
     preview.only_look(True)
     try:
         _, one = submission.examine(settings, tmp_path / "config.yaml", profile)
     finally:
         preview.only_look(False)
-    assert (one.verdict, one.said) == (DOUBTFUL, "pbs was not asked: nothing may be changed (dry: true)")
+    assert (one.verdict, one.said) == (DOUBTFUL, "PBS was not asked: nothing may be changed (dry: true)")
 
 
 def test_s5_scripts_that_are_not_ours_are_not_tried(tmp_path):
-    profile = GENERIC | {"cluster-generic-submit-cmd": "./mine"}
+    profile = {"executor": "cluster-generic", "cluster-generic-submit-cmd": "./mine"}
     (one,) = submission.examine(configured(tmp_path), tmp_path / "config.yaml", profile)
     assert one.verdict == DOUBTFUL
-    assert "its commands are not known" in one.said
+    assert "executor cluster-generic" in one.said
 
 
 def test_a_plugin_that_is_missing(profile, programs, examine):
@@ -244,7 +239,7 @@ def test_a_plugin_that_is_missing(profile, programs, examine):
     assert (
         BAD,
         "snakemake-executor-plugin-atlantis is not installed for " + sys.executable,
-        "make install EXTRAS=atlantis",
+        "pip install snakemake-executor-plugin-atlantis",
     ) in found(examine(profile(executor="atlantis")), "plugin")
 
 

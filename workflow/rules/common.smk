@@ -160,19 +160,12 @@ def reservation(part, name):
     return reserve
 
 
-def in_seconds(minutes):
-    """A function that says in seconds, for HTCondor, what another one says in minutes."""
-    return lambda wildcards, attempt: 60 * minutes(wildcards, attempt)
-
-
 cores_for_processing = reservation(part=False, name="cores")
 memory_for_processing = reservation(part=False, name="memory_mb")
 time_for_processing = reservation(part=False, name="runtime")
-seconds_for_processing = in_seconds(time_for_processing)
 cores_for_part = reservation(part=True, name="cores")
 memory_for_part = reservation(part=True, name="memory_mb")
 time_for_part = reservation(part=True, name="runtime")
-seconds_for_part = in_seconds(time_for_part)
 
 
 def memory_for_minitrees(wildcards, attempt):
@@ -183,7 +176,6 @@ def time_for_minitrees(wildcards, attempt):
     return minitrees.resources(attempt).runtime
 
 
-seconds_for_minitrees = in_seconds(time_for_minitrees)
 
 
 def this_attempt(wildcards, attempt):

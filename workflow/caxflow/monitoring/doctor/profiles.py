@@ -22,7 +22,9 @@ def examine(settings: Settings, folder: Path | None) -> Iterator[Finding]:
     executor = str(profile.get("executor", "local"))
     if executor not in ("local", "dryrun"):
         plugin = f"snakemake_executor_plugin_{executor.replace('-', '_')}"
-        yield _installed(plugin, f"make install EXTRAS={executor.replace('cluster-', '')}")
+        yield _installed(
+            plugin, "make install" if executor == "caxflow" else f"pip install {_dashed(plugin)}"
+        )
         yield from submission.examine(settings, folder / "config.yaml", profile)
     yield _installed("snakemake_logger_plugin_caxflow", "make install")
 
@@ -45,8 +47,12 @@ def _found_by_snakemake(folder: Path) -> Finding:
     return Finding("profile", GOOD, f"snakemake --profile {name} finds {folder}")
 
 
+def _dashed(module: str) -> str:
+    return module.replace("_", "-")
+
+
 def _installed(module: str, mend: str) -> Finding:
-    name = module.replace("_", "-")
+    name = _dashed(module)
     if find_spec(module) is None:
         return Finding("plugin", BAD, f"{name} is not installed for {sys.executable}", mend)
     return Finding("plugin", GOOD, f"{name} is installed")
