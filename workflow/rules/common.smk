@@ -176,8 +176,6 @@ def time_for_minitrees(wildcards, attempt):
     return minitrees.resources(attempt).runtime
 
 
-
-
 def this_attempt(wildcards, attempt):
     return attempt
 
