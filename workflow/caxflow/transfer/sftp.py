@@ -20,6 +20,7 @@ from caxflow.files.manifest import Entry, Manifest
 from caxflow.transfer import below, causes, zips
 from caxflow.transfer.ends import at
 from caxflow.transfer.folder import Pace
+from caxflow.transfer.limiter import Limiter
 from caxflow.transfer.place import Place
 from caxflow.transfer.protocol import LostError
 from caxflow.transfer.session import BLOCK, some
@@ -41,13 +42,14 @@ class SftpConnection(Connection):
 
     causes = causes.OF_SFTP
 
-    def __init__(self, place: Place):
-        channel = open_channel(place)
-        super().__init__(place, channel)
-        self.client = SftpClient(channel)
+    def __init__(self, place: Place, limit: Limiter | None = None):
+        super().__init__(place, open_channel(place), limit)
+        self.client = SftpClient(self._limited)
+        self.host = place.host
 
     def _begin(self) -> None:
         self.client.greet()
+        self._channel.ignore_the_far_end()
 
     def _mute(self, said: str, status: int) -> CaxflowError:
         place = self.place
@@ -94,6 +96,7 @@ class SftpEnd:
     def close(self) -> None:
         """Log out; a copy that was begun is let go of, if need be over a new connection."""
         part, self._part = self._part, None
+        self.connection.close()
         if part:
             part.close()
             with suppress(CaxflowError, OSError, LostError):
@@ -101,7 +104,6 @@ class SftpEnd:
                 again.greet()
                 part.let_go(again.client)
                 again.close()
-        self.connection.close()
 
     @contextmanager
     def explained(self, path):
