@@ -80,6 +80,13 @@ class Job(Task):
                 limit(count)
         self.beat(count)
 
+    def read_here(self, count: int) -> None:
+        """Wait as the limit demands of a site whose files are just opened, for what is read again."""
+        place = self.source_place if self.destination.remote else self.destination_place
+        if limit := self.limit(place):
+            limit(count)
+        self.beat()
+
     def further(self):
         """A further pair of ends for a mover, or None if it cannot be had: the others go on without."""
         ends = []
@@ -421,6 +428,8 @@ class Job(Task):
     def _given(self) -> int | None:
         """Number of connections that the configuration demands."""
         given = [place.connections for place in self.places if place.remote and place.connections]
+        if given and self.source_place.site == self.destination_place.site:
+            return max(1, min(given) // 2)  # a move within a site has both ends there
         return min(given, default=None)
 
     def _connection_count(self) -> tuple[int, int]:
@@ -445,7 +454,7 @@ class Job(Task):
             return
         here = self.listing.root if not self.source.remote else self.data
         names = [file.path for file in self.listing.files] if not self.source.remote else self.names
-        self._frontier = Frontier(here, self.wanted(), lambda _: self.beat())
+        self._frontier = Frontier(here, self.wanted(), self.read_here)
         self._followed = parts
         for index in parts:
             size = self.listing.files[index].size

@@ -119,7 +119,7 @@ class Task:
         Where the server takes no login now, one that is `needed` is tried again.
         """
         if not place.remote:
-            return LocalEnd(place, self._held_back(place, report))
+            return LocalEnd(place, report, self.limit(place))
         make, end = _kind(place)
         connection = kept.take(place)
         if connection and self._answers(connection, end):
@@ -137,17 +137,6 @@ class Task:
         with self.lock:
             self._greeted.append(connection)
         return end(connection, report)
-
-    def _held_back(self, place: Place, report):
-        """What is called with bytes that were read or written where files are just opened."""
-        limit = self.limit(place)
-
-        def pass_on(count: int) -> None:
-            if count:
-                limit(count)
-            report(count)
-
-        return pass_on if limit else report
 
     def _answers(self, connection, end) -> bool:
         """Take over a connection, if it still leads somewhere."""
