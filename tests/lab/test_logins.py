@@ -18,7 +18,7 @@ from caxflow.errors import CaxflowError
 from caxflow.files.manifest import take
 from caxflow.transfer import Place, copy, kept
 from lab.copying import Copying
-from lab.logins import OddSite, with_shell
+from lab.logins import OddSite, sftp_server, with_shell
 from lab.processes import below, helpers
 from waiting import until
 
@@ -331,28 +331,56 @@ def test_one_login_does_for_several_questions(lab, tmp_path):
 # Several machines under one name
 
 
-@pytest.mark.parametrize("way", ["push", "pull"])
-def test_a_machine_that_does_not_see_the_data_is_left_out(lab, dataset, tmp_path, require, way):
+@pytest.fixture(params=METHODS)
+def login(request, lab, tmp_path, require):
+    """A function that gives a name of several machines; all but the first, `blind`, do not see the data."""
     require("unshare")
     if os.getuid():
         pytest.skip("needs root")
-    gate = tmp_path / "gate"
-    gate.write_text(
-        f'#!/bin/sh\nmkdir {tmp_path}/first 2>/dev/null && exec python3 "$@"\n'
-        "exec unshare --mount --uts sh -c "
-        f'\'hostname blind; mount -t tmpfs none {tmp_path}/data; exec python3 "$@"\' sh "$@"\n'
-    )
-    gate.chmod(0o755)
     (tmp_path / "data").mkdir()
-    with OddSite(lab, "login") as site:
-        place = site.place(python=str(gate), connections=2, bandwidth=5e6)
-        source, target = (HERE, tmp_path / "data" / "copy") if way == "push" else (place, tmp_path / "copy")
-        path = dataset
-        if way == "pull":
-            path = tmp_path / "data" / dataset.name
-            subprocess.run(["cp", "-a", dataset, path], check=True)
-        copied = copy(source, path, place if way == "push" else HERE, target)
-        assert take(target) == take(dataset)
-        (remark,) = copied.remarks
-        assert remark.startswith("blind is left out, it does not see the data: login: ")
-        assert copied.connections == 1
+    program = tmp_path / "program"
+    # What method scp has written it reads back.
+    runs, rate = {"stream": ("python3", 8e6), "scp": (sftp_server(), 16e6)}[request.param]
+
+    def gate(blind: bool) -> Place:
+        hidden = f"hostname blind; mount -t tmpfs none {tmp_path}/data;" if blind else ""
+        program.write_text(
+            f'#!/bin/sh\nmkdir {tmp_path}/first 2>/dev/null && exec {runs} "$@"\n'
+            f'exec unshare --mount --uts sh -c \'{hidden} exec {runs} "$@"\' sh "$@"\n'
+        )
+        program.chmod(0o755)
+        return site.place(request.param, python=str(program), connections=2, bandwidth=rate)
+
+    with OddSite(lab, "login", Subsystem=f"sftp {program}") as site:
+        yield gate
+
+
+@pytest.mark.parametrize(
+    ("way", "blind"),
+    [
+        ("push", True),
+        ("pull", True),
+        pytest.param("push", False, marks=pytest.mark.soak),
+        pytest.param("pull", False, marks=pytest.mark.soak),
+    ],
+)
+def test_a_machine_that_does_not_see_the_data_is_left_out(login, tmp_path, way, blind):
+    dataset = tmp_path / "source"
+    dataset.mkdir()
+    for number in range(20):
+        (dataset / f"XENON1T-{number}.zip").write_bytes(os.urandom(1_500_000))
+    place = login(blind)
+    if way == "push":
+        copied = copy(HERE, dataset, place, target := tmp_path / "data" / "copy")
+    else:
+        path = tmp_path / "data" / dataset.name
+        subprocess.run(["cp", "-a", dataset, path], check=True)
+        copied = copy(place, path, HERE, target := tmp_path / "copy")
+    assert take(target) == take(dataset)
+    if not blind:
+        assert (copied.connections, copied.remarks) == (2, ())
+        return
+    (remark,) = copied.remarks
+    host = "blind" if place.method == "stream" else "login"
+    assert remark.startswith(f"{host} is left out, it does not see the data: login: ")
+    assert copied.connections == 1

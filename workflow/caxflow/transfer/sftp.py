@@ -85,7 +85,8 @@ class SftpEnd:
         method = getattr(self, f"_do_{operation}", None)
         if method is None:
             raise CaxflowError(
-                f"{self.place.site}: method scp cannot {operation}", "set its method to stream"
+                f"{self.place.site}: method scp has no {operation!r}",
+                "set access.method of the site to stream",
             )
         try:
             with self.explained(next(iter(arguments.values()), "")):
@@ -397,6 +398,11 @@ class SftpEnd:
         present = part.keep_only(dict(map(tuple, files)), directories, self._go_on)
         self._check_space(part, sum(size for _, size in files) - sum(size for _, size in present))
         return {"exists": None, "data": part.data, "present": present}
+
+    def _do_join(self, destination: str, token: str) -> None:
+        data = SftpPart(self.client, destination, token).data
+        if self.client.kind(data) != "directory":
+            raise CaxflowError(f"{self.place.site}: {printable(data)} is not there")
 
     def _check_space(self, part: SftpPart, needed: int) -> None:
         try:
