@@ -26,7 +26,7 @@ from caxflow.planning.facts import Facts
 from caxflow.planning.plan import Plan
 from caxflow.rundb import Claim, Key, RunsDB
 from caxflow.targets import Run, Target
-from caxflow.transfer import Place, Progress
+from caxflow.transfer import Place, Progress, kept
 from caxflow.workdir import journal, underway
 
 
@@ -112,7 +112,7 @@ class Job:
         return dataclasses.replace(
             place,
             connections=given if given < wanted else place.connections,
-            ledger=str(self.work_dir / journal.STATE / f"bandwidth.{site.name}"),
+            ledger=reach.ledger(self.work_dir, site),
         )
 
     def subject(self, key: Key) -> Subject:
@@ -126,6 +126,7 @@ class Job:
             work_dir=self.work_dir,
             say=self.say,
             progress=self.report,
+            way=self.place,
         )
 
     def permit(self, kind: str, location: str) -> None:
@@ -261,7 +262,8 @@ def run(
         if reports:
             end_with(job.plan.main)
         try:
-            failed = (attempt > 1 and _final(job)) or _attempt(work, job, batch=not reports)
+            with kept.connections():
+                failed = (attempt > 1 and _final(job)) or _attempt(work, job, batch=not reports)
         except KeyboardInterrupt:
             # Once is enough: another one would spoil the end.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
