@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from caxflow.abilities import sync_file
 from caxflow.errors import CaxflowError
 from caxflow.files import rootfile
 from caxflow.mini.analysis import EVENT_COLUMNS, INTERACTION_COLUMNS, PEAK_COLUMNS, Columns
@@ -150,6 +151,6 @@ def _named(name: str, title: str):
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        sync_file(descriptor)
     finally:
         os.close(descriptor)

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from caxflow import clock, receipts
+from caxflow import abilities, clock
 from caxflow.errors import CaxflowError
 from caxflow.transfer import renaming
 
@@ -73,7 +73,7 @@ def failed(work_dir: Path) -> list[Path]:
 
 
 def publish(made: Path, product: Path, *, replace: bool = False) -> str:
-    """Put a finished and checked file under its name, durably; what failed after that, or an empty text.
+    """Put a finished and checked file under its name, durably; a remark on what could not be done, or "".
 
     Parameters
     ----------
@@ -85,23 +85,25 @@ def publish(made: Path, product: Path, *, replace: bool = False) -> str:
         Whether a file that has the name may go; otherwise it stays and this is an error.
     """
     with made.open("rb") as stream:
-        os.fsync(stream.fileno())
+        lacking = [abilities.sync_file(stream.fileno())]
     if replace:
         made.replace(product)
     else:
         _rename(made, product)
     try:
-        receipts.sync_folder(product.parent)
+        lacking.append(abilities.sync_folder(product.parent))
     except OSError as error:
-        return f"{product} is published; its folder could not be brought to the disk: {error.strerror}"
-    return ""
+        lacking.append(f"its folder could not be brought to the disk: {error.strerror}")
+    remark = "; ".join(filter(None, lacking))
+    return remark and f"{product} is published; {remark}"
 
 
 def set_aside(product: Path, aside: Path) -> None:
     """Move a file that is in the place of a product to another folder of its file system."""
     aside.parent.mkdir(exist_ok=True)
     _rename(product, aside)
-    receipts.sync_folder(aside.parent)
+    with contextlib.suppress(OSError):  # it has been moved
+        abilities.sync_folder(aside.parent)
 
 
 def remove_leftovers(folder: Path, older_than: float) -> list[Path]:

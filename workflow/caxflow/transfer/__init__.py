@@ -276,8 +276,17 @@ def exists(place: Place, path: str) -> str | None:
 
 
 def free_space(place: Place, path: str) -> int:
-    """Bytes that may still be written to the file system on which `path` is or will be."""
-    return _visit(place, "free_space", path=path)
+    """Bytes that may still be written to the file system on which `path` is or will be.
+
+    Raises
+    ------
+    CaxflowError
+        If that is not told, or no look is possible.
+    """
+    free = _visit(place, "free_space", path=path)
+    if free is None:
+        raise CaxflowError(f"{place.site}: the file system of {path} does not tell its free space")
+    return free
 
 
 def remove_leftovers(place: Place, parent: str, older_than: float, name: str | None = None) -> list[str]:

@@ -12,7 +12,7 @@ _SHAPES: dict[str, Any] = {
     "blocks": [[{str: str}, [str]]],
     "census": [[str, str, int, int, (int, float)]],
     "examine": {"manifests": {str: dict}, "zips": {str: [_PATHS, _PATHS]}},
-    "free_space": int,
+    "free_space": (int, None),
     "inventory": {
         "files": {str: int},
         "directories": _PATHS,

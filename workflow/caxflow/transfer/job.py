@@ -4,8 +4,8 @@ import os
 import secrets
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 
+from caxflow import threads
 from caxflow.errors import CaxflowError, Occupied
 from caxflow.files import digests
 from caxflow.files.listing import Listing, printable, scan
@@ -63,7 +63,7 @@ class Job(Task):
         self._crew = Crew(self)
         self._early = threading.Lock()
         self._sent = 0
-        self._failed: list[str] = []  # of what comes after the copy was published
+        self._remarks: dict[str, None] = {}
 
     # What movers use
 
@@ -89,11 +89,16 @@ class Job(Task):
         for place in self.places:
             try:
                 ends.append(self.open(place, lambda _: self.beat()))
-            except CaxflowError:
+            except (CaxflowError, OSError, RuntimeError, MemoryError):
                 if self.stopped.is_set():
                     raise StoppedError from None
                 return None
         return ends
+
+    def remark(self, lines) -> None:
+        """Take note of what is lacking or has failed, and takes nothing from the copy; each thing once."""
+        with self.lock:
+            self._remarks |= dict.fromkeys(filter(None, lines))
 
     def piece_done(self, piece: plan.Piece, found: dict[str, str]) -> None:
         """Take note of a piece that was moved, with its digests."""
@@ -154,9 +159,9 @@ class Job(Task):
                     end.close()
 
     def _open_ends(self) -> None:
-        with ThreadPoolExecutor(2) as pool:
-            opened = [pool.submit(self._open_source), pool.submit(self._open, self.destination_place)]
-        self.source, self.destination = (each.result() for each in opened)
+        self.source, self.destination = threads.at_once(
+            self._open_source, lambda: self._open(self.destination_place)
+        )
         common = set(self.source.algorithms) & set(self.destination.algorithms)
         self.algorithm = next(name for name in ("xxh128", "sha256") if name in common)
 
@@ -175,7 +180,7 @@ class Job(Task):
     def opening(self, connection) -> None:
         """Over a long way, have further movers log in while the first does."""
         if self._early.acquire(blocking=False):
-            threading.Thread(target=self._call_early, args=(connection,), daemon=True).start()
+            threads.start(self._call_early, connection)
 
     def _call_early(self, connection) -> None:
         round_trip = connection.wait_for_round_trip()
@@ -183,7 +188,7 @@ class Job(Task):
             return
         try:
             size = _HALF if self.source_place.remote else scan(self.source_path).size
-        except CaxflowError:
+        except (CaxflowError, MemoryError):
             return  # the transfer itself will tell
         self._crew.call(self._given() or plan.connections(round_trip, self.rate, size))
 
@@ -225,7 +230,7 @@ class Job(Task):
         self.phase = "publishing"
         self.dataset.refuse_changes(self.source.call("scan_again", path=self.source_path))
         try:
-            self._failed = self.destination.call(
+            remarks = self.destination.call(
                 "publish",
                 files=[
                     [name, file.size, file.mtime_ns]
@@ -237,7 +242,8 @@ class Job(Task):
         except CaxflowError as error:
             if not self._is_published():
                 raise
-            self._failed = [error.what]
+            remarks = [error.what]
+        self.remark(remarks)
 
     def _is_published(self) -> bool:
         """Whether the copy was published by a far end that could not say so any more."""
@@ -265,10 +271,11 @@ class Job(Task):
 
     def _both(self, at_source: dict, at_destination: dict) -> tuple:
         """Call an operation at both ends at the same time."""
-        with ThreadPoolExecutor(2) as pool:
-            first = pool.submit(lambda: self.source.call(**at_source)) if at_source else None
-            second = pool.submit(lambda: self.destination.call(**at_destination))
-        return (first.result() if first else None), second.result()
+        first, second = threads.at_once(
+            lambda: self.source.call(**at_source) if at_source else None,
+            lambda: self.destination.call(**at_destination),
+        )
+        return first, second
 
     # A copy that is there already
 
@@ -425,7 +432,7 @@ class Job(Task):
             return
         here = self.listing.root if not self.source.remote else self.data
         names = [file.path for file in self.listing.files] if not self.source.remote else self.names
-        self._frontier = Frontier(here, self.wanted(), lambda _: self.beat())
+        self._frontier = Frontier(here, self.wanted(), lambda _: self.beat(), self.stop)
         self._followed = parts
         for index in parts:
             size = self.listing.files[index].size
@@ -477,5 +484,5 @@ class Job(Task):
             method=method if self.source.helped and self.destination.helped else f"scp-{method}",
             connections=max(1, self._crew.worked) if method != "local" else 0,
             cipher=", ".join(dict.fromkeys(ciphers)),
-            remarks=tuple(self._failed),
+            remarks=tuple(self._remarks),
         )

@@ -50,7 +50,8 @@ class Copied:
     cipher : str
         Empty where nothing was encrypted.
     remarks : tuple of str
-        What failed after the copy was published, which takes nothing from it.
+        What the destination's file system lacks, and what failed after the copy was published, which takes
+        nothing from it.
     """
 
     manifest: Manifest = field(repr=False)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+from caxflow.abilities import SYNC_FILES, attempt
 from caxflow.errors import CaxflowError, DiskAway
 from caxflow.files import census, digests, marker
 from caxflow.files.listing import FileStat, is_leftover, os_error, printable, safe_path, to_bytes, unchanged
@@ -120,7 +121,8 @@ class SftpEnd:
             with suppress(OSError, LostError):
                 room = self._room(name)
                 cause = errno.EROFS if room.read_only else errno.ENOSPC
-                if room.read_only or room.size < _ROOM or room.files == 0:
+                full = room.size is not None and room.size < _ROOM
+                if room.read_only or full or room.files == 0:
                     error = OSError(cause, os.strerror(cause))
         if error.errno == errno.EIO:
             return CaxflowError(
@@ -173,8 +175,11 @@ class SftpEnd:
             "a dataset holds only regular files and directories: remove or replace it",
         )
 
-    def _do_free_space(self, path: str) -> int:
-        return self._room(path).size
+    def _do_free_space(self, path: str) -> int | None:
+        try:
+            return self._room(path).size
+        except OSError:
+            return None  # a server that cannot tell
 
     def _room(self, path: str) -> Room:
         while path not in ("", "/") and self.client.kind(path) is None:
@@ -244,7 +249,7 @@ class SftpEnd:
         if len(file) > 2:
             _unchanged(FileStat(*file), self.client.status(handle))
         if self._part:
-            self.client.sync(handle)  # whoever wrote it may have died before
+            attempt(SYNC_FILES, self.client.sync, handle)  # whoever wrote it may have died before
         self.client.close(handle)
         return (
             {name: each.hexdigest() for name, each in zip(algorithms, whole, strict=True)},
@@ -397,11 +402,8 @@ class SftpEnd:
         return {"exists": None, "data": part.data, "present": present}
 
     def _check_space(self, part: SftpPart, needed: int) -> None:
-        try:
-            free = self._do_free_space(part.data)
-        except OSError:
-            return  # a server that cannot tell
-        if needed > free:
+        free = self._do_free_space(part.data)
+        if free is not None and needed > free:
             raise CaxflowError(
                 f"{self.place.site}: no space for {printable(part.destination)}: {needed / 1e9:.3f} GB to "
                 f"come, {free / 1e9:.3f} GB free",
@@ -412,8 +414,8 @@ class SftpEnd:
         """Show others, as long as files are written or read, that somebody works on a copy."""
         self._alive = Beacon(self.client, data)
 
-    def write(self, path: str, offset: int, chunks) -> None:
-        """Write a range of a file and bring it to the disk."""
+    def write(self, path: str, offset: int, chunks) -> str:
+        """Write a range of a file and bring it to the disk; what is lacking for that."""
 
         def passing():
             for chunk in chunks:
@@ -422,8 +424,9 @@ class SftpEnd:
 
         handle = self.client.open(path, WRITE | CREATE)
         self.client.write(handle, offset, passing())
-        self.client.sync(handle)
+        lacking = attempt(SYNC_FILES, self.client.sync, handle)
         self.client.close(handle)
+        return lacking
 
     def _do_publish(self, files, directories, single: bool) -> list[str]:
         there = {(file[0], file[1]) for file in self._do_scan(self._part.data)["files"]}
@@ -496,7 +499,7 @@ class SftpEnd:
         handle = self.client.open(new, WRITE | NEW)
         try:
             self.client.write(handle, 0, [text.encode()])
-            self.client.sync(handle)
+            attempt(SYNC_FILES, self.client.sync, handle)
             self.client.close(handle)
             self.client.rename(new, path)  # which is refused where the name exists
         except OSError:

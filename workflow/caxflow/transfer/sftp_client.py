@@ -23,7 +23,7 @@ _STATUS, _EXTENDED = 101, 200
 READ, WRITE, CREATE, NEW = 1, 2, 8, 40  # how a file is opened; one that is NEW must not be there
 _SIZE, _OWNER, _MODE, _TIMES = 1, 2, 4, 8  # which attributes there are
 
-_ERRORS = {2: errno.ENOENT, 3: errno.EACCES, 8: errno.EOPNOTSUPP}
+_ERRORS = {2: errno.ENOENT, 3: errno.EACCES, 5: errno.EINVAL, 8: errno.EOPNOTSUPP}
 _FAILURE = errno.EIO  # whatever the reason: SFTP has one code for a full disk, a quota and all else
 _END = 1
 
@@ -44,9 +44,9 @@ class Attributes(NamedTuple):
 
 
 class Room(NamedTuple):
-    """Of a file system: bytes and files (None: any number) that it still takes; whether it is read-only."""
+    """Of a file system: bytes and files that it still takes (None: not told); whether it is read-only."""
 
-    size: int
+    size: int | None
     files: int | None
     read_only: bool
 
@@ -259,8 +259,9 @@ class SftpClient:
     def room(self, path: str) -> Room:
         """What may still be written where `path` is; an OSError if the server cannot tell."""
         answer = self._path_extended(b"statvfs@openssh.com", path)
-        _, fragment, _, _, blocks, files, _, free, _, flags, _ = (answer.number("Q") for _ in range(11))
-        return Room(fragment * blocks, free if files else None, bool(flags & 1))
+        block, part, total, _, blocks, files, _, free, _, flags, _ = (answer.number("Q") for _ in range(11))
+        size = (part or block) * blocks if total else None
+        return Room(size, free if files else None, bool(flags & 1))
 
     def _path_extended(self, extension: bytes, path: str) -> _Fields:
         if extension not in self._extensions:

@@ -1,0 +1,138 @@
+"""F1, F3, F5, F6 and their kind: what a file system lacks is left out, with a remark; what fails, fails."""
+
+import os
+import re
+import shutil
+
+import pytest
+
+import oddfs
+from caxflow.demo.sshd import SshSites
+from caxflow.errors import CaxflowError
+from caxflow.files.manifest import take
+from caxflow.transfer import Place, copy
+from caxflow.transfer.session import Session
+
+HERE = Place("here")
+# What each lacks, and what the remark says of it, if it makes a difference.
+LACKING = {
+    "fsyncdir=EINVAL": "syncs no folders (Invalid argument)",
+    "fsyncdir=EBADF": "syncs no folders (Bad file descriptor)",
+    "fsyncdir=ENOTSUP": "syncs no folders (Operation not supported)",
+    "fsync=EINVAL": "syncs no files (Invalid argument)",
+    "utimens=EPERM": "lets no times of modification be set (Operation not permitted)",
+    "utimens=ENOTSUP": "lets no times of modification be set (Operation not supported)",
+    "timeless": "keeps other times of modification than it is given",
+    "chmod=EPERM": "",
+    "link=EXDEV": "",
+    "link=EMLINK": "",
+    "link=EACCES": "",
+    "seconds": "",
+    "even": "",
+    "noblocks": "",
+    "untold": "",
+    "statfs=ENOSYS": "",
+    "short": "",
+    "truncate=EFBIG:500000": "",
+}
+IN_PART = r"/\.copy\.part-caxflow/data\S*"
+# What fails, and what is said of it.
+FAILING = {
+    "fsync=EIO": IN_PART + r": Input/output error -> the disk fails",
+    "fsyncdir=EIO": IN_PART + r": Input/output error -> the disk fails",
+    "write=EDQUOT:300000": IN_PART + r": Disk quota exceeded -> free space or raise the quota",
+    "write=ENOSPC:300000": IN_PART + r": No space left on device -> free space there",
+    "write=ESTALE:300000": IN_PART + r": Stale file handle -> the network file system lost it",
+    "write=EFBIG:300000": IN_PART + r": File too large -> its file system",
+    "mkdir=EROFS": r"Read-only file system -> the file system is mounted read-only",
+}
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory, require):
+    require("sshd")
+    with SshSites(tmp_path_factory.mktemp("lab") / "sites", ["far"], embedded=False) as sites:
+        yield sites
+
+
+@pytest.fixture
+def far(lab):
+    return lambda method="stream", **keys: Place(
+        "far", method, host="far", ssh_config=str(lab.ssh_config), **keys
+    )
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("source") / "dataset"
+    (folder / "sub").mkdir(parents=True)
+    for name, size in (("one.zip", 700_000), ("sub/two.zip", 2000), ("sub/none", 0)):
+        (folder / name).write_bytes(os.urandom(size))
+        os.utime(folder / name, ns=(1_458_052_321_123_456_789,) * 2)
+    return folder
+
+
+WAYS = {
+    "local": lambda far: (HERE, HERE),
+    "push": lambda far: (HERE, far(connections=1)),
+    "pull": lambda far: (far(connections=1), HERE),
+    "scp": lambda far: (HERE, far("scp")),
+}
+
+
+@pytest.mark.parametrize("fault", LACKING)
+def test_a_copy_is_made_where_the_file_system_lacks_something(tmp_path, dataset, fault):
+    """A folder and a file; what was not done is said once."""
+    with oddfs.mounted(tmp_path / "odd", fault) as folder:
+        for name in ("", "one.zip"):
+            copied = copy(HERE, dataset / name, HERE, folder / f"copy{name}")
+            assert copied.manifest == take(dataset / name)
+            assert re.fullmatch(r"(its file system )?(.*)", "; ".join(copied.remarks))[2] == LACKING[fault]
+        assert take(folder / "copy") == take(dataset)
+        assert {path.name for path in folder.iterdir()} == {"copy", "copyone.zip"}
+
+
+@pytest.mark.parametrize("fault", FAILING)
+def test_what_fails_is_named_and_nothing_is_published(tmp_path, dataset, fault):
+    with oddfs.mounted(tmp_path / "odd", fault) as folder:
+        with pytest.raises(CaxflowError, match=FAILING[fault]):
+            copy(HERE, dataset, HERE, folder / "copy")
+        assert not (folder / "copy").exists()
+
+
+@pytest.mark.parametrize("way", ["push", "pull", "scp"])
+def test_all_that_is_optional_may_lack_at_once(tmp_path, dataset, far, way):
+    """By every method, as the one that writes finds it."""
+    faults = ["fsyncdir=EINVAL", "fsync=EINVAL", "utimens=EPERM", "chmod=EPERM", "link=EXDEV", "seconds"]
+    source, destination = WAYS[way](far)
+    with oddfs.mounted(tmp_path / "odd", *faults, "noblocks", "untold", "short") as folder:
+        copied = copy(source, dataset, destination, folder / "copy")
+        assert take(folder / "copy") == take(dataset)
+        said = "; ".join(copied.remarks)
+        assert "syncs no files" in said
+        assert "lets no times" in said
+        assert ("syncs no folders" in said) == (way != "scp")
+        assert len(copied.remarks) == (2 if way == "scp" else 3)
+        assert copy(source, dataset, destination, folder / "copy").adopted
+
+
+@pytest.mark.parametrize(("way", "timeout"), [("local", 1), ("push", 3)])
+def test_a_sync_that_takes_long_is_no_lack_of_progress(tmp_path, dataset, far, way, timeout):
+    place = Place("here", timeout=timeout) if way == "local" else far(timeout=timeout)
+    with oddfs.mounted(tmp_path / "odd", f"slow={timeout + 1}") as folder:
+        copied = copy(HERE, dataset / "sub/two.zip", place, folder / "copy")
+        assert copied.remarks == ()
+
+
+def test_what_is_there_already_needs_no_space_where_files_take_no_blocks(tmp_path):
+    with oddfs.mounted(tmp_path / "odd", "noblocks") as folder:
+        part = folder / ".copy.part-caxflow/data"
+        part.mkdir(parents=True)
+        size = shutil.disk_usage(folder).free + (1 << 30)
+        with (part / "large").open("wb") as file:
+            file.truncate(size)
+        session = Session(lambda _: None)
+        path, files = str(folder / "copy"), [["large", size]]
+        begun = session.begin(path, "0" * 16, 0, files=files, directories=[], root=None)
+        session.let_go()
+        assert list(map(list, begun["present"])) == files
