@@ -118,9 +118,10 @@ def test_all_that_is_optional_may_lack_at_once(tmp_path, dataset, far, way):
 
 @pytest.mark.parametrize(("way", "timeout"), [("local", 1), ("push", 3)])
 def test_a_sync_that_takes_long_is_no_lack_of_progress(tmp_path, dataset, far, way, timeout):
-    place = Place("here", timeout=timeout) if way == "local" else far(timeout=timeout)
+    here = Place("here", timeout=timeout)
+    place = here if way == "local" else far(timeout=timeout)
     with oddfs.mounted(tmp_path / "odd", f"slow={timeout + 1}") as folder:
-        copied = copy(HERE, dataset / "sub/two.zip", place, folder / "copy")
+        copied = copy(here, dataset / "sub/two.zip", place, folder / "copy")
         assert copied.remarks == ()
 
 

@@ -108,6 +108,11 @@ OF_LOGINS = (
 OF_HELPERS = (
     *OF_LOGINS,
     (
+        r"MemoryError|Cannot allocate memory|<no Python frame>|Resource temporarily unavailable",
+        "{python} at {host} may have too little memory, or too few processes: {line}",
+        "raise the account's limits there: ulimit -v, ulimit -u",
+    ),
+    (
         r"caxflow needs Python 3\.8 or newer, this is (\d\S*)",
         "{python} at {host} is Python {match[1]}; 3.8 or newer is needed",
         "set python of the site to a newer one, or its method to scp",

@@ -16,6 +16,7 @@ from contextlib import suppress
 
 from caxflow.errors import CaxflowError
 from caxflow.files.listing import legible
+from caxflow.threads import started
 from caxflow.transfer import bootstrap, causes
 from caxflow.transfer.place import Place
 from caxflow.transfer.protocol import JSON, FdChannel, LostError, Stream
@@ -242,8 +243,12 @@ class _OpenSsh(FdChannel):
         self.round_trip = 0.0
         self.reached = threading.Event()
         self._said: list[str] = []
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
+        try:
+            self._listener = started(self._listen)
+        except CaxflowError:
+            with self._process:
+                self.kill()
+            raise
 
     def _listen(self) -> None:
         # Closed here: another process may hold its other end for longer than anybody waits.
