@@ -79,6 +79,9 @@ def _operations(root, faults):
         def access(self, path, mode):
             return 0
 
+        def opendir(self, path):
+            return 0
+
         def readdir(self, path, fh):
             return [".", "..", *os.listdir(root + path)]
 

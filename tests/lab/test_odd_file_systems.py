@@ -7,6 +7,8 @@ import shutil
 import pytest
 
 import oddfs
+from caxflow import transfer
+from caxflow.copies import strays
 from caxflow.demo.sshd import SshSites
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import take
@@ -137,3 +139,36 @@ def test_what_is_there_already_needs_no_space_where_files_take_no_blocks(tmp_pat
         begun = session.begin(path, "0" * 16, 0, files=files, directories=[], root=None)
         session.let_go()
         assert list(map(list, begun["present"])) == files
+
+
+@pytest.mark.parametrize("method", ["local", "stream", "scp"])
+@pytest.mark.parametrize("depth", [1, 2])
+def test_f10_what_is_the_file_systems_own_is_no_data_and_what_cannot_be_read_is_named(
+    tmp_path, far, method, depth
+):
+    place = HERE if method == "local" else far(method)
+    for name in ("run/a.zip", "pax/run.root", "lost+found/#1", ".snapshot/run/a.zip", ".Trash-0/a", ".zfs/b"):
+        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / name).write_bytes(b"12345")
+    (tmp_path / "root/.nfs000001").touch()
+    root = str(tmp_path / "root")
+    with (
+        oddfs.mounted(tmp_path / "root/shut", "opendir=EACCES"),
+        oddfs.mounted(tmp_path / "root/run/shut", "opendir=EIO"),
+        oddfs.mounted(tmp_path / "root/System Volume Information", "opendir=EACCES"),
+    ):
+        found = {item.name: item for item in transfer.census(place, root, depth)}
+        expected = {"run", "pax", "shut"} if depth == 1 else {"run/a.zip", "run/shut", "pax/run.root", "shut"}
+        assert {name for name in found if "behind" not in name} == expected
+        shut = {name for name, item in found.items() if item.unread}
+        assert shut == {"run", "shut"} if depth == 1 else {"run/shut", "shut"}
+        assert found["shut"].unread.startswith(f"{root}/shut: ")
+        listed = {stray.path: stray for stray in strays.lying(found.values(), "raw", root, {f"{root}/pax"})}
+        assert {path for path, stray in listed.items() if not stray.removable} == {
+            f"{root}/{name}" for name in shut
+        }
+        assert transfer.markers(place, root) == []
+    for name in ("run", "pax", "shut.behind", "System Volume Information.behind"):
+        shutil.rmtree(tmp_path / "root" / name)
+    (tmp_path / "root/shut").rmdir()
+    assert transfer.root(place, root).empty

@@ -17,6 +17,7 @@ import time
 from caxflow import abilities
 from caxflow.errors import CaxflowError, DiskAway
 from caxflow.files import digests, marker
+from caxflow.files.census import census, is_furniture
 from caxflow.files.listing import FileStat, os_error, printable, safe_path, scan, to_bytes, to_text, unchanged
 from caxflow.transfer import below
 from caxflow.transfer.folder import Pace
@@ -76,6 +77,10 @@ class Session:
         while not os.path.lexists(path) and path not in (b"", b"/"):
             path = os.path.dirname(path)
         return abilities.free_space(path or b".")
+
+    def have_one_file_system(self, one: str, other: str) -> bool:
+        """Whether two folders are on one file system."""
+        return os.stat(to_bytes(one)).st_dev == os.stat(to_bytes(other)).st_dev
 
     def manifests(self, path: str, algorithms, drop_cache: bool) -> dict:
         """Read a dataset; its manifests by algorithm as JSON documents."""
@@ -307,8 +312,6 @@ class Session:
 
     def census(self, root: str, depth: int) -> list:
         """What is below a root; see `caxflow.files.census.census`."""
-        from caxflow.files.census import census
-
         return [list(item) for item in census(root, depth, self.report)]
 
     def permissions(self, path: str, wanted, apply: bool) -> list:
@@ -341,7 +344,8 @@ class Session:
             above = os.path.dirname(above)
             folders.append(to_text(above))
         with os.scandir(to_bytes(root)) as found:
-            folders += [to_text(each.path) for each in found if each.is_dir(follow_symlinks=False)]
+            inner = [each for each in found if not is_furniture(to_text(each.name))]
+            folders += [to_text(each.path) for each in inner if each.is_dir(follow_symlinks=False)]
         return [[folder, text] for folder in folders if (text := marker.read(folder)) is not None]
 
     def mark(self, root: str, text: str) -> bool:
@@ -422,7 +426,8 @@ def _absent(folder: str) -> DiskAway:
 def _filling(folder: str) -> str | None:
     if not os.path.isdir(to_bytes(folder)):
         return None
-    return "full" if os.listdir(to_bytes(folder)) else "empty"
+    names = map(to_text, os.listdir(to_bytes(folder)))
+    return "empty" if all(map(is_furniture, names)) else "full"
 
 
 def _write_new(path: bytes, text: str) -> None:
@@ -470,6 +475,7 @@ OPERATIONS = frozenset(
         "scan_again",
         "kind",
         "free_space",
+        "have_one_file_system",
         "manifests",
         "examine",
         "blocks",

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from caxflow.abilities import SYNC_FILES, attempt
 from caxflow.errors import CaxflowError, DiskAway
 from caxflow.files import census, digests, marker
-from caxflow.files.listing import FileStat, is_leftover, os_error, printable, safe_path, to_bytes, unchanged
+from caxflow.files.listing import FileStat, is_leftover, os_error, printable, safe_path, unchanged
 from caxflow.files.manifest import Entry, Manifest
 from caxflow.transfer import below, causes, zips
 from caxflow.transfer.ends import at
@@ -181,6 +181,12 @@ class SftpEnd:
         except OSError:
             return None  # a server that cannot tell
 
+    def _do_have_one_file_system(self, one: str, other: str) -> bool:
+        try:
+            return self.client.room(one).of == self.client.room(other).of
+        except OSError:
+            return True  # a server that cannot tell
+
     def _room(self, path: str) -> Room:
         while path not in ("", "/") and self.client.kind(path) is None:
             path = path.rpartition("/")[0]
@@ -302,28 +308,11 @@ class SftpEnd:
         self.client.close(handle)
 
     def _do_census(self, root: str, depth: int) -> list:
-        return [list(item) for item in self._items(root.rstrip("/"), "", depth)]
+        return [list(item) for item in census.items(self._list, root, depth, self._report)]
 
-    def _items(self, root: str, below: str, depth: int) -> Iterator[tuple]:
-        """As `caxflow.files.census.census` lists them."""
-        for name, status in sorted(self.client.listing(f"{root}/{below}")):
-            path = f"{below}/{name}" if below else name
-            if not below and name.startswith(marker.NAME):
-                continue
-            own = not below and to_bytes(name) in census.OWN
-            deeper = depth > 1 and not name.startswith(".")
-            if (own or deeper) and stat.S_ISDIR(status.mode):
-                yield from self._items(root, path, 1 if own else depth - 1)
-            else:
-                yield (path, *self._sum(f"{root}/{path}", status))
-
-    def _sum(self, path: str, status: Attributes) -> tuple[str, int, int, int]:
-        self._report(0)
-        if not stat.S_ISDIR(status.mode):
-            return ("file" if stat.S_ISREG(status.mode) else "other"), status.size, 1, status.mtime
-        inner = [self._sum(f"{path}/{name}", each) for name, each in self.client.listing(path)]
-        _, sizes, counts, times = zip(*inner, strict=True) if inner else ((), (), (), ())
-        return "directory", sum(sizes), sum(counts), max((status.mtime, *times))
+    def _list(self, path: str) -> Iterator[census.Found]:
+        for name, status in self.client.listing(path):
+            yield census.Found(name, status.mode, status.size, status.mtime)
 
     def _do_names(self, folder: str) -> list[str]:
         return sorted(name for name, _ in self.client.listing(folder))
@@ -462,7 +451,8 @@ class SftpEnd:
                 return None
         except FileNotFoundError:
             return None
-        return "full" if self.client.listing(folder) else "empty"
+        names = [name for name, _ in self.client.listing(folder) if not census.is_furniture(name)]
+        return "full" if names else "empty"
 
     def _marker(self, root: str, site: str = "") -> str | None:
         path = marker.path(root)
@@ -482,7 +472,10 @@ class SftpEnd:
         while above.strip("/"):
             above = above.rpartition("/")[0]
             folders.append(above or "/")
-        inner = [name for name, status in self.client.listing(root) if stat.S_ISDIR(status.mode)]
+        listed = self.client.listing(root)
+        inner = [
+            name for name, status in listed if stat.S_ISDIR(status.mode) and not census.is_furniture(name)
+        ]
         folders += [f"{root.rstrip('/')}/{name}" for name in inner[:_MARKED]]
         return [[folder, text] for folder in folders if (text := self._marker(folder)) is not None]
 

@@ -44,11 +44,12 @@ class Attributes(NamedTuple):
 
 
 class Room(NamedTuple):
-    """Of a file system: bytes and files that it still takes (None: not told); whether it is read-only."""
+    """Of a file system: bytes and files that it takes (None: not told); whether it is read-only; its id."""
 
     size: int | None
     files: int | None
     read_only: bool
+    of: int
 
 
 class _Fields:
@@ -259,9 +260,10 @@ class SftpClient:
     def room(self, path: str) -> Room:
         """What may still be written where `path` is; an OSError if the server cannot tell."""
         answer = self._path_extended(b"statvfs@openssh.com", path)
-        block, part, total, _, blocks, files, _, free, _, flags, _ = (answer.number("Q") for _ in range(11))
+        numbers = (answer.number("Q") for _ in range(11))
+        block, part, total, _, blocks, files, _, free, own, flags, _ = numbers
         size = (part or block) * blocks if total else None
-        return Room(size, free if files else None, bool(flags & 1))
+        return Room(size, free if files else None, bool(flags & 1), own)
 
     def _path_extended(self, extension: bytes, path: str) -> _Fields:
         if extension not in self._extensions:
