@@ -21,6 +21,7 @@ import needs
 ODDITIES = {
     "seconds": "times are whole seconds",
     "even": "times are even seconds",
+    "caseless": "capitals make no other name",
     "noblocks": "files take no blocks",
     "untold": "no free space is told",
     "timeless": "times that are set are ignored",
@@ -59,6 +60,8 @@ def _operations(root, faults):
         use_ns = True
 
         def __call__(self, call, *arguments):
+            if "caseless" in faults:
+                arguments = [each.lower() if isinstance(each, str) else each for each in arguments]
             number, _, least = errors.get(call, "").partition(":")
             beyond = arguments[2] + len(arguments[1]) if call == "write" else arguments[1] if least else 0
             if number and beyond >= int(least or 0):

@@ -6,14 +6,21 @@ import shutil
 
 import pytest
 
+import mortal
 import oddfs
-from caxflow import transfer
-from caxflow.copies import strays
+from caxflow import receipts, transfer
+from caxflow.config.retention import Demand
+from caxflow.copies import moving, strays
+from caxflow.copies.removal import Removal
 from caxflow.demo.sshd import SshSites
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import take
+from caxflow.processing import products
+from caxflow.stages import scrub
+from caxflow.targets import Run
 from caxflow.transfer import Place, copy
 from caxflow.transfer.session import Session
+from copies import Copies
 
 HERE = Place("here")
 # What each lacks, and what the remark says of it, if it makes a difference.
@@ -118,6 +125,57 @@ def test_all_that_is_optional_may_lack_at_once(tmp_path, dataset, far, way):
         assert copy(source, dataset, destination, folder / "copy").adopted
 
 
+@pytest.mark.parametrize("fault", ["link=EXDEV", "link=EPERM", "link=EMLINK", "link=EACCES"])
+def test_f6_a_single_file_and_a_marker_by_sftp_alone(tmp_path, dataset, far, fault):
+    """The server links where it is asked to rename a file."""
+    with oddfs.mounted(tmp_path / "odd", fault) as folder:
+        copy(HERE, dataset / "one.zip", far("scp"), folder / "copy")
+        assert (folder / "copy").read_bytes() == (dataset / "one.zip").read_bytes()
+        assert transfer.mark(far("scp"), str(folder), "{}")
+        assert not transfer.mark(far("scp"), str(folder), "{}")
+
+
+def test_names_that_are_not_told_apart_are_named(tmp_path):
+    (tmp_path / "dataset").mkdir()
+    for name, content in (("A.zip", "A"), ("a.zip", "other")):
+        (tmp_path / "dataset" / name).write_text(content)
+    with oddfs.mounted(tmp_path / "odd", "caseless") as folder:
+        with pytest.raises(CaxflowError, match=r"others than were written: A\.zip, a\.zip -> .* capitals"):
+            copy(HERE, tmp_path / "dataset", HERE, folder / "copy")
+        assert not (folder / "copy").exists()
+
+
+@pytest.mark.parametrize(
+    "fault", ["fsync=EINVAL", "fsyncdir=EINVAL", "link=EXDEV", "link=EACCES", "chmod=EPERM"]
+)
+def test_products_and_receipts_are_written_where_something_lacks(tmp_path, fault):
+    with oddfs.mounted(tmp_path / "odd", fault, "seconds") as folder:
+        with products.workshop(folder / "product") as workshop:
+            (workshop / "made").write_bytes(b"made")
+            remark = products.publish(workshop / "made", folder / "product")
+        assert remark.partition("; its file system ")[2] == LACKING[fault]
+        products.set_aside(folder / "product", folder / "aside/product")
+        assert (folder / "aside/product").read_bytes() == b"made"
+        receipts.write(folder / "work/receipt", {"a": 1})
+        assert receipts.read(folder / "work/receipt") == {"a": 1}
+        receipts.touch(folder / "work/mark")
+
+
+@pytest.mark.parametrize("fault", ["write=EDQUOT:300000", "write=ENOSPC:300000", "fsync=EIO"])
+def test_a_product_that_does_not_fit_is_told_with_its_folder(tmp_path, fault):
+    with oddfs.mounted(tmp_path / "odd", fault) as folder:
+
+        def make():
+            with products.workshop(folder / "product") as workshop:
+                with (workshop / "made").open("wb") as file:
+                    file.write(bytes(400_000))
+                products.publish(workshop / "made", folder / "product")
+
+        with pytest.raises(CaxflowError, match=rf"^{folder}\S*: (Disk quota|No space|Input/output)"):
+            make()
+        assert not (folder / "product").exists()
+
+
 @pytest.mark.parametrize(("way", "timeout"), [("local", 1), ("push", 3)])
 def test_a_sync_that_takes_long_is_no_lack_of_progress(tmp_path, dataset, far, way, timeout):
     here = Place("here", timeout=timeout)
@@ -172,3 +230,35 @@ def test_f10_what_is_the_file_systems_own_is_no_data_and_what_cannot_be_read_is_
         shutil.rmtree(tmp_path / "root" / name)
     (tmp_path / "root/shut").rmdir()
     assert transfer.root(place, root).empty
+
+
+def test_a_run_is_copied_read_moved_and_removed_where_all_that_is_optional_lacks(
+    tmp_path, database, database_uri
+):
+    """The work directory is on such a file system, too."""
+    faults = ["fsyncdir=EINVAL", "fsync=EINVAL", "utimens=EPERM", "chmod=EPERM", "link=EXDEV"]
+    faults += ["seconds", "noblocks", "untold", "short"]
+    run = Run("160315_1432")
+    with (
+        oddfs.mounted(tmp_path / "midway", *faults) as folder,
+        oddfs.mounted(tmp_path / "work", *faults),
+        Copies(tmp_path, database_uri, database.name) as copies,
+    ):
+        copies.add(sites=["lngs"])
+        zygote = mortal.Zygote(tmp_path, "onecall")
+        try:
+            done = zygote.call("perform", f"midway/{run}.checksum", copies.overrides())
+        finally:
+            zygote.close()
+        assert done["status"] == 0, done["said"]
+        assert copies.row("midway")["status"] == "transferred"
+        (log,) = copies.work().glob(f"logs/midway/{run}.copy_raw.log")
+        assert log.read_text().count("its file system lets no times of modification be set") == 1
+        scrub.read_one(copies.subject())
+        (folder / "raw/2016").mkdir()
+        moving.Move(copies.subject(), f"{folder}/raw/2016/{run}").perform()
+        assert copies.row("midway")["location"] == f"{folder}/raw/2016/{run}"
+        scrub.read_one(copies.subject())
+        Removal(copies.subject(), Demand(copies=1), "a test").perform()
+        assert copies.row("midway") is None
+        assert list(folder.rglob("*.zip")) == []

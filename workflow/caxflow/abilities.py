@@ -58,12 +58,17 @@ def attempt(ability: Ability, do, *arguments, **keywords) -> str:
 
 def sync_folder(path) -> str:
     """Bring the entries of a folder to the disk, where that can be done; what is lacking, as of `attempt`."""
-    return attempt(SYNC_FOLDERS, _sync_folder, path)
+    return attempt(SYNC_FOLDERS, _sync, path, os.O_DIRECTORY)
 
 
-def _sync_folder(path) -> None:
+def sync_path(path) -> str:
+    """Bring a file to the disk, where that can be done; what is lacking, as of `attempt`."""
+    return attempt(SYNC_FILES, _sync, path)
+
+
+def _sync(path, kind: int = 0) -> None:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | kind)
         try:
             os.fsync(fd)
         finally:

@@ -1,6 +1,7 @@
 """Publishing a product: it appears under its name whole and checked, or not at all."""
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -9,9 +10,16 @@ from pathlib import Path
 
 from caxflow import abilities, clock
 from caxflow.errors import CaxflowError
+from caxflow.files.listing import os_error
 from caxflow.transfer import renaming
 
 _MARK = ".part-"
+_NO_ROOM = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+)  # of what is written
 _LONG_AGO = 7 * 24 * 3600.0  # s; no job runs for so long
 _RUNNING = 2 * 24 * 3600.0  # s; the longest that a job is given
 JOBS = "processing"  # folder of a work directory, with one of each job
@@ -33,6 +41,10 @@ def workshop(product: Path) -> Iterator[Path]:
         ) from error
     try:
         yield folder
+    except OSError as error:
+        if error.filename is None and error.errno not in _NO_ROOM:
+            raise
+        raise os_error(error, str(product.parent)) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -84,8 +96,7 @@ def publish(made: Path, product: Path, *, replace: bool = False) -> str:
     replace : bool
         Whether a file that has the name may go; otherwise it stays and this is an error.
     """
-    with made.open("rb") as stream:
-        lacking = [abilities.sync_file(stream.fileno())]
+    lacking = [abilities.sync_path(made)]
     if replace:
         made.replace(product)
     else:

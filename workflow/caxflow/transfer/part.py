@@ -231,9 +231,13 @@ class Part:
                 f"{printable(to_text(self.destination))} was taken over by another transfer", "start again"
             )
         there = {file.path: file for file in scan(to_text(self.data), lambda _: alive()).files}
-        if {(file.path, file.size) for file in there.values()} != {(path, size) for path, size, _ in files}:
+        wanted = {(path, size) for path, size, _ in files}
+        differing = wanted ^ {(file.path, file.size) for file in there.values()}
+        if differing:
+            names = ", ".join(map(printable, sorted({path for path, _ in differing})[:4]))
             raise CaxflowError(
-                f"files in {printable(to_text(self.container))} changed meanwhile", "let nothing write there"
+                f"files in {printable(to_text(self.container))} are others than were written: {names}",
+                "let nothing write there; where capitals or accents do not tell names apart, copy elsewhere",
             )
         # Those who wrote files have synced them; what an earlier attempt left may be in the page cache only.
         unsure = {

@@ -231,9 +231,16 @@ class SftpClient:
     def rename(self, old: str, new: str) -> None:
         """Rename, which the protocol refuses where the new name exists.
 
-        OpenSSH's server links files, where its file system has links; an empty folder may be replaced.
+        OpenSSH's server links files, where its file system has links; an empty folder may be replaced. Where
+        it gives up since a link is refused, it is asked to rename what has no name there yet.
         """
-        self._path(_RENAME, old, _string(to_bytes(new)))
+        names = _string(to_bytes(old)), _string(to_bytes(new))
+        try:
+            self._request(_RENAME, *names, path=old)
+        except OSError:
+            if b"posix-rename@openssh.com" not in self._extensions or self.kind(new):
+                raise
+            self._request(_EXTENDED, _string(b"posix-rename@openssh.com"), *names, path=old)
 
     def remove(self, path: str) -> None:
         """Remove a file, or with `remove_directory` an empty directory."""
