@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from caxflow import __version__, receipts
+from caxflow import __version__, abilities
 from caxflow.errors import CaxflowError
 from caxflow.files import rootfile
 from caxflow.processing import branches, commands, products
@@ -307,7 +307,7 @@ def _move_in(there: Path | None, minitree: Path) -> None:
     if there and there != minitree:
         there.rename(minitree)
     with contextlib.suppress(OSError):
-        receipts.sync_folder(minitree.parent.parent)
+        abilities.sync_folder(minitree.parent.parent)
 
 
 def _event_numbers(path: Path, tree: str) -> "np.ndarray":

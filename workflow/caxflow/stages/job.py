@@ -26,6 +26,7 @@ from caxflow.planning.facts import Facts
 from caxflow.planning.plan import Plan
 from caxflow.rundb import Claim, Key, RunsDB
 from caxflow.targets import Run, Target
+from caxflow.threads import explained
 from caxflow.transfer import Place, Progress, kept
 from caxflow.workdir import journal, underway
 
@@ -342,11 +343,11 @@ def _attempt(work: Callable[[Job], None], job: Job, batch: bool) -> str:
     except Exception as error:
         # The user gets one line, the log the rest.
         traceback.print_exc(file=job.log)
-        reason = f"{job.run} {job.stage} at {job.site.name}: unexpected {type(error).__name__}: {error}"
-        reason, final = (
-            f"{' '.join(reason.split())} -> see {job.log.name}",
-            not isinstance(error, MemoryError),
-        )
+        where, known = f"{job.run} {job.stage} at {job.site.name}", explained(error)
+        reason = f"{where}: unexpected {type(error).__name__}: {error}"
+        reason = f"{' '.join(reason.split())} -> see {job.log.name}"
+        reason = f"{where}: {known}" if known is not error else reason
+        final = not isinstance(error, MemoryError)
     else:
         _keep(job, joblogs.forget)
         return ""
