@@ -18,8 +18,8 @@ def unquoted_run(clone):
     return [], ["config/config.yaml", "runs[0]", "1603151432", "quote it: runs: ['160315_1432']"]
 
 
-def unquoted_run_on_the_command_line(_clone):
-    return ["--config", "runs=160315_1432"], ["--config", "runs", "1603151432", "\"['160315_1432']\""]
+def one_run_on_the_command_line(_clone):
+    return ["--config", "runs=160315_1432"], ["--config: runs: '160315_1432'", "\"['160315_1432']\""]
 
 
 def relative_root(clone):
@@ -92,7 +92,7 @@ CASES = [
     wrong_key,
     unknown_site,
     unquoted_run,
-    unquoted_run_on_the_command_line,
+    one_run_on_the_command_line,
     relative_root,
     missing_file,
     missing_site_file,

@@ -6,18 +6,13 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from caxflow import targets
+from caxflow.config import schema
 from caxflow.config.folders import folder
 from caxflow.config.model import Access, Processed, Site
-from caxflow.config.schema import check
 from caxflow.config.yamlfile import read_yaml
 from caxflow.errors import CaxflowError
 from caxflow.files import permissions
 from caxflow.processing.minitrees import read_recipe
-
-
-def check_site(document: Mapping, where: Path) -> None:
-    """Check the content of a site file; `where` is what an error names."""
-    check(document, "site", lambda *_: where)
 
 
 def load_sites(directory: Path, where: str) -> dict[str, Site]:
@@ -40,8 +35,7 @@ def load_sites(directory: Path, where: str) -> dict[str, Site]:
 
 
 def _load_site(path: Path) -> Site:
-    document = read_yaml(path)
-    check_site(document, path)
+    document = schema.read(read_yaml(path), "site", lambda *_: path)
     if not re.fullmatch(targets.SITE, path.stem):
         raise CaxflowError(
             f"{path}: the file's name is not a site's name", "use lower-case letters, digits, hyphens"

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from caxflow import config, preview, transfer, words
-from caxflow.config import Settings, Site, reach
+from caxflow.config import Settings, Site, calls, reach
 from caxflow.copies import roots
 from caxflow.errors import CaxflowError
 from caxflow.monitoring import delivery
@@ -99,7 +99,7 @@ def _profile(folder: Path | None) -> Iterator[Finding]:
         yield Finding("profile", DOUBTFUL, "none was named, so it was not looked at", "add --profile SITE")
         return
     yield _found_by_snakemake(folder)
-    executor = config.read_yaml(folder / "config.yaml").get("executor", "local")
+    executor = config.read_yaml(calls.newest(folder)).get("executor", "local")
     programs, question = BATCH.get(executor, ((), None))
     if executor not in ("local", "dryrun"):
         plugin = f"snakemake_executor_plugin_{executor.replace('-', '_')}"

@@ -163,7 +163,7 @@ def _refused(site: Mapping) -> tuple[list[str], str] | None:
     """Return the way to what a site's file cannot have, and why."""
     where: list[str] = []
     try:
-        schema.check(site, "site", lambda *way: where.extend(way) or "")
+        schema.read(site, "site", lambda *way: where.extend(way) or "")
     except CaxflowError as error:
         return where, error.what.removeprefix(": ")
     return None
