@@ -637,6 +637,85 @@ def test_no_number_is_too_large_or_small_for_one_line(folder, value):
             folder.load(**overrides)
 
 
+ODD_VALUES = (
+    None,
+    True,
+    [],
+    ["x"],
+    [[]],
+    {},
+    {"x": 1},
+    -1,
+    0,
+    1e-300,
+    10**30,
+    math.nan,
+    math.inf,
+    "",
+    "\x1b[31m\n",
+    "\0",
+)
+ODD_VALUES += (
+    "\ud800",
+    "x" * 5000,
+    "/",
+    "/dev/zero",
+    "{",
+    "${HOME}",
+    "mongodb://[",
+    "mongodb://h/?timeoutMS=x",
+    "9999-12-31",
+)
+
+
+def keys(schema, form, *way):
+    """The ways to all that a schema admits; items of lists, and what has a free name, too."""
+    if "$ref" in schema:
+        schema = form["$defs"][schema["$ref"].rpartition("/")[2]]
+    if way:
+        yield way
+    for name, inner in schema.get("properties", {}).items():
+        yield from keys(inner, form, *way, name)
+    if isinstance(schema.get("additionalProperties"), dict):
+        yield from keys(schema["additionalProperties"], form, *way, "mini_v1")
+    if isinstance(schema.get("items"), dict):
+        yield from keys(schema["items"], form, *way, 0)
+
+
+def placed(document, way, value):
+    """Return a document with a value at the end of a way of keys."""
+    if not way:
+        return value
+    head, *rest = way
+    if head == 0:
+        return [placed({}, rest, value)]
+    document = document if isinstance(document, dict) else {}
+    return {**document, head: placed(document.get(head, {}), rest, value)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "least"), [("config", "config.yaml", 90), ("site", "sites/midway.yaml", 30)]
+)
+def test_s13_each_key_with_each_odd_value_is_taken_or_refused_in_a_line(folder, kind, name, least):
+    form = yaml.safe_load((config.HOME / f"workflow/schemas/{kind}.schema.yaml").read_text())
+    original = MAIN if kind == "config" else SITES["midway"]
+    ways = list(keys(form, form))
+    assert len(ways) >= least
+    refused = []
+    for way in ways:
+        for value in ODD_VALUES:
+            folder.write(name, yaml.dump(placed(original, way, value)))
+            try:
+                config.load({"site": "midway"}, folder.path)
+            except CaxflowError as error:
+                refused.append((way, value, error))
+    assert len(refused) > len(ways)
+    for way, value, error in refused:
+        assert error.mend, (way, value)
+        assert str(folder.path) in str(error) or "work_dir" in str(error), (way, value, str(error))
+        assert len(str(error)) < 6000, (way, value)
+
+
 def test_without_a_site_it_says_how_to_name_one(folder):
     with pytest.raises(CaxflowError, match="--profile"):
         config.load({}, folder.path)

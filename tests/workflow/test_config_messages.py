@@ -85,7 +85,17 @@ def bad_value_over_a_file_that_is_right(clone):
     return words, ["caxflow: --config", "select.numbers.last", "'x'"]
 
 
+def option_without_its_value(_clone):
+    return ["--groups", "process_raw"], ["RULE=GROUP", "'process_raw'", "--verbose"]
+
+
+def key_that_is_none(_clone):
+    return ["--config", "1=2"], ["must start with a valid identifier", "--verbose"]
+
+
 CASES = [
+    option_without_its_value,
+    key_that_is_none,
     bad_value_in_a_file_of_its_own,
     bad_value_over_a_file_that_is_right,
     target_behind_config,

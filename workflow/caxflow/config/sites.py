@@ -23,14 +23,17 @@ def load_sites(directory: Path, where: str) -> dict[str, Site]:
     CaxflowError
         Naming the file, the key and the mend.
     """
-    if not directory.is_dir():
-        raise CaxflowError(
-            f"{directory} does not exist", f"sites_dir in {where} names the folder of the site files"
-        )
+    mend = f"sites_dir in {where} names the folder of the site files"
+    try:
+        paths = sorted(directory.iterdir())
+    except (OSError, ValueError) as error:
+        raise CaxflowError(f"{directory}: {getattr(error, 'strerror', None) or error}", mend) from error
     # Names with a dot in front are what editors leave behind.
-    files = [path for path in sorted(directory.glob("*.y*ml")) if not path.name.startswith(".")]
+    files = [path for path in paths if path.match("*.y*ml") and not path.name.startswith(".")]
     if other := [path for path in files if path.suffix != ".yaml"]:
         raise CaxflowError(f"{other[0]}: site files end in .yaml", "rename it")
+    if not files:
+        raise CaxflowError(f"{directory} has no site files", mend)
     return {path.stem: _load_site(path) for path in files}
 
 

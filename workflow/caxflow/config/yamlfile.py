@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from caxflow import plainfile
 from caxflow.errors import CaxflowError
 
 MOST = 1_000_000  # bytes of a file
@@ -89,17 +90,14 @@ def read_yaml(path: Path) -> dict:
         If there is no such file, it cannot be read, or holds something else.
     """
     try:
-        if path.exists() and not (path.is_file() or path.is_dir()):
-            raise CaxflowError(f"{path} cannot be read: it is no file", "write its content to a file")
-        with path.open("rb") as stream:
-            content = stream.read(MOST + 1)
+        content = plainfile.read(path, MOST)
     except FileNotFoundError:
         raise CaxflowError(f"{path} does not exist", "restore it from the repository, or write it") from None
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
-        raise CaxflowError(f"{path} cannot be read: {why}", "mend its permissions") from error
-    if len(content) > MOST:
-        raise CaxflowError(f"{path} is larger than {MOST // 10**6} MB", "name a file of the configuration")
+        raise CaxflowError(
+            f"{path} cannot be read: {why}", "name a file that this account may read"
+        ) from error
     try:
         document = _read(content.decode("utf-8-sig"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
