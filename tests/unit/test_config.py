@@ -20,6 +20,8 @@ from caxflow import config
 from caxflow.config import retention
 from caxflow.errors import CaxflowError
 from caxflow.planning import plan
+from caxflow.transfer.session import OPERATIONS
+from caxflow.transfer.sftp import SftpEnd
 
 MAIN = {
     "rundb": {"uri": "mongodb://reader@db.example:27017/run"},
@@ -883,3 +885,24 @@ def test_slow_control_of_another_place_is_taken_out_by_null(folder):
     assert "table and ranges exclude each other -> keep one; null takes out the other" in message
     found = folder.load(corrections={"slow_control": {"ranges": ranges, "table": None}})
     assert found.corrections.slow_control == {"ranges": ranges}
+
+
+def test_what_a_method_cannot_do_is_refused_when_the_site_file_is_read(folder):
+    """Not when a copy was published."""
+    site = SITES["lngs"] | {"access": {"method": "scp", "host": "lngs.example"}}
+    folder.write("sites/lngs.yaml", yaml.safe_dump(site))
+    folder.load()
+    for wanted in ({"raw": {"files": "0640"}}, {"processed": {"group": "xenon"}}):
+        folder.write("sites/lngs.yaml", yaml.safe_dump(site | {"permissions": wanted}))
+        message = folder.refused()
+        assert message.startswith(f"{folder.path / 'sites/lngs.yaml'}: permissions: ")
+        assert "access.method" in message
+    stream = site | {"permissions": wanted, "access": site["access"] | {"method": "stream"}}
+    folder.write("sites/lngs.yaml", yaml.safe_dump(stream))
+    folder.load()
+
+
+def test_sftp_does_what_sites_may_ask_of_it():
+    """What else there is, a site file is asked for: then it is refused, as its permissions are."""
+    lacking = {name for name in OPERATIONS if not hasattr(SftpEnd, f"_do_{name}")}
+    assert lacking == {"permissions"}

@@ -61,6 +61,16 @@ def connections(kind):
     return {reach.resource(site): to(site) for site in far}
 
 
+def one_connection(everywhere=False):
+    """Resources of a job that reads at its site, or at all that have copies, over one connection to each."""
+
+    def to(site):
+        return lambda wildcards: int(everywhere or wildcards.site == site.name)
+
+    far = [site for site in SETTINGS.sites.values() if reach.is_far(SETTINGS, site)]
+    return {reach.resource(site): to(site) for site in far}
+
+
 @planner.one_line()
 def everything_actionable(wildcards):
     return PLANNER.all()

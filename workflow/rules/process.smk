@@ -155,6 +155,8 @@ rule verify_processed:
         "logs/{site}/{run}.verify_processed.log",
     conda:
         "../envs/caxflow.yaml"
+    resources:
+        **one_connection(),
     message:
         "verify the processed file of {wildcards.run} at {wildcards.site}"
     script:

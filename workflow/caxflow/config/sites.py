@@ -51,6 +51,11 @@ def _load_site(path: Path) -> Site:
         raise CaxflowError(
             f"{path}: key 'access.host' is missing", f"method {access['method']} needs to know where"
         )
+    if access["method"] == "scp" and "permissions" in document:
+        raise CaxflowError(
+            f"{path}: permissions: copies that come by method scp (access.method) can be given none",
+            "set access.method to stream, or take permissions out",
+        )
     if "ssh_config" in access:
         access["ssh_config"] = folder(access["ssh_config"], path, "access.ssh_config")
     processed = Processed(**document["processed"]) if "processed" in document else None

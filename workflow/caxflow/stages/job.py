@@ -27,7 +27,7 @@ from caxflow.planning.plan import Plan
 from caxflow.processing import commands
 from caxflow.rundb import Claim, Key, RunsDB
 from caxflow.targets import Run, Target
-from caxflow.transfer import Place, Progress
+from caxflow.transfer import Place, Progress, kept
 from caxflow.workdir import journal, underway
 
 
@@ -113,7 +113,7 @@ class Job:
         return dataclasses.replace(
             place,
             connections=given if given < wanted else place.connections,
-            ledger=str(self.work_dir / journal.STATE / f"bandwidth.{site.name}"),
+            ledger=reach.ledger(self.work_dir, site),
         )
 
     def subject(self, key: Key) -> Subject:
@@ -127,6 +127,7 @@ class Job:
             work_dir=self.work_dir,
             say=self.say,
             progress=self.report,
+            way=self.place,
         )
 
     def permit(self, kind: str, location: str) -> None:
@@ -262,7 +263,8 @@ def run(
         if reports:
             end_with(job.plan.main)
         try:
-            failed = (attempt > 1 and _final(job)) or _attempt(work, job, batch=not reports)
+            with kept.connections():
+                failed = (attempt > 1 and _final(job)) or _attempt(work, job, batch=not reports)
         except KeyboardInterrupt:
             # Once is enough: another one would spoil the end.
             signal.signal(signal.SIGINT, signal.SIG_IGN)

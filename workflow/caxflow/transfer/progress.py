@@ -50,7 +50,7 @@ class Copied:
     cipher : str
         Empty where nothing was encrypted.
     remarks : tuple of str
-        What failed after the copy was published, which takes nothing from it.
+        What failed and takes nothing from the copy: what comes after it was published, further connections.
     """
 
     manifest: Manifest = field(repr=False)
