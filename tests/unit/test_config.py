@@ -608,7 +608,7 @@ def test_what_yaml_has_for_people_works(folder):
     assert folder.load().rundb.timeout == 3
     folder.write("more.yaml", "one: &one {timeout: 7, database: a}\nrundb: {<<: *one, database: b}\n")
     found = config.read_yaml(folder.path / "more.yaml")["rundb"]
-    assert found == {"timeout": "7", "database": "b"}
+    assert found == {"timeout": 7, "database": "b"}
 
 
 def test_what_is_no_file_is_not_read(folder):

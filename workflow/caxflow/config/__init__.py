@@ -29,7 +29,7 @@ from caxflow.config.model import (
 )
 from caxflow.config.sites import check_roots, check_sites, load_sites
 from caxflow.config.sources import Layer, Sources, merge, merge_all, without_nulls
-from caxflow.config.yamlfile import Word, read_yaml
+from caxflow.config.yamlfile import Word, read_words, read_yaml
 from caxflow.errors import CaxflowError
 from caxflow.processing import processors
 
@@ -96,7 +96,7 @@ def load(
     """
     where = Path(directory) if directory else HOME / "config"
     main = where / "config.yaml"
-    document = read_yaml(main)
+    document = read_words(main)
     # A wrong key in the file is reported against the file, so it is checked before the overrides hide it.
     alone = Sources([(str(main), document)])
     own = schema.read({"site": "here", **document}, "config", alone.of)
@@ -187,7 +187,7 @@ def _settings(merged: Mapping, sites: Mapping[str, Site], site_files: Path, sour
             f"site {here.name}: work_dir {here.work_dir} holds the clone itself",
             "targets need a folder of their own, or a folder named like a profile hides it",
         )
-    rundb = RunDBAddress(**merged["rundb"])
+    rundb = RunDBAddress(**merged["rundb"], place=sources.of("rundb", "uri"))
     # Up to the last @, since whoever writes a password here may not have escaped it.
     if ":" in rundb.uri.partition("//")[2].rpartition("@")[0]:
         raise CaxflowError(
@@ -215,7 +215,7 @@ def _settings(merged: Mapping, sites: Mapping[str, Site], site_files: Path, sour
         dry=merged["dry"],
         page=_page(merged, sources),
         metrics=folder(merged["metrics"], sources.of("metrics"), "metrics") if "metrics" in merged else None,
-        notify=_notify(merged),
+        notify=_notify(merged, sources),
         daemon=_daemon(merged, sources),
     )
 
@@ -227,12 +227,13 @@ def _page(merged: Mapping, sources: Sources) -> Page | None:
     return Page(**merged["page"] | {"folder": folder(merged["page"]["folder"], where, "page.folder")})
 
 
-def _notify(merged: Mapping) -> Notify | None:
+def _notify(merged: Mapping, sources: Sources) -> Notify | None:
     if "notify" not in merged:
         return None
     options = dict(merged["notify"])
     if "mail" in options:
-        options["mail"] = Mail(**options["mail"] | {"to": tuple(options["mail"]["to"])})
+        mail = options["mail"] | {"to": tuple(options["mail"]["to"])}
+        options["mail"] = Mail(**mail, place=sources.of("notify", "mail", "sender"))
     return Notify(**options)
 
 

@@ -14,7 +14,7 @@ import yaml
 
 from caxflow.config.folders import HOME
 from caxflow.config.sources import Layer, merge
-from caxflow.config.yamlfile import Word, by_looks, read_value, read_yaml
+from caxflow.config.yamlfile import Word, by_looks, read_value, read_words
 from caxflow.errors import CaxflowError
 
 TYPED = "--config"
@@ -34,7 +34,7 @@ def layers(files: Iterable[str | os.PathLike], words: Iterable[str], where: str 
     """
     found: list[Layer] = []
     for file in map(Path, files):
-        content = read_yaml(file.absolute())
+        content = read_words(file.absolute())
         _check_plain(content, file)
         found.append((str(file.absolute()), content))
     return [*found, (where, _pairs(words))]
@@ -74,7 +74,7 @@ def read_profile(file: Path) -> dict[str, Any]:
     CaxflowError
         If what it says of the configuration is not what it looks like.
     """
-    said = read_yaml(file)
+    said = read_words(file)
     _check_plain(said, file)
     said = {re.sub("^--|(?<=^configfile)s$", "", key): value for key, value in said.items()}
     if isinstance(said.get("config"), Mapping):

@@ -42,7 +42,7 @@ _schemas: dict[str, dict] = {}
 
 def _schema(kind: str) -> dict:
     if kind not in _schemas:
-        _schemas[kind] = by_looks(read_yaml(SCHEMAS / f"{kind}.schema.yaml"))
+        _schemas[kind] = read_yaml(SCHEMAS / f"{kind}.schema.yaml")
     return _schemas[kind]
 
 
@@ -69,7 +69,7 @@ def read(document: Mapping, kind: str, where: Callable[..., object]) -> dict[str
     Parameters
     ----------
     document : mapping
-        With words as `yamlfile.read_yaml` leaves them.
+        With words as `yamlfile.read_words` leaves them.
     kind : str
     where : callable
         Is given the keys that lead to what is wrong, and returns the place that an error names.

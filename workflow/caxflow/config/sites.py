@@ -9,7 +9,7 @@ from caxflow import targets
 from caxflow.config import schema
 from caxflow.config.folders import folder
 from caxflow.config.model import Access, Processed, Site
-from caxflow.config.yamlfile import read_yaml
+from caxflow.config.yamlfile import read_words
 from caxflow.errors import CaxflowError
 from caxflow.files import permissions
 from caxflow.processing.minitrees import read_recipe
@@ -38,7 +38,7 @@ def load_sites(directory: Path, where: str) -> dict[str, Site]:
 
 
 def _load_site(path: Path) -> Site:
-    document = schema.read(read_yaml(path), "site", lambda *_: path)
+    document = schema.read(read_words(path), "site", lambda *_: path)
     if not re.fullmatch(targets.SITE, path.stem):
         raise CaxflowError(
             f"{path}: the file's name is not a site's name", "use lower-case letters, digits, hyphens"

@@ -82,6 +82,11 @@ def by_looks(value: Any) -> Any:
 
 
 def read_yaml(path: Path) -> dict:
+    """Read a YAML mapping; parameters and errors as those of `read_words`."""
+    return by_looks(read_words(path))
+
+
+def read_words(path: Path) -> dict:
     """Read a YAML mapping, whose words stay words.
 
     Raises
