@@ -1,6 +1,7 @@
 """Jobs that ended without a word of their own: what is understood of their end, and where it is kept."""
 
 import logging
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -119,6 +120,20 @@ def test_a_job_that_said_why_is_believed_and_one_that_did_not_is_noted(words, tm
     assert noted["times"] == 2
     assert not noted["final"]
     assert "it ran out of time" in log.read_text()
+
+
+def test_u3_a_job_that_was_killed_leaves_its_words_to_the_log_of_the_next(words, tmp_path):
+    log = tmp_path / "logs" / "a.log"
+    for number in (1, 2):
+        words.filter(Record("job_info"))
+        log.unlink(missing_ok=True)  # as Snakemake does
+        log.parent.mkdir(exist_ok=True)
+        log.write_text(f"event {number}")
+        words.filter(Record("job_error", rule_msg=slurm("TIMEOUT"), log=[str(log)]))
+    assert re.findall("event . *|ran out of time|earlier", log.read_text()) == [
+        *("event 2", "ran out of time", "earlier", "event 1", "ran out of time", "earlier")
+    ]
+    assert f"see {log}" in journal.failure(tmp_path, DONE)["reason"]
 
 
 def test_a_cancelled_job_is_not_wanted_back(words, tmp_path):

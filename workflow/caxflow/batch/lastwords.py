@@ -5,13 +5,14 @@ a node that dies, does not; then all that is known is what the batch system tell
 it kept. Snakemake's records of jobs pass here in the main process, and what they tell goes into the journal.
 """
 
+import contextlib
 import glob
 import logging
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from caxflow import receipts, targets
+from caxflow import joblogs, receipts, targets
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
 from caxflow.processing import minitrees
@@ -83,7 +84,7 @@ class LastWords(logging.Filter):
             ending = how(said or "", logs[1:])
             reason = CaxflowError(
                 f"{target}: its job ended without a word of its own: {ending}",
-                f"see {logs[-1]}" if logs else "",
+                f"see {' and '.join(dict.fromkeys((logs[0], logs[-1])))}" if logs else "",
             )
             try:
                 # Whoever cancels a job does not want it back.
@@ -92,7 +93,9 @@ class LastWords(logging.Filter):
                 known = self._failure(target)
             except CaxflowError:
                 return  # a full disk; whoever shows the failure says what Snakemake knows
-            _append(logs[:1], str(reason))
+            if logs:
+                with contextlib.suppress(OSError, CaxflowError):
+                    joblogs.end(self.work_dir, Path(logs[0]), str(reason))
         self._before[job] = known
         # Neither more memory nor more time mends it, and a restart would begin its log anew.
         if known and known.get("final") and known.get("call") == journal.call_of(receipts.who()):
@@ -176,14 +179,6 @@ def _tail(log: str) -> str:
 
 
 def _was_interrupted(logs: Sequence[str]) -> bool:
-    return any(_tail(log).rstrip().endswith(underway.INTERRUPTED) for log in logs)
-
-
-def _append(logs: Sequence[str], reason: str) -> None:
-    for log in logs:
-        try:
-            Path(log).parent.mkdir(parents=True, exist_ok=True)
-            with Path(log).open("a", encoding="utf-8") as stream:
-                stream.write(f"{receipts.now():%Y-%m-%d %H:%M:%S} {reason}\n")
-        except OSError:
-            return
+    with contextlib.suppress(OSError):
+        return any(joblogs.last_line(Path(log)).endswith(underway.INTERRUPTED) for log in logs)
+    return False

@@ -12,13 +12,17 @@ from caxflow.errors import CaxflowError
 from caxflow.monitoring import doctor, status
 
 _EPILOG = """\
-Without SITE: the profile, the work directory, the data folders here, the processor, the batch commands, the
+Without SITE: the profile, the work directory, the data folders here, the processor, the batch system, the
 runs database, what people are told by, and every site that this one pulls from or pushes to; whether two of
 these sites are one storage. With SITE: that partner only.
 
 Nothing is only asked that can be tried: a small file is written, sent, read and removed, the database is
-written to, SSH checks the host keys. The way back is tried where the partner's own workflow needs it. Webhook
-and mail server are asked whether they would take a message; nobody gets one.
+written to, SSH checks the host keys. The batch system looks at the largest job that the profile will ask
+for, with its partition, account, memory and time; none runs. In each folder that is written to, what odd
+file systems refuse: syncs, links, times, modes, locks, removing what is open. A partner gets as many
+connections at the same time as a copy opens; its start-up files and its Python are looked at, and the way
+back where the partner's own workflow needs it. Webhook and mail server are asked whether they would take a
+message; nobody gets one. What does not keep caxflow from working is something to look at, with what is lost.
 
 --mark-roots gives each data folder here, or at SITE, a file .caxflow-root that says whose data its disk has,
 once something is found there of what the runs database knows. Without it, or with another one's, nothing is
