@@ -7,6 +7,7 @@ from rich.text import Text
 
 from caxflow import words
 from caxflow.cli import screen, site
+from caxflow.config import calls
 from caxflow.errors import CaxflowError
 from caxflow.monitoring import doctor, status
 
@@ -68,7 +69,7 @@ def _run(arguments: argparse.Namespace) -> int:
         raise site.WrongCallError(error.what, error.mend) from error
     if arguments.replaced and not arguments.mark_roots:
         raise site.WrongCallError("--replaced says how data folders are marked", "add --mark-roots")
-    profile = site.profile_folder(arguments.profile) if arguments.profile else None
+    profile = calls.profile_file(arguments.profile).parent if arguments.profile else None
     console, found = screen.console(), []
     if arguments.mark_roots:
         findings = doctor.mark_roots(settings, only or settings.here, replaced=arguments.replaced)

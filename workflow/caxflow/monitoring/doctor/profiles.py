@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from caxflow import config
-from caxflow.config import Settings
+from caxflow.config import Settings, calls
 from caxflow.monitoring.doctor import submission
 from caxflow.monitoring.doctor.finding import BAD, DOUBTFUL, GOOD, Finding
 
@@ -18,14 +18,15 @@ def examine(settings: Settings, folder: Path | None) -> Iterator[Finding]:
         yield Finding("profile", DOUBTFUL, "none was named, so it was not looked at", "add --profile SITE")
         return
     yield _found_by_snakemake(folder)
-    profile = config.read_yaml(folder / "config.yaml")
+    file = calls.newest(folder) or folder / "config.yaml"
+    profile = config.read_yaml(file)
     executor = str(profile.get("executor", "local"))
     if executor not in ("local", "dryrun"):
         plugin = f"snakemake_executor_plugin_{executor.replace('-', '_')}"
         yield _installed(
             plugin, "make install" if executor == "caxflow" else f"pip install {_dashed(plugin)}"
         )
-        yield from submission.examine(settings, folder / "config.yaml", profile)
+        yield from submission.examine(settings, file, profile)
     yield _installed("snakemake_logger_plugin_caxflow", "make install")
 
 

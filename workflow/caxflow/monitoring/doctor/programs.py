@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from caxflow.config import Settings
 from caxflow.monitoring.doctor.finding import BAD, GOOD, Finding
-from caxflow.processing.processors import Processor
+from caxflow.processing.processors import Processor, by_place
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
@@ -20,7 +20,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     if program is None:
         yield Finding("processor", GOOD, f"{processor.name} is the embedded one")
     elif shutil.which(program) is None:
-        mend = f"install {program}, or mend processors.{processor.name} in config.yaml"
+        mend = f"install {program}, or mend processors.{processor.name}: {by_place(processor.places)}"
         yield Finding("processor", BAD, f"{processor.name}: {program} is not on the PATH{where}", mend)
     else:
         yield Finding("processor", GOOD, f"{processor.name}: {program} is there{where}")
