@@ -218,6 +218,46 @@ def test_s10_both_refuse_the_same_words_in_one_line(place, words):
     assert len(said[0]) < 500
 
 
+def test_s10_several_profiles(place, monkeypatch):
+    place.write("one/config.yaml", "config: [site=midway, lease=5]\n")
+    place.write("two/config.yaml", "configfile: own.yaml\n")
+    place.write("two/own.yaml", {"lease": 6, "pause": 7})
+    both = place.both("--profile", "one", "--profile", "two")
+    assert (both.here.name, both.lease, both.pause) == ("midway", 5, 7)
+    for named in ("[one, two]", '["one", "two"]'):
+        monkeypatch.setenv("SNAKEMAKE_PROFILE", named)
+        assert place.both() == both
+    assert place.both("--profile", "none", "--config", "site=tegner").lease == 30
+
+
+@pytest.mark.parametrize("written", ["'0200'", "'1e3'", "1e3", "'5'", "5", "0o17"])
+def test_s10_numbers_and_quoted_numbers_of_a_profile(place, written):
+    place.write("prof/config.yaml", f"config:\n  site: midway\n  lease: {written}\n")
+    said = place.both("--profile", "prof")
+    assert isinstance(said, config.Settings) or "prof/config.yaml: config: lease: " in said
+    place.write("prof/config.yaml", f"config:\n  site: midway\n  select: {{tags: [{written}]}}\n")
+    assert place.both("--profile", "prof").selection.tags == (written.strip("'"),)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("metrics: null", "turns null, in metrics, into other text"),
+        ("corrections: {slow_control: {table: ~}}", "turns null, in corrections, into other text"),
+        (r"select: {tags: ['a\b']}", r"turns 'a\\b', in select, into other text"),
+        ("select: {start: {after: 2016-11-01}}", "line 3: config: Snakemake reads '2016-11-01' as a date"),
+    ],
+)
+def test_s10_what_snakemake_hands_on_as_something_else_is_refused(place, written, said):
+    place.write("prof/config.yaml", f"config:\n  site: midway\n  {written}\n")
+    assert said in place.both("--profile", "prof")
+
+
+def test_a_word_of_a_profile_without_a_value_is_one_of_the_profile(place):
+    place.write("prof/config.yaml", "config: [site=midway, lease: 5]\n")
+    assert place.both("--profile", "prof").startswith("prof/config.yaml: config: \"{'lease': 5}\" is no key")
+
+
 def test_a_profile_with_templates_is_refused(place):
     place.write("prof/config.yaml", "__use_yte__: true\nconfig: [site=midway]\n")
     assert "templates are not filled in" in place.both("--profile", "prof")

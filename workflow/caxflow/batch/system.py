@@ -351,8 +351,7 @@ def ask(*words: str, fine: Iterable[str] = ()) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NoAnswer(f"{words[0]}: {_why(error)}", fix) from error
     if done.returncode and not any(each in done.stderr + done.stdout for each in fine):
-        said = " ".join((done.stderr or done.stdout).split())[:200] or f"exit code {done.returncode}"
-        raise NoAnswer(f"{words[0]}: {said}", fix)
+        raise NoAnswer(f"{words[0]}: {complaint(done) or f'exit code {done.returncode}'}", fix)
     return done.stdout
 
 

@@ -7,7 +7,6 @@ from rich.text import Text
 
 from caxflow import words
 from caxflow.cli import screen, site
-from caxflow.config import calls
 from caxflow.errors import CaxflowError
 from caxflow.monitoring import doctor, status
 
@@ -69,12 +68,11 @@ def _run(arguments: argparse.Namespace) -> int:
         raise site.WrongCallError(error.what, error.mend) from error
     if arguments.replaced and not arguments.mark_roots:
         raise site.WrongCallError("--replaced says how data folders are marked", "add --mark-roots")
-    profile = calls.profile_file(arguments.profile).parent if arguments.profile else None
     console, found = screen.console(), []
     if arguments.mark_roots:
         findings = doctor.mark_roots(settings, only or settings.here, replaced=arguments.replaced)
     else:
-        findings = doctor.examine(settings, profile, only)
+        findings = doctor.examine(settings, site.profile_files(arguments), only)
     for finding in findings:
         found.append(finding)
         if not arguments.json:
