@@ -218,6 +218,31 @@ def test_s10_both_refuse_the_same_words_in_one_line(place, words):
     assert len(said[0]) < 500
 
 
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("default-resources: {slurm_account: 0123}", "default-resources: Snakemake reads '0123' as '83'"),
+        ("default-resources: {slurm_partition: on}", "default-resources: Snakemake reads 'on' as 'True'"),
+        ("set-resources: {process_raw: {runtime: 1:30}}", "set-resources: Snakemake reads '1:30' as '90'"),
+        ("latency-wait: 010", "latency-wait: Snakemake reads '010' as '8'"),
+        ("caxflow-lost-after: 1_0", "caxflow-lost-after: Snakemake reads '1_0' as '10'"),
+    ],
+)
+def test_s10_options_of_a_profile_that_snakemake_reads_otherwise_are_refused(place, written, said):
+    place.write("prof/config.yaml", f"config: [site=midway]\n{written}\n")
+    assert f"prof/config.yaml line 2: {said} -> " in place.both("--profile", "prof")
+
+
+def test_s10_options_of_a_profile_that_are_what_they_look_like(place):
+    place.write(
+        "prof/config.yaml",
+        "config: [site=midway]\ndefault-resources: {slurm_account: '0123', runtime: 90, mem_mb: 2 * 500}\n"
+        "latency-wait: 5\nkeep-going: on\nnolock: false\nmax-status-checks-per-second: 1.50\n"
+        "resources: [transfers=2]\nset-threads: {process_raw: 4}\nquiet: [host, reason]\n",
+    )
+    assert place.both("--profile", "prof").here.name == "midway"
+
+
 def test_s10_several_profiles(place, monkeypatch):
     place.write("one/config.yaml", "config: [site=midway, lease=5]\n")
     place.write("two/config.yaml", "configfile: own.yaml\n")

@@ -14,7 +14,7 @@ import yaml
 
 from caxflow.config.folders import HOME
 from caxflow.config.sources import Layer, merge
-from caxflow.config.yamlfile import Word, read_value, read_words
+from caxflow.config.yamlfile import Word, number, read_value, read_words
 from caxflow.errors import CaxflowError
 
 TYPED = "--config"
@@ -81,14 +81,17 @@ def read_profile(file: Path) -> dict[str, Any]:
     Raises
     ------
     CaxflowError
-        If what it says of the configuration is not what it looks like.
+        If something in it is not what it looks like.
     """
     said = read_words(file)
     _check_plain(said, file)
     said = {re.sub("^--|(?<=^configfile)s$", "", key): value for key, value in said.items()}
-    if isinstance(said.get("config"), Mapping):
-        for key, value in said["config"].items():
-            _check_clear(value, file, key)
+    for option, value in said.items():
+        if isinstance(value, Mapping):
+            for key, item in value.items():
+                _check_clear(item, file, option, key)
+        elif option != "config":
+            _check_numbers(value, file, option)
     return said
 
 
@@ -198,25 +201,38 @@ def _check_plain(said: Mapping, file: Path) -> None:
         )
 
 
-def _check_clear(value: Any, file: Path, key: str, inside: bool = False) -> None:
+def _check_clear(value: Any, file: Path, option: str, key: str, inside: bool = False) -> None:
     """Refuse what Snakemake, which reads profiles by itself, would hand on as something else."""
-    place = f"{file} line {value.line}" if isinstance(value, Word) else file
     if isinstance(value, Mapping | list):
         for item in value.values() if isinstance(value, Mapping) else value:
-            _check_clear(item, file, key, True)
+            _check_clear(item, file, option, key, True)
     elif isinstance(value, Word):
         read = _read(value)
         if isinstance(read, bool) and value.lower() in ("true", "false"):
             return
         if read != value and (str(read) != value or not isinstance(read, int | float)):
-            taken = repr(str(read)) if str(read) != value else "a date"
-            raise CaxflowError(
-                f"{place}: config: Snakemake reads {str(value)!r} as {taken}",
-                f"write '{value}' in quotes if it is text, else a plain number, true or false",
-            )
-    elif value is None or (inside and _read(repr(value)) != value):
+            raise _misread(value, file, option)
+    elif option == "config" and (value is None or (inside and _read(repr(value)) != value)):
         what = "null" if value is None else repr(value)
         raise CaxflowError(
-            f"{place}: config: Snakemake turns {what}, in {key}, into other text",
+            f"{file}: config: Snakemake turns {what}, in {key}, into other text",
             "write it in the file that configfile names",
         )
+
+
+def _check_numbers(value: Any, file: Path, option: str) -> None:
+    """Refuse a number that is another one to Snakemake, as ``050``."""
+    for each in value if isinstance(value, list) else [value]:
+        if isinstance(each, Word):
+            read = _read(each)
+            if isinstance(read, int | float) and not isinstance(read, bool) and read != number(each):
+                raise _misread(each, file, option)
+
+
+def _misread(word: Word, file: Path, option: str) -> CaxflowError:
+    read = str(_read(word))
+    return CaxflowError(
+        f"{file} line {word.line}: {option}: Snakemake reads {str(word)!r} as "
+        f"{'a date' if read == word else repr(read)}",
+        f"write '{word}' in quotes if it is text, else a plain number, true or false",
+    )
