@@ -25,7 +25,7 @@ def mark_roots(settings: Settings, site: Site, *, replaced: bool) -> Iterator[Fi
 
 
 def missing(settings: Settings, site: Site, kind: str, about: str, *, written: bool) -> list[Finding]:
-    """What is wrong with the marker of a root; nothing if that is there, or comes with the first copy."""
+    """Return what is wrong with a root's marker; nothing if it is there, or comes with the first copy."""
     try:
         roots.check(settings, site, kind)
         return []

@@ -43,7 +43,7 @@ def as_typed(file: Path) -> str:
 
 
 def _found_by_snakemake(file: Path) -> Finding:
-    """Whether ``snakemake --profile NAME`` finds the profile by its name alone, from the clone."""
+    """Check whether ``snakemake --profile NAME`` finds the profile by its name alone, from the clone."""
     name, folder = as_typed(file), file.parent
     if folder.name == name and Path(name).is_dir():
         said = f"a folder {name} in {Path.cwd()} hides the profile from snakemake"
