@@ -427,5 +427,8 @@ def test_mute_far_end_is_given_up(far, tmp_path):
     helper = Path(__file__).with_name("hostile_helper.py").read_text()
     program.write_text(f"#!{sys.executable}\n{helper}")
     program.chmod(0o755)
-    with pytest.raises(CaxflowError, match="far and here: no progress for 2 s -> check the link"):
+    with pytest.raises(
+        CaxflowError,
+        match=r"far and here: no progress for 2 s \(at far, the answer of .*\) -> check the link",
+    ):
         copy(far(python=str(program), timeout=2), "/data", HERE, tmp_path / "copy")
