@@ -4,6 +4,7 @@ As a program it lists the Debian packages that are missing here, one a line.
 """
 
 import contextlib
+import ctypes.util
 import os
 import shutil
 import subprocess
@@ -31,6 +32,7 @@ PACKAGES = {
     "ps": "procps",
     "unshare": "util-linux",
     "bindfs": "bindfs",
+    "fusermount3": "fuse3",
     "sshfs": "sshfs",
     "mount": "mount",
     "umount": "mount",
@@ -42,7 +44,6 @@ PACKAGES = {
     "slurmctld": "slurm-wlm",
     "slurmd": "slurm-wlm",
     "sbatch": "slurm-wlm",
-    "srun": "slurm-wlm",
     "squeue": "slurm-wlm",
     "scancel": "slurm-wlm",
     "scontrol": "slurm-wlm",
@@ -118,5 +119,7 @@ if __name__ == "__main__":
     packages = {package for program, package in PACKAGES.items() if find(program) is None}
     if not Path("/usr/include/stdio.h").exists():
         packages.add("libc6-dev")  # gcc comes without it where recommended packages are left out
+    if ctypes.util.find_library("fuse") is None:
+        packages.add("libfuse2")
     for package in sorted(packages):
         print(package)

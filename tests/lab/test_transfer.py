@@ -427,8 +427,6 @@ def test_mute_far_end_is_given_up(far, tmp_path):
     helper = Path(__file__).with_name("hostile_helper.py").read_text()
     program.write_text(f"#!{sys.executable}\n{helper}")
     program.chmod(0o755)
-    with pytest.raises(
-        CaxflowError,
-        match=r"far and here: no progress for 2 s \(at far, the answer of .*\) -> check the link",
-    ):
+    waited = r"no progress for 2 s \(at far, the answer of what was started there\) -> check the link"
+    with pytest.raises(CaxflowError, match=waited):
         copy(far(python=str(program), timeout=2), "/data", HERE, tmp_path / "copy")

@@ -40,6 +40,7 @@ def test_what_is_meant_makes_sense(tmp_path):
         "manifests": {"path": data, "algorithms": ["sha256", "adler32"], "drop_cache": False},
         "names": {"folder": root},
         "permissions": {"path": data, "wanted": [None, None, 0o700, 0o600, []], "apply": False},
+        "have_one_file_system": {"one": root, "other": data},
         "scan": {"path": data},
         "scan_again": {"path": root},
         "root": {"root": root, "folder": data, "site": "here"},

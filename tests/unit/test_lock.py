@@ -25,14 +25,35 @@ def test_one_holds_it_until_it_is_closed(tmp_path):
     os.close(lock.take(path, taken))
 
 
-def test_a_file_system_without_locks_is_no_other_process(tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL])
+def test_without_locks_of_the_file_system_one_of_this_machine_holds_it(tmp_path, monkeypatch, capsys, number):
+    """Lustre without ``flock``, NFS without its lock daemon."""
+
     def refuse(*_):
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
+    handle = lock.take(tmp_path / "lock", taken)
+    assert (
+        f"its file system has no locks ({os.strerror(number)}): work there from one"
+        in capsys.readouterr().err
+    )
+    (tmp_path / "link").symlink_to(tmp_path)
     with pytest.raises(
-        CaxflowError, match="lock cannot be locked: No locks available -> have its file system"
+        CaxflowError, match="it is held by {user}@{host}, process {pid}$".format(**receipts.who())
     ):
+        lock.take(tmp_path / "link/lock", taken)
+    os.close(lock.take(tmp_path / "other", taken))
+    os.close(handle)
+    os.close(lock.take(tmp_path / "lock", taken))
+
+
+def test_a_lock_that_fails_is_no_other_process(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with pytest.raises(CaxflowError, match="lock cannot be locked: Input/output error -> have"):
         lock.take(tmp_path / "lock", taken)
 
 

@@ -6,7 +6,10 @@ import shutil
 import pytest
 
 import mortal
-from caxflow.copies import evidence, quarantine
+import needs
+from caxflow.config.retention import Demand
+from caxflow.copies import evidence, quarantine, strays
+from caxflow.copies.removal import TRASH, Removal
 from caxflow.errors import BadCopy, CaxflowError
 from caxflow.files import manifest
 from caxflow.planning import decisions
@@ -14,7 +17,7 @@ from caxflow.planning.facts import gather
 from caxflow.planning.readings import Reading
 from caxflow.stages import scrub
 from caxflow.targets import Run
-from copies import SITES, Copies, now
+from copies import SITES, Copies, Killed, just_read, now
 
 RUN = Run("160315_1432")
 
@@ -571,3 +574,43 @@ def test_a_foreign_file_makes_no_copy_bad(copies):
     odd.rename(odd.with_name("b.zip"))
     with pytest.raises(BadCopy, match=r"b\.zip has 4 bytes instead of"):
         scrub.read_one(copies.subject())
+
+
+@pytest.fixture
+def mounted_below(copies, tmp_path):
+    """midway's copy, on a file system that is mounted on a folder of its root."""
+    copies.add()
+    folder = copies.path("midway").parent / "sr0"
+    folder.mkdir()
+    with needs.mounted(folder, "-t", "tmpfs", "tmpfs"):
+        copies.set("midway", location=shutil.move(copies.path("midway"), folder))
+        copies.note("midway", verified=just_read())
+        yield folder
+
+
+def test_a_bad_copy_on_a_file_system_below_the_root_stays_on_that(copies, mounted_below):
+    """Nothing is copied to the root's own file system, and nothing is refused."""
+    (mounted_below / str(RUN) / "a.zip").write_bytes(b"other" * 1000)
+    with pytest.raises(BadCopy, match=r"it was moved to .*/sr0/\.caxflow-quarantine/"):
+        scrub.read_one(copies.subject())
+    (moved,) = (mounted_below / quarantine.FOLDER).iterdir()
+    assert copies.row("midway")["caxflow"]["suspect"]["quarantine"] == str(moved)
+    settings = copies.settings()
+    found = strays.find(copies.database, settings, settings.sites["midway"])
+    assert [(stray.path, stray.what) for stray in found] == [(str(moved), strays.QUARANTINE)]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_copy_on_a_file_system_below_the_root_is_removed_there(copies, mounted_below, monkeypatch, killed):
+    def removal():
+        return Removal(copies.subject(), Demand(copies=1), "a test")
+
+    if killed:
+        with monkeypatch.context() as patched:
+            patched.setattr(Removal, "empty", lambda *_: (_ for _ in ()).throw(Killed))
+            with pytest.raises(Killed):
+                removal().perform()
+        assert len(list((mounted_below / TRASH).iterdir())) == 1
+    removal().perform()
+    assert copies.row("midway") is None
+    assert list((mounted_below / TRASH).iterdir()) == []

@@ -222,6 +222,46 @@ def test_two_writers_exclude_each_other(dataset, out):
     assert result[0].manifest == take(out / "copy")
 
 
+def refuse_locks(*_):
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+
+@pytest.mark.parametrize(
+    ("holder", "age", "held"),
+    [
+        ("process {pid} on {host}", 1000, True),
+        ("process 4194305 on {host}", 0, False),  # larger than any process has
+        ("process {pid} on elsewhere", 0, True),
+        ("process {pid} on elsewhere", 1000, False),
+        ("", 0, False),
+    ],
+)
+def test_where_there_are_no_locks_processes_and_ages_tell_who_writes(out, monkeypatch, holder, age, held):
+    """Lustre without ``flock``, NFS without its lock daemon."""
+    monkeypatch.setattr(fcntl, "flock", refuse_locks)
+    first = Part(str(out / "copy"), "first")
+    first.begin(wait=0)
+    text = holder.format(pid=os.getpid(), host=os.uname().nodename)
+    os.truncate(f"{out}/.copy.part-caxflow/lock", 0)
+    os.pwrite(first._lock, f"first\n{text}\n".encode() if text else b"", 0)
+    for path in (out / ".copy.part-caxflow").rglob("*"):
+        os.utime(path, (time.time() - age,) * 2)
+    os.utime(out / ".copy.part-caxflow", (time.time() - age,) * 2)
+    second = Part(str(out / "copy"), "second")
+    with pytest.raises(CaxflowError, match="is being written by") if held else nullcontext():
+        second.begin(wait=0)
+    second.close()
+    first.close()
+
+
+def test_without_locks_a_writer_that_ended_is_not_waited_for(out, monkeypatch):
+    monkeypatch.setattr(fcntl, "flock", refuse_locks)
+    for token in ("first", "second"):
+        part = Part(str(out / "copy"), token)
+        part.begin(wait=0)
+        part.close()
+
+
 def test_writer_whose_place_was_taken_cannot_publish(out):
     first = Part(str(out / "copy"), "first")
     first.begin(wait=0)

@@ -1,6 +1,6 @@
 """The processes that a process has begotten: how to keep them as one's own, and how to find them."""
 
-import ctypes
+import contextlib
 import os
 from pathlib import Path
 
@@ -10,8 +10,11 @@ _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
 def adopt_orphans() -> None:
-    """Become the parent of every descendant whose own parent ends."""
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    """Become the parent of every descendant whose own parent ends, where Python has ``ctypes`` for that."""
+    with contextlib.suppress(ImportError, OSError, AttributeError):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def bury() -> bool:

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from caxflow import __version__, clock, preview, processes
+from caxflow import __version__, abilities, clock, preview, processes
 from caxflow.errors import CaxflowError
 from caxflow.targets import Target
 
@@ -59,14 +59,14 @@ def write(path: str | os.PathLike, content: dict | list | str) -> None:
             with os.fdopen(handle, "w", encoding="utf-8") as stream:
                 stream.write(text)
                 stream.flush()
-                os.fchmod(stream.fileno(), 0o644)
-                os.fsync(stream.fileno())
+                abilities.attempt(abilities.MODES, os.fchmod, stream.fileno(), 0o644)
+                abilities.sync_file(stream.fileno())
             Path(temporary).replace(target)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
         with contextlib.suppress(OSError):  # it is written, and whole
-            sync_folder(target.parent)
+            abilities.sync_folder(target.parent)
     except OSError as error:
         raise CaxflowError(f"{target} cannot be written: {error.strerror}", MEND) from error
 
@@ -83,7 +83,7 @@ def touch(path: str | os.PathLike) -> None:
             os.utime(handle)
         finally:
             os.close(handle)
-        sync_folder(target.parent)
+        abilities.sync_folder(target.parent)
     except OSError:
         write(path, "")  # in the place of what is no file
 
@@ -156,12 +156,3 @@ def intact(path: str | os.PathLike) -> Iterator[None]:
     except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
         what = str(error) if isinstance(error, ValueError) else f"{type(error).__name__} {error}"
         raise CaxflowError(f"receipt {path} is damaged: {what}", REMOVE) from error
-
-
-def sync_folder(folder: str | os.PathLike) -> None:
-    """Make a rename in `folder` durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

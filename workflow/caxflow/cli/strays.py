@@ -16,9 +16,9 @@ from caxflow.transfer import kept
 
 _EPILOG = """\
 Listed are: data that no document knows; unfinished copies; what waits in the trash and in quarantine; entries
-whose data are not there (caxflow rm drops them, on evidence), or outside the site's roots; with
---permissions, copies that are not as the site's file wants. Nothing is removed but what --remove names, by
-its full path.
+whose data are not there (caxflow rm drops them, on evidence), or outside the site's roots; what cannot be
+read; with --permissions, copies that are not as the site's file wants. What is a file system's own, as
+lost+found or .snapshot, is not looked at. Nothing is removed but what --remove names, by its full path.
 
 exit code: 0 nothing is astray; 1 something is; 2 the command line or the configuration is wrong
 
@@ -81,7 +81,8 @@ def _show(found: list[Stray], name: str) -> None:
     for heading, justify in (("what", "left"), ("size", "right"), ("age", "right"), ("path", "left")):
         shown.add_column(heading, justify=justify, overflow="fold")
     for each in sorted(found, key=lambda stray: (stray.what, -(stray.size or 0))):
-        note = f" ({each.run}: {each.note})" if each.run else ""
+        note = ": ".join(filter(None, (each.run, each.note)))
+        note = f" ({note})" if note else ""
         shown.add_row(
             each.what, words.size(each.size) if each.size is not None else "", _age(each), each.path + note
         )

@@ -21,7 +21,7 @@ from caxflow.config.retention import Demand
 from caxflow.copies import evidence, proof, shortcuts
 from caxflow.copies.evidence import Witness
 from caxflow.copies.hearing import Hearing
-from caxflow.copies.subject import OnDisk, Subject, folder_of
+from caxflow.copies.subject import OnDisk, Subject, asides, folder_of
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Manifest
@@ -509,10 +509,12 @@ class Removal:
 
     def _in_trash(self, trash: object, token: object, location: str) -> str:
         """A path that a document names, if it is the copy's own place in the site's trash."""
-        folder = posixpath.join(self.subject.root, TRASH)
-        own = isinstance(token, str) and token.isalnum() and self.subject.aside(TRASH, location, token)
-        if own and trash == own:
-            return own
+        root = self.subject.root
+        if isinstance(token, str) and token.isalnum():
+            for own in asides(root, TRASH, location, token):
+                if trash == own:
+                    return own
+        folder = posixpath.join(root, TRASH)
         raise CaxflowError(
             f"{self.subject} is said to wait in {trash!r}, which is not its place in {folder}",
             "nothing is deleted there; mend the document",

@@ -38,6 +38,7 @@ _PATHS = (
 # Of these the old files may still be there, see `caxflow.copies.moving`.
 _LEFT = (("caxflow", "moving", "from"), ("caxflow", "left", "path"))
 
+UNREAD = "cannot be read"
 MISSING, OUTSIDE, DEVIATES = "there is nothing", "outside the site's roots", "permissions"
 
 
@@ -98,7 +99,7 @@ def find(database: RunsDB, settings: Settings, site: Site) -> list[Stray]:
     found = without_empty(place, found, there)
     # A copy may lie deeper than usual, inside of what was listed.
     deeper = [entry.path for entry in promised if entry.path not in there and _above(entry.path) & there]
-    there |= {path for path in deeper if transfer.exists(place, path)}
+    there |= {path for path in deeper if _may_be_there(place, path)}
     there |= set().union(*map(_above, there))
     wrong = [stray for entry in promised if (stray := pointing(entry, site, there))]
     for kind in {stray.kind for stray in wrong if stray.what == MISSING}:
@@ -113,10 +114,21 @@ def _census(
     for item in transfer.census(place, root, depth):
         path = posixpath.join(root, item.name)
         if item.kind == "directory" and path in above and path not in known:
-            for inner in _census(place, path, 1, known, above):
-                yield inner._replace(name=posixpath.join(item.name, inner.name))
+            try:
+                for inner in _census(place, path, 1, known, above):
+                    yield inner._replace(name=posixpath.join(item.name, inner.name))
+            except CaxflowError as error:
+                yield item._replace(unread=error.what)
         else:
             yield item
+
+
+def _may_be_there(place: transfer.Place, path: str) -> bool:
+    """Return whether something is at a path, or no look is possible."""
+    try:
+        return transfer.exists(place, path) is not None
+    except CaxflowError:
+        return True
 
 
 def lying(items: Iterable[transfer.Item], kind: str, root: str, known: set[str]) -> Iterator[Stray]:
@@ -124,7 +136,9 @@ def lying(items: Iterable[transfer.Item], kind: str, root: str, known: set[str])
     around = known.union(*map(_above, known))
     for item in items:
         path = posixpath.join(root, item.name)
-        if path in around or (_above(path) | _owners(path, kind)) & known:
+        if item.unread:
+            yield Stray(UNREAD, kind, path, note=item.unread)
+        if item.unread or path in around or (_above(path) | _owners(path, kind)) & known:
             continue
         changed = datetime.datetime.fromtimestamp(item.newest, datetime.UTC).replace(tzinfo=None)
         yield Stray(_what(item.name), kind, path, item.size, changed)
@@ -287,12 +301,11 @@ def _left(path: str) -> set[str]:
 
 
 def _what(name: str) -> str:
-    folder = name.partition("/")[0]
-    if folder == removal.TRASH:
+    *folders, last = name.split("/")
+    if removal.TRASH in folders:
         return TRASH
-    if folder == quarantine.FOLDER:
+    if quarantine.FOLDER in folders:
         return QUARANTINE
-    last = posixpath.basename(name)
     return PART if last.startswith(".") and ".part-" in last else UNKNOWN
 
 

@@ -1,5 +1,6 @@
 """A copy that something is to be done to, with what that takes."""
 
+import contextlib
 import dataclasses
 import posixpath
 from collections.abc import Callable, Mapping
@@ -29,6 +30,26 @@ class OnDisk:
 def folder_of(location: str) -> str:
     """Return the folder that holds a copy, which may be empty without it."""
     return posixpath.dirname(location.rstrip("/"))
+
+
+def asides(root: str, folder: str, location: str, token: str) -> tuple[str, str]:
+    """Return where a copy may be put inside a hidden folder; the token makes its name new.
+
+    That is a folder of the root or, of a copy on a file system that is mounted below the root, one beside the
+    copy: it is only renamed.
+    """
+    name = f"{posixpath.basename(location.rstrip('/'))}.{token}"
+    return posixpath.join(root, folder, name), posixpath.join(folder_of(location), folder, name)
+
+
+def aside(place: Place, root: str, folder: str, location: str, token: str) -> str:
+    """Return which of `asides` it is, of a copy at a place."""
+    first, second = asides(root, folder, location, token)
+    if first != second:
+        with contextlib.suppress(CaxflowError):  # then nothing can be renamed there
+            if not transfer.have_one_file_system(place, root, folder_of(location)):
+                return second
+    return first
 
 
 def sign_of(path: str, run: object) -> str:
@@ -181,5 +202,5 @@ class Subject:
         return claim
 
     def aside(self, folder: str, location: str, token: str) -> str:
-        """Where the copy is put inside a hidden folder of the root; the token makes the name new."""
-        return posixpath.join(self.root, folder, f"{posixpath.basename(location.rstrip('/'))}.{token}")
+        """Where the copy is put inside a hidden folder; see `asides`."""
+        return aside(self.place, self.root, folder, location, token)

@@ -3,31 +3,43 @@
 This module also runs at the far end of a transfer, so it needs only Python 3.8 and the standard library.
 """
 
-# ruff: noqa: PTH118 (this also runs under Python 3.8, and paths are bytes)
-
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections import namedtuple
 
 from caxflow.files import marker
-from caxflow.files.listing import os_error, to_bytes, to_text
+from caxflow.files.listing import is_leftover, os_error, printable, to_bytes, to_text
 
-Item = namedtuple("Item", "name kind size files newest")
+Item = namedtuple("Item", "name kind size files newest unread", defaults=("",))
 Item.__doc__ = """Something below a root.
 
 `name` is relative to the root, `kind` ``file``, ``directory`` or ``other``; `size` in bytes and `files` count
-all that is below it, `newest` is the latest time of modification (s since 1970).
+all that is below it, `newest` is the latest time of modification (s since 1970). `unread` says what could not
+be read of it, and why; empty where all was.
 """
 
+Found = namedtuple("Found", "name mode size mtime")
+Found.__doc__ = "A name in a folder; mode with type, size in bytes and time of modification of what has it."
+
 # Folders of our own, whose items count one by one.
-OWN = (b".caxflow-trash", b".caxflow-quarantine")
-_MARKER = to_bytes(marker.NAME)
+OWN = (".caxflow-trash", ".caxflow-quarantine")
+# What file systems, and desktops, have in their uppermost folders, or in all.
+_FURNITURE = re.compile(
+    r"lost\+found|[.~]snapshots?|\.snap|\.ckpt|\.zfs|\.glusterfs|\.mm(SharedTmp|Lock)Dir"
+    r"|a?quota\.(user|group)|\.Trash(-[0-9]+|es)?|System Volume Information|\$RECYCLE\.BIN|\.fseventsd"
+)
+
+
+def is_furniture(name: str) -> bool:
+    """Return whether what has that name is the file system's own, as ``lost+found``: never data."""
+    return _FURNITURE.fullmatch(name) is not None or is_leftover(name)
 
 
 def census(root: str, depth: int = 1, report=None) -> list:
-    """List the items below a root, without its own marker; links are not followed.
+    """List the items below a root, without its marker and what is the file system's own; follow no links.
 
     Parameters
     ----------
@@ -42,35 +54,65 @@ def census(root: str, depth: int = 1, report=None) -> list:
     list of Item
     """
     try:
-        return [Item(*item) for item in _items(to_bytes(root), b"", depth, report or (lambda _: None))]
+        return list(items(_list, root, depth, report or (lambda _: None)))
     except OSError as error:
         raise os_error(error, root) from None
 
 
-def _items(root: bytes, below: bytes, depth: int, report):
-    with os.scandir(os.path.join(root, below)) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
-    if not below:
-        entries = [entry for entry in entries if not entry.name.startswith(_MARKER)]
-    for entry in entries:
-        name = os.path.join(below, entry.name)
-        own = not below and entry.name in OWN
-        deeper = depth > 1 and not entry.name.startswith(b".")
-        if (own or deeper) and entry.is_dir(follow_symlinks=False):
-            yield from _items(root, name, 1 if own else depth - 1, report)
+def _list(path: str):
+    """Yield what is in a folder; what goes meanwhile may be left out."""
+    with os.scandir(to_bytes(path)) as found:
+        for entry in found:
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            yield Found(to_text(entry.name), status.st_mode, status.st_size, status.st_mtime)
+
+
+def items(list_folder, root: str, depth: int, report, below: str = ""):
+    """Yield the items below a root; what cannot be read below it is said with the item it belongs to.
+
+    Parameters
+    ----------
+    list_folder : callable
+        Called with the path of a folder, yields a `Found` for each name in it.
+    """
+    for found in sorted(list_folder(_join(root, below)), key=lambda found: to_bytes(found.name)):
+        if is_furniture(found.name) or (not below and found.name.startswith(marker.NAME)):
+            continue
+        name = _join(below, found.name)
+        own = found.name in OWN
+        if (own or (depth > 1 and not found.name.startswith("."))) and stat.S_ISDIR(found.mode):
+            try:
+                yield from items(list_folder, root, 1 if own else depth - 1, report, name)
+            except OSError as error:
+                yield Item(name, "directory", 0, 0, found.mtime, _why(error, _join(root, name)))
         else:
-            yield (to_text(name), *_sum(entry, report))
+            yield Item(name, *_sum(list_folder, _join(root, name), found, report))
 
 
-def _sum(entry, report) -> tuple:
+def _sum(list_folder, path: str, found, report) -> tuple:
     report(0)
-    status = entry.stat(follow_symlinks=False)
-    if not stat.S_ISDIR(status.st_mode):
-        regular = stat.S_ISREG(status.st_mode)
-        return ("file" if regular else "other"), status.st_size, 1, status.st_mtime
-    size, files, newest = 0, 0, status.st_mtime
-    with os.scandir(entry.path) as found:
-        for inner in found:
-            _, more, count, time = _sum(inner, report)
-            size, files, newest = size + more, files + count, max(newest, time)
-    return "directory", size, files, newest
+    if not stat.S_ISDIR(found.mode):
+        return ("file" if stat.S_ISREG(found.mode) else "other"), found.size, 1, found.mtime, ""
+    size, files, newest, unread = 0, 0, found.mtime, ""
+    try:
+        for inner in list_folder(path):
+            if not is_furniture(inner.name):
+                _, more, count, time, why = _sum(list_folder, _join(path, inner.name), inner, report)
+                size, files, newest = size + more, files + count, max(newest, time)
+                unread = unread or why
+    except FileNotFoundError:
+        pass  # it has gone
+    except OSError as error:
+        unread = _why(error, path)
+    return "directory", size, files, newest, unread
+
+
+def _why(error: OSError, path: str) -> str:
+    return f"{printable(path)}: {error.strerror or error}"
+
+
+def _join(folder: str, name: str) -> str:
+    return f"{folder.rstrip('/')}/{name}" if folder and name else folder or name

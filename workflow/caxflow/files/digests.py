@@ -12,6 +12,8 @@ import functools
 import os
 import zlib
 
+from caxflow.abilities import HINTS, attempt, sync_file
+
 BUFFER = 1 << 20  # bytes; stays in a core's cache between the read and the digest
 
 ALGORITHMS = ("xxh128", "sha256", "sha512", "adler32")
@@ -39,9 +41,12 @@ def _maker(algorithm: str):
         try:
             from xxhash import xxh3_128
         except Exception:  # not there, or not for this Python: a PYTHONPATH may lead to anything
-            from caxflow.files import libxxhash
+            try:
+                from caxflow.files import libxxhash
 
-            return libxxhash.Xxh128 if libxxhash.load() else None
+                return libxxhash.Xxh128 if libxxhash.load() else None
+            except Exception:  # no ctypes
+                return None
         return xxh3_128
     if algorithm == "adler32":
         return _Adler32
@@ -49,7 +54,7 @@ def _maker(algorithm: str):
         return None
     import hashlib  # which loads OpenSSL: at the far end that is noticed, and mostly not needed
 
-    return getattr(hashlib, algorithm)
+    return getattr(hashlib, algorithm, None)
 
 
 def available() -> tuple:
@@ -132,8 +137,8 @@ def drop_cache(fd: int) -> None:
     or locked stay, and a network file system's server may keep its own.
     """
     if hasattr(os, "posix_fadvise"):
-        os.fsync(fd)
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        sync_file(fd)
+        attempt(HINTS, os.posix_fadvise, fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def cax_reduce(sha512_of_files) -> str:

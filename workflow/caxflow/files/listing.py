@@ -188,20 +188,26 @@ def _descend(root: bytes, below: bytes, files: list, directories: list, report, 
 
 def os_error(error: OSError, path: str = "") -> CaxflowError:
     """An error of the operating system about a file, in words, with what to do."""
-    name = error.filename if error.filename is not None else path
-    name = printable(to_text(name) if isinstance(name, bytes) else str(name))
+    name = error.filename if error.filename not in (None, "", b"") else path
+    name = to_text(name) if isinstance(name, bytes) else str(name)
+    about = f"{printable(name)}: " if name else ""
     mend = {
         "ENOENT": "check that it exists and that its file system is mounted",
         "EACCES": "give the account that copies the right to use it",
         "EPERM": "give the account that copies the right to use it",
         "ENOSPC": "free space there (or files, see df -i), then start again: what has arrived is kept",
         "EDQUOT": "free space or raise the quota there, then start again: what has arrived is kept",
+        "EFBIG": "its file system, or the limit `ulimit -f`, takes no file so large: ask the site's manager",
+        "EMFILE": "raise the limit of open files there: ulimit -n",
+        "ENFILE": "the machine has too many files open: ask the site's manager",
+        "ENOTEMPTY": "end what has a file in it open, or writes there, then start again",
+        "EBUSY": "end what uses it, then start again; a mount point stays",
         "EROFS": "the file system is mounted read-only: ask the site's manager",
         "EIO": "the disk fails: ask the site's manager",
         "ESTALE": "the network file system lost it: ask the site's manager",
     }
     return CaxflowError(
-        f"{name}: {os.strerror(error.errno) if error.errno else error}",
+        f"{about}{os.strerror(error.errno) if error.errno else error}",
         mend.get(errno.errorcode.get(error.errno or 0, ""), "mend this at the site, then start again"),
     )
 
@@ -228,10 +234,16 @@ def hash_listed(
     return found
 
 
+class Touched(CaxflowError):
+    """Of a file that was read only time of change or inode are others; reading it again tells more."""
+
+
 def unchanged(file: FileStat, status) -> None:
     """Raise a CaxflowError unless an open file is still as it was listed."""
-    if tuple(file[1:]) != (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino):
-        raise CaxflowError(
+    now = FileStat(file.path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    if now != file:
+        kind = Touched if now[:3] == file[:3] else CaxflowError
+        raise kind(
             f"file {printable(file.path)} changed while it was read",
             "wait until nothing writes to the dataset any more, then start again",
         )

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from caxflow.errors import CaxflowError
 from caxflow.files import digests
 from caxflow.files.listing import (
+    Touched,
     hash_listed,
     is_leftover,
     os_error,
@@ -25,6 +25,7 @@ from caxflow.files.listing import (
     to_bytes,
     to_text,
 )
+from caxflow.threads import do_all
 
 __all__ = [
     "Difference",
@@ -301,32 +302,51 @@ def take_all(
     CaxflowError
         If the dataset cannot be read or changes meanwhile.
     """
-    path = os.fspath(path)
+    threads = threads or min(4, os.cpu_count() or 1)
+    try:
+        return _read(os.fspath(path), algorithms, drop_cache, threads, progress, check=check)
+    except Touched:
+        # Some file systems tell the time of change of what was just renamed only after a while, or number
+        # files anew each time they forget them.
+        return _read(os.fspath(path), algorithms, drop_cache, threads, progress, check=check)
+
+
+def _read(path: str, algorithms, drop_cache, threads: int, progress, *, check) -> dict:
     listing = scan(path, progress)
     lock = threading.Lock()
     root = to_bytes(listing.root)
+    left = sorted(listing.files, key=lambda file: file.size)
+    hashed = {}
 
-    def count(size):
-        with lock:
-            progress(size)
+    def work(goes_on):
+        def count(size):
+            goes_on()
+            if progress:
+                with lock:
+                    progress(size)
 
-    def one(file):
-        return file, hash_listed(root, file, algorithms, drop_cache, progress and count, check=check)
+        while True:
+            with lock:
+                file = left.pop() if left else None
+            if file is None:
+                return
+            hashed[file] = hash_listed(root, file, algorithms, drop_cache, count, check=check)
 
-    threads = threads or min(4, os.cpu_count() or 1)
-    pool = ThreadPoolExecutor(threads)
-    try:
-        hashed = list(pool.map(one, sorted(listing.files, key=lambda file: -file.size)))
-    finally:
-        pool.shutdown(wait=True)
-    if scan(path, progress) != listing:
-        raise CaxflowError(
+    do_all([work] * threads, lambda: None)
+    now = scan(path, progress)
+    if now != listing:
+        kind = Touched if _timeless(now) == _timeless(listing) else CaxflowError
+        raise kind(
             f"{printable(path)} changed while it was read", "wait until it is complete, then start again"
         )
     return {
-        name: Manifest(name, tuple(Entry(file.path, file.size, found[name]) for file, found in hashed))
+        name: Manifest(name, tuple(Entry(file.path, file.size, hashed[file][name]) for file in listing.files))
         for name in algorithms
     }
+
+
+def _timeless(listing):
+    return listing._replace(files=[file[:3] for file in listing.files])
 
 
 def take(path: str, algorithm="xxh128", drop_cache=False, threads=None, progress=None) -> Manifest:

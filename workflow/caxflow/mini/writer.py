@@ -1,10 +1,10 @@
 """The output tree: written in chunks, complete or not there."""
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from caxflow.abilities import sync_folder, sync_path
 from caxflow.errors import CaxflowError
 from caxflow.files import rootfile
 from caxflow.mini.analysis import EVENT_COLUMNS, INTERACTION_COLUMNS, PEAK_COLUMNS, Columns
@@ -77,9 +77,9 @@ class TreeWriter:
     def _publish(self) -> None:
         self._flush()
         self._file.close()
-        _sync(self.part)
+        sync_path(self.part)
         self.part.rename(self.output)
-        _sync(self.output.parent)
+        sync_folder(self.output.parent)
 
     def _unwritable(self, error: OSError) -> CaxflowError:
         return CaxflowError(
@@ -145,11 +145,3 @@ def _named(name: str, title: str):
     named._bases = [uproot.models.TObject.Model_TObject.empty()]
     named._members.update(fName=name, fTitle=title)
     return named
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -8,6 +8,7 @@ from caxflow.config import Site
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.files import marker
+from caxflow.files.census import is_furniture
 from caxflow.processing.minitrees import minitree_path
 from caxflow.targets import Run
 
@@ -52,7 +53,7 @@ class Presence:
         root = self.site.roots.get(kind)
         try:
             wrong = root and self._unmarked(root, kind)
-            if not wrong or (Path(root).is_dir() and not any(Path(root).iterdir())):
+            if not wrong or (Path(root).is_dir() and _is_bare(root)):
                 return ""
         except OSError as error:
             wrong = f"{error.filename}: {error.strerror} -> mount its file system, or correct its permissions"
@@ -90,6 +91,11 @@ class Presence:
             except (FileNotFoundError, NotADirectoryError):
                 self._listed[folder] = {}
         return self._listed[folder]
+
+
+def _is_bare(folder: str) -> bool:
+    """Return whether nothing is in a folder but what is the file system's own."""
+    return all(is_furniture(path.name) for path in Path(folder).iterdir())
 
 
 def _paths(run: Run, copy: Copy) -> list[Path]:

@@ -1,17 +1,25 @@
 """Publishing a product: it appears under its name whole and checked, or not at all."""
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from caxflow import clock, receipts
+from caxflow import abilities, clock, joblogs
 from caxflow.errors import CaxflowError
+from caxflow.files.listing import os_error
 from caxflow.transfer import renaming
 
 _MARK = ".part-"
+_NO_ROOM = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+)  # of what is written
 _LONG_AGO = 7 * 24 * 3600.0  # s; no job runs for so long
 _RUNNING = 2 * 24 * 3600.0  # s; the longest that a job is given
 JOBS = "processing"  # folder of a work directory, with one of each job
@@ -33,13 +41,17 @@ def workshop(product: Path) -> Iterator[Path]:
         ) from error
     try:
         yield folder
+    except OSError as error:
+        if error.filename is None and error.errno not in _NO_ROOM:
+            raise
+        raise os_error(error, str(product.parent)) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def job_directory(workdir: str | Path, prefix: str, log: Path) -> Iterator[Path]:
-    """Make a directory for a program to run in; after a failure it stays, with a copy of the log."""
+    """Make a directory for a program to run in; after a failure it stays, with what the log has."""
     workdir = Path(workdir).absolute()
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -51,9 +63,10 @@ def job_directory(workdir: str | Path, prefix: str, log: Path) -> Iterator[Path]
     try:
         yield directory
     except CaxflowError as error:
-        if log.is_file():
-            shutil.copyfile(log, directory / "log.txt")
-        raise type(error)(error.what, error.mend or f"look into {directory}") from error
+        with contextlib.suppress(OSError), log.open("rb") as stream:
+            said = joblogs.excerpt(stream, stream.seek(0, os.SEEK_END))
+            (directory / "log.txt").write_bytes(said)
+        raise type(error)(error.what, error.mend or f"read {log}, look into {directory}") from error
     shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -73,7 +86,7 @@ def failed(work_dir: Path) -> list[Path]:
 
 
 def publish(made: Path, product: Path, *, replace: bool = False) -> str:
-    """Put a finished and checked file under its name, durably; what failed after that, or an empty text.
+    """Put a finished and checked file under its name, durably; a remark on what could not be done, or "".
 
     Parameters
     ----------
@@ -84,24 +97,25 @@ def publish(made: Path, product: Path, *, replace: bool = False) -> str:
     replace : bool
         Whether a file that has the name may go; otherwise it stays and this is an error.
     """
-    with made.open("rb") as stream:
-        os.fsync(stream.fileno())
+    lacking = [abilities.sync_path(made)]
     if replace:
         made.replace(product)
     else:
         _rename(made, product)
     try:
-        receipts.sync_folder(product.parent)
+        lacking.append(abilities.sync_folder(product.parent))
     except OSError as error:
-        return f"{product} is published; its folder could not be brought to the disk: {error.strerror}"
-    return ""
+        lacking.append(f"its folder could not be brought to the disk: {error.strerror}")
+    remark = "; ".join(filter(None, lacking))
+    return remark and f"{product} is published; {remark}"
 
 
 def set_aside(product: Path, aside: Path) -> None:
     """Move a file that is in the place of a product to another folder of its file system."""
     aside.parent.mkdir(exist_ok=True)
     _rename(product, aside)
-    receipts.sync_folder(aside.parent)
+    with contextlib.suppress(OSError):  # it has been moved
+        abilities.sync_folder(aside.parent)
 
 
 def remove_leftovers(folder: Path, older_than: float) -> list[Path]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from caxflow import documents, receipts
 from caxflow.conditions.settings import freeze, skip_reason
-from caxflow.copies import proof, quarantine, roots
+from caxflow.copies import proof, quarantine, roots, subject
 from caxflow.errors import CaxflowError
 from caxflow.files import manifest
 from caxflow.files.manifest import Manifest
@@ -66,8 +66,8 @@ def process_raw(job: Job, link: Path, settings: str = "settings.json", parts: Se
     kept = job.stage == "processed.done"
     aside = None
     if kept and job.facts.abandoned:
-        name = f"{product.name}.{secrets.token_hex(8)}"
-        aside = Path(job.site.roots["processed"], quarantine.FOLDER, name)
+        place, root, token = job.place(job.site), job.site.roots["processed"], secrets.token_hex(8)
+        aside = Path(subject.aside(place, root, quarantine.FOLDER, str(product), token))
     made = running.process(
         processor,
         job.receipt(job.site, "raw.done")["location"],

@@ -35,6 +35,7 @@ __all__ = [
     "examine",
     "exists",
     "free_space",
+    "have_one_file_system",
     "inventory",
     "link",
     "look",
@@ -276,8 +277,22 @@ def exists(place: Place, path: str) -> str | None:
 
 
 def free_space(place: Place, path: str) -> int:
-    """Bytes that may still be written to the file system on which `path` is or will be."""
-    return _visit(place, "free_space", path=path)
+    """Bytes that may still be written to the file system on which `path` is or will be.
+
+    Raises
+    ------
+    CaxflowError
+        If that is not told, or no look is possible.
+    """
+    free = _visit(place, "free_space", path=path)
+    if free is None:
+        raise CaxflowError(f"{place.site}: the file system of {path} does not tell its free space")
+    return free
+
+
+def have_one_file_system(place: Place, one: str, other: str) -> bool:
+    """Whether two folders are on one file system, within which files can be renamed, as far as is told."""
+    return _visit(place, "have_one_file_system", one=one, other=other)
 
 
 def remove_leftovers(place: Place, parent: str, older_than: float, name: str | None = None) -> list[str]:
@@ -334,7 +349,8 @@ def rename(place: Place, old: str, new: str, *, root: str) -> None:
     """Rename a copy within `root`, which has the site's marker; nothing may be at the new path."""
     if not try_rename(place, old, new, root=root, new_root=root):
         raise CaxflowError(
-            f"{place.site}: {old} and {new} are on different file systems", "keep a root on one file system"
+            f"{place.site}: {old} and {new} are on different file systems, and nothing is copied there",
+            "move it by hand, or keep what is in one folder on one file system",
         )
 
 

@@ -10,9 +10,10 @@ _LISTING = {"root": str, "single": bool, "files": [[str, int, int, int, int]], "
 _SHAPES: dict[str, Any] = {
     "begin": {"exists": _KIND, "data": str, "present": [[str, int]]},
     "blocks": [[{str: str}, [str]]],
-    "census": [[str, str, int, int, (int, float)]],
+    "census": [[str, str, int, int, (int, float), str]],
     "examine": {"manifests": {str: dict}, "zips": {str: [_PATHS, _PATHS]}},
-    "free_space": int,
+    "free_space": (int, None),
+    "have_one_file_system": bool,
     "inventory": {
         "files": {str: int},
         "directories": _PATHS,

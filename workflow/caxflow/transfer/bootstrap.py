@@ -8,6 +8,7 @@ from pathlib import Path
 # What the far end may import; the packages themselves are empty there.
 _MODULES = (
     "errors",
+    "abilities",
     "files.census",
     "files.digests",
     "files.libxxhash",
@@ -15,6 +16,7 @@ _MODULES = (
     "files.manifest",
     "files.marker",
     "files.permissions",
+    "threads",
     "transfer.below",
     "transfer.durable",
     "transfer.folder",

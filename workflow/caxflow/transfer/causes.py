@@ -135,6 +135,11 @@ OF_PARAMIKO = (
 
 OF_HELPERS = (
     (
+        r"MemoryError|Cannot allocate memory|<no Python frame>|Resource temporarily unavailable",
+        "{python} at {host} may have too little memory, or too few processes: {line}",
+        "raise the account's limits there: ulimit -v, ulimit -u",
+    ),
+    (
         r"caxflow needs Python 3\.8 or newer, this is (\d\S*)",
         "{python} at {host} is Python {match[1]}; 3.8 or newer is needed",
         "set access.python of the site to a newer one, or access.method to scp",

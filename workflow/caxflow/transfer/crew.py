@@ -2,6 +2,7 @@
 
 import threading
 
+from caxflow import threads
 from caxflow.transfer import movers
 
 
@@ -54,7 +55,11 @@ class Crew:
         return "working" not in states and (not self._job.pieces_left or "connecting" not in states)
 
     def _start(self, number: int) -> None:
-        threading.Thread(target=self._run, args=(number,), name=f"mover {number}", daemon=True).start()
+        if threads.start(self._run, number, name=f"mover {number}") is None:
+            if number:
+                self._enter(number, "ended")  # the others go on without
+            else:
+                self._run(number)
 
     def _enter(self, number: int, state: str) -> None:
         with self._changed:

@@ -15,10 +15,11 @@ from __future__ import annotations
 import functools
 import os
 import queue
-import threading
 
+from caxflow.abilities import TIMES, attempt
 from caxflow.errors import CaxflowError
 from caxflow.files.listing import os_error
+from caxflow.threads import do_all, start
 from caxflow.transfer.folder import Folder
 
 _AT_ONCE = 1 << 20  # bytes of a file up to which beginning to write it out takes less than waking a thread
@@ -40,53 +41,54 @@ def sync_files(folder, times: dict, alive) -> None:
     alive : callable
         Called now and then.
 
+    Returns
+    -------
+    list of str
+        What the file system lacks for that.
+
     Raises
     ------
     CaxflowError
         If the disk did not take something.
     """
-    errors: list = []
-    paths = sorted(times)
+    paths, lacking, whole = sorted(times), set(), []
     timeless = [path for path in paths if times[path] is not None]
-    _each(folder, lambda path: folder.set_mtime(path, times[path]), timeless, alive, errors)
-    if not errors and not (len(paths) >= _MANY and sync_file_system(folder.fileno())):
+    _each(folder, lambda path: folder.set_mtime(path, times[path]), timeless, alive, lacking)
+    if len(paths) >= _MANY:
+        do_all([lambda _: whole.append(sync_file_system(folder.fileno()))], alive)
+    if not any(whole):
         shares = [paths[turn::_THREADS] for turn in range(min(_THREADS, len(paths)))]
-        threads = [
-            threading.Thread(target=_sync, args=(folder.root, share, alive, errors)) for share in shares
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    if errors:
-        raise errors[0]
+        do_all([functools.partial(_sync, folder.root, share, lacking) for share in shares], alive)
+    return sorted(lacking)
 
 
-def _sync(root: str, paths, alive, errors: list) -> None:
+def sync_folders(folder, paths, alive) -> list:
+    """Bring the entries of sub-directories to the disk; what the file system lacks for that."""
+    lacking = set()
+    do_all([lambda goes_on: _each(folder, folder.sync_directory, paths, goes_on, lacking)], alive)
+    return sorted(lacking)
+
+
+def _sync(root: str, paths, lacking: set, goes_on) -> None:
     try:
         folder = Folder(root)
     except OSError as error:
-        errors.append(os_error(error, root))
-        return
+        raise os_error(error, root) from None
     try:
-        _each(folder, folder.sync_file, paths, alive, errors)
+        _each(folder, folder.sync_file, paths, goes_on, lacking)
     finally:
         folder.close()
 
 
-def _each(folder, do, paths, alive, errors: list) -> None:
-    """Call ``do(path)`` for each path until something fails, here or in another thread."""
-    try:
-        for path in paths:
-            if errors:
-                return
-            try:
-                do(path)
-            except OSError as error:
-                raise os_error(error, folder.root + "/" + path) from None
-            alive()
-    except Exception as error:
-        errors.append(error)
+def _each(folder, do, paths, goes_on, lacking: set) -> None:
+    """Call ``do(path)`` for each path, and keep what it says that the file system lacks."""
+    for path in paths:
+        try:
+            lacking.add(do(path))
+        except OSError as error:
+            raise os_error(error, folder.root + "/" + path) from None
+        goes_on()
+    lacking.discard("")
 
 
 def begin_to_write_out(fd: int, offset: int, length: int) -> None:
@@ -102,11 +104,11 @@ def begin_to_write_out(fd: int, offset: int, length: int) -> None:
 
 @functools.lru_cache(maxsize=None)
 def _sync_file_range():
-    import ctypes
-
     try:
+        import ctypes
+
         call = ctypes.CDLL(None).sync_file_range
-    except (OSError, AttributeError):
+    except (ImportError, OSError, AttributeError):
         return None
     call.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
     return call
@@ -124,14 +126,14 @@ def sync_file_system(fd: int) -> bool:
     bool
         Whether all is on the disk; otherwise each file must be synced.
     """
-    import ctypes
-
     try:
+        import ctypes
+
         version = tuple(int(part) for part in os.uname().release.split(".")[:2])
         if version < (5, 8) or _kind(fd) not in ("ext4", "xfs") or _waiting() > _MOST_WAITING:
             return False
         return ctypes.CDLL(None).syncfs(fd) == 0
-    except (OSError, ValueError, AttributeError):
+    except (ImportError, OSError, ValueError, AttributeError):
         return False
 
 
@@ -169,6 +171,7 @@ class Syncer:
         self._queue = queue.Queue(16)
         self._error = None
         self._thread = None
+        self._lacking = set()
 
     def put(self, fd: int, path: str, mtime_ns: int, offset: int, length: int, *, whole: bool) -> None:
         """Take over an open file of which a piece, or the whole, was written."""
@@ -176,15 +179,18 @@ class Syncer:
             raise self._error
         if whole:
             self._times[path] = None
-            if length <= _AT_ONCE:
-                self._end(fd, path, mtime_ns, offset, length)
-                return
         else:
             self._times[path] = mtime_ns  # once the last piece is written
+        job = fd, path, mtime_ns if whole else None, offset, length
+        if (whole and length <= _AT_ONCE) or not self._has_thread():
+            self._end(*job)
+        else:
+            self._queue.put(job)
+
+    def _has_thread(self) -> bool:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, daemon=True)
-            self._thread.start()
-        self._queue.put((fd, path, mtime_ns if whole else None, offset, length))
+            self._thread = start(self._run)
+        return self._thread is not None
 
     def _run(self) -> None:
         while True:
@@ -193,7 +199,7 @@ class Syncer:
                 return
             try:
                 self._end(*job)
-            except CaxflowError as error:
+            except BaseException as error:  # the next file that comes tells
                 self._error = error
 
     def _end(self, fd: int, path: str, mtime_ns, offset: int, length: int) -> None:
@@ -201,19 +207,19 @@ class Syncer:
         try:
             try:
                 if mtime_ns is not None:
-                    os.utime(fd, ns=(mtime_ns, mtime_ns))
+                    self._lacking.add(attempt(TIMES, os.utime, fd, ns=(mtime_ns, mtime_ns)))
                 begin_to_write_out(fd, offset, length)
             finally:
                 os.close(fd)
         except OSError as error:
             raise os_error(error, self._folder.root + "/" + path) from None
 
-    def finish(self, alive) -> None:
-        """Sync all files that were taken over; `alive` is called now and then."""
+    def finish(self, alive) -> list:
+        """Sync all files that were taken over, as `sync_files` does; what the file system lacks."""
         self._stop()
         if self._error:
             raise self._error
-        sync_files(self._folder, self._times, alive)
+        return sorted({*sync_files(self._folder, self._times, alive), *self._lacking} - {""})
 
     def _stop(self) -> None:
         if self._thread:

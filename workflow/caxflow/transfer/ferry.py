@@ -3,9 +3,11 @@
 import os
 from collections import deque
 
+from caxflow import abilities
 from caxflow.errors import CaxflowError
 from caxflow.files import digests
 from caxflow.files.listing import os_error, printable, unchanged
+from caxflow.threads import do_all
 from caxflow.transfer.ends import at
 from caxflow.transfer.folder import Folder
 from caxflow.transfer.protocol import DATA, FILE, HEADER, SEAL, LostError, frame_name
@@ -164,7 +166,7 @@ class _LocalDestination(_End):
                 while view:
                     written = os.pwrite(fd, view, position)
                     view, position = view[written:], position + written
-            os.fsync(fd)
+            do_all([lambda _: self._job.remark([abilities.sync_file(fd)])], self._job.beat)
         except OSError as error:
             raise at(
                 self._job.destination_place.site, os_error(error, f"{self._folder.root}/{name}")
@@ -190,7 +192,7 @@ class _SftpDestination(_End):
 
     def put(self, piece, chunks) -> None:
         with self._end.explained(self._path(piece)):
-            self._end.write(self._path(piece), piece.offset, chunks)
+            self._job.remark([self._end.write(self._path(piece), piece.offset, chunks)])
 
     def confirm(self, piece, found) -> None:
         path = self._path(piece)

@@ -3,20 +3,23 @@
 Runs at the far end too: Python 3.8, standard library only.
 """
 
-# ruff: noqa: PTH118 (this also runs under Python 3.8, and paths are bytes)
+# ruff: noqa: PTH118, PTH208 (this also runs under Python 3.8, and paths are bytes)
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
 from contextlib import contextmanager
 
+from caxflow import abilities
 from caxflow.errors import CaxflowError
-from caxflow.files.listing import printable, safe_path, to_bytes, to_text
+from caxflow.files.listing import is_leftover, printable, safe_path, to_bytes, to_text
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _OPEN_AT_ONCE = 64
+_RELEASED = 0.5  # seconds within which a file that was closed is gone, where removed ones are only renamed
 
 
 class Folder:
@@ -75,24 +78,28 @@ class Folder:
             except FileExistsError:
                 self._directory(to_bytes(directory))
 
-    def set_mtime(self, path: str, mtime_ns: int) -> None:
-        """Set a file's time of modification."""
+    def set_mtime(self, path: str, mtime_ns: int) -> str:
+        """Set a file's time of modification; what is lacking for that, see `caxflow.abilities`."""
         above, _, name = to_bytes(safe_path(path)).rpartition(b"/")
-        times = (mtime_ns, mtime_ns)
         with naming(f"{self.root}/{path}"):
-            os.utime(name, ns=times, dir_fd=self._directory(above), follow_symlinks=False)
+            folder, times = self._directory(above), (mtime_ns, mtime_ns)
+            return abilities.attempt(
+                abilities.TIMES, os.utime, name, ns=times, dir_fd=folder, follow_symlinks=False
+            )
 
-    def sync_file(self, path: str) -> None:
-        """Bring a file's content to the disk; quick where it is there already."""
+    def sync_file(self, path: str) -> str:
+        """Bring a file's content to the disk, quick where it is there already; what is lacking for that."""
         fd = self.open(path, os.O_RDONLY)
         try:
-            os.fsync(fd)
+            return abilities.sync_file(fd)
         finally:
             os.close(fd)
 
-    def sync_directory(self, directory: str = "") -> None:
-        """Bring a directory's entries to the disk."""
-        os.fsync(self._directory(to_bytes(directory)))
+    def sync_directory(self, directory: str = "") -> str:
+        """Bring a directory's entries to the disk; what is lacking for that."""
+        with naming(f"{self.root}/{directory}".rstrip("/")):
+            folder = self._directory(to_bytes(directory))
+            return abilities.attempt(abilities.SYNC_FOLDERS, os.fsync, folder)
 
 
 HELD_UP = 60  # seconds between two steps after which what allowed the first may hold no more
@@ -157,10 +164,33 @@ def remove_tree(path: bytes, alive, dir_fd: int | None = None, pace=None) -> Non
             alive()
         for name in directories:
             try:
-                _gone(os.rmdir, folder, name, fd)
+                _gone(remove_directory, folder, name, fd)
             except NotADirectoryError:  # a link to one
                 _gone(os.unlink, folder, name, fd)
-    os.rmdir(path, dir_fd=dir_fd)
+    remove_directory(path, dir_fd=dir_fd)
+
+
+def remove_directory(path: bytes, dir_fd: int | None = None) -> None:
+    """Remove an empty directory; what is left of files that were open is waited for, a moment."""
+    until = time.monotonic() + _RELEASED
+    while True:
+        try:
+            os.rmdir(path, dir_fd=dir_fd)
+        except OSError as error:
+            full = error.errno in (errno.ENOTEMPTY, errno.EEXIST) and time.monotonic() < until
+            if not full or not _has_leftovers_only(path, dir_fd):
+                raise
+            time.sleep(0.02)
+        else:
+            return
+
+
+def _has_leftovers_only(path: bytes, dir_fd: int | None) -> bool:
+    fd = os.open(path, DIRECTORY | os.O_NOFOLLOW, dir_fd=dir_fd)
+    try:
+        return all(map(is_leftover, os.listdir(fd)))
+    finally:
+        os.close(fd)
 
 
 def _raise(error: OSError) -> None:

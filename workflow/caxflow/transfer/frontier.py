@@ -2,12 +2,12 @@
 
 import os
 import queue
-import threading
 from collections import defaultdict
 
 from caxflow.errors import CaxflowError
 from caxflow.files import digests
 from caxflow.files.listing import os_error, printable
+from caxflow.threads import start
 from caxflow.transfer.folder import Folder
 
 
@@ -22,17 +22,19 @@ class Frontier:
         Digests wanted.
     progress : callable
         Called with the number of bytes hashed; may raise to end it.
+    failed : callable
+        Called with what ended it.
     """
 
-    def __init__(self, root: str, algorithms, progress):
-        self._folder, self._algorithms, self._progress = Folder(root), tuple(algorithms), progress
+    def __init__(self, root: str, algorithms, progress, failed):
+        self._folder, self._algorithms = Folder(root), tuple(algorithms)
+        self._progress, self._failed = progress, failed
         self._queue = queue.SimpleQueue()
         self._ends = defaultdict(dict)  # of a file: where a range that is there begins, to where it ends
         self._state = {}  # of a file: position, size, path, hashers
         self._error = None
         self.found: dict[int, dict[str, str]] = {}
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        self._thread = start(self._run)
 
     def add(self, index: int, path: str, size: int) -> None:
         """Follow a file; before its first piece."""
@@ -44,17 +46,22 @@ class Frontier:
 
     def finish(self) -> dict[int, dict[str, str]]:
         """Digests by algorithm of all files that were added, by their number."""
-        self._queue.put(None)
-        self._thread.join()
+        self._end()
         if self._error:
             raise self._error
         return self.found
 
+    def _end(self) -> None:
+        self._queue.put(None)
+        if self._thread:
+            self._thread.join()
+        else:
+            self._run()
+
     def close(self) -> None:
         """Give up, or clean up."""
         self._error = self._error or CaxflowError("given up")
-        self._queue.put(None)
-        self._thread.join()
+        self._end()
         self._folder.close()
 
     def _run(self) -> None:
@@ -63,8 +70,9 @@ class Frontier:
                 continue
             try:
                 self._advance(*job)
-            except Exception as error:
+            except BaseException as error:
                 self._error = error
+                self._failed(error)
 
     def _advance(self, index: int, offset: int, length: int) -> None:
         state = self._state[index]

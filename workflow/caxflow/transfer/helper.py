@@ -6,9 +6,10 @@ Sent by `caxflow.transfer.bootstrap`; Python 3.8, standard library, xxhash where
 from __future__ import annotations
 
 import os
-import threading
+import signal
 import time
 
+from caxflow import threads
 from caxflow.errors import CaxflowError, DiskAway
 from caxflow.files import digests
 from caxflow.files.listing import FileStat, os_error
@@ -86,10 +87,11 @@ class Helper:
             self._sender.flush()
         elif "finish" in message:
             self._acknowledge()
+            lacking = []
             if self._receiver:
-                self._receiver.finish(lambda: self._session.report(0))
+                lacking = self._receiver.finish(lambda: self._session.report(0))
                 self._receiver = None
-            self._stream.send({"result": None})
+            self._stream.send({"result": lacking})
 
     def _receive(self, data: str, algorithm: str) -> None:
         def sealed(index, offset, length, _):
@@ -101,11 +103,21 @@ class Helper:
 
 def _watch(stream, timeout: float) -> None:
     """End this process when the other end has neither sent nor taken anything for too long."""
-    while True:
-        time.sleep(min(timeout / 4, 5))
+
+    def look(*_):
         since = stream.blocked_since
         if since is not None and time.monotonic() - since > timeout:
             os._exit(3)
+
+    def watch():
+        while True:
+            time.sleep(interval)
+            look()
+
+    interval = min(timeout / 4, 5)
+    if threads.start(watch) is None:  # a signal may break in on calls of the system: second best
+        signal.signal(signal.SIGALRM, look)
+        signal.setitimer(signal.ITIMER_REAL, interval, interval)
 
 
 def main(timeout: float) -> None:
@@ -115,7 +127,8 @@ def main(timeout: float) -> None:
     os.dup2(nothing, 0)
     os.dup2(2, 1)  # whatever prints must not reach the frames
     stream = protocol.Stream(protocol.FdChannel(reading, writing))
-    threading.Thread(target=_watch, args=(stream, timeout), daemon=True).start()
+    threads.spare_memory()
+    _watch(stream, timeout)
     hello = {"algorithms": digests.available(), "host": os.uname().nodename, "pid": os.getpid()}
     stream.write(memoryview(protocol.MAGIC))
     stream.send({"hello": hello})
@@ -130,7 +143,10 @@ def main(timeout: float) -> None:
         known = os_error(error, "the helper")
         status = _tell(stream, [known.what, known.mend])
     except BaseException as error:
-        status = _tell(stream, [f"the helper failed: {error!r}", "please report this"])
+        known = threads.explained(error)
+        if known is error:
+            known = CaxflowError(f"the helper failed: {error!r}", "please report this")
+        status = _tell(stream, [known.what, known.mend])
     finally:
         os._exit(status)  # threads that still write to the disk must not keep the process alive
 

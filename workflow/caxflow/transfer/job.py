@@ -3,8 +3,8 @@
 import os
 import secrets
 import time
-from concurrent.futures import ThreadPoolExecutor
 
+from caxflow import threads
 from caxflow.errors import CaxflowError, Occupied
 from caxflow.files import digests
 from caxflow.files.listing import Listing, printable
@@ -55,7 +55,7 @@ class Job(Task):
         self._work: list[plan.Piece] = []
         self._crew = Crew(self)
         self._sent = 0
-        self._remarks: list[str] = []
+        self._remarks: dict[str, None] = {}
         self._login = 0.3  # seconds that a login takes, or more
 
     # What movers use
@@ -93,10 +93,11 @@ class Job(Task):
         for place in self.places:
             try:
                 ends.append(self.open(place, lambda _: self.beat(), needed=False))
-            except CaxflowError as error:
+            except (CaxflowError, OSError, RuntimeError, MemoryError) as error:
                 if self.stopped.is_set():
                     raise StoppedError from None
-                self._remark(f"a connection fewer: {error.what}")
+                known = threads.explained(error)
+                self.remark([f"a connection fewer: {getattr(known, 'what', known)}"])
                 return None
         return ends
 
@@ -110,7 +111,8 @@ class Job(Task):
             except CaxflowError as error:
                 if self.stopped.is_set():
                     raise StoppedError from None
-                self._remark(f"{end.connection.host} is left out, it does not see the data: {error.what}")
+                what = f"{end.connection.host} is left out, it does not see the data: {error.what}"
+                self.remark([what])
                 return False
         return True
 
@@ -127,9 +129,10 @@ class Job(Task):
         if not self.adopting:
             end.call("join", destination=self.destination_path, token=self._token)
 
-    def _remark(self, text: str) -> None:
+    def remark(self, lines) -> None:
+        """Take note of what is lacking or has failed, and takes nothing from the copy; each thing once."""
         with self.lock:
-            self._remarks.append(text)
+            self._remarks |= dict.fromkeys(filter(None, lines))
 
     def piece_done(self, piece: plan.Piece, found: dict[str, str]) -> None:
         """Take note of a piece that was moved, with its digests."""
@@ -191,9 +194,9 @@ class Job(Task):
                     end.close()
 
     def _open_ends(self) -> None:
-        with ThreadPoolExecutor(2) as pool:
-            opened = [pool.submit(self._open_source), pool.submit(self._open, self.destination_place)]
-        self.source, self.destination = (each.result() for each in opened)
+        self.source, self.destination = threads.at_once(
+            self._open_source, lambda: self._open(self.destination_place)
+        )
         common = set(self.source.algorithms) & set(self.destination.algorithms)
         self.algorithm = next(name for name in ("xxh128", "sha256") if name in common)
 
@@ -249,7 +252,7 @@ class Job(Task):
         self.phase = "publishing"
         self.dataset.refuse_changes(self.source.call("scan_again", path=self.source_path))
         try:
-            self._remarks += self.destination.call(
+            remarks = self.destination.call(
                 "publish",
                 files=[
                     [name, file.size, file.mtime_ns]
@@ -261,7 +264,8 @@ class Job(Task):
         except CaxflowError as error:
             if not self._is_published():
                 raise
-            self._remark(error.what)
+            remarks = [error.what]
+        self.remark(remarks)
 
     def _is_published(self) -> bool:
         """Whether the copy was published by a far end that could not say so any more."""
@@ -289,10 +293,11 @@ class Job(Task):
 
     def _both(self, at_source: dict, at_destination: dict) -> tuple:
         """Call an operation at both ends at the same time."""
-        with ThreadPoolExecutor(2) as pool:
-            first = pool.submit(lambda: self.source.call(**at_source)) if at_source else None
-            second = pool.submit(lambda: self.destination.call(**at_destination))
-        return (first.result() if first else None), second.result()
+        first, second = threads.at_once(
+            lambda: self.source.call(**at_source) if at_source else None,
+            lambda: self.destination.call(**at_destination),
+        )
+        return first, second
 
     # A copy that is there already
 
@@ -454,7 +459,7 @@ class Job(Task):
             return
         here = self.listing.root if not self.source.remote else self.data
         names = [file.path for file in self.listing.files] if not self.source.remote else self.names
-        self._frontier = Frontier(here, self.wanted(), self.read_here)
+        self._frontier = Frontier(here, self.wanted(), self.read_here, self.stop)
         self._followed = parts
         for index in parts:
             size = self.listing.files[index].size

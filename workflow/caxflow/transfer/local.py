@@ -3,9 +3,11 @@
 import os
 from contextlib import contextmanager
 
+from caxflow.abilities import SIZES, attempt
 from caxflow.errors import CaxflowError
 from caxflow.files import digests
 from caxflow.files.listing import os_error, printable, unchanged
+from caxflow.threads import do_all
 from caxflow.transfer.plan import Piece
 
 
@@ -23,7 +25,7 @@ def copy_piece(
     algorithms : sequence of str
         Digests to take of what is read at the source.
     before_write : callable
-        Called with the number of bytes of each block.
+        Called with the number of bytes of each block; with 0 while the disk is waited for.
     read_back : callable, optional
         Called with numbers of bytes that are read back.
 
@@ -40,7 +42,7 @@ def copy_piece(
     ):
         with _named(destination, name):
             if os.fstat(writing).st_size != file.size:
-                os.ftruncate(writing, file.size)
+                attempt(SIZES, os.ftruncate, writing, file.size)  # else it grows as it is written
         with _named(source, file.path):
             unchanged(file, os.fstat(reading))
             for offset, block in _blocks(reading, piece):
@@ -51,7 +53,7 @@ def copy_piece(
                     _write(writing, block, offset)
             unchanged(file, os.fstat(reading))
         with _named(destination, name):
-            digests.drop_cache(writing)
+            do_all([lambda _: digests.drop_cache(writing)], lambda: before_write(0))
             back, _ = digests.hash_fd(writing, algorithms[:1], piece.offset, piece.length, read_back)
     found = {each: hasher.hexdigest() for each, hasher in hashers.items()}
     if back[algorithms[0]] != found[algorithms[0]]:

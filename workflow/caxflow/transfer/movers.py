@@ -85,7 +85,7 @@ def pull(job, source, _destination) -> None:
                 receiver.file(piece.index, 0, length)
             else:
                 receiver.seal(piece.index, offset, length)
-        receiver.finish(job.beat)
+        job.remark(receiver.finish(job.beat))
     except LostError as error:
         raise reading.lost(error) from None
     except CaxflowError as error:

@@ -8,28 +8,30 @@ waits until the last writer of an earlier attempt is dead. Publishing is one ren
 Runs at the far end too: Python 3.8, standard library only.
 """
 
-# ruff: noqa: PTH102, PTH106, PTH108, PTH118, PTH121, PTH208 (this also runs under Python 3.8, and paths are bytes)
+# ruff: noqa: PTH102, PTH106, PTH108, PTH110, PTH118, PTH121, PTH208 (this also runs under Python 3.8, and paths are bytes)
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import re
 import stat
 import time
 
+from caxflow import abilities
 from caxflow.errors import CaxflowError
 from caxflow.files.listing import os_error, printable, scan, to_bytes, to_text
+from caxflow.threads import do_all
 from caxflow.transfer import renaming
-from caxflow.transfer.durable import sync_files
-from caxflow.transfer.folder import Folder, remove_tree
+from caxflow.transfer.durable import sync_files, sync_folders
+from caxflow.transfer.folder import Folder, remove_directory, remove_tree
 
 SUFFIX = b".part-caxflow"
 # Method scp, which cannot lock, has a token in each attempt's name.
 _LEFTOVER = re.compile(rb"\.(.+)\.part-(?:([0-9a-f]+)-)?caxflow", re.DOTALL)
 _LOCK_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+_QUIET = 75.0  # seconds without a write after which a writer elsewhere counts as dead, where no lock tells
+_COARSE = 2 * 10**9  # ns; some file systems keep times of even seconds
 
 
 class Part:
@@ -54,16 +56,32 @@ class Part:
         self._token = token.encode("ascii")
         self._lock = -1
         self._left = set()  # paths of files that an earlier attempt left
+        self._began = False
+        self._lockless = ""  # what the file system lacks, where it has no locks
 
     def _flock(self, how: int) -> bool:
+        """Lock as far as the file system can; False if another one has the lock."""
         try:
-            fcntl.flock(self._lock, how)
+            self._lockless = abilities.attempt(abilities.LOCKS, fcntl.flock, self._lock, how)
         except BlockingIOError:
             return False
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
         return True
+
+    def _is_written(self, quiet: float) -> bool:
+        """Whether another attempt seems to write, where no lock can tell: its process, or its files."""
+        if not self._lockless:
+            return False
+        token, _, holder = self._holder().partition("\n")
+        if not token:
+            return False
+        process, _, host = holder.partition(" on ")
+        if host == os.uname().nodename and process[8:].isdigit():
+            return os.path.exists(f"/proc/{process[8:]}")
+        return abs(time.time() - _last_written(self.container)) < max(quiet, _QUIET)
+
+    def _holder(self) -> str:
+        """The text of the lock: the token of who began last, and its process; empty once that has ended."""
+        return os.pread(self._lock, 400, 0).decode("ascii", "replace").strip()
 
     def _still_there(self) -> bool:
         try:
@@ -90,9 +108,10 @@ class Part:
                 )
             except FileNotFoundError:
                 continue  # the other one just published and removed the container
-            if self._flock(fcntl.LOCK_EX | fcntl.LOCK_NB) and self._still_there():
+            free = self._flock(fcntl.LOCK_EX | fcntl.LOCK_NB) and self._still_there()
+            if free and not self._is_written(wait):
                 break
-            holder = os.pread(self._lock, 300, 0).decode("ascii", "replace").partition("\n")[2].strip()
+            holder = self._holder().partition("\n")[2]
             self.close()
             if time.monotonic() > deadline:
                 raise CaxflowError(
@@ -105,6 +124,7 @@ class Part:
         os.ftruncate(self._lock, 0)
         who = f"process {os.getpid()} on {os.uname().nodename}".encode("ascii", "replace")
         os.pwrite(self._lock, self._token + b"\n" + who + b"\n", 0)
+        self._began = True
         self._share()
         self._make(self.data, 0o777)
 
@@ -136,8 +156,10 @@ class Part:
 
     def allocated(self, report) -> int:
         """Bytes on the disk that the growing copy takes already."""
-        found = scan(to_text(self.data), report).files
-        return sum(os.lstat(os.path.join(self.data, to_bytes(file.path))).st_blocks * 512 for file in found)
+        files = scan(to_text(self.data), report).files
+        found = [os.lstat(os.path.join(self.data, to_bytes(file.path))) for file in files]
+        # Some file systems do not say what files take.
+        return sum(each.st_blocks * 512 for each in found) or sum(each.st_size for each in found)
 
     def keep_only(self, sizes: dict, directories, alive=lambda: None) -> list:
         """Remove what does not belong to the dataset; make its directories.
@@ -166,10 +188,11 @@ class Part:
                 alive()
                 # A file with a second name may be published under that: nothing is written to it any more.
                 own = stat.S_ISREG(status.st_mode) and status.st_nlink < 2
-                if own and to_text(path) in sizes:
-                    size = sizes[to_text(path)]
-                    if status.st_size > size:
-                        os.truncate(os.path.join(folder, name), size)
+                size = sizes.get(to_text(path), -1)
+                if status.st_size > size >= 0 and own:
+                    cut = os.path.join(folder, name), size
+                    own = not abilities.attempt(abilities.SIZES, os.truncate, *cut)
+                if own and size >= 0:
                     left.append((to_text(path), min(size, status.st_size)))
                 elif not stat.S_ISDIR(status.st_mode):
                     os.unlink(os.path.join(folder, name))
@@ -201,16 +224,20 @@ class Part:
         Returns
         -------
         list of str
-            What failed after the rename, which takes nothing from the copy.
+            What the file system lacks, and what failed after the rename: nothing that the copy needs.
         """
         if not self.held():
             raise CaxflowError(
                 f"{printable(to_text(self.destination))} was taken over by another transfer", "start again"
             )
         there = {file.path: file for file in scan(to_text(self.data), lambda _: alive()).files}
-        if {(file.path, file.size) for file in there.values()} != {(path, size) for path, size, _ in files}:
+        wanted = {(path, size) for path, size, _ in files}
+        differing = wanted ^ {(file.path, file.size) for file in there.values()}
+        if differing:
+            names = ", ".join(map(printable, sorted({path for path, _ in differing})[:4]))
             raise CaxflowError(
-                f"files in {printable(to_text(self.container))} changed meanwhile", "let nothing write there"
+                f"files in {printable(to_text(self.container))} are others than were written: {names}",
+                "let nothing write there; where capitals or accents do not tell names apart, copy elsewhere",
             )
         # Those who wrote files have synced them; what an earlier attempt left may be in the page cache only.
         unsure = {
@@ -220,15 +247,18 @@ class Part:
         }
         folder = Folder(to_text(self.data))
         try:
-            sync_files(folder, unsure, alive)
-            for directory in reversed(("", *directories)):
-                folder.sync_directory(directory)
-                alive()
+            lacking = sync_files(folder, unsure, alive)
+            lacking += sync_folders(folder, reversed(("", *directories)), alive)
         finally:
             folder.close()
+        if not lacking and any(self._has_other_time(path, at) for path, at in unsure.items()):
+            lacking.append("its file system keeps other times of modification than it is given")
         inner = to_bytes(files[0][0]) if single else b""
         self._rename(inner)
-        return self._tidy_up(inner)
+        return list(dict.fromkeys([*lacking, *filter(None, [self._lockless]), *self._tidy_up(inner, alive)]))
+
+    def _has_other_time(self, path: str, mtime_ns: int) -> bool:
+        return abs(os.lstat(os.path.join(self.data, to_bytes(path))).st_mtime_ns - mtime_ns) > _COARSE
 
     def _rename(self, single: bytes) -> None:
         try:
@@ -239,11 +269,11 @@ class Part:
                 "find out who writes there, then start again",
             ) from None
 
-    def _tidy_up(self, single: bytes) -> list:
+    def _tidy_up(self, single: bytes, alive) -> list:
         """Remove the container of what is published, as far as that goes; what failed."""
         failed = []
         try:
-            _sync(self.parent)
+            do_all([lambda _: failed.append(abilities.sync_folder(self.parent or b"."))], alive)
         except OSError as error:
             where = printable(to_text(self.parent))
             failed.append(f"{where} could not be brought to the disk: {os.strerror(error.errno)}")
@@ -253,7 +283,7 @@ class Part:
             (os.unlink, self._lock_path),
             (lambda _: self.close(), self._lock_path),
             # Not empty where open files are only renamed (FUSE, NFS), while others have the lock open.
-            (os.rmdir, self.container),
+            (remove_directory, self.container),
         ):
             try:
                 remove(path)
@@ -261,7 +291,7 @@ class Part:
                 pass
             except OSError as error:
                 failed.append(f"{printable(to_text(path))} could not be removed: {os.strerror(error.errno)}")
-        return failed
+        return list(filter(None, failed))
 
     def discard_empty(self) -> None:
         """Remove the container if nothing has arrived in it, or nothing but what is published already."""
@@ -279,16 +309,10 @@ class Part:
     def close(self) -> None:
         """Let go of the lock."""
         if self._lock >= 0:
+            if self._began and self._lockless and self.held():
+                os.ftruncate(self._lock, 0)  # what shows others that nothing is written any more
             os.close(self._lock)
             self._lock = -1
-
-
-def _sync(directory: bytes) -> None:
-    fd = os.open(directory or b".", os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def remove_leftovers(parent: str, older_than: float, only: str | None = None, alive=lambda: None) -> list:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 
+from caxflow.abilities import SIZES, attempt
 from caxflow.errors import CaxflowError
 from caxflow.files import digests
 from caxflow.files.listing import os_error, printable, safe_path, unchanged
@@ -214,7 +215,7 @@ class Receiver:
         self._index, self._start, self._position = index, offset, offset
         self._hashers = [digests.hasher(name) for name in self._algorithms]
         if os.fstat(self._fd).st_size != size:
-            os.ftruncate(self._fd, size)
+            attempt(SIZES, os.ftruncate, self._fd, size)  # else it grows as it is written
 
     def data(self, index: int, offset: int, length: int) -> None:
         """Consume the body of a DATA frame."""
@@ -252,11 +253,14 @@ class Receiver:
         self._index, self._fd = None, -1
         self._sealed(index, offset, length, {name: each.hexdigest() for name, each in found})
 
-    def finish(self, alive) -> None:
-        """Wait until all that was received is on the disk; `alive` is called now and then."""
+    def finish(self, alive) -> list:
+        """Wait until all that was received is on the disk; what the file system lacks for that.
+
+        `alive` is called now and then.
+        """
         if self._index is not None:
             raise CaxflowError("the data ended in the middle of a piece", _STRANGE)
-        self._syncer.finish(alive)
+        return self._syncer.finish(alive)
 
     def close(self) -> None:
         """Give up: close files, write nothing more."""

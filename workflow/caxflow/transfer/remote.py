@@ -4,6 +4,8 @@ import threading
 from collections import deque
 
 from caxflow.errors import CaxflowError
+from caxflow.files.listing import legible
+from caxflow.threads import started
 from caxflow.transfer.protocol import DATA, FILE, JSON, SEAL, LostError
 
 # What is asked for ahead of what has arrived: more than a connection carries in a round trip.
@@ -21,7 +23,7 @@ class Writing:
         self._unwritten = [0, 0]  # pieces and bytes
         self._error = None
         self._lock = threading.Lock()
-        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener = None
 
     def _send(self, message: dict) -> None:
         try:
@@ -44,13 +46,15 @@ class Writing:
 
     def _listen(self) -> None:
         try:
-            self._end.result(self._acknowledged)
+            lacking = self._end.result(self._acknowledged)
+            if isinstance(lacking, list) and all(isinstance(each, str) for each in lacking):
+                self._job.remark(legible(each) for each in lacking)
         except BaseException as error:
             self._error = error
             self._job.stop(error)
 
     def __enter__(self):
-        self._listener.start()
+        self._listener = started(self._listen)
         return self
 
     def __exit__(self, kind, error, _):

@@ -14,11 +14,10 @@ import os
 import stat
 import sys
 
+from caxflow.abilities import LINKS, RENAMING, attempt
+
 _HERE = -100  # AT_FDCWD, fcntl.h
 _NOREPLACE = 1  # RENAME_NOREPLACE, linux/fs.h
-# What a system says that does not know of such a rename, or of links; AFS has none from folder to folder.
-_UNKNOWN = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
-_NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV)
 
 
 def rename(old: bytes, new: bytes, old_folder: int | None = None, new_folder: int | None = None) -> None:
@@ -36,7 +35,7 @@ def rename(old: bytes, new: bytes, old_folder: int | None = None, new_folder: in
     here, there = (_HERE if each is None else each for each in (old_folder, new_folder))
     sys.audit("os.rename", old, new, here, there)  # as by Python's own
     code = _rename_exclusively(here, old, there, new)
-    if code in _UNKNOWN:
+    if code in RENAMING.numbers:
         code = _rename_otherwise(old, new, old_folder, new_folder)
     if code == errno.EEXIST and _is_one_file(old, new, old_folder, new_folder):
         code = _drop(old, new, old_folder, new_folder)
@@ -81,12 +80,8 @@ def _rename_otherwise(old: bytes, new: bytes, old_folder, new_folder) -> int:
     """Rename without that call; the error's number, or 0. Folders replace nothing but empty ones anyway."""
     try:
         if stat.S_ISREG(os.lstat(old, dir_fd=old_folder).st_mode):
-            try:
-                os.link(old, new, src_dir_fd=old_folder, dst_dir_fd=new_folder, follow_symlinks=False)
-            except OSError as error:
-                if error.errno not in _NO_LINKS:
-                    raise
-            else:
+            folders = {"src_dir_fd": old_folder, "dst_dir_fd": new_folder}
+            if not attempt(LINKS, os.link, old, new, **folders, follow_symlinks=False):
                 return _drop(old, new, old_folder, new_folder)
         if _lookup(new, new_folder):
             return errno.EEXIST

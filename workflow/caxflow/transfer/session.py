@@ -14,8 +14,10 @@ import stat
 import threading
 import time
 
+from caxflow import abilities
 from caxflow.errors import CaxflowError, DiskAway
 from caxflow.files import digests, marker
+from caxflow.files.census import census, is_furniture
 from caxflow.files.listing import FileStat, os_error, printable, safe_path, scan, to_bytes, to_text, unchanged
 from caxflow.transfer import below
 from caxflow.transfer.folder import Pace
@@ -69,13 +71,16 @@ class Session:
             return None
         return "file" if stat.S_ISREG(mode) else "directory" if stat.S_ISDIR(mode) else "other"
 
-    def free_space(self, path: str) -> int:
-        """Bytes that the account may still write where `path` is or will be."""
+    def free_space(self, path: str):
+        """Bytes that the account may still write where `path` is or will be; None if that is not told."""
         path = to_bytes(path)
         while not os.path.lexists(path) and path not in (b"", b"/"):
             path = os.path.dirname(path)
-        state = os.statvfs(path or b".")
-        return state.f_bavail * state.f_frsize
+        return abilities.free_space(path or b".")
+
+    def have_one_file_system(self, one: str, other: str) -> bool:
+        """Whether two folders are on one file system."""
+        return os.stat(to_bytes(one)).st_dev == os.stat(to_bytes(other)).st_dev
 
     def manifests(self, path: str, algorithms, drop_cache: bool) -> dict:
         """Read a dataset; its manifests by algorithm as JSON documents."""
@@ -198,7 +203,7 @@ class Session:
             present = part.keep_only(dict(map(tuple, files)), directories, lambda: self.report(0))
             needed = sum(size for _, size in files) - part.allocated(self.report)
             free = self.free_space(to_text(part.data))
-            if needed > free:
+            if free is not None and needed > free:
                 part.discard_empty()
                 raise CaxflowError(
                     f"no space for {printable(destination)}: {needed / 1e9:.3f} GB to come, "
@@ -307,8 +312,6 @@ class Session:
 
     def census(self, root: str, depth: int) -> list:
         """What is below a root; see `caxflow.files.census.census`."""
-        from caxflow.files.census import census
-
         return [list(item) for item in census(root, depth, self.report)]
 
     def permissions(self, path: str, wanted, apply: bool) -> list:
@@ -341,7 +344,8 @@ class Session:
             above = os.path.dirname(above)
             folders.append(to_text(above))
         with os.scandir(to_bytes(root)) as found:
-            folders += [to_text(each.path) for each in found if each.is_dir(follow_symlinks=False)]
+            inner = [each for each in found if not is_furniture(to_text(each.name))]
+            folders += [to_text(each.path) for each in inner if each.is_dir(follow_symlinks=False)]
         return [[folder, text] for folder in folders if (text := marker.read(folder)) is not None]
 
     def mark(self, root: str, text: str) -> bool:
@@ -350,12 +354,8 @@ class Session:
         new = path + b"." + os.urandom(4).hex().encode("ascii")
         try:
             _write_new(new, text)
-            try:
-                os.link(new, path)
-            except FileExistsError:
-                return False
-            except OSError:
-                _write_new(path, text)  # a file system without links
+            if abilities.attempt(abilities.LINKS, os.link, new, path):
+                _write_new(path, text)
             return True
         except FileExistsError:
             return False
@@ -426,7 +426,8 @@ def _absent(folder: str) -> DiskAway:
 def _filling(folder: str) -> str | None:
     if not os.path.isdir(to_bytes(folder)):
         return None
-    return "full" if os.listdir(to_bytes(folder)) else "empty"
+    names = map(to_text, os.listdir(to_bytes(folder)))
+    return "empty" if all(map(is_furniture, names)) else "full"
 
 
 def _write_new(path: bytes, text: str) -> None:
@@ -434,11 +435,8 @@ def _write_new(path: bytes, text: str) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
         os.write(fd, text.encode("utf-8"))
-        try:
-            os.fchmod(fd, 0o644)
-        except OSError:
-            pass  # where modes cannot be set, the account that made it reads it
-        os.fsync(fd)
+        abilities.attempt(abilities.MODES, os.fchmod, fd, 0o644)  # else the account that made it reads it
+        abilities.sync_file(fd)
     finally:
         os.close(fd)
 
@@ -477,6 +475,7 @@ OPERATIONS = frozenset(
         "scan_again",
         "kind",
         "free_space",
+        "have_one_file_system",
         "manifests",
         "examine",
         "blocks",

@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+from caxflow.abilities import SYNC_FILES, attempt
 from caxflow.errors import CaxflowError, DiskAway
 from caxflow.files import census, digests, marker
-from caxflow.files.listing import FileStat, is_leftover, os_error, printable, safe_path, to_bytes, unchanged
+from caxflow.files.listing import FileStat, is_leftover, os_error, printable, safe_path, unchanged
 from caxflow.files.manifest import Entry, Manifest
 from caxflow.transfer import below, causes, zips
 from caxflow.transfer.ends import at
@@ -123,7 +124,8 @@ class SftpEnd:
             with suppress(OSError, LostError):
                 room = self._room(name)
                 cause = errno.EROFS if room.read_only else errno.ENOSPC
-                if room.read_only or room.size < _ROOM or room.files == 0:
+                full = room.size is not None and room.size < _ROOM
+                if room.read_only or full or room.files == 0:
                     error = OSError(cause, os.strerror(cause))
         if error.errno == errno.EIO:
             return CaxflowError(
@@ -176,8 +178,17 @@ class SftpEnd:
             "a dataset holds only regular files and directories: remove or replace it",
         )
 
-    def _do_free_space(self, path: str) -> int:
-        return self._room(path).size
+    def _do_free_space(self, path: str) -> int | None:
+        try:
+            return self._room(path).size
+        except OSError:
+            return None  # a server that cannot tell
+
+    def _do_have_one_file_system(self, one: str, other: str) -> bool:
+        try:
+            return self.client.room(one).of == self.client.room(other).of
+        except OSError:
+            return True  # a server that cannot tell
 
     def _room(self, path: str) -> Room:
         while path not in ("", "/") and self.client.kind(path) is None:
@@ -247,7 +258,7 @@ class SftpEnd:
         if len(file) > 2:
             _unchanged(FileStat(*file), self.client.status(handle))
         if self._part:
-            self.client.sync(handle)  # whoever wrote it may have died before
+            attempt(SYNC_FILES, self.client.sync, handle)  # whoever wrote it may have died before
         self.client.close(handle)
         return (
             {name: each.hexdigest() for name, each in zip(algorithms, whole, strict=True)},
@@ -300,28 +311,11 @@ class SftpEnd:
         self.client.close(handle)
 
     def _do_census(self, root: str, depth: int) -> list:
-        return [list(item) for item in self._items(root.rstrip("/"), "", depth)]
+        return [list(item) for item in census.items(self._list, root, depth, self._report)]
 
-    def _items(self, root: str, below: str, depth: int) -> Iterator[tuple]:
-        """As `caxflow.files.census.census` lists them."""
-        for name, status in sorted(self.client.listing(f"{root}/{below}")):
-            path = f"{below}/{name}" if below else name
-            if not below and name.startswith(marker.NAME):
-                continue
-            own = not below and to_bytes(name) in census.OWN
-            deeper = depth > 1 and not name.startswith(".")
-            if (own or deeper) and stat.S_ISDIR(status.mode):
-                yield from self._items(root, path, 1 if own else depth - 1)
-            else:
-                yield (path, *self._sum(f"{root}/{path}", status))
-
-    def _sum(self, path: str, status: Attributes) -> tuple[str, int, int, int]:
-        self._report(0)
-        if not stat.S_ISDIR(status.mode):
-            return ("file" if stat.S_ISREG(status.mode) else "other"), status.size, 1, status.mtime
-        inner = [self._sum(f"{path}/{name}", each) for name, each in self.client.listing(path)]
-        _, sizes, counts, times = zip(*inner, strict=True) if inner else ((), (), (), ())
-        return "directory", sum(sizes), sum(counts), max((status.mtime, *times))
+    def _list(self, path: str) -> Iterator[census.Found]:
+        for name, status in self.client.listing(path):
+            yield census.Found(name, status.mode, status.size, status.mtime)
 
     def _do_names(self, folder: str) -> list[str]:
         return sorted(name for name, _ in self.client.listing(folder))
@@ -405,11 +399,8 @@ class SftpEnd:
             raise CaxflowError(f"{self.place.site}: {printable(data)} is not there")
 
     def _check_space(self, part: SftpPart, needed: int) -> None:
-        try:
-            free = self._do_free_space(part.data)
-        except OSError:
-            return  # a server that cannot tell
-        if needed > free:
+        free = self._do_free_space(part.data)
+        if free is not None and needed > free:
             raise CaxflowError(
                 f"{self.place.site}: no space for {printable(part.destination)}: {needed / 1e9:.3f} GB to "
                 f"come, {free / 1e9:.3f} GB free",
@@ -420,8 +411,8 @@ class SftpEnd:
         """Show others, as long as files are written or read, that somebody works on a copy."""
         self._alive = Beacon(self.client, data)
 
-    def write(self, path: str, offset: int, chunks) -> None:
-        """Write a range of a file and bring it to the disk."""
+    def write(self, path: str, offset: int, chunks) -> str:
+        """Write a range of a file and bring it to the disk; what is lacking for that."""
 
         def passing():
             for chunk in chunks:
@@ -430,8 +421,9 @@ class SftpEnd:
 
         handle = self.client.open(path, WRITE | CREATE)
         self.client.write(handle, offset, passing())
-        self.client.sync(handle)
+        lacking = attempt(SYNC_FILES, self.client.sync, handle)
         self.client.close(handle)
+        return lacking
 
     def _do_publish(self, files, directories, single: bool) -> list[str]:
         there = {(file[0], file[1]) for file in self._do_scan(self._part.data)["files"]}
@@ -467,7 +459,8 @@ class SftpEnd:
                 return None
         except FileNotFoundError:
             return None
-        return "full" if self.client.listing(folder) else "empty"
+        names = [name for name, _ in self.client.listing(folder) if not census.is_furniture(name)]
+        return "full" if names else "empty"
 
     def _marker(self, root: str, site: str = "") -> str | None:
         path = marker.path(root)
@@ -487,7 +480,10 @@ class SftpEnd:
         while above.strip("/"):
             above = above.rpartition("/")[0]
             folders.append(above or "/")
-        inner = [name for name, status in self.client.listing(root) if stat.S_ISDIR(status.mode)]
+        listed = self.client.listing(root)
+        inner = [
+            name for name, status in listed if stat.S_ISDIR(status.mode) and not census.is_furniture(name)
+        ]
         folders += [f"{root.rstrip('/')}/{name}" for name in inner[:_MARKED]]
         return [[folder, text] for folder in folders if (text := self._marker(folder)) is not None]
 
@@ -504,7 +500,7 @@ class SftpEnd:
         handle = self.client.open(new, WRITE | NEW)
         try:
             self.client.write(handle, 0, [text.encode()])
-            self.client.sync(handle)
+            attempt(SYNC_FILES, self.client.sync, handle)
             self.client.close(handle)
             self.client.rename(new, path)  # which is refused where the name exists
         except OSError:

@@ -23,7 +23,7 @@ _STATUS, _EXTENDED = 101, 200
 READ, WRITE, CREATE, NEW = 1, 2, 8, 40  # how a file is opened; one that is NEW must not be there
 _SIZE, _OWNER, _MODE, _TIMES = 1, 2, 4, 8  # which attributes there are
 
-_ERRORS = {2: errno.ENOENT, 3: errno.EACCES, 8: errno.EOPNOTSUPP}
+_ERRORS = {2: errno.ENOENT, 3: errno.EACCES, 5: errno.EINVAL, 8: errno.EOPNOTSUPP}
 _FAILURE = errno.EIO  # whatever the reason: SFTP has one code for a full disk, a quota and all else
 _END = 1
 
@@ -44,11 +44,12 @@ class Attributes(NamedTuple):
 
 
 class Room(NamedTuple):
-    """Of a file system: bytes and files (None: any number) that it still takes; whether it is read-only."""
+    """Of a file system: bytes and files that it takes (None: not told); whether it is read-only; its id."""
 
-    size: int
+    size: int | None
     files: int | None
     read_only: bool
+    of: int
 
 
 class _Fields:
@@ -230,9 +231,16 @@ class SftpClient:
     def rename(self, old: str, new: str) -> None:
         """Rename, which the protocol refuses where the new name exists.
 
-        OpenSSH's server links files, where its file system has links; an empty folder may be replaced.
+        OpenSSH's server links files, where its file system has links; an empty folder may be replaced. Where
+        it gives up since a link is refused, it is asked to rename what has no name there yet.
         """
-        self._path(_RENAME, old, _string(to_bytes(new)))
+        names = _string(to_bytes(old)), _string(to_bytes(new))
+        try:
+            self._request(_RENAME, *names, path=old)
+        except OSError:
+            if b"posix-rename@openssh.com" not in self._extensions or self.kind(new):
+                raise
+            self._request(_EXTENDED, _string(b"posix-rename@openssh.com"), *names, path=old)
 
     def remove(self, path: str) -> None:
         """Remove a file, or with `remove_directory` an empty directory."""
@@ -259,8 +267,10 @@ class SftpClient:
     def room(self, path: str) -> Room:
         """What may still be written where `path` is; an OSError if the server cannot tell."""
         answer = self._path_extended(b"statvfs@openssh.com", path)
-        _, fragment, _, _, blocks, files, _, free, _, flags, _ = (answer.number("Q") for _ in range(11))
-        return Room(fragment * blocks, free if files else None, bool(flags & 1))
+        numbers = (answer.number("Q") for _ in range(11))
+        block, part, total, _, blocks, files, _, free, own, flags, _ = numbers
+        size = (part or block) * blocks if total else None
+        return Room(size, free if files else None, bool(flags & 1), own)
 
     def _path_extended(self, extension: bytes, path: str) -> _Fields:
         if extension not in self._extensions:

@@ -9,6 +9,7 @@ An attempt is over if it said so (it has no ``owner`` any more), if it ran on th
 gone, or if nothing was touched for a time in which a living one would have.
 """
 
+import errno
 import os
 import re
 import socket
@@ -17,12 +18,15 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from caxflow.abilities import TIMES, attempt
 from caxflow.errors import CaxflowError
 from caxflow.files.listing import legible, printable
 from caxflow.transfer.protocol import LostError
 from caxflow.transfer.sftp_client import CREATE, WRITE, SftpClient
 
 _BEAT = 5.0  # seconds
+# A server has one word for most that may be wrong.
+_TIMES = TIMES._replace(numbers=TIMES.numbers | {errno.EIO})
 # Method stream, which can lock, has no token in the name.
 _LEFTOVER = re.compile(r"\.(.+)\.part-([0-9a-f]+-)?caxflow", re.DOTALL)
 
@@ -180,16 +184,19 @@ class SftpPart:
 
     def publish(self, files, single: bool, alive=lambda: None) -> list[str]:
         """Set times and rename; parameters and result as of `caxflow.transfer.part.Part.publish`."""
+        failed = []
         for path, _, mtime_ns in files:
-            self._client.set_mtime(f"{self.data}/{path}", mtime_ns // 10**9)
+            lacking = attempt(_TIMES, self._client.set_mtime, f"{self.data}/{path}", mtime_ns // 10**9)
             alive()
+            if lacking:
+                failed = [lacking]
+                break
         if self._client.kind(self.destination):
             raise CaxflowError(
                 f"{printable(self.destination)} appeared while it was being copied",
                 "find out who writes there, then start again",
             )
         self._client.rename(f"{self.data}/{files[0][0]}" if single else self.data, self.destination)
-        failed = []
         try:
             self._client.remove_tree(self.container)
         except (OSError, LostError) as error:

@@ -16,6 +16,7 @@ from contextlib import suppress
 
 from caxflow.errors import CaxflowError
 from caxflow.files.listing import legible
+from caxflow.threads import started
 from caxflow.transfer import bootstrap, causes
 from caxflow.transfer.limiter import Limited, Limiter
 from caxflow.transfer.place import LOGIN, Place, preferred
@@ -378,8 +379,12 @@ class _OpenSsh(FdChannel):
         self._step = lambda: None
         self._said: list[str] = []
         self._lock = threading.Lock()
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
+        try:
+            self._listener = started(self._listen)
+        except CaxflowError:
+            with self._process:
+                self.kill()
+            raise
 
     def _listen(self) -> None:
         # Closed here: another process may hold its other end for longer than anybody waits.

@@ -6,6 +6,7 @@ import time
 from contextlib import suppress
 
 from caxflow.errors import CaxflowError
+from caxflow.threads import explained, started
 from caxflow.transfer import kept
 from caxflow.transfer.causes import TurnedAway
 from caxflow.transfer.ends import LocalEnd, RemoteEnd
@@ -63,7 +64,7 @@ class Task:
         """End it; the first error it was stopped with is the one that counts."""
         with self.lock:
             if self.error is None:
-                self.error = error
+                self.error = explained(error)
             connections = list(self._connections)
         self.stopped.set()
         for connection in connections:
@@ -271,10 +272,9 @@ def attend(task: Task, progress=None):
         while not ended.wait(max(task.timeout / 6, 1)):
             task.keep_alive()
 
-    worker = threading.Thread(target=run, daemon=True)
-    worker.start()
-    threading.Thread(target=keep_alive, daemon=True).start()
+    worker = started(run)
     try:
+        started(keep_alive)
         _watch(task, progress, ended)
     except BaseException as error:
         task.stop(error)
