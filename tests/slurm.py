@@ -1,9 +1,12 @@
 """A Slurm of one machine and one node, private to a test: own key, ports and folders; ended by process id."""
 
+import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -16,7 +19,7 @@ from experiment import ROOT, Experiment
 from waiting import until
 
 _until = partial(until, seconds=120)
-PROGRAMS = ("munged", "munge", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol")
+PROGRAMS = ("munged", "munge", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol")
 # What it takes beside them to keep accounts.
 ACCOUNTING_PROGRAMS = ("mariadbd", "mariadb", "mariadb-install-db", "slurmdbd", "sacct", "sacctmgr")
 
@@ -55,7 +58,15 @@ BatchStartTimeout=10
 JobCompType=jobcomp/filetxt
 JobCompLoc={folder}/jobs.txt
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={slurmd} CPUs=8 RealMemory=8000 State=UNKNOWN
-PartitionName=xenon1t Nodes=n1 Default=YES MaxTime=1-0 DefMemPerCPU=200 State=UP
+PartitionName=xenon1t Nodes=n1 Default=YES MaxTime=1-0 DefMemPerCPU=200 PriorityTier=1 State=UP
+{preemption}
+"""
+# Jobs of the other partition push those of the first one out; what has ended is soon forgotten.
+PREEMPTION = """\
+PreemptType=preempt/partition_prio
+PreemptMode=CANCEL
+MinJobAge=2
+PartitionName=urgent Nodes=n1 MaxTime=1-0 DefMemPerCPU=200 PriorityTier=10 State=UP
 """
 NO_ACCOUNTING = "AccountingStorageType=accounting_storage/none"
 # Jobs of unknown accounts are refused, as at sites that bill their groups.
@@ -106,9 +117,11 @@ class Slurm:
         For everything that it keeps.
     accounting : bool
         Whether it keeps accounts, in a MariaDB of its own, and takes jobs of `ACCOUNT` only.
+    preempting : bool
+        Whether jobs of its partition `urgent` push others out; such a Slurm soon forgets what has ended.
     """
 
-    def __init__(self, folder: Path, accounting: bool = False):
+    def __init__(self, folder: Path, accounting: bool = False, preempting: bool = False):
         self.folder, self.accounting = folder, accounting
         for name in ("state", "spool", "munge", "bin"):
             (folder / name).mkdir(parents=True)
@@ -117,7 +130,12 @@ class Slurm:
         keeps = ACCOUNTING.format(folder=folder, port=accounts) if accounting else NO_ACCOUNTING
         self.conf.write_text(
             CONFIGURATION.format(
-                folder=folder, host=socket.gethostname(), ctld=ctld, slurmd=slurmd, accounting=keeps
+                folder=folder,
+                host=socket.gethostname(),
+                ctld=ctld,
+                slurmd=slurmd,
+                accounting=keeps,
+                preemption=PREEMPTION if preempting else "",
             )
         )
         conf = folder / "slurmdbd.conf"
@@ -159,6 +177,20 @@ class Slurm:
         said = self.run("sacct", "--allocations", "--noheader", "--parsable2", "--format=JobIDRaw,State")
         return dict(row.split("|") for row in said.splitlines())
 
+    def of(self, run: str) -> list[dict[str, str]]:
+        """Return the jobs for a run."""
+        return [job for job in self.jobs() if run in job["about"].split()]
+
+    @contextlib.contextmanager
+    def away(self) -> Iterator[None]:
+        """Have the controller answer nothing for a while."""
+        controller = int((self.folder / "slurmctld.pid").read_text())
+        os.kill(controller, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(controller, signal.SIGCONT)
+
     def forget(self) -> None:
         """Have the controller know no job any more; then only the accounts do."""
         self._daemons.pop("slurmctld").stop()
@@ -192,10 +224,6 @@ class Slurm:
             "--force",
         )
         _until(socket_path.exists, "munged")
-        # A job's step forgets SLURM_CONF; then it would look into /etc/slurm, which is not ours.
-        shim = self.folder / "bin" / "srun"
-        shim.write_text(f'#!/bin/sh\nSLURM_CONF={self.conf} exec /usr/bin/srun "$@"\n')
-        shim.chmod(0o755)
         if self.accounting:
             self._open_accounts()
         self._daemon("slurmctld", "-D", "-f", str(self.conf))
@@ -247,9 +275,9 @@ class OnSlurm(Experiment):
     """An experiment whose midway processes on a Slurm, as its profile says."""
 
     slurm: Slurm
-    generic: ClassVar[dict[str, str]] = {}  # what the profile says instead of the plugin for Slurm
+    changes: ClassVar[dict] = {}  # what the profile says otherwise
 
-    def profile(self, **changes) -> Path:
+    def profile(self) -> Path:
         """Midway's profile, for this Slurm and this configuration."""
         profile = yaml.safe_load((ROOT / "profiles/midway/config.yaml").read_text())
         for key in ("configfile", "config"):
@@ -257,10 +285,7 @@ class OnSlurm(Experiment):
         if not self.slurm.accounting:
             profile["default-resources"].pop("slurm_account")
         profile["default-resources"]["slurm_partition"] = "xenon1t"
-        profile |= {"slurm-init-seconds-before-status-checks": 2, "latency-wait": 10} | changes
-        if self.generic:
-            profile = {key: value for key, value in profile.items() if not key.startswith("slurm-")}
-            profile |= self.generic | {"seconds-between-status-checks": 2}
+        profile |= {"seconds-between-status-checks": 2, "latency-wait": 10} | self.changes
         return self.write("profile/config.yaml", profile).parent
 
     def command(self, *words: str, site: str = "midway", **config) -> list[str]:
@@ -277,3 +302,17 @@ class OnSlurm(Experiment):
         # As `make install` has it, for the scripts of cluster-generic.
         library = f"{wire}:{ROOT / 'workflow'}"
         return made | {"PATH": path, "PYTHONPATH": library}
+
+
+PAXER = (
+    "--input {input} --output {output_stem} --config {configuration} --config_path {overrides}"
+    " --input_type {input_type} --ignore_rundb"
+)
+
+
+def processors(folder: Path) -> dict:
+    """A processor that does to a run's job what the file of its name in a folder says."""
+    misbehave, paxer = ROOT / "tests/lab/misbehave.py", ROOT / "tests/standin_paxer.py"
+    words = f"{sys.executable} {misbehave} {folder} {{run}} {paxer} {PAXER}"
+    definition = {"kind": "command", "command": words, "conda": "", "memory_mb_per_core": 800}
+    return {"pax_v6.11.2": definition}

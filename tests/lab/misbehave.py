@@ -21,6 +21,9 @@ def main():
         sys.exit("the electron lifetime is negative")
     if mood == "cancelled" or (mood == "slow" and tried == 0):
         time.sleep(600)
+    if mood == "waiting":
+        while not Path(moods, f"{run}.go").exists():
+            time.sleep(0.1)
     if mood == "hungry" and tried == 0:
         eaten = os.urandom(1 << 20) * 900
         time.sleep(600)

@@ -62,3 +62,13 @@ def _program(path: Path, *lines: str) -> str:
     path.write_text("\n".join([f"#!{sys.executable}", "import sys", *lines, "exec(sys.argv[2])", ""]))
     path.chmod(0o755)
     return str(path)
+
+
+def without_locks(folder: Path) -> str:
+    """Path of a Python whose files cannot be locked, as on a file system that is mounted without locks."""
+    return _program(
+        folder / "lockless-python",
+        "import fcntl",
+        "def refuse(*_): raise OSError(37, 'No locks available')",
+        "fcntl.flock = refuse",
+    )

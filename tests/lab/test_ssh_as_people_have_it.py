@@ -5,6 +5,7 @@ import re
 import signal
 import socket
 import subprocess
+import threading
 import time
 from contextlib import suppress
 from functools import partial
@@ -114,10 +115,14 @@ def test_a_python_that_is_not_there_is_named(shell, refused, client):
     for python in ("python3-absent", "/absent/python3"):
         said = refused(site.place(python=python, client=client))
         if name == "rbash" and "/" in python:
-            assert "the restricted shell at has-rbash does not run /absent/python3 -> set python" in said
+            assert (
+                "the restricted shell at has-rbash does not run /absent/python3 -> set access.python" in said
+            )
         else:
             assert f"{python} cannot be run at has-{name}: " in said
-            assert said.endswith("-> set python of the site to a Python 3.8 or newer, or its method to scp")
+            assert said.endswith(
+                "-> set access.python of the site to a Python 3.8 or newer, or access.method to scp"
+            )
 
 
 def old_pythons() -> list[Path]:
@@ -131,14 +136,14 @@ def test_a_python_that_is_too_old_is_named(lab, refused, tmp_path):
     with OddSite(lab, "old") as site:
         for python, version in [(pretends, "3.6.8"), *((path, path.parts[-3]) for path in old_pythons())]:
             assert (
-                f"old: {python} at old is Python {version}; 3.8 or newer is needed -> set python"
+                f"old: {python} at old is Python {version}; 3.8 or newer is needed -> set access.python"
             ) in refused(site.place(python=str(python)))
 
 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_accounts_without_programs(lab, refused, works, client):
     with OddSite(lab, "sftponly", ForceCommand="internal-sftp") as site:
-        assert "sftponly lets us run no program -> set method of the site to scp" in refused(
+        assert "sftponly lets us run no program -> set access.method of the site to scp" in refused(
             site.place(client=client)
         )
         works(site.place("scp", client=client))
@@ -305,7 +310,7 @@ def test_keys_that_cannot_be_used_are_named(lab, refused, tmp_path):
             CLIENTS[:1],
         ),
         (junk, f"cannot read the key {junk}: ", CLIENTS),
-        (absent, f"keys: there is no key {absent} -> mend IdentityFile in ssh_config", CLIENTS),
+        (absent, f"keys: there is no key {absent} -> correct IdentityFile in ssh_config", CLIENTS),
     ]
     with OddSite(lab, "keys") as site:
         for path, said, clients in expected:
@@ -359,20 +364,24 @@ def test_a_login_that_is_not_needed_any_more_ends(lab, monkeypatch, moment):
         site.configure(ProxyCommand=f"ssh -F '{lab.ssh_config}' -W %h:%p gate")
         channel, log_in = ParamikoChannel(site.place(), "true"), paramiko_channel.open_client
 
-        def slow(place, reached):
+        def slow(place, *reached):
             if moment == "before it is reached":
                 give_up()
-            client = log_in(place, reached)
+            client = log_in(place, *reached)
             give_up()
             return client
 
         def give_up():
             channel.kill()
-            channel.end(0)
+            others.append(threading.Thread(target=channel.end, args=(0,)))
+            others[-1].start()
 
+        others = []
         monkeypatch.setattr(paramiko_channel, "open_client", slow)
         with pytest.raises((OSError, CaxflowError), match="not needed any more"):
             channel.start()
+        for thread in others:
+            thread.join(60)
 
 
 @pytest.mark.parametrize("moment", ["start", "write", "read"])
@@ -389,8 +398,8 @@ def test_paramiko_finds_the_connection_broken_when_it_sends(lab, monkeypatch, mo
                     stopped.append(pid)
         client.get_transport().sock.shutdown(socket.SHUT_WR)
 
-    def sever_at_login(place, reached):
-        client = log_in(place, reached)
+    def sever_at_login(place, *reached):
+        client = log_in(place, *reached)
         sever(client)
         return client
 
@@ -469,7 +478,9 @@ def test_agents(lab, agent, works, refused, monkeypatch):
             works(site.place("scp", client=client))
         site.configure(IdentityFile="", IdentitiesOnly="no", IdentityAgent="none")
         for client in CLIENTS:
-            assert "agent refuses our key -> check user and identity" in refused(site.place(client=client))
+            assert "agent refuses our key -> check access.user of the site" in refused(
+                site.place(client=client)
+            )
         monkeypatch.delenv("SSH_AUTH_SOCK")
         site.configure(IdentityFile="", IdentitiesOnly="no", IdentityAgent=str(agent))
         works(site.place(client="openssh"))

@@ -317,7 +317,14 @@ def test_questions_from_afar(far, dataset, tmp_path):
 
 def test_nothing_is_said_before_the_helper_runs(far, monkeypatch):
     """A sign of life during a long login would be taken for the helper's program."""
-    monkeypatch.setattr(Visit, "opening", lambda self, connection: self.keep_alive())
+    keep = Visit._keep
+
+    def early(self, connection):
+        keep(self, connection)
+        self.keep_alive()
+        return connection
+
+    monkeypatch.setattr(Visit, "_keep", early)
     assert attend(Visit(far(), "kind", path="/")) == "directory"
 
 
@@ -371,12 +378,14 @@ def test_refusals_are_one_line(lab, far, dataset, tmp_path, client):
     cases = [
         ({"known_hosts": str(changed)}, r"far: the host key of \S+ has changed -> compare it"),
         ({"known_hosts": str(empty)}, r"far: the host key of \S+ is not known -> get its fingerprint"),
-        ({"identity": str(tmp_path / "stranger")}, r"far: \S+ refuses our key -> check user and identity"),
-        ({"port": 1}, r"far: \S+ cannot be reached.* -> check host and port|is not known"),
-        ({"host": "no-such-host.invalid"}, r"far: .*(resolved|reached).* -> check host"),
+        ({"identity": str(tmp_path / "stranger")}, r"far: \S+ refuses our key -> check access.user"),
+        ({"port": 1}, r"far: \S+ cannot be reached.* -> check access.host and access.port|is not known"),
+        ({"host": "no-such-host.invalid"}, r"far: .*(resolved|reached).* -> check access.host"),
     ]
     if client != "scp":
-        cases += [({"python": "/absent/python"}, r"far: /absent/python cannot be run at .* -> set python")]
+        cases += [
+            ({"python": "/absent/python"}, r"far: /absent/python cannot be run at .* -> set access.python")
+        ]
         cases += [({"python": "/bin/true"}, r"far: no helper could be started at .* -> try: ssh ")]
     for options, pattern in cases:
         method = {"method": "scp"} if client == "scp" else {"method": "stream", "client": client}
@@ -418,5 +427,6 @@ def test_mute_far_end_is_given_up(far, tmp_path):
     helper = Path(__file__).with_name("hostile_helper.py").read_text()
     program.write_text(f"#!{sys.executable}\n{helper}")
     program.chmod(0o755)
-    with pytest.raises(CaxflowError, match="far and here: no progress for 2 s -> check the link"):
+    waited = r"no progress for 2 s \(at far, the answer of what was started there\) -> check the link"
+    with pytest.raises(CaxflowError, match=waited):
         copy(far(python=str(program), timeout=2), "/data", HERE, tmp_path / "copy")

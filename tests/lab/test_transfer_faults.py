@@ -1,6 +1,5 @@
 """What happens to transfers when something breaks, and that the next attempt goes on from there."""
 
-import math
 import os
 import random
 import re
@@ -346,10 +345,8 @@ def test_two_at_once(far, dataset, out, ways):
 
 
 @pytest.mark.parametrize("way", ["push", "pull"])
-def test_servers_that_limit_logins(far, dataset, out, way, tmp_path, monkeypatch):
+def test_servers_that_limit_logins(far, dataset, out, way, tmp_path):
     """Further connections that are refused, or hang, cost no more than their share of the speed."""
-    # However slow this machine is just now, the server is close by: the first connection is alone at first.
-    monkeypatch.setattr("caxflow.transfer.job._FAR", math.inf)
     gate = tmp_path / "gate"
     gate.write_text(f'#!/bin/sh\nmkdir {tmp_path}/first 2>/dev/null || exit 9\nexec python3 "$@"\n')
     gate.chmod(0o755)
@@ -357,5 +354,5 @@ def test_servers_that_limit_logins(far, dataset, out, way, tmp_path, monkeypatch
     copied = copy(*_args(ends, dataset, out))
     assert copied.connections == 1
     assert take(out / "copy") == take(dataset)
-    slow = far(**SLOW | {"connections": 4})
+    slow = far(bandwidth=6e6, connections=4)
     assert copy(HERE, dataset, slow, out / "copy2").connections > 1

@@ -248,7 +248,7 @@ def test_without_database_and_python_the_doctor_still_answers(desk, experiment):
     code, said = desk.caxflow("doctor")
     assert code == 1
     assert re.search(r"FAIL runs database: .* does not answer.*\n +-> start it", said)
-    assert re.search(r"FAIL site lngs: .*python-of-atlantis.*\n +-> set python of the site", said)
+    assert re.search(r"FAIL site lngs: .*python-of-atlantis.*\n +-> set access.python of the site", said)
 
 
 def test_a_terminal_has_one_display_and_gets_its_cursor_back(desk, experiment, runs):

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from caxflow import joblogs
 from caxflow.targets import Run, Target
 from caxflow.workdir import journal
 from desk import Desk
@@ -83,3 +84,46 @@ def test_u3_a_program_that_fails_is_run_once_and_its_log_is_named(desk, experime
     assert code == 1
     assert str(log) in said
     assert "1 attempt" in said
+
+
+def test_u3_attempts_of_one_call_and_of_the_next_stand_in_the_log_the_newest_first(desk, experiment):
+    """A program that is killed for its memory is tried three times a call, each with a new log."""
+    count = f"len(open({str(desk.tries)!r}).read())"
+    words = f"import os; print('try', {count}, flush=True); os.kill(os.getpid(), 9)"
+    processor = {"kind": "command", "command": program(desk, words), "conda": "", "pax_version": "v6.11.2"}
+    experiment.site("midway", pull_from=["lngs"], processed={"version": "pax_v6.11.2", "cores": 1})
+    desk.configure(kinds=["raw", "processed"], processors={"pax_v6.11.2": processor})
+    log = experiment.work(f"logs/midway/{RUN}.process_raw.log")
+    for tries in (3, 6):
+        code, said = desk.snakemake(f"midway/{RUN}.processed.root")
+        assert code == 1, said
+        assert desk.tries.read_text() == "." * tries
+        assert {named_log(line) for line in said.splitlines() if "FAILED" in line} == {str(log)}
+        found = re.findall(r"^try (\d)$", log.read_text(), re.MULTILINE)
+        assert found == [str(number) for number in range(tries, 0, -1)]
+    # What succeeds at last has a log of its own, and none of it.
+    embedded = {"kind": "mini", "command": None, "conda": None, "pax_version": "v6.11.2"}
+    desk.configure(kinds=["raw", "processed"], processors={"pax_v6.11.2": embedded})
+    code, said = desk.snakemake(f"midway/{RUN}.processed.root")
+    assert code == 0, said
+    assert "try" not in log.read_text()
+    assert not list(experiment.work(joblogs.FOLDER).iterdir())
+
+
+def test_u3_a_program_that_makes_minitrees_that_are_none(desk, experiment):
+    words = "import sys; print('all is well'); open(sys.argv[1], 'w').write('x')"
+    command = program(desk, words).replace("{input} {output}", "{directory}/{run}_Proximity.root")
+    experiment.site(
+        "midway",
+        roots=("raw", "processed", "minitrees"),
+        pull_from=["lngs"],
+        processed={"version": "mini_v1", "cores": 1},
+        minitrees={"make": ["Proximity"], "command": command},
+    )
+    desk.configure(kinds=["raw", "processed", "minitrees"], processors={"mini_v1": {"kind": "mini"}})
+    code, said = desk.caxflow("run", "--once")
+    assert code == 1
+    (failed,) = [line for line in said.splitlines() if "FAILED" in line]
+    log = experiment.work(f"logs/midway/{RUN}.make_minitrees.log")
+    assert named_log(failed) == str(log)
+    assert "all is well" in log.read_text()

@@ -51,6 +51,12 @@ def preview(experiment, *words, **config):
     return done.stdout + done.stderr
 
 
+def logins(experiment) -> dict[str, int]:
+    """How often one has logged in at each site."""
+    logs = experiment.sites.directory.glob("ssh/*.log")
+    return {log.stem: log.read_text().count("Accepted publickey") for log in logs}
+
+
 @pytest.fixture
 def everywhere(experiment, runs):
     """An experiment whose run has verified copies at midway and tegner."""
@@ -75,8 +81,12 @@ def test_a_purge_removes_what_is_good_elsewhere(everywhere, runs, database):
     before[0].pop("midway.config.yaml"), after[0].pop("midway.config.yaml")
     assert after == before
 
+    before = logins(everywhere)
     code, said = everywhere.snakemake("purge", kinds=KINDS, purge=PURGE)
     assert code == 0, said
+    new = {site: count - before[site] for site, count in logins(everywhere).items()}
+    assert sum(new.values()) > 0
+    assert max(new.values()) <= 2, "one to plan it, and one to do it"
     assert not everywhere.raw("midway").exists()
     assert list((everywhere.sites["midway"].root / "raw" / ".caxflow-trash").iterdir()) == []
     assert contents(everywhere.raw("lngs")) == contents(everywhere.raw("tegner")) == known

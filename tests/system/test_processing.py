@@ -75,11 +75,11 @@ def tree(experiment, kind):
 
 
 def test_slurm_did_the_processing_and_asked_no_database(processed):
-    rules = [job["about"].partition("_wildcards")[0] for job in processed.slurm.jobs()]
+    rules = [job["about"].partition(" ")[0] for job in processed.slurm.jobs()]
     assert {rule: rules.count(rule) for rule in rules} == {
-        "rule_process_part": 3,
-        "rule_process_raw": 3,
-        "rule_make_minitrees": 3,
+        "process_part": 3,
+        "process_raw": 3,
+        "make_minitrees": 3,
     }
     assert not (processed.folder / "asked").exists()
 

@@ -173,7 +173,7 @@ def test_from_cax_to_the_first_verified_copy(tmp_path, sites, slurm, cax_json, d
     assert entries["processed", "midway-login1"]["status"] == "transferred"
     # A profile that processes on a batch system stays one.
     assert sorted(job["about"] for job in slurm.jobs()) == [
-        f"rule_process_raw_wildcards_midway_{name}" for name in ("160315_1432", "160315_1608")
+        f"process_raw {name}" for name in ("160315_1432", "160315_1608")
     ]
     # The copy that cax made is taken as it is.
     kept = dump.find_one({"name": "160315_1432"})["data"]

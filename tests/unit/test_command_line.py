@@ -93,6 +93,6 @@ def test_u6_a_bad_value_in_a_profile_is_told_of_the_profiles_file(tmp_path, caps
 def test_config_goes_over_a_profile_key_by_key_as_in_snakemake(tmp_path):
     configured(tmp_path, "mongodb://of.the.file", "run")
     words = profile(tmp_path, site="midway", sites_dir=f"{tmp_path}/config/sites", rundb={"database": "own"})
-    given = argparse.Namespace(profile=words[1], config=["rundb={timeout: 3}"])
+    given = argparse.Namespace(profile=words[1], configfile=None, config=["rundb={timeout: 3}"])
     settings = site.settings(given)
     assert (settings.rundb.database, settings.rundb.timeout) == ("own", 3)

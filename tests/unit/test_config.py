@@ -2,7 +2,7 @@
 
 import contextlib
 import datetime
-import functools
+import itertools
 import math
 import os
 import re
@@ -20,6 +20,8 @@ from caxflow import config
 from caxflow.config import retention
 from caxflow.errors import CaxflowError
 from caxflow.planning import plan
+from caxflow.transfer.session import OPERATIONS
+from caxflow.transfer.sftp import SftpEnd
 
 MAIN = {
     "rundb": {"uri": "mongodb://reader@db.example:27017/run"},
@@ -311,9 +313,8 @@ def test_u6_the_place_that_has_a_bad_value_is_named(folder, case, place):
     first = {"site": "midway", "attempts": 3, "select": {"tags": ["a"]}}
     said = {"the first file": first, "the second file": {}, "the command line": {}}
     said[place] = config.merge(said[place], changed({}, key, value))
-    overrides = functools.reduce(config.merge, said.values())
     with pytest.raises(CaxflowError) as caught:
-        config.load(overrides, folder.path, list(said.items()))
+        config.load(list(said.items()), folder.path)
     message = str(caught.value)
     assert place in message
     assert "config.yaml" not in message
@@ -341,7 +342,7 @@ def test_u6_the_place_that_has_a_bad_value_is_named(folder, case, place):
 def test_u6_whatever_the_key(folder, key, value, word):
     said = {"profiles/midway/caxflow.yaml": {"site": "midway", key: value}, "--config": {"batch_size": 3}}
     with pytest.raises(CaxflowError) as caught:
-        config.load(functools.reduce(config.merge, said.values()), folder.path, list(said.items()))
+        config.load(list(said.items()), folder.path)
     assert str(caught.value).startswith("profiles/midway/caxflow.yaml: ")
     assert word in str(caught.value)
 
@@ -397,7 +398,7 @@ def test_the_wrong_site_file_is_named_though_another_site_runs(folder):
         ("host: a\0b\n", "not valid YAML"),
         ("? [host]\n: a\n", "not valid YAML"),
         ("host: !!int many\n", "not valid YAML"),
-        ("host: 0x_\n", "not valid YAML"),
+        ("host: 0x_\n", "'roots' is missing"),
         ("host: !!python/object/apply:os.getpid []\n", "not valid YAML"),
         ("host: *nobody\n", "line 1"),
         ("", "missing"),
@@ -464,6 +465,159 @@ def test_numbers_may_be_written_as_everybody_writes_them(folder):
     assert folder.load(scrub={"at_most": {"bytes": "2e9"}}).scrub.bytes == 2 * 10**9
 
 
+def written(folder, name, key, words):
+    """Write a word into a file as it is, without quotes, in the place of a value."""
+    folder.set(name, key, "TAKE THIS OUT")
+    text = (folder.path / name).read_text(encoding="utf-8")
+    assert text.count("TAKE THIS OUT") == 1
+    folder.write(name, text.replace("TAKE THIS OUT", words))
+
+
+UNCLEAR = (
+    "0200",
+    "0o200",
+    "0b1",
+    "0x1F",
+    "1:30",
+    "12:30:45.5",
+    "1_000",
+    "160315_1432",
+    "1_0.5",
+    "010.5",
+    "yes",
+    "On",
+)
+
+
+@pytest.mark.parametrize("word", [*UNCLEAR, "6.10", "6.11.2", "1e3", "true", "2016-03-15", "=", "y", ".inf"])
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("config.yaml", "select.tags", lambda settings: settings.selection.tags[0]),
+        ("config.yaml", "rundb.collection", lambda settings: settings.rundb.collection),
+        (
+            "config.yaml",
+            "processors.pax_v6.conda",
+            lambda settings: settings.processors["pax_v6"].environment.conda,
+        ),
+        ("sites/midway.yaml", "access.python", lambda settings: settings.here.access.python),
+    ],
+)
+def test_a_word_is_itself_where_text_belongs(folder, name, key, value, word):
+    folder.set("config.yaml", "processors.pax_v6", {"kind": "command", "command": "paxer {input} {output}"})
+    written(folder, name, key, f"[{word}]" if key.endswith("tags") else word)
+    found = value(folder.load())
+    assert (type(found), found) == (str, word)
+
+
+def test_run_names_need_no_quotes(folder):
+    written(folder, "config.yaml", "runs", "[160315_1432, 160316_0907]")
+    assert folder.load().selection.runs == ("160315_1432", "160316_0907")
+    written(folder, "config.yaml", "runs", "[160315_1432_MV, '160316_0907']")
+    assert folder.load().selection.runs == ("160315_1432_MV", "160316_0907")
+
+
+@pytest.mark.parametrize("word", UNCLEAR)
+@pytest.mark.parametrize(
+    ("name", "key", "wanted"),
+    [
+        ("config.yaml", "batch_size", "a whole number"),
+        ("config.yaml", "lease", "a number"),
+        ("config.yaml", "select.numbers.first", "a whole number"),
+        ("config.yaml", "verify", "true or false"),
+        ("config.yaml", "notify.every", "a number"),
+        ("sites/midway.yaml", "origin", "true or false"),
+        ("sites/midway.yaml", "access.port", "a whole number"),
+        ("sites/midway.yaml", "access.timeout", "a number"),
+    ],
+)
+def test_a_word_that_yaml_reads_otherwise_is_refused_where_numbers_belong(folder, name, key, wanted, word):
+    written(folder, name, key, word)
+    message = folder.refused()
+    line = next(n for n, text in enumerate((folder.path / name).read_text().splitlines(), 1) if word in text)
+    assert f"{folder.path / name}: {key}: {word!r} is not {wanted} (line {line}) -> write" in message
+
+
+def test_what_has_no_type_in_the_schema_must_look_the_same_to_all(folder):
+    folder.set("config.yaml", "processors.pax_v6", {"kind": "command", "command": "paxer {input} {output}"})
+    for word in UNCLEAR:
+        written(folder, "config.yaml", "processors.pax_v6.overrides", f"{{pax: {{a: {word}}}}}")
+        message = folder.refused()
+        assert "config.yaml: processors.pax_v6.overrides.pax.a: " in message
+        assert f"write '{word}' in quotes" in message
+    plain = "{pax: {a: '0200', b: 7, c: -1.5e-4, d: true, e: a word, f: [1, '1'], g: null, h: 6.10}}"
+    written(folder, "config.yaml", "processors.pax_v6.overrides", plain)
+    sections = folder.load().processors["pax_v6"].overrides
+    wanted = {"a": "0200", "b": 7, "c": -1.5e-4, "d": True, "e": "a word", "f": [1, "1"], "g": None, "h": 6.1}
+    assert sections == {"pax": wanted}
+
+
+def test_permissions_may_be_written_as_chmod_has_them(folder):
+    written(folder, "sites/midway.yaml", "permissions", "{raw: {directories: 02750, files: 0640}}")
+    assert (
+        folder.load().here.permissions["raw"].directories,
+        folder.load().here.permissions["raw"].files,
+    ) == (
+        0o2750,
+        0o640,
+    )
+
+
+BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n" for before, name in itertools.pairwise("abcdefgh")
+)
+MERGE_BOMB = "a: &a {x: 1}\n" + "".join(
+    f"{name}: &{name} {{<<: [{', '.join([f'*{before}'] * 10)}]}}\n"
+    for before, name in itertools.pairwise("abcdefghijkl")
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (BOMB, "repeat it is too long"),
+        (MERGE_BOMB, "repeat it is too long"),
+        ("a: &a [*a]\n", "nested too deeply"),
+        ("a: &a {<<: *a}\n", "nested too deeply"),
+        ("a: " + "[" * 5000 + "]" * 5000, "nested too deeply"),
+        ("a: " + "{b: " * 900 + "1" + "}" * 900, "nested too deeply"),
+        ("a:\n\t- b\n", "line 2"),
+        ("host: !!binary YQ==\n", "tags as"),
+        ("host: !!set {a, b}\n", "tags as"),
+        ("host: !mine a\n", "tags as"),
+        ("on: a\n", "'on' is not text"),
+        ("12:30: a\n", "'12:30' is not text"),
+        ("<<: 3\n", "<< takes a mapping"),
+        ("a: 1\n---\nb: 2\n", "line 2"),
+        ("host: a\n".encode("utf-16"), "not in UTF-8"),
+        (b"# " + b"x" * 2_000_000, "larger than 1 MB"),
+    ],
+    ids=lambda value: value[:12] if isinstance(value, str) else "",
+)
+def test_a_file_that_is_a_trap(folder, content, expected):
+    for name in ("config.yaml", "sites/midway.yaml"):
+        (folder.path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        assert expected in folder.refused()
+        folder.write("config.yaml", yaml.safe_dump(MAIN))
+
+
+def test_what_yaml_has_for_people_works(folder):
+    """A mark of the byte order, aliases, merge keys."""
+    text = "rundb: &one {uri: 'mongodb://reader@a.example/run', timeout: 3}\n"
+    folder.write("config.yaml", f"\ufeff{text}processors: {{mini_v1: {{kind: mini}}}}\n")
+    assert folder.load().rundb.timeout == 3
+    folder.write("more.yaml", "one: &one {timeout: 7, database: a}\nrundb: {<<: *one, database: b}\n")
+    found = config.read_yaml(folder.path / "more.yaml")["rundb"]
+    assert found == {"timeout": 7, "database": "b"}
+
+
+def test_what_is_no_file_is_not_read(folder):
+    os.mkfifo(folder.path / "pipe")
+    for path in (folder.path / "pipe", Path("/dev/zero"), folder.path):
+        with pytest.raises(CaxflowError, match="cannot be read"):
+            config.read_yaml(path)
+
+
 def numbers(schema, *way):
     """The ways to all numbers that a schema admits, but in lists and under names that are free."""
     if schema.get("type") in ("integer", "number"):
@@ -474,7 +628,7 @@ def numbers(schema, *way):
 
 @pytest.mark.parametrize("value", [math.inf, 10**400, -1])
 def test_no_number_is_too_large_or_small_for_one_line(folder, value):
-    schema = config.read_yaml(config.HOME / "workflow/schemas/config.schema.yaml")
+    schema = yaml.safe_load((config.HOME / "workflow/schemas/config.schema.yaml").read_text())
     ways = list(numbers(schema))
     assert len(ways) > 20
     for *outer, last in ways:
@@ -483,6 +637,85 @@ def test_no_number_is_too_large_or_small_for_one_line(folder, value):
             overrides = {name: overrides}
         with contextlib.suppress(CaxflowError):
             folder.load(**overrides)
+
+
+ODD_VALUES = (
+    None,
+    True,
+    [],
+    ["x"],
+    [[]],
+    {},
+    {"x": 1},
+    -1,
+    0,
+    1e-300,
+    10**30,
+    math.nan,
+    math.inf,
+    "",
+    "\x1b[31m\n",
+    "\0",
+)
+ODD_VALUES += (
+    "\ud800",
+    "x" * 5000,
+    "/",
+    "/dev/zero",
+    "{",
+    "${HOME}",
+    "mongodb://[",
+    "mongodb://h/?timeoutMS=x",
+    "9999-12-31",
+)
+
+
+def keys(schema, form, *way):
+    """The ways to all that a schema admits; items of lists, and what has a free name, too."""
+    if "$ref" in schema:
+        schema = form["$defs"][schema["$ref"].rpartition("/")[2]]
+    if way:
+        yield way
+    for name, inner in schema.get("properties", {}).items():
+        yield from keys(inner, form, *way, name)
+    if isinstance(schema.get("additionalProperties"), dict):
+        yield from keys(schema["additionalProperties"], form, *way, "mini_v1")
+    if isinstance(schema.get("items"), dict):
+        yield from keys(schema["items"], form, *way, 0)
+
+
+def placed(document, way, value):
+    """Return a document with a value at the end of a way of keys."""
+    if not way:
+        return value
+    head, *rest = way
+    if head == 0:
+        return [placed({}, rest, value)]
+    document = document if isinstance(document, dict) else {}
+    return {**document, head: placed(document.get(head, {}), rest, value)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "least"), [("config", "config.yaml", 90), ("site", "sites/midway.yaml", 30)]
+)
+def test_s13_each_key_with_each_odd_value_is_taken_or_refused_in_a_line(folder, kind, name, least):
+    form = yaml.safe_load((config.HOME / f"workflow/schemas/{kind}.schema.yaml").read_text())
+    original = MAIN if kind == "config" else SITES["midway"]
+    ways = list(keys(form, form))
+    assert len(ways) >= least
+    refused = []
+    for way in ways:
+        for value in ODD_VALUES:
+            folder.write(name, yaml.dump(placed(original, way, value)))
+            try:
+                config.load({"site": "midway"}, folder.path)
+            except CaxflowError as error:
+                refused.append((way, value, error))
+    assert len(refused) > len(ways)
+    for way, value, error in refused:
+        assert error.mend, (way, value)
+        assert str(folder.path) in str(error) or "work_dir" in str(error), (way, value, str(error))
+        assert len(str(error)) < 6000, (way, value)
 
 
 def test_without_a_site_it_says_how_to_name_one(folder):
@@ -585,9 +818,7 @@ def processor(folder, *said):
     """The processor of which config.yaml says `PAX`, and places over it the definitions `said`."""
     folder.set("config.yaml", "processors", {"mini_v1": {"kind": "mini"}, "pax_v6": PAX})
     layers = [(f"{number}.yaml", {"processors": {"pax_v6": each}}) for number, each in enumerate(said)]
-    overrides = functools.reduce(config.merge, (content for _, content in layers), {"site": "midway"})
-    layers[0][1]["site"] = "midway"
-    return config.load(overrides, folder.path, layers=layers).processors["pax_v6"]
+    return config.load([*layers, ("--config", {"site": "midway"})], folder.path).processors["pax_v6"]
 
 
 @pytest.mark.parametrize(
@@ -654,3 +885,24 @@ def test_slow_control_of_another_place_is_taken_out_by_null(folder):
     assert "table and ranges exclude each other -> keep one; null takes out the other" in message
     found = folder.load(corrections={"slow_control": {"ranges": ranges, "table": None}})
     assert found.corrections.slow_control == {"ranges": ranges}
+
+
+def test_what_a_method_cannot_do_is_refused_when_the_site_file_is_read(folder):
+    """Not when a copy was published."""
+    site = SITES["lngs"] | {"access": {"method": "scp", "host": "lngs.example"}}
+    folder.write("sites/lngs.yaml", yaml.safe_dump(site))
+    folder.load()
+    for wanted in ({"raw": {"files": "0640"}}, {"processed": {"group": "xenon"}}):
+        folder.write("sites/lngs.yaml", yaml.safe_dump(site | {"permissions": wanted}))
+        message = folder.refused()
+        assert message.startswith(f"{folder.path / 'sites/lngs.yaml'}: permissions: ")
+        assert "access.method" in message
+    stream = site | {"permissions": wanted, "access": site["access"] | {"method": "stream"}}
+    folder.write("sites/lngs.yaml", yaml.safe_dump(stream))
+    folder.load()
+
+
+def test_sftp_does_what_sites_may_ask_of_it():
+    """What else there is, a site file is asked for: then it is refused, as its permissions are."""
+    lacking = {name for name in OPERATIONS if not hasattr(SftpEnd, f"_do_{name}")}
+    assert lacking == {"permissions"}

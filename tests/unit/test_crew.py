@@ -9,7 +9,7 @@ class Job:
     """As much of a transfer as a crew sees; logging in takes until `gate` is opened."""
 
     source, destination = "first source", "first destination"
-    pieces_left = False
+    pieces_left = goes_on = False
 
     def __init__(self):
         self.stopped = threading.Event()
@@ -19,6 +19,9 @@ class Job:
     def further(self):
         self.gate.wait(60)
         return ["further source", "further destination"]
+
+    def joined(self, *ends):
+        return True
 
     def stop(self, error):
         self.errors.append(error)
@@ -30,7 +33,7 @@ def test_who_comes_when_all_is_moved_does_nothing(monkeypatch):
     monkeypatch.setattr(crew, "_mover", lambda job: lambda _, *ends: moved.append(ends))
     job = Job()
     movers = crew.Crew(job)
-    movers.work(2)  # does not wait for the second
+    movers.work(2, 2, 0.0)  # does not wait for the second
     late = [thread for thread in threading.enumerate() if thread.name == "mover 1"]
     job.gate.set()
     for thread in late:
@@ -54,7 +57,6 @@ def test_who_comes_while_there_is_something_left_helps(monkeypatch):
     monkeypatch.setattr(crew, "_mover", lambda job: mover)
     job.gate.set()
     movers = crew.Crew(job)
-    movers.call(2)
-    movers.work(2)
+    movers.work(2, 2, 0.0)
     assert sorted(moved) == ["first source", "further source"]
     assert movers.worked == 2

@@ -2,14 +2,15 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from caxflow import config
+from caxflow import config, preview
 from caxflow.monitoring import doctor
-from caxflow.monitoring.doctor import BAD, DOUBTFUL, GOOD
+from caxflow.monitoring.doctor import BAD, DOUBTFUL, GOOD, finding, submission, trials
 from copies import names
 from operators import configured
 
@@ -88,7 +89,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
         raise OSError(30, os.strerror(30))
 
     # Whoever runs as root may write anywhere; a read-only file system says this.
-    monkeypatch.setattr(doctor.tempfile, "NamedTemporaryFile", refuse)
+    monkeypatch.setattr(trials.tempfile, "mkdtemp", refuse)
     findings = list(doctor.examine(settings, None, settings.here))
     assert found(findings, "raw data here")[0][:2] == (
         BAD,
@@ -122,30 +123,123 @@ def test_only_one_partner(tmp_path):
 
 def test_batch_commands_that_are_missing(profile, programs, examine):
     programs(sbatch="", squeue="")
-    (one,) = found(examine(profile(executor="slurm")), "batch system")
+    (one,) = found(examine(profile(**{"executor": "caxflow", "caxflow-system": "slurm"})), "batch system")
     assert one[:2] == (BAD, "scancel not found")
 
 
 @pytest.mark.parametrize(
     ("script", "verdict", "said"),
     [
-        ("echo node", GOOD, "slurm answers sinfo --noheader"),
+        ("echo node", GOOD, "Slurm answers sinfo --noheader"),
         ("echo 'Unable to contact slurm controller' >&2; exit 1", BAD, "Unable to contact slurm controller"),
     ],
 )
 def test_whether_the_batch_system_answers(profile, programs, examine, script, verdict, said):
     programs(sbatch="", squeue="", scancel="", sinfo=script)
-    (one,) = found(examine(profile(executor="slurm")), "batch system")
+    (one,) = found(examine(profile(**{"executor": "caxflow", "caxflow-system": "slurm"})), "batch system")
     assert one[0] == verdict
     assert said in one[1]
+
+
+QSUB = """case "$*" in "-w v "*) ;; *) exit 3 ;; esac
+case "$*" in *"-q nope"*) echo 'Unable to run job: job requests unknown queue "nope".'; exit 1 ;; esac
+case "$*" in *h_vmem=?????M*|*h_vmem=4000M*) echo "verification: no suitable queues" >&2; exit 1 ;; esac
+echo "verification: found suitable queue(s)"
+"""
+PBS = """case "$*" in *mem=48000mb*) echo 'qsub: Job exceeds queue resource limits' >&2; exit 188 ;; esac
+case "$*" in "-h "*) echo 17.server ;; *) exit 3 ;; esac
+"""
+CONDOR = """[ "$1 $2" = "-dry-run /dev/null" ] || exit 3
+grep -q "^accounting_group = xenon" "$3" || { echo 'ERROR: Invalid accounting_group' >&2; exit 1; }
+"""
+KNOWN = dict.fromkeys(("qstat", "qacct", "qselect", "condor_q", "condor_rm", "condor_history"), "")
+KNOWN["qdel"] = '[ "$1" = 17.server ] && echo "$1" >> deleted'
+
+
+@pytest.mark.parametrize(
+    ("programs_", "profile_", "memory", "verdict", "said"),
+    [
+        (
+            {"qsub": QSUB},
+            "gridengine",
+            500,
+            GOOD,
+            "Grid Engine would take the largest job of process_raw: 4 cores, 6.0 GB, 2 d",
+        ),
+        ({"qsub": QSUB}, "gridengine nope", 500, BAD, 'requests unknown queue "nope".'),
+        ({"qsub": QSUB}, "gridengine", 4000, BAD, "verification: no suitable queues"),
+        ({"qsub": PBS}, "pbs", 500, GOOD, "PBS would take the largest job"),
+        ({"qsub": PBS}, "pbs", 4000, DOUBTFUL, "Job exceeds queue resource limits"),
+        (
+            {"condor_submit": CONDOR, "condor_status": "echo 8 64000"},
+            "htcondor xenon",
+            500,
+            GOOD,
+            "would take",
+        ),
+        (
+            {"condor_submit": CONDOR, "condor_status": "echo 8 64000"},
+            "htcondor",
+            500,
+            BAD,
+            "Invalid accounting_group",
+        ),
+        (
+            {"condor_submit": CONDOR, "condor_status": "echo 8 8000; echo undefined undefined"},
+            "htcondor xenon",
+            1000,
+            DOUBTFUL,
+            "no machine has 4 cores and 12000 MB of memory; the largest has 8 and 8000 MB",
+        ),
+    ],
+)
+def test_s5_other_batch_systems_look_at_the_largest_job(
+    tmp_path, monkeypatch, programs_, profile_, memory, verdict, said
+):
+    """By programs that do what the manuals of Grid Engine, PBS and HTCondor say."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name, script in (KNOWN | programs_).items():
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    system, _, named = profile_.partition(" ")
+    resources = {"account" if system == "htcondor" else "queue": named} if named else {}
+    settings = configured(tmp_path, processors={"mini_v1": {"kind": "mini", "memory_mb_per_core": memory}})
+    profile = {"executor": "caxflow", "caxflow-system": system, "default-resources": resources}
+    _, one = submission.examine(settings, tmp_path / "config.yaml", profile)
+    assert (one.about, one.verdict) == ("test submission", verdict), one
+    assert said in one.said
+    if system == "pbs":
+        assert Path("deleted").read_text().split() == ["17.server"]
+
+
+def test_s5_a_submission_that_changes_something_is_none_where_nothing_may_be(tmp_path, programs, monkeypatch):
+    programs(qsub="exit 3", qstat="", qdel="", qselect="")
+    profile = {"executor": "caxflow", "caxflow-system": "pbs"}
+    settings = configured(tmp_path)
+    preview.only_look(True)
+    try:
+        _, one = submission.examine(settings, tmp_path / "config.yaml", profile)
+    finally:
+        preview.only_look(False)
+    assert (one.verdict, one.said) == (DOUBTFUL, "PBS was not asked: nothing may be changed (dry: true)")
+
+
+def test_s5_scripts_that_are_not_ours_are_not_tried(tmp_path):
+    profile = {"executor": "cluster-generic", "cluster-generic-submit-cmd": "./mine"}
+    (one,) = submission.examine(configured(tmp_path), tmp_path / "config.yaml", profile)
+    assert one.verdict == DOUBTFUL
+    assert "executor cluster-generic" in one.said
 
 
 def test_a_plugin_that_is_missing(profile, programs, examine):
     programs()
     assert (
         BAD,
-        "snakemake-executor-plugin-atlantis is not installed for " + doctor.sys.executable,
-        "make install EXTRAS=atlantis",
+        "snakemake-executor-plugin-atlantis is not installed for " + sys.executable,
+        "pip install snakemake-executor-plugin-atlantis",
     ) in found(examine(profile(executor="atlantis")), "plugin")
 
 
@@ -211,7 +305,7 @@ def test_the_processor_says_what_it_inherits(tmp_path, programs, there):
 
 
 def test_a_clock_that_is_off():
-    assert doctor._clock("clock", 0.2, "ours").verdict == GOOD
-    off = doctor._clock("clock", 600, "the runs database's")
+    assert finding.clock("clock", 0.2, "ours").verdict == GOOD
+    off = finding.clock("clock", 600, "the runs database's")
     assert (off.verdict, off.mend) == (DOUBTFUL, "timedatectl set-ntp true")
     assert off.said.startswith("10 min off the runs database's")

@@ -81,9 +81,10 @@ def test_tells_how_to_reach_snakemake(tmp_path, monkeypatch):
 
 def test_names_the_profiles_whose_plugin_is_not_installed(profiles, tmp_path, capsys):
     assert plugin_hints(profiles) == []
-    (profiles / "midway" / "config.yaml").write_text("executor: cluster-generic\n")
+    (profiles / "midway" / "config.yaml").write_text("executor: caxflow\n")
     (profiles / "tegner" / "config.yaml").write_text("executor: moon-base\n")
-    hint = "profile tegner needs Snakemake's plugin for moon-base: make install EXTRAS=moon-base"
+    install = "pip install snakemake-executor-plugin-moon-base"
+    hint = f"profile tegner needs Snakemake's plugin for moon-base: {install}"
     assert plugin_hints(profiles) == [hint]
     assert main(str(profiles), str(tmp_path / "home")) == 0
     assert hint in capsys.readouterr().out

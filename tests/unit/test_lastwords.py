@@ -1,6 +1,7 @@
 """Jobs that ended without a word of their own: what is understood of their end, and where it is kept."""
 
 import logging
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -8,74 +9,12 @@ import pytest
 from caxflow import receipts
 from caxflow.batch import lastwords
 from caxflow.targets import Run, Target
-from caxflow.workdir import journal
+from caxflow.workdir import batchjobs, journal, underway
+from caxflow.workdir.batchjobs import BatchJob
 
 RUN = "160315_1432"
 OUTPUT = [f"midway/{RUN}.processed.root", f"midway/{RUN}.processed.done"]
 DONE = Target("midway", Run.parse(RUN), "processed.done")
-
-
-def slurm(state):
-    return f"SLURM-job '17' failed, SLURM status is: '{state}'. Detailed failure reason unavailable"
-
-
-def condor(end):
-    return f"Job 3 with HTCondor Cluster ID 17 {end}For further error details see the cluster/cloud log"
-
-
-@pytest.mark.parametrize(
-    ("said", "logged", "words"),
-    [
-        (slurm("TIMEOUT"), "", "it ran out of time"),
-        (slurm("OUT_OF_MEMORY"), "", "it ran out of memory"),
-        (slurm("CANCELLED"), "slurmstepd-n1: error: *** STEP 2.0 CANCELLED AT x", "it was cancelled"),
-        (slurm("CANCELLED"), "slurmstepd: error: Exceeded job memory limit", "it ran out of memory"),
-        (slurm("NODE_FAIL"), "", "its node failed"),
-        (slurm("FAILED"), "", "the batch system says FAILED"),
-        ("job held: memory usage exceeded request_memory", "", "it ran out of memory"),
-        ("", "", "killed, or cut off for its time or memory"),
-        (condor("was removed/aborted."), "", "it was cancelled"),
-        (
-            condor("is held: Job has gone over cgroup memory limit of 800"),
-            "",
-            "it ran out of memory (Job has",
-        ),
-        (
-            condor("has been held. Hold reason: The job exceeded allowed execute duration of 1:00"),
-            "",
-            "it ran out of time (The job exceeded allowed execute duration of 1:00)",
-        ),
-        (
-            condor("is held: Transfer of a file failed"),
-            "",
-            "the batch system held it (Transfer of a file failed)",
-        ),
-        (
-            condor("completed but failed with ExitCode 1."),
-            "KeyError: 'PATH'",
-            "it exited with 1 (KeyError: 'PATH')",
-        ),
-        (condor("was terminated by signal 9."), "", "signal 9 ended it"),
-    ],
-)
-def test_how_a_job_ended(tmp_path, said, logged, words):
-    log = tmp_path / "17.log"
-    log.write_text(f"Building DAG of jobs...\n{logged}\n")
-    assert lastwords.how(said, [str(log), str(tmp_path / "none")]).startswith(words)
-
-
-@pytest.mark.parametrize(
-    "kept",
-    ["batch_logs/17.log", "batch_logs/caxflow-process_raw.o17", "htcondor/process_raw/process_raw-3_17.err"],
-)
-def test_what_the_batch_system_kept_of_a_job_is_found_by_its_id(words, tmp_path, kept):
-    log = tmp_path / ".snakemake" / kept
-    log.parent.mkdir(parents=True)
-    log.write_text("slurmstepd: error: *** JOB 17 ON n1 CANCELLED DUE TO TIME LIMIT ***\n")
-    (log.parent / log.name.replace("17", "117")).write_text("out of memory")
-    words.filter(Record("job_info"))
-    words.filter(Record("job_error", external_jobid=17, log=[str(tmp_path / "logs/a.log")]))
-    assert "it ran out of time" in journal.failure(tmp_path, DONE)["reason"]
 
 
 @pytest.mark.parametrize(
@@ -105,15 +44,25 @@ def words(tmp_path):
     return lastwords.LastWords(settings, tmp_path)
 
 
+def ended(work_dir, **ending):
+    """Have a batch system's job for the target have ended so."""
+    facts = {"what": "it ran out of time", "began": True, "again": True, "blameless": False} | ending
+    names = ("name", "system", "rule", "submitted")
+    made = BatchJob(**dict.fromkeys(names, "x"), output=OUTPUT, runs=[RUN], by={}, ending=facts)
+    batchjobs.write(work_dir, made)
+
+
 def test_a_job_that_said_why_is_believed_and_one_that_did_not_is_noted(words, tmp_path):
     log = tmp_path / "logs" / "a.log"
     assert words.filter(Record("job_info"))
     journal.fail(tmp_path, DONE, "the zip is cut")
-    words.filter(Record("job_error", rule_msg=slurm("FAILED"), log=[str(log)]))
+    ended(tmp_path, what="the batch system says FAILED")
+    words.filter(Record("job_error", log=[str(log)]))
     assert journal.failure(tmp_path, DONE)["reason"] == "the zip is cut"
     # Its further attempt is killed.
     words.filter(Record("job_info"))
-    words.filter(Record("job_error", rule_msg=slurm("TIMEOUT"), log=[str(log)]))
+    ended(tmp_path)
+    words.filter(Record("job_error", log=[str(log)]))
     noted = journal.failure(tmp_path, DONE)
     assert "it ran out of time" in noted["reason"]
     assert noted["times"] == 2
@@ -121,10 +70,45 @@ def test_a_job_that_said_why_is_believed_and_one_that_did_not_is_noted(words, tm
     assert "it ran out of time" in log.read_text()
 
 
-def test_a_cancelled_job_is_not_wanted_back(words, tmp_path):
+def test_u3_a_job_that_was_killed_leaves_its_words_to_the_log_of_the_next(words, tmp_path):
+    log = tmp_path / "logs" / "a.log"
+    for number in (1, 2):
+        words.filter(Record("job_info"))
+        log.unlink(missing_ok=True)  # as Snakemake does
+        log.parent.mkdir(exist_ok=True)
+        log.write_text(f"event {number}")
+        ended(tmp_path)
+        words.filter(Record("job_error", log=[str(log)]))
+    assert re.findall("event . *|ran out of time|earlier", log.read_text()) == [
+        *("event 2", "ran out of time", "earlier", "event 1", "ran out of time", "earlier")
+    ]
+    assert f"see {log}" in journal.failure(tmp_path, DONE)["reason"]
+
+
+@pytest.mark.parametrize(
+    ("ending", "final", "attempts"),
+    [
+        ({"what": "it was cancelled", "again": False}, True, 1),
+        ({"what": "it had to make room for others", "blameless": True}, False, 0),
+        ({"what": "Slurm took no job: no", "began": False, "again": False, "blameless": True}, True, 0),
+    ],
+)
+def test_what_is_made_of_the_end_of_a_job(words, tmp_path, ending, final, attempts):
+    log = tmp_path / "a.log"
+    log.write_text(f"{underway.INTERRUPTED}\n")  # an earlier call's
     words.filter(Record("job_info"))
-    words.filter(Record("job_error", rule_msg=slurm("CANCELLED")))
-    assert journal.failure(tmp_path, DONE)["final"]
+    ended(tmp_path, **ending)
+    words.filter(Record("job_error", log=[str(log)]))
+    noted = journal.failure(tmp_path, DONE)
+    assert (noted["final"], noted["attempts"]) == (final, attempts)
+    assert ending["what"] in noted["reason"]
+    assert ("without a word" in noted["reason"]) == ending.get("began", True)
+
+
+def test_a_job_of_this_machine_that_was_killed_is_noted(words, tmp_path):
+    words.filter(Record("job_info"))
+    words.filter(Record("job_error"))
+    assert "killed, or cut off" in journal.failure(tmp_path, DONE)["reason"]
 
 
 @pytest.mark.parametrize(

@@ -514,7 +514,10 @@ def test_places_are_checked():
         ({"method": "stream", "host": "-oProxyCommand=evil"}, "cannot be one"),
         ({"method": "stream", "host": "a b"}, "cannot be one"),
         ({"method": "stream", "host": "a", "jump": "-b"}, "cannot be one"),
-        ({"method": "stream", "host": "a", "jump": "b:ssh"}, "jump 'b:ssh' cannot be one -> write it"),
+        (
+            {"method": "stream", "host": "a", "jump": "b:ssh"},
+            "jump 'b:ssh' cannot be one -> write access.jump",
+        ),
         ({"method": "stream", "host": "a", "jump": "b,"}, "jump '' cannot be one"),
         ({"method": "stream", "host": "a", "jump": "u@-b,c"}, "cannot be one"),
     ):
@@ -581,11 +584,12 @@ def test_missing_ranges(size, data):
 
 
 def test_connections_follow_distance_and_size():
-    assert plan.connections(0.0002, None, 10**10) == 2
-    assert plan.connections(0.1, None, 10**10) == 8
-    assert plan.connections(0.1, 10e6, 10**10) == 2
-    assert plan.connections(0.1, None, 10**6) == 1
-    assert plan.connections(0.0, None, 0) == 1
+    assert plan.wanted(0.0002, None) == 2
+    assert plan.wanted(0.1, None) == 8
+    assert plan.wanted(0.1, 10e6) == 2
+    assert plan.worth(0.1, 10**10) > 8
+    assert plan.worth(0.1, 10**6) == 1
+    assert plan.worth(0.0, 0) == 1
 
 
 @settings(max_examples=200)

@@ -18,8 +18,8 @@ def unquoted_run(clone):
     return [], ["config/config.yaml", "runs[0]", "1603151432", "quote it: runs: ['160315_1432']"]
 
 
-def unquoted_run_on_the_command_line(_clone):
-    return ["--config", "runs=160315_1432"], ["--config", "runs", "1603151432", "\"['160315_1432']\""]
+def one_run_on_the_command_line(_clone):
+    return ["--config", "runs=160315_1432"], ["--config: runs: '160315_1432'", "\"['160315_1432']\""]
 
 
 def relative_root(clone):
@@ -85,14 +85,24 @@ def bad_value_over_a_file_that_is_right(clone):
     return words, ["caxflow: --config", "select.numbers.last", "'x'"]
 
 
+def option_without_its_value(_clone):
+    return ["--groups", "process_raw"], ["RULE=GROUP", "'process_raw'", "--verbose"]
+
+
+def key_that_is_none(_clone):
+    return ["--config", "1=2"], ["must start with a valid identifier", "--verbose"]
+
+
 CASES = [
+    option_without_its_value,
+    key_that_is_none,
     bad_value_in_a_file_of_its_own,
     bad_value_over_a_file_that_is_right,
     target_behind_config,
     wrong_key,
     unknown_site,
     unquoted_run,
-    unquoted_run_on_the_command_line,
+    one_run_on_the_command_line,
     relative_root,
     missing_file,
     missing_site_file,

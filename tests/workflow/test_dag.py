@@ -168,3 +168,7 @@ def test_copies_state_how_many_connections_they_open_where(clone, runs):
     assert said.status == 0, said.text
     for words in ("lngs 8, tegner 0", "lngs 0, tegner 3"):
         assert words in said.out
+    rule = clone.folder / "workflow/rules/verify.smk"
+    rule.write_text(rule.read_text().replace("verify {wildcards.run} at {wildcards.site}", told))
+    said = clone.snakemake("-n", f"tegner/{RUN}.checksum")
+    assert "lngs 0, tegner 1" in said.out, said.text

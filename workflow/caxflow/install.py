@@ -48,7 +48,7 @@ def link_profiles(profiles: Path, folder: Path) -> tuple[list[str], list[str]]:
 
 
 def plugin_hints(profiles: Path) -> list[str]:
-    """Name the profiles whose batch system has no plugin here, with the command that installs it.
+    """Name the profiles whose executor has no plugin here, with the command that installs it.
 
     Snakemake ends such a call with its usage.
     """
@@ -57,9 +57,8 @@ def plugin_hints(profiles: Path) -> list[str]:
         executor = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("executor", "local")
         plugin = f"snakemake_executor_plugin_{executor.replace('-', '_')}"
         if executor != "local" and find_spec(plugin) is None:
-            extra = executor.removeprefix("cluster-")
             needs = f"needs Snakemake's plugin for {executor}"
-            hints.append(f"profile {path.parent.name} {needs}: make install EXTRAS={extra}")
+            hints.append(f"profile {path.parent.name} {needs}: pip install {plugin.replace('_', '-')}")
     return hints
 
 

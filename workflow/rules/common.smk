@@ -4,6 +4,7 @@ from caxflow.batch import lastwords
 from caxflow.config import reach
 from caxflow.planning import interrupts, requests, upkeep
 from caxflow.planning.facts import describe
+from caxflow.processing import minitrees, processors
 
 
 def only_a_look():
@@ -34,7 +35,7 @@ if workflow.is_main_process:
     logger.addFilter(requests.InOurWords(SETTINGS, lambda: [rule.name for rule in workflow.rules]))
 
 # For want of memory or time; a job on a batch system is a call of its own, which has nothing to try again.
-TRY_AGAIN = 2 if workflow.is_main_process else 0
+TRY_AGAIN = processors.ATTEMPTS - 1 if workflow.is_main_process else 0
 
 # Sites that make their processed files, and sites that only keep copies of them.
 PROCESSED = {name: site.processed for name, site in SETTINGS.sites.items() if site.processed}
@@ -56,6 +57,16 @@ def connections(kind):
             return reach.connections(site) if site.name in ends else 0
 
         return at_either_end
+
+    far = [site for site in SETTINGS.sites.values() if reach.is_far(SETTINGS, site)]
+    return {reach.resource(site): to(site) for site in far}
+
+
+def one_connection(everywhere=False):
+    """Resources of a job that reads at its site, or at all that have copies, over one connection to each."""
+
+    def to(site):
+        return lambda wildcards: int(everywhere or wildcards.site == site.name)
 
     far = [site for site in SETTINGS.sites.values() if reach.is_far(SETTINGS, site)]
     return {reach.resource(site): to(site) for site in far}
@@ -159,30 +170,20 @@ def reservation(part, name):
     return reserve
 
 
-def in_seconds(minutes):
-    """A function that says in seconds, for HTCondor, what another one says in minutes."""
-    return lambda wildcards, attempt: 60 * minutes(wildcards, attempt)
-
-
 cores_for_processing = reservation(part=False, name="cores")
 memory_for_processing = reservation(part=False, name="memory_mb")
 time_for_processing = reservation(part=False, name="runtime")
-seconds_for_processing = in_seconds(time_for_processing)
 cores_for_part = reservation(part=True, name="cores")
 memory_for_part = reservation(part=True, name="memory_mb")
 time_for_part = reservation(part=True, name="runtime")
-seconds_for_part = in_seconds(time_for_part)
 
 
 def memory_for_minitrees(wildcards, attempt):
-    return 2000 * attempt
+    return minitrees.resources(attempt).memory_mb
 
 
 def time_for_minitrees(wildcards, attempt):
-    return 60 * attempt
-
-
-seconds_for_minitrees = in_seconds(time_for_minitrees)
+    return minitrees.resources(attempt).runtime
 
 
 def this_attempt(wildcards, attempt):

@@ -17,9 +17,7 @@ rule make_minitrees:
         "../envs/caxflow.yaml"
     resources:
         mem_mb=memory_for_minitrees,
-        htcondor_request_mem_mb=memory_for_minitrees,
         runtime=time_for_minitrees,
-        allowed_execute_duration=seconds_for_minitrees,
         attempt=this_attempt,
     message:
         "make the minitrees of {wildcards.run} at {wildcards.site}"

@@ -21,9 +21,7 @@ rule process_raw:
     threads: cores_for_processing
     resources:
         mem_mb=memory_for_processing,
-        htcondor_request_mem_mb=memory_for_processing,
         runtime=time_for_processing,
-        allowed_execute_duration=seconds_for_processing,
         attempt=this_attempt,
     message:
         "process {wildcards.run} at {wildcards.site}, cores: {threads}"
@@ -52,9 +50,7 @@ rule process_part:
     threads: cores_for_part
     resources:
         mem_mb=memory_for_part,
-        htcondor_request_mem_mb=memory_for_part,
         runtime=time_for_part,
-        allowed_execute_duration=seconds_for_part,
         attempt=this_attempt,
     message:
         "process part {wildcards.part} of {wildcards.run} at {wildcards.site}, cores: {threads}"
@@ -84,9 +80,7 @@ rule process_version:
     threads: cores_for_processing
     resources:
         mem_mb=memory_for_processing,
-        htcondor_request_mem_mb=memory_for_processing,
         runtime=time_for_processing,
-        allowed_execute_duration=seconds_for_processing,
         attempt=this_attempt,
     message:
         "process {wildcards.run} by pax_{wildcards.version} at {wildcards.site}, cores: {threads}"
@@ -155,6 +149,8 @@ rule verify_processed:
         "logs/{site}/{run}.verify_processed.log",
     conda:
         "../envs/caxflow.yaml"
+    resources:
+        **one_connection(),
     message:
         "verify the processed file of {wildcards.run} at {wildcards.site}"
     script:

@@ -11,6 +11,8 @@ rule purge_raw:
         "logs/{site}/{run}.purge_raw.log",
     conda:
         "../envs/caxflow.yaml"
+    resources:
+        **one_connection(everywhere=True),
     params:
         what=removal_in_words,
     message:
@@ -32,6 +34,8 @@ rule purge_version:
         "logs/{site}/{run}.pax_{version}.purge_version.log",
     conda:
         "../envs/caxflow.yaml"
+    resources:
+        **one_connection(everywhere=True),
     params:
         what=removal_in_words,
     message:

@@ -11,6 +11,8 @@ rule register_raw:
         "logs/{site}/{run}.register_raw.log",
     conda:
         "../envs/caxflow.yaml"
+    resources:
+        **one_connection(),
     params:
         what=in_words("raw"),
     message:

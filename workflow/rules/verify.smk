@@ -11,6 +11,8 @@ rule verify_raw:
         "logs/{site}/{run}.verify_raw.log",
     conda:
         "../envs/caxflow.yaml"
+    resources:
+        **one_connection(),
     message:
         "verify {wildcards.run} at {wildcards.site}"
     script:

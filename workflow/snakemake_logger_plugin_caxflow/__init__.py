@@ -5,10 +5,15 @@ whether asked for or not, and before it reads the Snakefile, which decides which
 workflow: so nothing of caxflow is imported before there are jobs.
 """
 
+import atexit
+import contextlib
+import getpass
 import logging
 import os
 import re
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 from snakemake_interface_logger_plugins.base import LogHandlerBase
@@ -53,8 +58,10 @@ _UNREADABLE = re.compile(
 _NO_PAIR = re.compile(
     r"Traceback .*\n\w+Error: .*name=value.*Unparsable value: (?P<word>.+)\)\s*$", re.DOTALL
 )
+_TRACEBACK = re.compile(r"Traceback \(most recent call last\):.*\n(?P<last>\S[^\n]*)\s*$", re.DOTALL)
 MEND = "mend --configfile, or configfile in the profile"
 _NO_YAML = "WorkflowError:\nConfig file is not valid"
+_SNAKEMAKE = logging.getLogger("snakemake.logging")
 JOBS = (LogEvent.JOB_INFO, LogEvent.JOB_FINISHED, LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR)
 
 
@@ -69,7 +76,12 @@ class LogHandler(LogHandlerBase):
 
     def __post_init__(self) -> None:
         """Look where to write: previews are answers, on standard output."""
+        _have_streams()
+        _have_a_name()
+        _have_a_cache()
         self.stream = sys.stdout if self.common_settings.stdout else sys.stderr
+        # A name that the terminal's encoding lacks is no reason to end.
+        self.stream.reconfigure(errors="backslashreplace")
         terminal = self.stream.isatty() and os.environ.get("TERM") != "dumb"
         self.colour = terminal and not self.common_settings.nocolor and not os.environ.get("NO_COLOR")
         self.live = terminal and not self.common_settings.dryrun
@@ -85,6 +97,8 @@ class LogHandler(LogHandlerBase):
             self._show(record)
         except BrokenPipeError:
             raise
+        except OSError as error:
+            self._give_up(error)
         except Exception:
             self.handleError(record)
 
@@ -96,6 +110,15 @@ class LogHandler(LogHandlerBase):
         elif display:
             display.sum_up(self.log)
         super().close()
+
+    def _give_up(self, error: OSError) -> None:
+        """Say once that the output, as on a disk that is full, takes no more; the jobs go on."""
+        with contextlib.suppress(OSError):
+            sys.stderr.write(
+                f"caxflow: what is said here is lost: {error.strerror} -> the log has all of it\n"
+            )
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
 
     def _show(self, record: logging.LogRecord) -> None:
         event = getattr(record, "event", None)
@@ -150,6 +173,13 @@ class LogHandler(LogHandlerBase):
             stream.flush()
 
 
+def _before_the_start(record: logging.LogRecord) -> bool:
+    """A filter: what is wrong with options, which Snakemake says before it has handlers, in one line."""
+    if not _SNAKEMAKE.handlers:
+        record.msg, record.args = _in_a_line(record.getMessage()), ()
+    return True
+
+
 def _in_a_line(text: str) -> str:
     """What is wrong with a --configfile or with --config, in one line; anything else as it is."""
     if found := _NO_PAIR.match(text):
@@ -160,7 +190,40 @@ def _in_a_line(text: str) -> str:
         return f"caxflow: {found['file']}: {found['why'].lower()} -> {MEND}"
     if text.startswith(_NO_YAML):
         return f"caxflow: {_broken_yaml(sys.argv) or f'a file of configuration is not valid YAML -> {MEND}'}"
+    if found := _TRACEBACK.match(text):
+        kind, _, why = found["last"].partition(": ")
+        return f"caxflow: Snakemake cannot go on: {why or kind} -> with --verbose it says where"
     return text
+
+
+def _have_streams() -> None:
+    """Open what the caller has closed: else the next file takes its number, and gets what programs print."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, "r+", encoding="utf-8")  # noqa: SIM115, PTH123
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
+
+
+def _have_a_name() -> None:
+    """Give the account a name for Snakemake where it has none, as in a container."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["LOGNAME"] = str(os.getuid())
+
+
+def _have_a_cache() -> None:
+    """Give Snakemake and its jobs a folder for sources that they keep, where the home takes nothing."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))  # noqa: PTH111
+    own = folder / "snakemake/snakemake"
+    with contextlib.suppress(OSError):
+        own.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=own):
+            return
+    with contextlib.suppress(OSError):  # then Snakemake ends, with a line
+        os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="caxflow-cache-")
+        atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
 def _broken_yaml(words: list[str]) -> str:
@@ -175,3 +238,6 @@ def _broken_yaml(words: list[str]) -> str:
             except CaxflowError as error:
                 return str(error)
     return ""
+
+
+_SNAKEMAKE.addFilter(_before_the_start)

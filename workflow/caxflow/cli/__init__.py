@@ -29,14 +29,20 @@ def _main(words: list[str] | None) -> int:
     # Imported late: until `main` is called, Ctrl-C is a traceback.
     import argparse
     import importlib
+    import io
     import os
 
     from caxflow import __version__, preview
     from caxflow.cli.site import WrongCallError
     from caxflow.errors import CaxflowError
 
-    if sys.stdout is None:
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 (it was closed by the caller)
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # else the next file takes its number, and gets what programs print
+            stream = open(os.devnull, "r+", encoding="utf-8")  # noqa: SIM115, PTH123
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal's encoding lacks
     parser = argparse.ArgumentParser(
         prog="caxflow",
         description="Looks after what is not a file target; targets are made by snakemake --profile SITE.",
@@ -46,8 +52,8 @@ def _main(words: list[str] | None) -> int:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name in COMMANDS:
         importlib.import_module(f"caxflow.cli.{name}").add(commands)
-    arguments = parser.parse_args(words)
     try:
+        arguments = parser.parse_args(words)
         signals.raise_again()
         code = arguments.run(arguments)
         sys.stdout.flush()
@@ -59,9 +65,7 @@ def _main(words: list[str] | None) -> int:
         print(f"caxflow: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:
-        # Whoever read along has seen enough; what Python flushes at its end goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return 1  # whoever read along has seen enough
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename else error
         print(f"caxflow: {what} -> mend it, then ask again", file=sys.stderr)
@@ -70,3 +74,8 @@ def _main(words: list[str] | None) -> int:
         return 130
     finally:
         preview.only_look(False)
+        try:
+            sys.stdout.flush()
+        except OSError:
+            # What Python flushes at its end goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,17 +7,22 @@ from rich.text import Text
 
 from caxflow import words
 from caxflow.cli import screen, site
+from caxflow.config import calls
 from caxflow.errors import CaxflowError
 from caxflow.monitoring import doctor, status
 
 _EPILOG = """\
-Without SITE: the profile, the work directory, the data folders here, the processor, the batch commands, the
+Without SITE: the profile, the work directory, the data folders here, the processor, the batch system, the
 runs database, what people are told by, and every site that this one pulls from or pushes to; whether two of
 these sites are one storage. With SITE: that partner only.
 
 Nothing is only asked that can be tried: a small file is written, sent, read and removed, the database is
-written to, SSH checks the host keys. The way back is tried where the partner's own workflow needs it. Webhook
-and mail server are asked whether they would take a message; nobody gets one.
+written to, SSH checks the host keys. The batch system looks at the largest job that the profile will ask
+for, with its partition, account, memory and time; none runs. In each folder that is written to, what odd
+file systems refuse: syncs, links, times, modes, locks, removing what is open. A partner gets as many
+connections at the same time as a copy opens; its start-up files and its Python are looked at, and the way
+back where the partner's own workflow needs it. Webhook and mail server are asked whether they would take a
+message; nobody gets one. What does not keep caxflow from working is something to look at, with what is lost.
 
 --mark-roots gives each data folder here, or at SITE, a file .caxflow-root that says whose data its disk has,
 once something is found there of what the runs database knows. Without it, or with another one's, nothing is
@@ -64,7 +69,7 @@ def _run(arguments: argparse.Namespace) -> int:
         raise site.WrongCallError(error.what, error.mend) from error
     if arguments.replaced and not arguments.mark_roots:
         raise site.WrongCallError("--replaced says how data folders are marked", "add --mark-roots")
-    profile = site.profile_folder(arguments.profile) if arguments.profile else None
+    profile = calls.profile_file(arguments.profile).parent if arguments.profile else None
     console, found = screen.console(), []
     if arguments.mark_roots:
         findings = doctor.mark_roots(settings, only or settings.here, replaced=arguments.replaced)

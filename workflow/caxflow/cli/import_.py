@@ -142,7 +142,7 @@ def _profile(host: str, site: str) -> tuple[str, str]:
         if not own.exists() or config.read_yaml(own).get("host") != host:
             continue
         text = path.read_text(encoding="utf-8").replace(f"[site={shipped}]", f"[site={site}]")
-        batch = config.read_yaml(path).get("executor")
+        batch = config.read_yaml(path).get("caxflow-system")
         how = f"processing goes to {batch}" if batch else "nothing is processed"
         return f"# As profiles/{shipped}, by `caxflow import`.\n{text}", f"as profiles/{shipped}: {how}"
     none = "one without a batch system; profiles/README.md has what processing needs"

@@ -10,6 +10,7 @@ from caxflow.copies.moving import Move
 from caxflow.copies.subject import Subject
 from caxflow.errors import CaxflowError
 from caxflow.rundb import RunsDB
+from caxflow.transfer import kept
 
 _EPILOG = """\
 Without --to, a copy goes to where the site's file wants it; after a root has changed, --from names the old
@@ -46,6 +47,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=_run)
 
 
+@kept.connections()
 def _run(arguments: argparse.Namespace) -> int:
     settings = site.settings(arguments)
     if arguments.to and len(arguments.runs) > 1:

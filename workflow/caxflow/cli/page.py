@@ -5,6 +5,7 @@ from pathlib import Path
 
 from caxflow import page, preview, words
 from caxflow.cli import screen, site
+from caxflow.files.listing import printable
 from caxflow.planning import planner
 from caxflow.rundb import RunsDB
 
@@ -50,5 +51,5 @@ def _page(arguments: argparse.Namespace) -> int:
         now = database.now()
         told = {"editions": editions, "voltage": planner.remembered(settings), "twice": database.twice()}
         count = page.write(found, settings, folder.absolute(), work_dir, now, **told)
-    print(f"{words.count(count, 'run')} on {folder / 'index.html'}")
+    print(f"{words.count(count, 'run')} on {printable(str(folder / 'index.html'))}")
     return 0

@@ -15,6 +15,7 @@ from caxflow.errors import CaxflowError
 from caxflow.rundb import RunsDB
 from caxflow.stages.scrub import STAGES
 from caxflow.targets import Target
+from caxflow.transfer import kept
 
 _EPILOG = """\
 A copy goes only if enough others are good: read again from disk lately, equal to it, and there. Others whose
@@ -62,6 +63,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=_run)
 
 
+@kept.connections()
 def _run(arguments: argparse.Namespace) -> int:
     settings = site.settings(arguments)
     if not arguments.because and not arguments.dry_run:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from caxflow.cli import screen, site
-from caxflow.config import HOME
+from caxflow.config import HOME, calls
 from caxflow.daemon import Daemon
 
 _EPILOG = """\
@@ -73,9 +73,11 @@ def _snakemake(arguments: argparse.Namespace) -> Callable[[str], list[str]]:
     """The command line that makes a target; the profile by its full path, the target before --config."""
     if not arguments.profile:
         raise site.WrongCallError("which profile snakemake is to use, is not known", "add --profile SITE")
-    profile = site.profile_folder(arguments.profile).resolve()
-    config = ["--config", *arguments.config] if arguments.config else []
-    return lambda target: [sys.executable, "-m", "snakemake", "--profile", str(profile), target, *config]
+    profile = calls.profile_file(arguments.profile).absolute()
+    files = [str(file.absolute()) for file in arguments.configfile or ()]
+    given = ["--configfile", *files] if files else []
+    given += ["--config", *arguments.config] if arguments.config is not None else []
+    return lambda target: [sys.executable, "-m", "snakemake", "--profile", str(profile), target, *given]
 
 
 def _say(line: str) -> None:

@@ -1,15 +1,11 @@
 """Options that every sub-command shares: which site's configuration it works with."""
 
 import argparse
-import functools
 import os
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from caxflow import config, preview
-from caxflow.config import HOME, Settings
+from caxflow.config import Settings, calls
 from caxflow.errors import CaxflowError
 from caxflow.targets import Run
 
@@ -19,7 +15,7 @@ class WrongCallError(CaxflowError):
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--profile`` and ``--config``, with the meaning they have for snakemake."""
+    """Add ``--profile``, ``--configfile`` and ``--config``, with the meaning they have for snakemake."""
     parser.add_argument(
         "--profile",
         metavar="SITE",
@@ -27,7 +23,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="the profile that snakemake is given; also SNAKEMAKE_PROFILE",
     )
     parser.add_argument(
-        "--config", metavar="KEY=VALUE", nargs="*", default=[], help="over the configuration's values"
+        "--configfile",
+        "--configfiles",
+        metavar="FILE",
+        nargs="+",
+        type=Path,
+        help="files over config.yaml, instead of those that the profile names",
+    )
+    parser.add_argument(
+        "--config",
+        "-C",
+        metavar="KEY=VALUE",
+        nargs="*",
+        help="over the configuration's values, instead of what the profile says by the same option",
     )
 
 
@@ -40,10 +48,13 @@ def settings(arguments: argparse.Namespace) -> Settings:
         If the profile or the configuration is wrong.
     """
     try:
-        layers = _profile(profile_folder(arguments.profile)) if arguments.profile else []
-        layers.append(("--config", _pairs(arguments.config)))
-        overrides = functools.reduce(config.merge, (said for _, said in layers))
-        loaded = config.load(overrides, layers=layers)
+        names = [arguments.profile] if arguments.profile not in (None, "none") else []
+        files, words, where = calls.of_profiles(names)
+        if arguments.configfile is not None:
+            files = arguments.configfile
+        if arguments.config is not None:
+            words, where = arguments.config, calls.TYPED
+        loaded = config.load(calls.layers(files, words, where))
         preview.only_look(loaded.dry or getattr(arguments, "dry_run", False))
         return loaded
     except CaxflowError as error:
@@ -62,39 +73,3 @@ def work_dir(settings: Settings) -> Path | None:
     """The folder of this site's targets; None where no workflow has run yet."""
     folder = Path(settings.here.work_dir) if settings.here.work_dir else None
     return folder if folder and folder.is_dir() else None
-
-
-def profile_folder(name: str) -> Path:
-    """Where Snakemake finds a profile; last, the clone's own, which needs no installation."""
-    user = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    system = [Path(folder) for folder in os.environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":")]
-    places = [
-        Path(name),
-        *(folder / "snakemake" / name for folder in (user, *system)),
-        HOME / "profiles" / name,
-    ]
-    for place in places:
-        if (place / "config.yaml").is_file():
-            return place
-    known = ", ".join(sorted(path.parent.name for path in (HOME / "profiles").glob("*/config.yaml")))
-    raise CaxflowError(f"there is no profile {name!r}", f"the profiles of this clone are {known}")
-
-
-def _profile(folder: Path) -> list[tuple[str, dict[str, Any]]]:
-    """What a profile says about the configuration, by place: its ``configfile`` and ``config``."""
-    own = folder / "config.yaml"
-    profile = config.read_yaml(own)
-    files = profile.get("configfile") or []
-    named = [folder / file for file in ([files] if isinstance(files, str) else files)]
-    said = [(str(file), config.read_yaml(file)) for file in named]
-    return [*said, (f"{own}: config", _pairs(profile.get("config") or []))]
-
-
-def _pairs(words: list[str]) -> dict[str, Any]:
-    pairs = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals:
-            raise CaxflowError(f"--config {word!r} is not KEY=VALUE", "write --config dry=true")
-        pairs[key] = yaml.safe_load(value)
-    return pairs

@@ -184,7 +184,7 @@ def _show(console: Console, one: RunStatus, known: bool) -> None:
     if one.standing:
         verdict = one.standing.in_words(one.here)
         console.print(Text(verdict, style=screen.COLOURS[one.standing.state]), soft_wrap=True)
-        for text in one.standing.waits:
+        for text in dict.fromkeys([*one.standing.waits, *map(str, one.standing.batch)]):
             console.print(Text(f"  {text}"), soft_wrap=True)
     console.print(_copies(one.copies) if one.copies else "no copies yet")
     for copy in one.copies:

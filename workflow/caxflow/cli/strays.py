@@ -12,6 +12,7 @@ from caxflow.cli import screen, site
 from caxflow.copies import strays
 from caxflow.copies.strays import Stray
 from caxflow.rundb import RunsDB
+from caxflow.transfer import kept
 
 _EPILOG = """\
 Listed are: data that no document knows; unfinished copies; what waits in the trash and in quarantine; entries
@@ -48,6 +49,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=_run)
 
 
+@kept.connections()
 def _run(arguments: argparse.Namespace) -> int:
     settings = site.settings(arguments)
     where = settings.site(arguments.at or settings.here.name)

@@ -6,6 +6,7 @@ is no value yet: a normal answer, for which the run's drift velocity waits.
 
 import csv
 import datetime
+import io
 import json
 import math
 import os
@@ -17,13 +18,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from caxflow import values
+from caxflow import plainfile, values
 from caxflow.conditions import runranges
 from caxflow.errors import CaxflowError
 
 KEY_VARIABLE = "SC_API_KEY"
 CATHODE = "XE1T.GEN_HEINZVMON.PI"  # the historian's name of the voltage monitor
 
+_MOST = 100_000_000  # bytes of a table
 _LARGEST_ANSWER = 16 << 20
 
 
@@ -79,13 +81,14 @@ class Table:
 
     def _rows(self) -> list[dict]:
         try:
-            with self.path.open(encoding="utf-8", newline="") as stream:
-                rows = json.load(stream) if self.path.suffix == ".json" else list(csv.DictReader(stream))
+            text = plainfile.read(self.path, _MOST).decode()
+            lines = io.StringIO(text, newline="")
+            rows = json.loads(text) if self.path.suffix == ".json" else list(csv.DictReader(lines))
         except OSError as error:
             raise CaxflowError(
                 f"slow-control table {self.path} cannot be read: {error.strerror}", "mend its path"
             ) from error
-        except (ValueError, csv.Error) as error:
+        except (ValueError, RecursionError, csv.Error) as error:
             raise CaxflowError(f"slow-control table {self.path}: {error}", "mend the file") from error
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise CaxflowError(f"slow-control table {self.path} is not a list of objects", "mend the file")

@@ -28,8 +28,8 @@ from caxflow.config.model import (
     Unattended,
 )
 from caxflow.config.sites import check_roots, check_sites, load_sites
-from caxflow.config.sources import Layer, Sources, merge, without_nulls
-from caxflow.config.yamlfile import read_yaml
+from caxflow.config.sources import Layer, Sources, merge, merge_all, without_nulls
+from caxflow.config.yamlfile import Word, read_words, read_yaml
 from caxflow.errors import CaxflowError
 from caxflow.processing import processors
 
@@ -49,6 +49,7 @@ __all__ = [
     "load",
     "load_sites",
     "merge",
+    "merge_all",
     "read_yaml",
 ]
 
@@ -75,20 +76,18 @@ _DEFAULTS = {
 
 
 def load(
-    overrides: Mapping[str, Any],
+    said: Mapping[str, Any] | Sequence[Layer],
     directory: str | os.PathLike | None = None,
-    layers: Sequence[Layer] = (),
 ) -> Settings:
     """Read and check the whole configuration.
 
     Parameters
     ----------
-    overrides : mapping
-        What ``--config`` and ``--configfile`` say; merged over ``config.yaml``, key by key.
+    said : sequence of (str, mapping), or mapping
+        What ``--configfile`` and ``--config`` say, by how messages call each place: it goes over
+        ``config.yaml``, key by key. Or all of it, merged.
     directory : path, optional
         The folder of ``config.yaml``; by default ``config/`` of the clone.
-    layers : sequence of (str, mapping)
-        What `overrides` were merged of, and how messages call each place.
 
     Raises
     ------
@@ -97,22 +96,22 @@ def load(
     """
     where = Path(directory) if directory else HOME / "config"
     main = where / "config.yaml"
-    document = read_yaml(main)
+    document = read_words(main)
     # A wrong key in the file is reported against the file, so it is checked before the overrides hide it.
-    own = (str(main), document)
-    schema.check({"site": "here", **document}, "config", Sources([own]).of)
-    _check_selection(document.get("select", {}), Sources([own]))
-    sources = Sources([own, *((name, _plain(said)) for name, said in layers or [(OVERRIDES, overrides)])])
-    merged = merge(merge(_DEFAULTS, document), _plain(overrides))
+    alone = Sources([(str(main), document)])
+    own = schema.read({"site": "here", **document}, "config", alone.of)
+    _check_selection(own.get("select", {}), alone)
+    layers = [(OVERRIDES, said)] if isinstance(said, Mapping) else said
+    layers = [(str(main), document), *((name, _plain(content)) for name, content in layers)]
+    sources = Sources(layers)
+    merged = merge_all(layers, _DEFAULTS)
     if "site" not in merged:
         raise CaxflowError(
             "which site this is, is not known",
             "use --profile <site>; with a --configfile of your own, name the profile's before it: "
             "--configfile profiles/<site>/caxflow.yaml <yours>",
         )
-    merged = _without_taken_out(merged)
-    schema.read_words(merged)
-    schema.check(merged, "config", sources.of)
+    merged = schema.read(_without_taken_out(merged), "config", sources.of)
     _check_selection(merged["select"], sources)
     sites = load_sites(where / merged["sites_dir"], sources.of("sites_dir"))
     return _settings(merged, sites, where / merged["sites_dir"], sources)
@@ -130,7 +129,9 @@ def _without_taken_out(merged: Mapping) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Turn what Snakemake parsed into JSON's types; its loader makes dates of text that looks like one."""
+    """Turn what Snakemake parsed into JSON's types and words: all in its ``--config`` may be text."""
+    if isinstance(value, str):
+        return value if isinstance(value, Word) else _word(value)
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -140,6 +141,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return value
+
+
+def _word(text: str) -> Word | None:
+    # Snakemake's --config hands on as text what is inside brackets.
+    return None if text == "null" else Word(text)
 
 
 def _check_selection(select: Mapping, sources: Sources) -> None:
@@ -181,7 +187,7 @@ def _settings(merged: Mapping, sites: Mapping[str, Site], site_files: Path, sour
             f"site {here.name}: work_dir {here.work_dir} holds the clone itself",
             "targets need a folder of their own, or a folder named like a profile hides it",
         )
-    rundb = RunDBAddress(**merged["rundb"])
+    rundb = RunDBAddress(**merged["rundb"], place=sources.of("rundb", "uri"))
     # Up to the last @, since whoever writes a password here may not have escaped it.
     if ":" in rundb.uri.partition("//")[2].rpartition("@")[0]:
         raise CaxflowError(
@@ -209,7 +215,7 @@ def _settings(merged: Mapping, sites: Mapping[str, Site], site_files: Path, sour
         dry=merged["dry"],
         page=_page(merged, sources),
         metrics=folder(merged["metrics"], sources.of("metrics"), "metrics") if "metrics" in merged else None,
-        notify=_notify(merged),
+        notify=_notify(merged, sources),
         daemon=_daemon(merged, sources),
     )
 
@@ -221,12 +227,13 @@ def _page(merged: Mapping, sources: Sources) -> Page | None:
     return Page(**merged["page"] | {"folder": folder(merged["page"]["folder"], where, "page.folder")})
 
 
-def _notify(merged: Mapping) -> Notify | None:
+def _notify(merged: Mapping, sources: Sources) -> Notify | None:
     if "notify" not in merged:
         return None
     options = dict(merged["notify"])
     if "mail" in options:
-        options["mail"] = Mail(**options["mail"] | {"to": tuple(options["mail"]["to"])})
+        mail = options["mail"] | {"to": tuple(options["mail"]["to"])}
+        options["mail"] = Mail(**mail, place=sources.of("notify", "mail", "sender"))
     return Notify(**options)
 
 
@@ -266,7 +273,10 @@ def _processors(definitions: Mapping, sources: Sources) -> dict[str, processors.
         read = processors.read_all(definitions)
     except CaxflowError as error:
         where = sources.since(
-            lambda merged: processors.read_all(_without_taken_out(_DEFAULTS | merged)["processors"]), error
+            lambda said: processors.read_all(
+                schema.typed(_without_taken_out(_DEFAULTS | said), "config")["processors"]
+            ),
+            error,
         )
         name = next((name for name in definitions if error.what.startswith(f"processor {name}:")), None)
         what, fix = f"{where}: {error.what}", error.mend

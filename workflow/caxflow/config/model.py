@@ -80,12 +80,13 @@ class Corrections:
 
 @dataclass(frozen=True)
 class RunDBAddress:
-    """Where the runs database is; `timeout` in seconds."""
+    """Where the runs database is; `timeout` in seconds, `place` is what says so, for messages."""
 
     uri: str
     database: str = "run"
     collection: str = "runs_new"
     timeout: float = 10
+    place: str = field(default="config.yaml", compare=False)
 
 
 @dataclass(frozen=True)
@@ -98,13 +99,14 @@ class Page:
 
 @dataclass(frozen=True)
 class Mail:
-    """How e-mail is sent; user and password come from the environment."""
+    """How e-mail is sent; user and password come from the environment, `place` is what says the rest."""
 
     to: tuple[str, ...]
     sender: str
     server: str = "localhost"
     port: int | None = None
     tls: str = "starttls"
+    place: str = field(default="config.yaml", compare=False)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,14 @@
 """How a site is reached from here, and within which limits."""
 
+import os
 import re
+from pathlib import Path
 
 from caxflow.config import Settings, Site
 from caxflow.transfer import Place
 from caxflow.transfer.plan import MOST
+
+_STATE = ".caxflow"  # as `caxflow.workdir.journal.STATE`, which is built upon this
 
 
 def is_far(settings: Settings, site: Site) -> bool:
@@ -22,11 +26,22 @@ def resource(site: Site) -> str:
     return "connections_" + re.sub(r"\W", "_", site.name)
 
 
+def ledger(work_dir: str | os.PathLike, site: Site) -> str:
+    """Path of the file through which what works in a folder shares the bandwidth limit of a site."""
+    return str(Path(work_dir) / _STATE / f"bandwidth.{site.name}")
+
+
 def place(settings: Settings, site: Site) -> Place:
     """The place of a site as transfers need it."""
     access = site.access
-    if not is_far(settings, site):
+    if site.name == settings.here.name:
         return Place(site=site.name, method="local")
+    limits = {
+        "bandwidth": int(access.bandwidth * 1e6) or 1 if access.bandwidth else None,
+        "ledger": ledger(settings.here.work_dir, site) if settings.here.work_dir else None,
+    }
+    if not is_far(settings, site):
+        return Place(site=site.name, method="local", **limits)
     return Place(
         site=site.name,
         method=access.method,
@@ -37,6 +52,6 @@ def place(settings: Settings, site: Site) -> Place:
         ssh_config=access.ssh_config,
         python=access.python,
         connections=access.connections,
-        bandwidth=int(access.bandwidth * 1e6) if access.bandwidth else None,
         timeout=access.timeout,
+        **limits,
     )

@@ -5,18 +5,16 @@ of good documents are handed on in the environment, and a sixth of a small job's
 """
 
 import difflib
-import functools
 import hashlib
 import json
 import math
-import operator
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from caxflow.config.yamlfile import read_word, read_yaml
+from caxflow.config.yamlfile import Word, by_looks, is_unclear, number, read_yaml, truth
 from caxflow.errors import CaxflowError
 
 if TYPE_CHECKING:
@@ -26,6 +24,7 @@ CHECKED = "CAXFLOW_CHECKED"  # digests of documents that are good, in the enviro
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
 
 MOST = 100  # digests that are kept
+_LONG = 120  # signs of a value that a message shows
 
 _TYPES = {
     "array": "a list",
@@ -36,18 +35,24 @@ _TYPES = {
     "string": "text",
 }
 
+_READERS = {"integer": number, "number": number, "boolean": truth}
+
 _schemas: dict[str, dict] = {}
+
+
+def _schema(kind: str) -> dict:
+    if kind not in _schemas:
+        _schemas[kind] = read_yaml(SCHEMAS / f"{kind}.schema.yaml")
+    return _schemas[kind]
 
 
 def _validator(kind: str) -> "jsonschema.Draft202012Validator":
     import jsonschema
 
-    if kind not in _schemas:
-        _schemas[kind] = read_yaml(SCHEMAS / f"{kind}.schema.yaml")
     draft = jsonschema.Draft202012Validator
     # JSON Schema calls 200.0 an integer, which Python cannot count with; and no bound holds a nan.
     types = draft.TYPE_CHECKER.redefine_many({"integer": _is_integer, "number": _is_number})
-    return jsonschema.validators.extend(draft, type_checker=types)(_schemas[kind])
+    return jsonschema.validators.extend(draft, type_checker=types)(_schema(kind))
 
 
 def _is_integer(_: object, value: object) -> bool:
@@ -58,36 +63,81 @@ def _is_number(_: object, value: object) -> bool:
     return _is_integer(_, value) or (isinstance(value, float) and not math.isnan(value))
 
 
-def read_words(document: dict) -> None:
-    """Read numbers and truth values where the schema wants them and there is text.
+def read(document: Mapping, kind: str, where: Callable[..., object]) -> dict[str, Any]:
+    """Return a document of the kind ``config`` or ``site``, checked, each word as its schema wants it.
 
-    Snakemake's ``--config`` hands on ``false``, and everything inside brackets, as text.
+    Parameters
+    ----------
+    document : mapping
+        With words as `yamlfile.read_words` leaves them.
+    kind : str
+    where : callable
+        Is given the keys that lead to what is wrong, and returns the place that an error names.
+
+    Raises
+    ------
+    CaxflowError
+        Naming the place, the key and what fixes it.
     """
-    if _is_checked(document, "config"):
-        return
-    for error in list(_validator("config").iter_errors(document)):
-        wanted = error.validator == "type" and error.validator_value in ("integer", "number", "boolean")
-        if wanted and isinstance(error.instance, str):
-            *way, last = error.absolute_path
-            at = functools.reduce(operator.getitem, way, document)
-            at[last] = read_word(error.instance)
-
-
-def check(document: Mapping, kind: str, where: Callable[..., object]) -> None:
-    """Check a document against the schema `kind`, ``config`` or ``site``.
-
-    `where` is given the keys that lead to what is wrong, and returns the place that an error names.
-    """
-    if _is_checked(document, kind):
-        return
+    likely = by_looks(document)
+    if _is_checked(likely, kind):
+        return likely
     from jsonschema.exceptions import best_match
 
-    error = best_match(_validator(kind).iter_errors(document))
+    read = typed(document, kind, where)
+    error = best_match(_validator(kind).iter_errors(read))
     if error is not None:
         what, mend = _explain(error)
         place = where(*error.absolute_path, *_wrong_key(error))
-        raise CaxflowError(f"{place}: {_without_secrets(what)}", mend)
-    os.environ[CHECKED] = " ".join([*os.environ.get(CHECKED, "").split()[-MOST:], _digest(document, kind)])
+        raise CaxflowError(f"{place}: {_without_secrets(what)}{_line(error.instance)}", mend)
+    read = _bare(read)
+    os.environ[CHECKED] = " ".join([*os.environ.get(CHECKED, "").split()[-MOST:], _digest(read, kind)])
+    return read
+
+
+def typed(document: Mapping, kind: str, where: Callable[..., object] = lambda *_: "") -> dict[str, Any]:
+    """Return a document with numbers and truth values where its schema wants them; all else as it is.
+
+    What has no type in the schema is taken by its looks, and must look the same to all readers of YAML.
+    """
+    form = _schema(kind)
+
+    def convert(value: object, schema: Mapping, way: tuple) -> Any:
+        if "$ref" in schema:
+            schema = form["$defs"][schema["$ref"].rpartition("/")[2]]
+        if isinstance(value, Mapping):
+            known, others = schema.get("properties", {}), schema.get("additionalProperties", {})
+            return {
+                key: convert(
+                    item, known.get(key) or (others if isinstance(others, Mapping) else {}), (*way, key)
+                )
+                for key, item in value.items()
+            }
+        if isinstance(value, list):
+            return [convert(item, schema.get("items", {}), (*way, index)) for index, item in enumerate(value)]
+        if not isinstance(value, Word):
+            return value
+        if not schema and value.line and is_unclear(value):
+            what = f"{_key(way)}: {str(value)!r} may be text, a number or a truth value{_line(value)}"
+            mend = f"write '{value}' in quotes if it is text, else a plain number, true or false"
+            raise CaxflowError(f"{where(*way)}: {what}", mend)
+        if not schema:
+            return by_looks(value) if value.line else value
+        return _READERS.get(schema.get("type"), lambda word: word)(value)
+
+    return convert(document, form, ())
+
+
+def _bare(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _bare(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_bare(item) for item in value]
+    return str(value) if isinstance(value, Word) else value
+
+
+def _line(value: object) -> str:
+    return f" (line {value.line})" if isinstance(value, Word) and value.line else ""
 
 
 def _wrong_key(error: "jsonschema.ValidationError") -> list[str]:
@@ -114,11 +164,13 @@ def _without_secrets(text: str) -> str:
     return re.sub(r"//\S*@", "//", text)
 
 
+def _key(way: Iterable[str | int]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in way).lstrip(".")
+
+
 def _explain(error: "jsonschema.ValidationError") -> tuple[str, str]:
     """Say in words what a schema refuses, and how to mend it."""
-    key = "".join(
-        f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path
-    ).lstrip(".")
+    key = _key(error.absolute_path)
     prefix = f"{key}." if key else ""
     if error.validator == "additionalProperties":
         known, (wrong,) = list(error.schema.get("properties", ())), _wrong_key(error)
@@ -135,34 +187,52 @@ def _explain(error: "jsonschema.ValidationError") -> tuple[str, str]:
     return _explain_value(key, error)
 
 
+def _shown(value: object, form: Callable[[object], str] = repr) -> str:
+    text = form(value)
+    return text if len(text) <= _LONG else f"{text[:_LONG]}…"
+
+
 def _explain_value(key: str, error: "jsonschema.ValidationError") -> tuple[str, str]:
     value, described = error.instance, error.schema.get("description", "")
-    what, mend = error.message, f"expected: {described}" if described else "see config/README.md"
+    what, mend = (
+        error.message.replace(repr(value), _shown(value)),
+        f"expected: {described}" if described else "see config/README.md",
+    )
     if error.validator == "enum":
-        what, mend = f"{value!r} is not allowed", f"use one of {', '.join(map(str, error.validator_value))}"
+        what, mend = (
+            f"{_shown(value)} is not allowed",
+            f"use one of {', '.join(map(str, error.validator_value))}",
+        )
     elif error.validator == "type":
-        what = f"{value!r} is not {_TYPES[error.validator_value]}"
+        what = f"{_shown(value)} is not {_TYPES[error.validator_value]}"
         if error.validator_value == "array" and not isinstance(value, Mapping):
-            mend = f"write {key}: [{value}]"
+            mend = f"write {key}: [{_shown(value, str)}]"
+        elif error.validator_value == "boolean":
+            mend = f"write {key}: true or {key}: false"
+        elif isinstance(value, Word) and is_unclear(value):
+            mend = f"write a decimal number without 0 in front, _ or :; {mend}"
     elif error.validator == "maxProperties":
         what, mend = (
             f"{' and '.join(value)} exclude each other",
             "keep one; null takes out the other",
         )
     elif error.validator == "pattern" and described:
-        what = f"{value!r} is not allowed"
+        what = f"{_shown(value)} is not allowed"
     return f"{key}: {what}", mend
 
 
 def _explain_run(key: str, value: object) -> tuple[str, str]:
-    # YAML reads 160315_1432 as the integer 1603151432: underscores may group digits there.
-    if isinstance(value, int) and re.fullmatch(r"\d{9,10}", str(value)):
-        name = f"{value // 10_000:06d}_{value % 10_000:04d}"
+    # Other readers of YAML take 160315_1432 as the integer 1603151432: underscores may group digits there.
+    if isinstance(value, int | str) and re.fullmatch(r"\d{9,10}", str(value), re.ASCII):
+        name = f"{int(value) // 10_000:06d}_{int(value) % 10_000:04d}"
         mend = f"quote it: runs: ['{name}'], or on the command line --config runs=\"['{name}']\""
         return f"{key}: YAML reads an unquoted run name as the number {value}", mend
     if not isinstance(value, list) and key == "runs":
-        return f"{key}: {value!r} is not a list", f"write runs: ['{value}'], or --config runs=\"['{value}']\""
+        return (
+            f"{key}: {_shown(value)} is not a list",
+            f"write runs: ['{_shown(value, str)}'], or --config runs=\"['{_shown(value, str)}']\"",
+        )
     return (
-        f"{key}: {value!r} is not the name of a run",
-        "names look like '160315_1432' or '160315_1432_MV', quoted",
+        f"{key}: {_shown(value)} is not the name of a run",
+        "names look like 160315_1432 or 160315_1432_MV",
     )

@@ -6,18 +6,13 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from caxflow import targets
+from caxflow.config import schema
 from caxflow.config.folders import folder
 from caxflow.config.model import Access, Processed, Site
-from caxflow.config.schema import check
-from caxflow.config.yamlfile import read_yaml
+from caxflow.config.yamlfile import read_words
 from caxflow.errors import CaxflowError
 from caxflow.files import permissions
 from caxflow.processing.minitrees import read_recipe
-
-
-def check_site(document: Mapping, where: Path) -> None:
-    """Check the content of a site file; `where` is what an error names."""
-    check(document, "site", lambda *_: where)
 
 
 def load_sites(directory: Path, where: str) -> dict[str, Site]:
@@ -28,20 +23,22 @@ def load_sites(directory: Path, where: str) -> dict[str, Site]:
     CaxflowError
         Naming the file, the key and the mend.
     """
-    if not directory.is_dir():
-        raise CaxflowError(
-            f"{directory} does not exist", f"sites_dir in {where} names the folder of the site files"
-        )
+    mend = f"sites_dir in {where} names the folder of the site files"
+    try:
+        paths = sorted(directory.iterdir())
+    except (OSError, ValueError) as error:
+        raise CaxflowError(f"{directory}: {getattr(error, 'strerror', None) or error}", mend) from error
     # Names with a dot in front are what editors leave behind.
-    files = [path for path in sorted(directory.glob("*.y*ml")) if not path.name.startswith(".")]
+    files = [path for path in paths if path.match("*.y*ml") and not path.name.startswith(".")]
     if other := [path for path in files if path.suffix != ".yaml"]:
         raise CaxflowError(f"{other[0]}: site files end in .yaml", "rename it")
+    if not files:
+        raise CaxflowError(f"{directory} has no site files", mend)
     return {path.stem: _load_site(path) for path in files}
 
 
 def _load_site(path: Path) -> Site:
-    document = read_yaml(path)
-    check_site(document, path)
+    document = schema.read(read_words(path), "site", lambda *_: path)
     if not re.fullmatch(targets.SITE, path.stem):
         raise CaxflowError(
             f"{path}: the file's name is not a site's name", "use lower-case letters, digits, hyphens"
@@ -53,6 +50,11 @@ def _load_site(path: Path) -> Site:
     if access["method"] != "local" and "host" not in access:
         raise CaxflowError(
             f"{path}: key 'access.host' is missing", f"method {access['method']} needs to know where"
+        )
+    if access["method"] == "scp" and "permissions" in document:
+        raise CaxflowError(
+            f"{path}: permissions: copies that come by method scp (access.method) can be given none",
+            "set access.method to stream, or take permissions out",
         )
     if "ssh_config" in access:
         access["ssh_config"] = folder(access["ssh_config"], path, "access.ssh_config")

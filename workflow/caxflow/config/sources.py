@@ -1,6 +1,8 @@
 """Where a value of the configuration stands: which file, or the command line, for messages about it."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from caxflow.errors import CaxflowError
@@ -38,7 +40,7 @@ class Sources:
         last = {key: name for name, content in self._layers for key in _mapping(content, way)}
         found = []
         for name, content in self._layers:
-            own = [key for key, value in _mapping(content, way).items() if not _is_null(value)]
+            own = [key for key, value in _mapping(content, way).items() if value is not None]
             found.append((name, tuple(key for key in own if last[key] == name)))
         return tuple((name, keys) for name, keys in found if keys)
 
@@ -64,16 +66,16 @@ def merge(base: Mapping, over: Mapping) -> dict:
     return merged
 
 
+def merge_all(layers: Sequence[Layer], base: Mapping = MappingProxyType({})) -> dict:
+    """Return what layers say together: each goes over those before it, and all of them over `base`."""
+    return functools.reduce(merge, (content for _, content in layers), dict(base))
+
+
 def without_nulls(content: Any) -> Any:
     """Return a mapping without the keys that have no value: a later place takes out what it inherits."""
     if not isinstance(content, Mapping):
         return content
-    return {key: value for key, value in content.items() if not _is_null(value)}
-
-
-def _is_null(value: Any) -> bool:
-    # Snakemake's --config hands on as text what is inside brackets.
-    return value is None or value == "null"
+    return {key: value for key, value in content.items() if value is not None}
 
 
 def _mapping(content: Any, way: Sequence[str]) -> Mapping:

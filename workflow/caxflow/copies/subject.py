@@ -75,6 +75,8 @@ class Subject:
         Takes lines for whoever reads the log.
     progress : callable, optional
         As transfers call it.
+    way : callable, optional
+        How sites are reached, where that is not what their files say alone.
     """
 
     settings: Settings
@@ -85,6 +87,7 @@ class Subject:
     work_dir: Path
     say: Callable[[str], None]
     progress: Callable[[Progress], None] | None = None
+    way: Callable[[Site], Place] | None = None
 
     def __str__(self) -> str:
         version = f" {self.key.version}" if self.key.version else ""
@@ -93,7 +96,7 @@ class Subject:
     @property
     def place(self) -> Place:
         """How the site is reached."""
-        return reach.place(self.settings, self.site)
+        return self.way(self.site) if self.way else reach.place(self.settings, self.site)
 
     @property
     def root(self) -> str:

@@ -199,7 +199,7 @@ def _explained(error: OSError, path: bytes) -> CaxflowError:
     if error.errno == errno.EPERM:
         return CaxflowError(
             f"{where}: this account may not change its owner, group or mode",
-            "run as the owner, as a member of the group, or leave that out of the site's file",
+            "run as the owner, as a member of the group, or leave it out of permissions in the site's file",
         )
     if error.errno == errno.EOPNOTSUPP:
         return CaxflowError(

@@ -131,7 +131,7 @@ def _server(options: Mail) -> Iterator[smtplib.SMTP]:
         code = getattr(error, "smtp_code", None)
         raise CaxflowError(
             f"mail by {options.server}:{port} failed: {type(error).__name__}{f' {code}' if code else ''}",
-            f"mend notify.mail in config.yaml, or {USER} and {PASSWORD}",
+            f"mend notify.mail in {options.place}, or {USER} and {PASSWORD}",
         ) from None
 
 

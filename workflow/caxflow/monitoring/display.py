@@ -17,10 +17,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from caxflow import documents, receipts, targets, words
+from caxflow import documents, joblogs, receipts, targets, words
 from caxflow.errors import CaxflowError
 from caxflow.planning.plan import Plan
-from caxflow.processing import commands
 from caxflow.targets import Target
 from caxflow.workdir import journal, underway
 from caxflow.workdir.underway import State
@@ -308,14 +307,14 @@ def _last_words(work: Work, log: str) -> str:
     if work.made:
         return ""
     try:
-        return re.sub(r"^[-0-9]+ [:0-9]+ ", "", commands.last_line(Path(log)))
+        return re.sub(r"^[-0-9]+ [:0-9]+ ", "", joblogs.last_line(Path(log)))
     except OSError:
         return ""
 
 
 def _was_interrupted(log: str) -> bool:
     try:
-        return commands.last_line(Path(log)).endswith(underway.INTERRUPTED)
+        return joblogs.last_line(Path(log)).endswith(underway.INTERRUPTED)
     except OSError:
         return False
 

@@ -21,6 +21,7 @@ from caxflow.planning.standing import (
     WAITS,
     Standing,
     Standings,
+    batch_of,
     underway_of,
 )
 from caxflow.targets import Run
@@ -163,8 +164,10 @@ def _add_what_is_here(
 ) -> None:
     """Add what a work directory knows of a run whose document is not known."""
     found.underway = underway_of(work_dir).get(run, {})
+    found.batch = batch_of(work_dir).get(run, [])
+    found.claims += map(str, found.batch)
     found.troubles = list(troubles.of_journal(run, settings, work_dir, now))
-    if found.underway:
+    if found.underway or any(job.watched for job in found.batch):
         found.state = found.verdict = BUSY
     elif not found.away and (found.receipts or found.troubles or found.untold):
         found.verdict = WAITS

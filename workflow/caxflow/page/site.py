@@ -77,9 +77,9 @@ def write(
     CaxflowError
         If the folder cannot be written, or holds something else.
     """
-    _check_folder(folder)
     standings = Standings(settings, now, work_dir, editions=editions, voltage=voltage, twice=twice)
     try:
+        _check_folder(folder)
         return _Site(settings, folder, work_dir, standings).write(found)
     except OSError as error:
         raise CaxflowError(
@@ -109,8 +109,8 @@ class _Site:
         self.day, self.runs = "", []
 
     def write(self, found: Iterable[Mapping]) -> int:
-        for name in ("runs", "days", "receipts"):
-            (self.folder / "data" / name).mkdir(parents=True, exist_ok=True)
+        for name in ("data/runs", "data/days", "data/receipts", "assets"):
+            self._make(self.folder / name)
         for document in found:
             try:
                 self.add(document)
@@ -206,13 +206,29 @@ class _Site:
     def put(self, name: str, text: str) -> None:
         """Write a file at once and whole; the same content leaves it alone."""
         path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
         content = text.encode()
         if path.exists() and path.stat().st_size == len(content) and path.read_bytes() == content:
+            _let_read(path, 0o044)
             return
         temporary = path.with_name(f".{path.name}.part")
         temporary.write_bytes(content)
+        _let_read(temporary, 0o044)
         temporary.replace(path)
+
+    def _make(self, folder: Path) -> None:
+        """Make a folder of the site, and those that it is in; all of its own may be read by a web server."""
+        made = [each for each in (folder, *folder.parents) if not each.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        inside = [each for each in (folder, *folder.parents) if self.folder in each.parents]
+        for each in dict.fromkeys([*inside, *made]):
+            _let_read(each, 0o055)
+
+
+def _let_read(path: Path, others: int) -> None:
+    """Let a web server read a file or folder, whatever the account's umask is."""
+    mode = path.stat().st_mode & 0o7777
+    if mode & others != others:
+        path.chmod(mode | others)
 
 
 def _begins(path: Path, head: str) -> bool:

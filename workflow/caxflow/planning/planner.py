@@ -13,7 +13,8 @@ from typing import Any
 from caxflow import documents, preview, receipts, targets, versions
 from caxflow.conditions import slowcontrol
 from caxflow.conditions.corrections import Edition, Voltage, Waiting
-from caxflow.config import Settings, read_yaml
+from caxflow.config import Settings, calls
+from caxflow.config.sources import Layer
 from caxflow.copies import roots
 from caxflow.errors import CaxflowError
 from caxflow.planning import bygones, decisions, plan, summary, sync
@@ -548,16 +549,21 @@ def use_library(folder: str) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), *([known] if known else [])])
 
 
-def layers(workflow: Any) -> list[tuple[str, Mapping]]:
-    """Return the files of a call's configuration and its own words, by place, for messages.
+def layers(workflow: Any, arguments: Mapping) -> list[Layer]:
+    """Return the files of a call's configuration and its own words, by place.
 
-    Jobs are given all of it at once by the main process, which has checked it.
+    Parameters
+    ----------
+    workflow : snakemake.workflow.Workflow
+    arguments : mapping
+        As `modes.given` has them. A job has none: it is given what the main process has checked.
     """
-    if not workflow.is_main_process:
-        return []
+    if arguments:
+        _, words, where = calls.of_profiles(arguments["profile"] or (), Path.cwd())
+        own = list(arguments["config"] or ())
+        return calls.layers(arguments["configfile"], own, where if own == words else calls.TYPED)
     given = workflow.config_settings
-    files = [(str(file), read_yaml(Path(file))) for file in given.configfiles]
-    return [*files, ("--config, or config of the profile", given.config)]
+    return [*calls.layers(given.configfiles, ()), (calls.TYPED, given.config)]
 
 
 def one_of(names: Iterable[str]) -> str:

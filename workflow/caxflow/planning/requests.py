@@ -12,7 +12,9 @@ from caxflow.targets import Run, Target
 
 TOGETHER = ("all", "purge", "scrub", "report")  # rules that are asked for by name
 
-_MISSING = re.compile(r"MissingRuleException:\s+No rule to produce (.+?) \(if you use input functions")
+_MISSING = re.compile(
+    r"MissingRuleException:\s+No rule to produce (.+?) \(if you use input functions", re.DOTALL
+)
 _UNDRAWN = re.compile(r"WorkflowError:\s+File (\S+) marked for report but does not exist")
 _WILDCARDS = re.compile(r"WorkflowError:\s+Target rules may not contain wildcards")
 # What Snakemake says of a disk that is full or can only be read.

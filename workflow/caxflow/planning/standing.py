@@ -26,7 +26,8 @@ from caxflow.planning.troubles import Trouble
 from caxflow.rundb import TwoDocuments, marks
 from caxflow.rundb.selecting import excluded
 from caxflow.targets import Run, Target
-from caxflow.workdir import journal, underway
+from caxflow.workdir import batchjobs, journal, underway
+from caxflow.workdir.batchjobs import BatchJob
 
 # The states of a run at a site.
 SETTLED, TODO, BUSY, WAITS, FAILED, TAKING, EXCLUDED, PROBLEM = (
@@ -86,6 +87,8 @@ class Standing:
         Jobs at work here, by target.
     missing : list of Copy
         Copies here that are not in their places.
+    batch : list of BatchJob
+        Its jobs on a batch system, as they were last known; `claims` or `waits` say it in words.
     """
 
     run: str
@@ -97,6 +100,7 @@ class Standing:
     elsewhere: list[Trouble] = field(default_factory=list)
     underway: dict[str, dict] = field(default_factory=dict)
     missing: list[Copy] = field(default_factory=list)
+    batch: list[BatchJob] = field(default_factory=list)
 
     def in_words(self, here: str) -> str:
         """Return what its state at the site `here` means."""
@@ -152,6 +156,7 @@ class Standings:
         for target in journal.failures(self.work_dir) if self.work_dir else ():
             self._failed[target.run].append(target)
         self._underway = underway_of(self.work_dir) if self.work_dir else {}
+        self._batch = batch_of(self.work_dir) if self.work_dir else {}
         self._tidy = Tidy(settings, self.work_dir) if self.work_dir else None
         self._damaged: dict[Run, list[Trouble]] = defaultdict(list)
         for target, why in sync.damage(self.work_dir) if self.work_dir else ():
@@ -199,7 +204,7 @@ class Standings:
         """
         run = documents.run_of(document)
         copies = list(documents.copies(document))
-        standing = Standing(str(run), underway=self._underway.get(run, {}))
+        standing = Standing(str(run), underway=self._underway.get(run, {}), batch=self._batch.get(run, []))
         self._look(standing, run, document, copies)
         if run not in self.twice and (reason := excluded(document, self.settings.selection)):
             standing.state, standing.waits = BUSY if standing.underway else EXCLUDED, [reason]
@@ -216,11 +221,16 @@ class Standings:
         at_work = tuple(f"{copy} is being " for copy in held)
         waits = [text for text in decision.waits if not text.startswith(at_work)]
         standing.waits = troubles.unsaid(waits, [*standing.troubles, *standing.elsewhere])
+        stuck = [job for job in standing.batch if job.stuck and job.watched]
+        standing.waits += map(str, stuck)
+        standing.claims += [str(job) for job in standing.batch if job not in stuck]
         if documents.time_of(document.get("end")) is None:
             standing.state = TAKING
         elif standing.troubles or decision.wrong:
             standing.state = FAILED
-        elif standing.underway or held:
+        elif stuck:
+            standing.state = WAITS
+        elif standing.underway or held or any(job.watched for job in standing.batch):
             standing.state = BUSY
         elif standing.todo:
             standing.state = TODO
@@ -316,6 +326,14 @@ class Standings:
         if self.work_dir is None:
             return wanted
         return [target for target in wanted if not (self.work_dir / target).exists()] or wanted
+
+
+def batch_of(work_dir: Path) -> dict[Run, list[BatchJob]]:
+    """Return the jobs on a batch system that are known in a work directory, by run."""
+    found: dict[Run, list[BatchJob]] = defaultdict(list)
+    for run, job in batchjobs.alive(work_dir):
+        found[run].append(job)
+    return found
 
 
 def underway_of(work_dir: Path) -> dict[Run, dict[str, dict]]:

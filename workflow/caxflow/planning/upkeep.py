@@ -16,6 +16,7 @@ from caxflow.planning.planner import Planner, say
 from caxflow.planning.removals import Planned, Removals
 from caxflow.rundb import DatabaseAway
 from caxflow.targets import Run
+from caxflow.transfer import kept
 
 _WITHOUT = "nothing is removed without it"
 
@@ -31,6 +32,7 @@ class Upkeep:
     def __init__(self, planner: Planner):
         self.planner, self.settings = planner, planner.settings
 
+    @kept.connections()
     def purge(self) -> list[str]:
         """Targets of all copies here that the policy removes; says which, and on what evidence."""
         here, planner, policy = self.settings.here, self.planner, self.settings.purge
@@ -50,6 +52,7 @@ class Upkeep:
         say(*removals.summary(made, self.settings, listed=not planner.preview()))
         return [targets.path(here.name, each.run, each.stage) for each in made.planned]
 
+    @kept.connections()
     def removal(self, run: str, site: str, stage: str = "raw.purged") -> str:
         """What removing a copy means, in words; an error if the evidence cannot suffice."""
         planner, here = self.planner, self.settings.here

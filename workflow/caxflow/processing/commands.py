@@ -17,11 +17,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from caxflow import joblogs
 from caxflow.errors import CaxflowError, Overrun
 from caxflow.processing import leash
 
 # What an outside program has no business to know.
 _SECRETS = ("MONGODB_PASSWORD", "MONGO_PASSWORD", "SC_API_KEY")
+# Variables whose values no log may have.
+_SECRET = re.compile(r"PASS|SECRET|TOKEN|KEY|WEBHOOK|CREDENTIAL", re.IGNORECASE)
 _SHELLS = re.compile(r"[<>|&;]+$|[^'\"]*\$[A-Za-z_{]|~/")
 # What Python, numpy, C++ and the system say where memory is limited by address space, as Grid Engine does.
 _WANTS_MEMORY = re.compile(r"MemoryError|bad_alloc|[Cc]annot allocate memory|Unable to allocate")
@@ -158,26 +161,34 @@ class Template:
 def run(words: list[str], directory: Path, log: Path) -> str:
     """Run a command to its end, in `directory`, with all it says appended to `log`; its last line.
 
+    Before that the log gets the directory, the names of environment variables, never their values, and the
+    command as a shell reads it.
+
     Raises
     ------
     CaxflowError
         If it cannot be started or does not exit with 0; with the last line it wrote.
     """
-    environment = {name: value for name, value in os.environ.items() if name not in _SECRETS}
-    temporary = directory / "tmp"
-    temporary.mkdir(exist_ok=True)
-    environment["TMPDIR"] = str(temporary)
-    # Or Python writes standard output after the traceback that ended it, and that is not its last line.
-    environment["PYTHONUNBUFFERED"] = "1"
+    set_here = {
+        "TMPDIR": str(directory / "tmp"),
+        # Or Python writes standard output after the traceback that ended it, and that is not its last line.
+        "PYTHONUNBUFFERED": "1",
+    }
+    environment = {name: value for name, value in os.environ.items() if name not in _SECRETS} | set_here
+    (directory / "tmp").mkdir(exist_ok=True)
     log.parent.mkdir(parents=True, exist_ok=True)
-    if shutil.which(words[0], path=environment.get("PATH")) is None:
-        raise CaxflowError(
-            f"{words[0]} cannot be started: no such program", "install it, or mend the configured command"
-        )
     with log.open("ab") as stream:
-        stream.write(f"$ {shlex.join(words)}\n".encode(errors="surrogateescape"))
+        inherited = sorted(set(environment) - set(set_here))
+        lines = (
+            f"in {directory}",
+            f"environment: set for it {', '.join(set_here)}; inherited {', '.join(inherited)}",
+            f"$ {_shown(words)}",
+        )
+        stream.write("".join(f"{line}\n" for line in lines).encode(errors="surrogateescape"))
         stream.flush()
         begun = stream.tell()
+        if wrong := _not_a_program(words[0], directory, environment.get("PATH")):
+            raise CaxflowError(f"{words[0]} cannot be started: {wrong[0]}", f"{wrong[1]}; read {log}")
         # Whatever ends this process closes the pipe: then the leash ends the program and all it started.
         leashed = [sys.executable, "-I", leash.__file__, *words]
         with subprocess.Popen(
@@ -194,22 +205,51 @@ def run(words: list[str], directory: Path, log: Path) -> str:
                 process.stdin.close()
                 process.wait()
                 raise
+        joblogs.tidy(log, begun)
+    last = joblogs.last_line(log, begun)
     if status:
-        how = f"exited with {status}"
-        if status < 0:
-            how = f"was ended by signal {-status} ({signal.strsignal(-status)})"
         # Nobody but the system kills so, for want of memory; where it only refuses it, the program says so.
         killed = status in (-signal.SIGKILL, 128 + signal.SIGKILL)
-        kind = Overrun if killed or _WANTS_MEMORY.search(tail(log, begun)) else CaxflowError
-        raise kind(f"{Path(words[0]).name} {how}: {last_line(log, begun)}", f"read {log}")
-    return last_line(log, begun)
+        kind = Overrun if killed or _WANTS_MEMORY.search(joblogs.tail(log, begun)) else CaxflowError
+        raise kind(f"{Path(words[0]).name} {_ended(status)}: {last}", f"read {log}")
+    return last
 
 
-def last_line(log: Path, begun: int = 0) -> str:
-    """The last line of a log, after `begun`, that says something; printable and short."""
-    lines = tail(log, begun).splitlines()
-    text = next((line.strip() for line in reversed(lines) if line.strip()), "it wrote nothing")
-    return "".join(each if each.isprintable() else " " for each in text)[:200]
+def _ended(status: int) -> str:
+    """How a program ended, by its exit status or the number of a signal, in words."""
+    if status < 0:
+        return f"was ended by signal {-status} ({signal.strsignal(-status)})"
+    # Shells say so of what they ran.
+    by_signal = signal.strsignal(status - 128) if 128 < status < 128 + signal.NSIG else None
+    return f"exited with {status}" + (f", as after signal {status - 128} ({by_signal})" if by_signal else "")
+
+
+def _not_a_program(name: str, directory: Path, path: str | None) -> tuple[str, str] | None:
+    """Why a program cannot be started from `directory`, and what to do about it; None if it can."""
+    if shutil.which(directory / name if "/" in name else name, path=path):
+        return None
+    folders = [str(directory)] if "/" in name else os.get_exec_path({"PATH": path or os.defpath})
+    there = next((found for folder in folders if (found := Path(folder, name)).is_file()), None)
+    if there:
+        return f"{there} may not be executed", f"chmod +x {shlex.quote(str(there))}"
+    return "no such program", "install it, or mend the configured command"
+
+
+def _shown(words: list[str]) -> str:
+    """A command as a shell reads it, with the names of secret variables in the place of their values."""
+    secrets = {value: name for name, value in os.environ.items() if _SECRET.search(name) and len(value) > 3}
+    if not secrets:
+        return shlex.join(words)
+    known = re.compile("(" + "|".join(map(re.escape, sorted(secrets, key=len, reverse=True))) + ")")
+    return " ".join(
+        "".join(
+            f'"${{{secrets[part]}}}"' if part in secrets else shlex.quote(part)
+            for part in known.split(word)
+            if part
+        )
+        or "''"
+        for word in words
+    )
 
 
 def _for_a_shell(text: str) -> str | None:
@@ -217,13 +257,6 @@ def _for_a_shell(text: str) -> str | None:
     reader = shlex.shlex(text, posix=False, punctuation_chars="<>|&;")
     reader.whitespace_split, reader.commenters = True, ""
     return next((part for part in reader if _SHELLS.match(part)), None)
-
-
-def tail(log: Path, begun: int = 0) -> str:
-    """Return the end of a log, 4 kB at most, and nothing of what is before `begun`."""
-    with log.open("rb") as stream:
-        stream.seek(max(begun, log.stat().st_size - 4096))
-        return stream.read().decode(errors="replace")
 
 
 def _placeholders(word: str) -> list[tuple]:

@@ -9,6 +9,7 @@ ends as the command did, by the same status or signal.
 import contextlib
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,8 +33,10 @@ def main(command: list[str]) -> int:
     try:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     except OSError as error:
-        sys.stderr.write(f"{command[0]}: {error.strerror}\n")
-        return 127
+        # A file that is there and not found is a script.
+        of_script = isinstance(error, FileNotFoundError) and shutil.which(command[0]) is not None
+        sys.stderr.write(f"{command[0]}: {'its #! line: ' * of_script}{error.strerror}\n")
+        return 127 if isinstance(error, FileNotFoundError) else 126
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda number, _frame: process.send_signal(number))
     threading.Thread(target=_watch_owner, daemon=True).start()

@@ -19,6 +19,7 @@ from caxflow import __version__, abilities
 from caxflow.errors import CaxflowError
 from caxflow.files import rootfile
 from caxflow.processing import branches, commands, products
+from caxflow.processing.processors import Resources
 from caxflow.processing.treemakers import EMBEDDED, rows
 from caxflow.targets import Run
 
@@ -75,6 +76,11 @@ class Recipe:
     treemakers: tuple[str, ...]
     template: commands.Template | None = None
     environment: commands.Environment = field(default_factory=commands.Environment)
+
+
+def resources(attempt: int = 1) -> Resources:
+    """Return what a job reserves for the minitrees of a run."""
+    return Resources(cores=1, memory_mb=2000 * attempt, runtime=60 * attempt)
 
 
 def read_recipe(definition: Mapping, about: str) -> Recipe:
@@ -208,7 +214,7 @@ def make_by_command(
                 raise
             raise type(error)(error.what, f"{error.mend}; {_NOT_FOR_HAX}") from error
 
-    return _publish(treemaker, processed, minitree, write, replace)
+    return _publish(treemaker, processed, minitree, write, replace, log=log)
 
 
 def _by_embedded(processed: Path) -> bool:
@@ -253,8 +259,15 @@ def check(treemaker: str, minitree: Path, events: "np.ndarray") -> int:
 
 
 def _publish(
-    treemaker: str, processed: Path, minitree: Path, write: Callable[[Path], None], replace: bool
+    treemaker: str,
+    processed: Path,
+    minitree: Path,
+    write: Callable[[Path], None],
+    replace: bool,
+    *,
+    log: Path | None = None,
 ) -> Minitree:
+    """Make a minitree, check and publish it; `log` has what the program that made it said."""
     began = time.monotonic()
     events = _event_numbers(processed, rootfile.TREE)
     there = existing(minitree)
@@ -270,7 +283,7 @@ def _publish(
         made = workshop / minitree.name
         try:
             write(made)
-            rows = check(treemaker, made, events)
+            rows = _check_made(treemaker, made, events, log)
         except CaxflowError as error:
             about = error.what.replace(str(made), made.name)
             raise type(error)(f"{minitree.name} was not made: {about}", error.mend) from error
@@ -279,6 +292,13 @@ def _publish(
         _move_in(there, minitree)
         remark = products.publish(made, minitree, replace=replace)
     return Minitree(treemaker, minitree, size, rows, time.monotonic() - began, remark=remark)
+
+
+def _check_made(treemaker: str, made: Path, events: "np.ndarray", log: Path | None) -> int:
+    try:
+        return check(treemaker, made, events)
+    except CaxflowError as error:
+        raise CaxflowError(error.what, f"read {log}" if log else error.mend) from error
 
 
 def _move_in(there: Path | None, minitree: Path) -> None:

@@ -45,6 +45,7 @@ _AROUND = ("setup", "module", "conda", "container", "overrides")
 _MEMORY_MB_PER_CORE = {"mini": 1000, "command": 2000}
 _CPU_MS_PER_EVENT = {"mini": 20, "command": 125}
 _LONGEST_MINUTES = 48 * 60
+ATTEMPTS = 3  # of a job in one call, each with as much memory and time again
 _FEW_EVENTS = 1000
 _EVENTS_WORTH_A_CORE = 100
 

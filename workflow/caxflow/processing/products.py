@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from caxflow import abilities, clock
+from caxflow import abilities, clock, joblogs
 from caxflow.errors import CaxflowError
 from caxflow.files.listing import os_error
 from caxflow.transfer import renaming
@@ -51,7 +51,7 @@ def workshop(product: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def job_directory(workdir: str | Path, prefix: str, log: Path) -> Iterator[Path]:
-    """Make a directory for a program to run in; after a failure it stays, with a copy of the log."""
+    """Make a directory for a program to run in; after a failure it stays, with what the log has."""
     workdir = Path(workdir).absolute()
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -63,9 +63,10 @@ def job_directory(workdir: str | Path, prefix: str, log: Path) -> Iterator[Path]
     try:
         yield directory
     except CaxflowError as error:
-        if log.is_file():
-            shutil.copyfile(log, directory / "log.txt")
-        raise type(error)(error.what, error.mend or f"look into {directory}") from error
+        with contextlib.suppress(OSError), log.open("rb") as stream:
+            said = joblogs.excerpt(stream, stream.seek(0, os.SEEK_END))
+            (directory / "log.txt").write_bytes(said)
+        raise type(error)(error.what, error.mend or f"read {log}, look into {directory}") from error
     shutil.rmtree(directory, ignore_errors=True)
 
 

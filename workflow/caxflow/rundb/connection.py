@@ -125,14 +125,14 @@ class Connection:
             if _names_user(self.address.uri) and not _password():
                 raise CaxflowError(f"{where}: there is no password", "set MONGODB_PASSWORD") from error
             what = str(error).removesuffix("Refer to docstring.").strip()
-            raise CaxflowError(f"{where}: {what}", "mend rundb.uri in config.yaml") from error
+            raise CaxflowError(f"{where}: {what}", f"mend rundb.uri in {self.address.place}") from error
         except (BSONError, OverflowError) as error:
             what = f"{run}: what is to be told" if run else "what is to be told"
             raise CaxflowError(f"{what} fits into no document: {error}", "look at its receipt") from error
         except pymongo.errors.PyMongoError as error:
             cause = str(error).split(",")[0].split("(configured")[0].strip()
             going = "" if self.dry else f"; {self.without}"
-            mend = f"start it, or mend rundb.uri{going}"
+            mend = f"start it, or mend rundb.uri in {self.address.place}{going}"
             raise DatabaseAway(f"{where} does not answer: {cause}", mend) from error
 
 

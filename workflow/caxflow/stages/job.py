@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from caxflow import clock, config, processes, receipts, targets, transfer, words
+from caxflow import clock, config, joblogs, processes, receipts, targets, transfer, words
 from caxflow.config import Settings, Site, reach
 from caxflow.copies import roots
 from caxflow.copies.subject import Subject
@@ -24,11 +24,10 @@ from caxflow.files.manifest import Manifest
 from caxflow.planning import interrupts, sync
 from caxflow.planning.facts import Facts
 from caxflow.planning.plan import Plan
-from caxflow.processing import commands
 from caxflow.rundb import Claim, Key, RunsDB
 from caxflow.targets import Run, Target
 from caxflow.threads import explained
-from caxflow.transfer import Place, Progress
+from caxflow.transfer import Place, Progress, kept
 from caxflow.workdir import journal, underway
 
 
@@ -114,7 +113,7 @@ class Job:
         return dataclasses.replace(
             place,
             connections=given if given < wanted else place.connections,
-            ledger=str(self.work_dir / journal.STATE / f"bandwidth.{site.name}"),
+            ledger=reach.ledger(self.work_dir, site),
         )
 
     def subject(self, key: Key) -> Subject:
@@ -128,6 +127,7 @@ class Job:
             work_dir=self.work_dir,
             say=self.say,
             progress=self.report,
+            way=self.place,
         )
 
     def permit(self, kind: str, location: str) -> None:
@@ -263,12 +263,14 @@ def run(
         if reports:
             end_with(job.plan.main)
         try:
-            failed = (attempt > 1 and _final(job)) or _attempt(work, job, batch=not reports)
+            with kept.connections():
+                failed = (attempt > 1 and _final(job)) or _attempt(work, job, batch=not reports)
         except KeyboardInterrupt:
             # Once is enough: another one would spoil the end.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             # Nobody's fault: nothing is counted or told, and the next call goes on where this one was.
             job.say(underway.INTERRUPTED)
+            _keep(job, joblogs.recall)
             sys.exit(130)
         finally:
             job.teller.end()
@@ -314,9 +316,9 @@ def _final(job: Job) -> str:
         before = journal.failure(job.work_dir, job.target)
     if before and before.get("final") and before.get("call") == job.call:
         # Snakemake, which restarts a group as a whole, has begun the log anew.
-        job.log.write(str(before.get("said", "")))
         job.say(f"not tried again: {before['reason']}")
-        told = {name: before[name] for name in ("entry", "token", "evidence", "said") if name in before}
+        _keep(job, joblogs.recall)
+        told = {name: before[name] for name in ("entry", "token", "evidence") if name in before}
         job.clear(
             lambda: journal.fail(
                 job.work_dir, job.target, before["reason"], call=job.call, final=True, **told
@@ -347,17 +349,25 @@ def _attempt(work: Callable[[Job], None], job: Job, batch: bool) -> str:
         reason = f"{where}: {known}" if known is not error else reason
         final = not isinstance(error, MemoryError)
     else:
+        _keep(job, joblogs.forget)
         return ""
     job.say(reason)
+    _keep(job, joblogs.end)
     token = job.claim.token if job.claim else None
     # A copy is not bad because its site could not be reached.
     told = {"entry": job.entry, "token": token} if job.entry and (job.making or evidence) else {}
     if batch:
-        told |= {"call": job.call, "final": final, "said": commands.tail(Path(job.log.name))}
+        told |= {"call": job.call, "final": final}
     told |= {"refused": job.refused, "passing": job.passing} if job.refused else {}
     told |= {"evidence": evidence, "counts": not away}
     job.clear(lambda: journal.fail(job.work_dir, job.target, reason, **told))
     return reason
+
+
+def _keep(job: Job, act: Callable[[Path, Path], None]) -> None:
+    """Keep, show or forget what earlier attempts said; a disk that cannot take it is no reason to fail."""
+    with contextlib.suppress(OSError, CaxflowError):
+        act(job.work_dir, Path(job.log.name))
 
 
 def _tell(job: Job) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from caxflow import targets
+from caxflow import plainfile, targets
 from caxflow.cax import ORIGIN
 from caxflow.config import schema
 from caxflow.config.folders import folder
@@ -19,6 +19,7 @@ from caxflow.errors import CaxflowError
 from caxflow.switching.caxhost import ACCESS, KINDS, Host, Imported
 
 METHODS = {"scp": "scp", "rsync": "stream"}
+_MOST = 10_000_000  # bytes of a cax.json
 _NO_SSH = {"gfal-copy": "grid storage", "tsm": "tape", "rucio": "Rucio", "lcg-cp": "grid storage"}
 
 
@@ -39,10 +40,10 @@ def read(path: Path) -> tuple[list[dict], list[str]]:
         return dict(pairs)
 
     try:
-        found = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=keep)
+        found = json.loads(plainfile.read(path, _MOST).decode(), object_pairs_hook=keep)
     except OSError as error:
         raise CaxflowError(f"{path} cannot be read: {error.strerror}", "name cax's configuration") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CaxflowError(f"{path} is not JSON: {error}", "name the file that cax works with") from error
     named = isinstance(found, list) and all(
         isinstance(host, dict) and isinstance(host.get("name"), str) for host in found
@@ -163,7 +164,7 @@ def _refused(site: Mapping) -> tuple[list[str], str] | None:
     """Return the way to what a site's file cannot have, and why."""
     where: list[str] = []
     try:
-        schema.check(site, "site", lambda *way: where.extend(way) or "")
+        schema.read(site, "site", lambda *way: where.extend(way) or "")
     except CaxflowError as error:
         return where, error.what.removeprefix(": ")
     return None

@@ -29,9 +29,14 @@ _MODULES = (
     "transfer.zips",
 )
 
+# Ends, on standard error, what a login shell has printed there. The command does not have it in one piece:
+# shells and ssh repeat that.
+MARK = "caxflow begins"
+
 # Without a line break, `!` or single quote, so that any login shell passes it on as it is.
 _LOADER = (
     "import sys,os;sys.path[:1]=[];"
+    'sys.stderr and (sys.stderr.write("caxflow "+"begins\\n"),sys.stderr.flush());'
     "v=sys.version.split()[0];"
     'sys.version_info<(3,8)and sys.exit("caxflow needs Python 3.8 or newer, this is "+v);'
     'exec("def r(n):\\n b=b\\"\\"\\n while len(b)<n:\\n  c=os.read(0,n-len(b))\\n'

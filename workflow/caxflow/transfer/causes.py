@@ -11,13 +11,35 @@ BROKEN_OFF = (
     "{host} broke off the login: {line}",
     "try again later, or ask the site's manager: its sshd may be busy, restarting, or out of time",
 )
+# Before it began: by MaxStartups, for penalties (OpenSSH 9.8 or newer), by a firewall.
+TURNED_AWAY = (
+    r"banner line \d+: (Not allowed|Exceeded) .*|^kex_exchange_identification: .+"
+    r"|^Error reading SSH protocol banner",
+    "{host} takes no login now: {match[0]}",
+    "try again later, or ask the site's manager: its sshd may be busy, or not let this machine in",
+)
+TOO_MANY = (
+    r"(?i)too many logins",
+    "{host} allows this account no further login: {line}",
+    "end some there, or lower access.connections of the site",
+)
+REFUSED = (
+    "check access.user of the site, IdentityFile in ssh_config, the agent, and authorized_keys of the account"
+)
+OTHER_PYTHON = "set access.python of the site to a Python 3.8 or newer, or access.method to scp"
+UNREACHABLE = "check access.host and access.port of the site, and that its sshd is up"
+
+
+class TurnedAway(CaxflowError):
+    """A server that takes no login now, and may take one later."""
+
 
 # The first that fits counts.
 OF_LOGINS = (
     (
         r"REMOTE HOST IDENTIFICATION HAS CHANGED",
         "the host key of {host} has changed",
-        "compare it with the site's manager, then mend known_hosts",
+        "compare it with the site's manager, then correct known_hosts",
     ),
     (
         r"REVOKED HOST KEY|marked as revoked",
@@ -63,50 +85,55 @@ OF_LOGINS = (
     (
         r"no such identity: (.+): No such file",
         "there is no key {match[1]}",
-        "mend IdentityFile in ssh_config",
+        "correct IdentityFile in ssh_config",
     ),
     (
         r"Permission denied \(|Authentication failed|No authentication methods"
         r"|Too many authentication failures",
         "{host} refuses our key",
-        "check user and identity of the site, the agent, and the account's authorized_keys there",
+        REFUSED,
     ),
     (
         r"Could not resolve hostname ([^:\s]+)",
         "the name {match[1]} cannot be resolved",
-        "check host and jump of the site, and ssh_config",
+        "check access.host and access.jump of the site, and ssh_config",
     ),
     (
         r"connect to host (\S+) port (\d+): (.+)",
         "{host} cannot be reached ({match[1]}, port {match[2]}: {match[3]})",
-        "check host and port, and that its sshd is up",
+        UNREACHABLE,
     ),
     (
         r"Connection refused|No route to host|Network is unreachable|timed out|port 65535: Connection closed",
         "{host} cannot be reached",
-        "check host and port, and that its sshd is up",
+        UNREACHABLE,
     ),
     (
         r"Bad configuration option|Bad owner or permissions on|Can't open user config file"
         r"|terminating, \d+ bad configuration",
         "ssh refuses its configuration: {line}",
-        "mend that file",
+        "correct that file",
     ),
-    (
-        r"kex_exchange_identification: (.+)",
-        "{host} lets nobody log in: {match[1]}",
-        "try again later, or ask the site's manager: its sshd may be busy, or not let this machine in",
-    ),
+    TURNED_AWAY,
     BROKEN_OFF,
     (
         r"no matching (cipher|key exchange method|host key type|MAC)",
-        "{host} and ssh have no {match[1]} in common",
-        "set ciphers of the site to what its sshd offers",
+        "{host} and ssh have no {match[1]} in common ({line})",
+        "name one that both have in ssh_config: Ciphers, KexAlgorithms, HostKeyAlgorithms or MACs",
+    ),
+)
+
+OF_PARAMIKO = (
+    TURNED_AWAY,
+    BROKEN_OFF,
+    (
+        r"^Incompatible ssh .*",
+        "{host} and paramiko have nothing in common: {match[0]}",
+        "install ssh, which knows more ciphers and keys, or ask the site's manager",
     ),
 )
 
 OF_HELPERS = (
-    *OF_LOGINS,
     (
         r"MemoryError|Cannot allocate memory|<no Python frame>|Resource temporarily unavailable",
         "{python} at {host} may have too little memory, or too few processes: {line}",
@@ -115,42 +142,52 @@ OF_HELPERS = (
     (
         r"caxflow needs Python 3\.8 or newer, this is (\d\S*)",
         "{python} at {host} is Python {match[1]}; 3.8 or newer is needed",
-        "set python of the site to a newer one, or its method to scp",
+        "set access.python of the site to a newer one, or access.method to scp",
     ),
     (
         r"restricted: cannot specify .* in command names|: restricted",
         "the restricted shell at {host} does not run {python}",
-        "set python of the site to a name without / that the PATH there has, or its method to scp",
+        "set access.python of the site to a name without / that the PATH there has, or access.method to scp",
     ),
     (
-        r"(?i)command not found|Unknown command|not found$|No such file or directory|: Permission denied",
+        # Other programs may be missing, too, which start-up files call.
+        r"(?i)^(?=.*{python}).*(command not found|Unknown command|not found$|No such file or directory"
+        r"|: Permission denied)",
         "{python} cannot be run at {host}: {line}",
-        "set python of the site to a Python 3.8 or newer, or its method to scp",
+        OTHER_PYTHON,
     ),
     (
         r"(?i)This service allows sftp connections only|administratively|command not allowed"
         r"|account is currently not available",
         "{host} lets us run no program",
-        "set method of the site to scp, or ask its manager for an account that may run programs",
+        "set access.method of the site to scp, or ask its manager for an account that may run programs",
     ),
+    TOO_MANY,
 )
 
 OF_SFTP = (
-    *OF_LOGINS,
     (
         r"(?i)subsystem request failed|no such file or directory|not found",
         "{host} offers no SFTP",
-        "ask the site's manager for it, or set method of the site to stream",
+        "ask the site's manager for it, or set access.method of the site to stream",
     ),
+    TOO_MANY,
 )
 
 
 def find(lines: list[str], causes, place: Place) -> CaxflowError | None:
-    """The first of some causes that fits what was said when we tried to log in at `place`."""
+    """The first of some causes that fits what was said when we tried to log in at `place`.
+
+    Of several lines that a cause fits, the last counts.
+    """
     text = "\n".join(lines)
-    for pattern, what, mend in causes:
-        if match := re.search(pattern, text, re.MULTILINE):
-            line = next(line for line in lines if match[0] in line).strip()
-            told = {"host": place.host, "python": place.python, "line": line, "match": match}
-            return CaxflowError(f"{place.site}: {what.format(**told)}", mend.format(**told))
+    for cause in causes:
+        pattern, what, hint = cause
+        pattern = pattern.replace("{python}", re.escape(place.python))
+        if found := list(re.finditer(pattern, text, re.MULTILINE)):
+            match = found[-1]
+            line = text[text.rfind("\n", 0, match.start()) + 1 :].partition("\n")[0].strip()
+            facts = {"host": place.host, "python": place.python, "line": line, "match": match}
+            kind = TurnedAway if cause is TURNED_AWAY else CaxflowError
+            return kind(f"{place.site}: {what.format(**facts)}", hint.format(**facts))
     return None

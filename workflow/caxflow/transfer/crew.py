@@ -7,42 +7,49 @@ from caxflow.transfer import movers
 
 
 class Crew:
-    """Movers of a job: some may log in before it is known what is to be moved.
+    """Movers of a job.
 
-    The first uses the ends that are open already. The others open ends of their own; if they cannot, or are
-    not in when all has been given out, the transfer goes on without them.
+    The first uses the ends that are open already. The others open ends of their own; if they cannot, do not
+    see the data, or are not in when all has been given out, the transfer goes on without them.
     """
 
     def __init__(self, job):
         self._job = job
         self._changed = threading.Condition()
-        self._size: int | None = None  # how many are wanted, once that is known
+        self._over = False
         self._states: dict[int, str] = {}
         self.worked = 0
 
-    def call(self, size: int) -> None:
-        """Have so many movers, less the first, log in, unless they do already."""
+    def work(self, size: int, at_once: int, login: float) -> None:
+        """Have movers move what the job gives out, and wait until all is moved.
+
+        Parameters
+        ----------
+        size : int
+            Movers at most.
+        at_once : int
+            Those that surely find something to do: the others log in if there is still enough to do when they
+            could have.
+        login : float
+            Seconds that a login takes.
+        """
+        self._call(0, min(at_once, size))
         with self._changed:
-            most = size if self._size is None else min(size, self._size)
-            wanted = [number for number in range(1, most) if number not in self._states]
-            self._states |= dict.fromkeys(wanted, "connecting")
-        for number in wanted:
+            ended = self._changed.wait_for(self._done, login)
+        if not ended and size > at_once and self._job.goes_on:
+            self._call(at_once, size)
+        with self._changed:
+            self._changed.wait_for(self._done)
+            self._over = True  # who comes later finds nothing to do, and perhaps nothing to write to any more
+
+    def _call(self, first: int, beyond: int) -> None:
+        with self._changed:
+            self._states |= dict.fromkeys(range(first, beyond), "connecting")
+        for number in range(first, beyond):
             self._start(number)
 
-    def work(self, size: int) -> None:
-        """Have `size` movers move what the job gives out, and wait until all is moved."""
-        with self._changed:
-            self._size = size
-            self._states[0] = "connecting"
-        self.call(size)
-        self._start(0)
-        with self._changed:
-            self._changed.notify_all()
-            self._changed.wait_for(self._done)
-            self._size = 0  # who comes later finds nothing to do, and perhaps nothing to write to any more
-
     def _done(self) -> bool:
-        states = [state for number, state in self._states.items() if number < self._size]
+        states = self._states.values()
         if self._job.stopped.is_set():
             return "working" not in states
         return "working" not in states and (not self._job.pieces_left or "connecting" not in states)
@@ -62,7 +69,7 @@ class Crew:
     def _run(self, number: int) -> None:
         try:
             ends = self._job.further() if number else (self._job.source, self._job.destination)
-            if ends and self._admitted(number):
+            if ends and self._admitted(number) and (not number or self._job.joined(*ends)):
                 _mover(self._job)(self._job, *ends)
                 self.worked += 1
         except BaseException as error:
@@ -71,10 +78,9 @@ class Crew:
             self._enter(number, "ended")
 
     def _admitted(self, number: int) -> bool:
-        """Wait until it is known how many are wanted; whether this one is, who then works."""
+        """Whether there is still something to do for one that has logged in, who then works."""
         with self._changed:
-            self._changed.wait_for(lambda: self._size is not None or self._job.stopped.is_set())
-            if self._job.stopped.is_set() or number >= self._size:
+            if self._job.stopped.is_set() or self._over:
                 return False
             self._states[number] = "working"
             return True

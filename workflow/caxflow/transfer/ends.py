@@ -32,15 +32,24 @@ class LocalEnd:
     place : Place
     report : callable
         Called with numbers of bytes while operations go on; may raise to stop them.
+    limit : callable, optional
+        Called with numbers of bytes that were read, to hold those back that follow.
     """
 
     remote, helped = False, True
     round_trip = 0.0
 
-    def __init__(self, place: Place, report):
+    def __init__(self, place: Place, report, limit=None):
         self.place = place
         self.algorithms = digests.available()
-        self._session = Session(Throttle(report))
+        tell = Throttle(report)
+
+        def read(count: int) -> None:
+            if limit and count:
+                limit(count)
+            tell(count)
+
+        self._session = Session(read)
 
     def call(self, operation: str, **arguments):
         """Perform an operation of `caxflow.transfer.session.Session`."""

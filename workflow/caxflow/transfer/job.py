@@ -2,27 +2,22 @@
 
 import os
 import secrets
-import threading
 import time
 
 from caxflow import threads
 from caxflow.errors import CaxflowError, Occupied
 from caxflow.files import digests
-from caxflow.files.listing import Listing, printable, scan
+from caxflow.files.listing import Listing, printable
 from caxflow.files.manifest import Manifest
 from caxflow.transfer import plan
 from caxflow.transfer.crew import Crew
 from caxflow.transfer.dataset import Dataset, some
 from caxflow.transfer.frontier import Frontier
-from caxflow.transfer.limiter import Limiter
 from caxflow.transfer.pieces import altered
 from caxflow.transfer.place import Place
 from caxflow.transfer.progress import Copied
 from caxflow.transfer.session import BLOCK
 from caxflow.transfer.task import StoppedError, Task
-
-_FAR = 0.01  # seconds of round trip from which on logging in takes notable time
-_HALF = 150 << 20  # bytes that a source whose size is not known yet is thought to have: half the connections
 
 
 class Job(Task):
@@ -47,9 +42,7 @@ class Job(Task):
         self.expected, self.extra, self.allow_existing = expected, tuple(extra_algorithms), allow_existing
         self._root = root
         self.dataset = Dataset(source.site, self.source_path, self.destination_path, expected)
-        limited = [place for place in self.places if place.remote and place.bandwidth]
-        self.rate = min((place.bandwidth for place in limited), default=None)
-        self._limits = [Limiter(place.bandwidth, self.pause, place.ledger) for place in limited]
+        self.rate = min((place.bandwidth for place in self.places if place.bandwidth), default=None)
         self._token = secrets.token_hex(8)
         self.source = self.destination = None
         self.data = ""  # the directory that is written to
@@ -61,9 +54,9 @@ class Job(Task):
         self._followed: set[int] = set()
         self._work: list[plan.Piece] = []
         self._crew = Crew(self)
-        self._early = threading.Lock()
         self._sent = 0
         self._remarks: dict[str, None] = {}
+        self._login = 0.3  # seconds that a login takes, or more
 
     # What movers use
 
@@ -78,22 +71,63 @@ class Job(Task):
         return self.dataset.names
 
     def hold_back(self, count: int) -> None:
-        """Wait as the bandwidth limits demand, and take note of bytes that go by."""
-        for limit in self._limits:
-            limit(count)
+        """Take note of bytes that go by, and wait as the limits demand of sites whose files are just opened.
+
+        What comes from and goes to others is held back by their connections.
+        """
+        for place in self.places:
+            if not place.remote and (limit := self.limit(place)):
+                limit(count)
         self.beat(count)
+
+    def read_here(self, count: int) -> None:
+        """Wait as the limit demands of a site whose files are just opened, for what is read again."""
+        place = self.source_place if self.destination.remote else self.destination_place
+        if limit := self.limit(place):
+            limit(count)
+        self.beat()
 
     def further(self):
         """A further pair of ends for a mover, or None if it cannot be had: the others go on without."""
         ends = []
         for place in self.places:
             try:
-                ends.append(self.open(place, lambda _: self.beat()))
-            except (CaxflowError, OSError, RuntimeError, MemoryError):
+                ends.append(self.open(place, lambda _: self.beat(), needed=False))
+            except (CaxflowError, OSError, RuntimeError, MemoryError) as error:
                 if self.stopped.is_set():
                     raise StoppedError from None
+                known = threads.explained(error)
+                self.remark([f"a connection fewer: {getattr(known, 'what', known)}"])
                 return None
         return ends
+
+    def joined(self, source, destination) -> bool:
+        """Have further ends take part; False where a machine does not see the data."""
+        for end, take_part in ((source, self._check_source), (destination, self._join)):
+            if not end.remote:
+                continue
+            try:
+                take_part(end)
+            except CaxflowError as error:
+                if self.stopped.is_set():
+                    raise StoppedError from None
+                what = f"{end.connection.host} is left out, it does not see the data: {error.what}"
+                self.remark([what])
+                return False
+        return True
+
+    def _check_source(self, end) -> None:
+        file = self.listing.files[0]
+        path = f"{self.listing.root.rstrip('/')}/{file.path}"
+        look = end.call("look", paths=[path])[0]
+        same = list(map(list, look["identity"])) in ([], [[file.inode, file.ctime_ns]])
+        if [*look["files"].values()] != [file.size] or not same:
+            what = look["error"] or f"{printable(path)} is not there, or another one"
+            raise CaxflowError(f"{end.place.site}: {what}")
+
+    def _join(self, end) -> None:
+        if not self.adopting:
+            end.call("join", destination=self.destination_path, token=self._token)
 
     def remark(self, lines) -> None:
         """Take note of what is lacking or has failed, and takes nothing from the copy; each thing once."""
@@ -118,6 +152,11 @@ class Job(Task):
             return self._work.pop() if self._work else None
 
     @property
+    def goes_on(self) -> bool:
+        """Whether there is more to do than was done so far."""
+        return self.pieces_left and self.total - self.done > self.done
+
+    @property
     def pieces_left(self) -> bool:
         """Whether there are pieces that no mover has taken."""
         return bool(self._work)
@@ -139,10 +178,6 @@ class Job(Task):
     def _needed(self) -> set[str]:
         """The digests of those that the transfer cannot do without."""
         return {self.algorithm, *self.extra, *([self.expected.algorithm] if self.expected else [])}
-
-    def joining(self) -> dict:
-        """What a further connection must say to write into the copy that is being made."""
-        return {"destination": self.destination_path, "token": self._token}
 
     # The transfer
 
@@ -172,25 +207,12 @@ class Job(Task):
         return end
 
     def _open(self, place: Place):
+        began = time.monotonic()
         end = self.open(place, self._report)
+        self._login = max(self._login, time.monotonic() - began)
         if end.remote and end.helped:
             end.measure()
         return end
-
-    def opening(self, connection) -> None:
-        """Over a long way, have further movers log in while the first does."""
-        if self._early.acquire(blocking=False):
-            threads.start(self._call_early, connection)
-
-    def _call_early(self, connection) -> None:
-        round_trip = connection.wait_for_round_trip()
-        if round_trip < _FAR or not all(place.method != "scp" for place in self.places):
-            return
-        try:
-            size = _HALF if self.source_place.remote else scan(self.source_path).size
-        except (CaxflowError, MemoryError):
-            return  # the transfer itself will tell
-        self._crew.call(self._given() or plan.connections(round_trip, self.rate, size))
 
     def _report(self, count: int) -> None:
         self.beat(count if self.phase == "comparing" else 0)
@@ -209,7 +231,7 @@ class Job(Task):
 
     def _move(self, missing: dict[int, list[tuple[int, int]]]) -> None:
         """Move all pieces; `missing` are the ranges of files of which something is there."""
-        count = self._connection_count()
+        count, at_once = self._connection_count()
         self._work = plan.pieces(self.listing.files, missing, count, self._may_split())
         self._work.reverse()
         self._follow()
@@ -217,7 +239,7 @@ class Job(Task):
         self.total = sum(piece.length for piece in self._work)
         count = min(count, len(self._work))
         if count:
-            self._crew.work(count)
+            self._crew.work(count, at_once, self._login)
         if self.error:
             raise self.error
         if self._frontier:
@@ -319,7 +341,8 @@ class Job(Task):
         self.adopting, self.kept = True, set(range(len(self.listing.files)))
         self._work = plan.pieces(self.listing.files, {}, 1, split=False)
         self._work.reverse()
-        self._crew.work(min(self._connection_count(), len(self._work)))
+        count, at_once = self._connection_count()
+        self._crew.work(min(count, len(self._work)), at_once, self._login)
         if self.error:
             raise self.error
         return self.dataset.manifests(self._digests, self.wanted())
@@ -410,15 +433,19 @@ class Job(Task):
     def _given(self) -> int | None:
         """Number of connections that the configuration demands."""
         given = [place.connections for place in self.places if place.remote and place.connections]
+        if given and self.source_place.site == self.destination_place.site:
+            return max(1, min(given) // 2)  # a move within a site has both ends there
         return min(given, default=None)
 
-    def _connection_count(self) -> int:
-        if self._given():
-            return self._given()
+    def _connection_count(self) -> tuple[int, int]:
+        """Connections at most, and those that surely pay."""
+        given = self._given()
         if not (self.source.helped and self.destination.helped):
-            return 2
-        longest = max(self.source.round_trip, self.destination.round_trip)
-        return plan.connections(longest, self.rate, self.listing.size)
+            given, longest = given or 2, 0.0
+        else:
+            longest = max(self.source.round_trip, self.destination.round_trip)
+        most = given or plan.wanted(longest, self.rate)
+        return most, min(most, plan.worth(longest, self.listing.size))
 
     def _follow(self) -> None:
         """Have those files hashed behind the transfer that do not move as one piece."""
@@ -432,7 +459,7 @@ class Job(Task):
             return
         here = self.listing.root if not self.source.remote else self.data
         names = [file.path for file in self.listing.files] if not self.source.remote else self.names
-        self._frontier = Frontier(here, self.wanted(), lambda _: self.beat(), self.stop)
+        self._frontier = Frontier(here, self.wanted(), self.read_here, self.stop)
         self._followed = parts
         for index in parts:
             size = self.listing.files[index].size

@@ -11,7 +11,9 @@ from caxflow.threads import do_all
 from caxflow.transfer.plan import Piece
 
 
-def copy_piece(source, destination, name: str, piece: Piece, *, algorithms, before_write) -> dict[str, str]:
+def copy_piece(
+    source, destination, name: str, piece: Piece, *, algorithms, before_write, read_back=None
+) -> dict[str, str]:
     """Copy a range of a file, and read back from the disk what was written.
 
     Parameters
@@ -24,6 +26,8 @@ def copy_piece(source, destination, name: str, piece: Piece, *, algorithms, befo
         Digests to take of what is read at the source.
     before_write : callable
         Called with the number of bytes of each block; with 0 while the disk is waited for.
+    read_back : callable, optional
+        Called with numbers of bytes that are read back.
 
     Returns
     -------
@@ -50,7 +54,7 @@ def copy_piece(source, destination, name: str, piece: Piece, *, algorithms, befo
             unchanged(file, os.fstat(reading))
         with _named(destination, name):
             do_all([lambda _: digests.drop_cache(writing)], lambda: before_write(0))
-            back, _ = digests.hash_fd(writing, algorithms[:1], piece.offset, piece.length)
+            back, _ = digests.hash_fd(writing, algorithms[:1], piece.offset, piece.length, read_back)
     found = {each: hasher.hexdigest() for each, hasher in hashers.items()}
     if back[algorithms[0]] != found[algorithms[0]]:
         raise CaxflowError(

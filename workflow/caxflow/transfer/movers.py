@@ -17,7 +17,13 @@ def local(job, _source, _destination) -> None:
         while (piece := job.next_piece()) is not None:
             name = job.names[piece.index]
             found = copy_piece(
-                source, destination, name, piece, algorithms=job.wanted(), before_write=job.hold_back
+                source,
+                destination,
+                name,
+                piece,
+                algorithms=job.wanted(),
+                before_write=job.hold_back,
+                read_back=job.read_here,
             )
             job.piece_done(piece, found)
     except CaxflowError as error:

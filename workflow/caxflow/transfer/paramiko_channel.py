@@ -18,7 +18,8 @@ import paramiko
 from caxflow.errors import CaxflowError
 from caxflow.files.listing import legible
 from caxflow.transfer import causes, ssh_config
-from caxflow.transfer.place import Place
+from caxflow.transfer.bootstrap import MARK
+from caxflow.transfer.place import LOGIN, Place, preferred
 
 # More makes pulls worse: sshd then queues megabytes in a buffer that it shifts byte by byte.
 WINDOW = 4 << 20
@@ -28,11 +29,11 @@ _CLOSED = "the connection is closed"
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
-def open_client(place: Place, reached=None) -> paramiko.SSHClient:
+def open_client(place: Place, reached=None, step=lambda waiting: None) -> paramiko.SSHClient:
     """Log in at `place`, through its jump hosts.
 
     `reached` is called with the socket and the seconds that TCP's handshake took, or with 0 if the way there
-    is through something else.
+    is through something else; `step` with what is waited for next.
 
     Raises
     ------
@@ -43,24 +44,25 @@ def open_client(place: Place, reached=None) -> paramiko.SSHClient:
     known = ssh_config.known_hosts(place, settings)
     client = paramiko.SSHClient()
     client.set_missing_host_key_policy(paramiko.RejectPolicy())
-    host, port = settings["hostname"], int(place.port or settings.get("port", 22))
-    alias = settings.get("hostkeyalias", host)
+    port = _port(place, settings)
+    alias = settings.get("hostkeyalias", settings["hostname"])
     through = []  # what ends the way there, once nothing needs it
     sock = None
     try:
         ssh_config.load_known_hosts(client, known, alias, port, settings.get("hostkeyalias", ""))
         begin = time.monotonic()
-        sock = _socket(place, settings, host, port, through)
+        sock = _socket(place, settings, through, step)
         if reached:
             direct = getattr(sock, "family", socket.AF_UNIX) != socket.AF_UNIX
             reached(sock, time.monotonic() - begin if direct else 0.0)
+        step("the login")
         client.connect(
             alias,
             port,
             username=place.user or settings.get("user") or getpass.getuser(),
             **_keys(place, settings),
             sock=sock,
-            timeout=max(5, min(place.timeout, 30)),
+            timeout=place.timeout,
             banner_timeout=place.timeout,
             auth_timeout=place.timeout,
             transport_factory=_factory(place),
@@ -72,7 +74,9 @@ def open_client(place: Place, reached=None) -> paramiko.SSHClient:
         said = next(filter(None, [end() for end in through]), "")
         if isinstance(error, (OSError, EOFError, paramiko.SSHException)):
             certified = ssh_config.has_authority(known, alias, port)
-            raise _refusal(place, error, settings, certified, said) from None
+            # What does not answer may be what leads there.
+            named = causes.find([str(error)], causes.OF_PARAMIKO[bool(through) :], place)
+            raise (named or _refusal(place, error, settings, certified, said)) from None
         raise
     client.through = through  # ended with it by `close_client`
     return client
@@ -117,17 +121,22 @@ def _named_keys(place: Place, settings: dict) -> list[Path]:
     return [Path(name).expanduser() for name in named]
 
 
-def _socket(place: Place, settings: dict, host: str, port: int, through: list):
+def _port(place: Place, settings: dict) -> int:
+    return int(place.port or settings.get("port", 22))
+
+
+def _socket(place: Place, settings: dict, through: list, step):
+    host, port = settings["hostname"], _port(place, settings)
     jump = place.jump or settings.get("proxyjump")
     if jump and jump != "none":
-        client = open_client(place.hop(jump))
+        client = open_client(place.hop(jump), step=step)
         through.append(partial(close_client, client))
         return client.get_transport().open_channel("direct-tcpip", (host, port), ("127.0.0.1", 0))
     if settings.get("proxycommand", "none") != "none":
         proxy = _Proxy(settings["proxycommand"])
         through.append(proxy.end)
         return proxy.sock
-    sock = socket.create_connection((host, port), timeout=max(5, min(place.timeout, 30)))
+    sock = _connection(host, port, max(2, min(place.timeout / 2, 30)), step)
     sock.settimeout(None)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     # paramiko's own keep-alive does not notice a link that was cut; TCP's does.
@@ -138,6 +147,18 @@ def _socket(place: Place, settings: dict, host: str, port: int, through: list):
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(place.timeout * 1000))
     return sock
+
+
+def _connection(host: str, port: int, timeout: float, step) -> socket.socket:
+    """A connection to the first address of a name that takes one; each is given `timeout` seconds."""
+    errors = []
+    for _, _, _, _, (address, *_) in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        step(f"a connection to {address}, port {port}")
+        try:
+            return socket.create_connection((address, port), timeout=timeout)
+        except OSError as error:
+            errors.append(error)
+    raise errors[-1]
 
 
 class _Proxy:
@@ -188,8 +209,7 @@ def _factory(place: Place):
     def transport(sock, **options):
         made = paramiko.Transport(sock, default_window_size=WINDOW, **options)
         security = made.get_security_options()
-        known = [cipher for cipher in place.ciphers if cipher in security.ciphers]
-        security.ciphers = tuple(known) or security.ciphers
+        security.ciphers = preferred(place.ciphers, security.ciphers)
         return made
 
     return transport
@@ -205,7 +225,7 @@ def _refusal(
     asked = ("none", "SSH_AUTH_SOCK", os.environ.get("SSH_AUTH_SOCK"))
     if isinstance(error, paramiko.BadHostKeyException):
         what = f"the host key of {place.host} has changed"
-        mend = "compare it with the site's manager, then mend known_hosts"
+        mend = "compare it with the site's manager, then correct known_hosts"
     elif text == ssh_config.REVOKED:
         what, mend = f"the host key of {place.host} is revoked", "ask the site's manager for the new one"
     elif "not found in known_hosts" in text and certified:
@@ -219,20 +239,21 @@ def _refusal(
     elif "private key file" in text:
         what, mend = f"paramiko cannot read the key{keys}: {text}", "name another in ssh_config"
     elif "No authentication methods" in text and named and not any(path.is_file() for path in named):
-        what, mend = f"there is no key{keys}", "mend IdentityFile in ssh_config"
-    elif broken_off := causes.find([text], [causes.BROKEN_OFF], place):
-        return broken_off
+        what, mend = f"there is no key{keys}", "correct IdentityFile in ssh_config"
     elif isinstance(error, paramiko.AuthenticationException) or "No authentication methods" in text:
         what = f"{place.host} refuses our key"
-        mend = "check user and identity of the site, the agent, and the account's authorized_keys there"
+        mend = causes.REFUSED
         if agent not in asked and str(Path(agent).expanduser()) not in asked:
             what += f", and paramiko cannot ask the agent that IdentityAgent names ({agent})"
             mend = "install ssh, or set SSH_AUTH_SOCK to that agent"
     elif isinstance(error, socket.gaierror):
-        what, mend = f"the name {place.host} cannot be resolved", "check host of the site, and ssh_config"
+        what, mend = (
+            f"the name {place.host} cannot be resolved",
+            "check access.host of the site, and ssh_config",
+        )
     else:
         what = f"{place.host} cannot be reached ({proxy or text or type(error).__name__})"
-        mend = "check host and port, and that its sshd is up"
+        mend = causes.UNREACHABLE
     return CaxflowError(f"{place.site}: {what}", mend)
 
 
@@ -259,21 +280,33 @@ class ParamikoChannel:
         self._place, self._command = place, command
         self._client = self._sock = self._session = None
         self._over, self._lock = False, threading.Lock()
+        self._settled = threading.Event()
+        self._own_words = False
         self.cipher = ""
         self.round_trip = 0.0
-        self.reached = threading.Event()
+        self.waiting = "the way there"
+        self.authenticated = self.begun = False
 
-    def start(self) -> None:
-        """Log in and start it."""
+    def start(self, step=lambda: None) -> None:
+        """Log in and start it; `step` is called when the login gets on."""
+
+        def next_(waiting: str) -> None:
+            if self._over and self._sock is None:
+                raise OSError(_OVER)  # what the server knows of goes on, and ends in order
+            self.waiting = waiting
+            step()
+
         try:
-            client = open_client(self._place, self._reach)
+            client = open_client(self._place, self._reach, next_)
+            with self._lock:
+                self._client, over = client, self._over
+                self.authenticated = True
+            if over:
+                close_client(client)
+                raise OSError(_OVER)
         finally:
-            self.reached.set()
-        with self._lock:
-            self._client, over = client, self._over
-        if over:
-            close_client(client)
-            raise OSError(_OVER)
+            self._settled.set()
+        next_("the answer of what was started there")
         transport = self._client.get_transport()
         self.cipher = transport.local_cipher
         with _broken():
@@ -289,10 +322,11 @@ class ParamikoChannel:
 
     def _reach(self, sock, seconds: float) -> None:
         with self._lock:
-            self._sock, self.round_trip, over = sock, seconds, self._over
-        self.reached.set()
-        if over:
-            raise OSError(_OVER)
+            self._sock, self.round_trip = sock, seconds
+
+    def ignore_the_far_end(self) -> None:
+        """Take nothing that comes on standard error for a cause from now on."""
+        self._own_words = True
 
     def read_into(self, view) -> int:
         with _broken():  # by what it sends, to make room for more
@@ -308,17 +342,25 @@ class ParamikoChannel:
         return sent
 
     def kill(self) -> None:
+        """End it, but a login that the server knows of only once it is through."""
         with self._lock:
             self._over = True  # for a login that is under way in another thread
         if self._client is not None:
             shut(self._client)
-        elif self._sock is not None:
+
+    def destroy(self) -> None:
+        """End it at once."""
+        self.kill()
+        if self._client is None and self._sock is not None:
             with suppress(OSError, AttributeError):
                 self._sock.shutdown(socket.SHUT_RDWR)
 
     def end(self, wait: float) -> tuple[str, int]:
+        """Wait until it has ended; what was said, and the status it ended with."""
         with self._lock:
-            self._over = True
+            over, self._over = self._over, True
+        if over and self._sock is not None and not self._settled.wait(LOGIN):
+            self.destroy()
         said, status = b"", -1
         if self._session is None:
             if self._client is not None:
@@ -332,4 +374,6 @@ class ParamikoChannel:
             while self._session.recv_stderr_ready() and len(said) < 1 << 16:
                 said += self._session.recv_stderr(1 << 14)
         close_client(self._client)
-        return os.fsdecode(said), status
+        _, mark, after = os.fsdecode(said).rpartition(MARK)
+        self.begun = bool(mark)
+        return "" if self._own_words else after, status

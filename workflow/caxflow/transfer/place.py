@@ -1,6 +1,7 @@
 """A site as an end of a transfer: how it is reached, and within which limits."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from caxflow.errors import CaxflowError
@@ -9,6 +10,13 @@ METHODS = ("local", "stream", "scp")
 
 # AES-GCM first: half the CPU time of chacha20 on machines with AES instructions, and no separate MAC.
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes128-ctr")
+
+LOGIN = 20.0  # seconds that a login which is not needed any more has to end in order
+
+
+def preferred(ours: Sequence[str], theirs: Sequence[str]) -> tuple[str, ...]:
+    """Return the ciphers that a client may use, those first that we prefer."""
+    return (*(each for each in ours if each in theirs), *(each for each in theirs if each not in ours))
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class Place:
     known_hosts : str, optional
         Path of the known hosts instead of the user's and the system's.
     ciphers : tuple of str
-        In the order of preference.
+        Those that are tried first, in this order; then come the client's others.
     python : str
         The far end's interpreter, Python 3.8 or newer.
     connections : int, optional
@@ -75,12 +83,16 @@ class Place:
                 f"{self.site}: transfer method {self.method!r} is unknown", f"use one of {', '.join(METHODS)}"
             )
         if self.remote and not self.host:
-            raise CaxflowError(f"{self.site}: no host is given", f"method {self.method} needs one")
+            raise CaxflowError(
+                f"{self.site}: no host is given", f"method {self.method} needs one: access.host of the site"
+            )
         for name in ("host", "user", "jump"):
             # OpenSSH takes what begins with a dash for an option, even in a host's place.
             value = getattr(self, name)
             if value and (value.startswith("-") or any(c.isspace() or not c.isprintable() for c in value)):
-                raise CaxflowError(f"{self.site}: {name} {value!r} cannot be one", "mend the site's file")
+                raise CaxflowError(
+                    f"{self.site}: {name} {value!r} cannot be one", f"correct access.{name} of the site"
+                )
         if self.jump:
             self.hop(self.jump)
 
@@ -94,7 +106,9 @@ class Place:
         *before, last = jump.split(",")
         match = re.fullmatch(r"(?:ssh://)?(?:(.+)@)?(\[[^]]+\]|[^:\[\]]+)(?::([0-9]{1,5}))?", last)
         if not match:
-            raise CaxflowError(f"{self.site}: jump {last!r} cannot be one", "write it [user@]host[:port]")
+            raise CaxflowError(
+                f"{self.site}: jump {last!r} cannot be one", "write access.jump as [user@]host[:port]"
+            )
         user, host, port = match.groups()
         return replace(
             self,

@@ -27,8 +27,8 @@ class Piece(NamedTuple):
         return self.length == self.file.size
 
 
-def connections(round_trip: float, rate: float | None, size: int) -> int:
-    """Number of connections.
+def wanted(round_trip: float, rate: float | None) -> int:
+    """Number of connections that a link can use.
 
     Parameters
     ----------
@@ -36,15 +36,18 @@ def connections(round_trip: float, rate: float | None, size: int) -> int:
         Seconds.
     rate : float or None
         What the link is thought or allowed to carry, bytes/s.
-    size : int
-        Bytes to move. A further connection costs a login and a helper, some 0.1 s of both ends' CPU time
-        and some ten round trips; it pays where it has at least as much to carry as the first carries
-        meanwhile.
+    """
+    return min(MOST, max(2, math.ceil(1.2 * (rate or DEFAULT_RATE) * round_trip / WINDOW)))
+
+
+def worth(round_trip: float, size: int) -> int:
+    """Number of connections that pay for `size` bytes.
+
+    A further connection costs a login and a helper, some 0.1 s of both ends' CPU time and some ten round
+    trips; it pays where it has at least as much to carry as the first carries meanwhile.
     """
     carried = WINDOW / round_trip if round_trip > WINDOW / DEFAULT_RATE else DEFAULT_RATE
-    wanted = max(2, math.ceil(1.2 * (rate or DEFAULT_RATE) * round_trip / WINDOW))
-    worth = math.ceil(size / (carried * (1.5 + 5 * round_trip)))
-    return max(1, min(wanted, MOST, worth))
+    return max(1, math.ceil(size / (carried * (1.5 + 5 * round_trip))))
 
 
 def pieces(files, missing: dict, count: int, split: bool) -> list[Piece]:

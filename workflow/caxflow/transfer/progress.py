@@ -50,8 +50,8 @@ class Copied:
     cipher : str
         Empty where nothing was encrypted.
     remarks : tuple of str
-        What the destination's file system lacks, and what failed after the copy was published, which takes
-        nothing from it.
+        What the destination's file system lacks, and what failed and takes nothing from the copy: what comes
+        after it was published, further connections.
     """
 
     manifest: Manifest = field(repr=False)

@@ -19,9 +19,6 @@ class Writing:
     def __init__(self, job, end):
         self._job = job
         self._end, self.connection = end, end.connection
-        self._joining = end is not job.destination  # that one has begun the copy
-        if self._joining:
-            self._send({"do": "join", "with": job.joining()})
         self._send({"receive": {"data": job.data, "algorithm": job.algorithm}})
         self._unwritten = [0, 0]  # pieces and bytes
         self._error = None
@@ -49,8 +46,6 @@ class Writing:
 
     def _listen(self) -> None:
         try:
-            if self._joining:
-                self._end.result()
             lacking = self._end.result(self._acknowledged)
             if isinstance(lacking, list) and all(isinstance(each, str) for each in lacking):
                 self._job.remark(legible(each) for each in lacking)

@@ -21,6 +21,7 @@ from caxflow.files.manifest import Entry, Manifest
 from caxflow.transfer import below, causes, zips
 from caxflow.transfer.ends import at
 from caxflow.transfer.folder import Pace
+from caxflow.transfer.limiter import Limiter
 from caxflow.transfer.place import Place
 from caxflow.transfer.protocol import LostError
 from caxflow.transfer.session import BLOCK, some
@@ -42,13 +43,14 @@ class SftpConnection(Connection):
 
     causes = causes.OF_SFTP
 
-    def __init__(self, place: Place):
-        channel = open_channel(place)
-        super().__init__(place, channel)
-        self.client = SftpClient(channel)
+    def __init__(self, place: Place, limit: Limiter | None = None):
+        super().__init__(place, open_channel(place), limit)
+        self.client = SftpClient(self._limited)
+        self.host = place.host
 
     def _begin(self) -> None:
         self.client.greet()
+        self._channel.ignore_the_far_end()
 
     def _mute(self, said: str, status: int) -> CaxflowError:
         place = self.place
@@ -84,7 +86,8 @@ class SftpEnd:
         method = getattr(self, f"_do_{operation}", None)
         if method is None:
             raise CaxflowError(
-                f"{self.place.site}: method scp cannot {operation}", "set its method to stream"
+                f"{self.place.site}: method scp has no {operation!r}",
+                "set access.method of the site to stream",
             )
         try:
             with self.explained(next(iter(arguments.values()), "")):
@@ -95,6 +98,7 @@ class SftpEnd:
     def close(self) -> None:
         """Log out; a copy that was begun is let go of, if need be over a new connection."""
         part, self._part = self._part, None
+        self.connection.close()
         if part:
             part.close()
             with suppress(CaxflowError, OSError, LostError):
@@ -102,7 +106,6 @@ class SftpEnd:
                 again.greet()
                 part.let_go(again.client)
                 again.close()
-        self.connection.close()
 
     @contextmanager
     def explained(self, path):
@@ -389,6 +392,11 @@ class SftpEnd:
         present = part.keep_only(dict(map(tuple, files)), directories, self._go_on)
         self._check_space(part, sum(size for _, size in files) - sum(size for _, size in present))
         return {"exists": None, "data": part.data, "present": present}
+
+    def _do_join(self, destination: str, token: str) -> None:
+        data = SftpPart(self.client, destination, token).data
+        if self.client.kind(data) != "directory":
+            raise CaxflowError(f"{self.place.site}: {printable(data)} is not there")
 
     def _check_space(self, part: SftpPart, needed: int) -> None:
         free = self._do_free_space(part.data)

@@ -18,14 +18,51 @@ from caxflow.errors import CaxflowError
 from caxflow.files.listing import legible
 from caxflow.threads import started
 from caxflow.transfer import bootstrap, causes
-from caxflow.transfer.place import Place
-from caxflow.transfer.protocol import JSON, FdChannel, LostError, Stream
+from caxflow.transfer.limiter import Limited, Limiter
+from caxflow.transfer.place import LOGIN, Place, preferred
+from caxflow.transfer.plan import MOST
+from caxflow.transfer.protocol import BUFFER, JSON, FdChannel, LostError, Stream
 
 _CHATTER = re.compile(
-    r"debug\d: (?!Server accepts key)|OpenSSH_|Authenticated to |Transferred: |Bytes per second: |\s*$"
+    r"debug\d: (?!Server accepts key|kex_exchange_identification: banner)"
+    r"|OpenSSH_|Authenticated to |Transferred: |Bytes per second: |\s*$"
+    r"|\*\* |Warning: Permanently added|Pseudo-terminal will not"
 )
 # ssh breaks in on a line of the far end, and its own goes on to the line's end.
 _ASIDE = re.compile(r"(?<=.)debug\d: .*")
+
+# What ssh_config may say that a program's channel does not bear, and what is said instead. All options of ssh
+# are gone through in tests/unit/test_ssh_options.py.
+_OPTIONS = {
+    "BatchMode": "yes",
+    "StrictHostKeyChecking": "yes",
+    "Compression": "no",
+    "ClearAllForwardings": "yes",
+    "ForwardAgent": "no",
+    "PermitLocalCommand": "no",
+    "RequestTTY": "no",
+    "Tunnel": "no",
+    "EscapeChar": "none",
+    # A shared connection would carry all streams through one process and one window.
+    "ControlMaster": "no",
+    "ControlPath": "none",
+    "ConnectionAttempts": "1",
+    "ServerAliveCountMax": "3",
+    "UpdateHostKeys": "no",
+    "VisualHostKey": "no",
+    "AddKeysToAgent": "no",
+    "LogLevel": "DEBUG1",  # says which cipher was agreed on, and how far the login is
+}
+# Those that not every ssh knows: where `ssh -G` shows them.
+_NEWER = {
+    "RemoteCommand": "none",
+    "StdinNull": "no",
+    "ForkAfterAuthentication": "no",
+    "ChannelTimeout": "session=0 global=0",
+    "ObscureKeystrokeTiming": "no",
+    "WarnWeakCrypto": "no",
+    "LogVerbose": "none",
+}
 
 
 class Connection:
@@ -37,25 +74,43 @@ class Connection:
         What the bytes are encrypted with.
     """
 
-    causes = causes.OF_LOGINS
+    causes = ()  # of what keeps a program from answering, once we are logged in
 
-    def __init__(self, place: Place, channel):
+    def __init__(self, place: Place, channel, limit: Limiter | None = None):
         self.place, self._channel = place, channel
+        self._limited = Limited(channel, limit)
         self._greeted = False
+        self._patience = max(place.timeout, 20)
+        self._deadline = 0.0
+        self._late = False
 
-    def greet(self) -> None:
-        """Wait until the program at the far end answers."""
-        guard = threading.Timer(max(self.place.timeout, 20), self.kill)
-        guard.daemon = True
-        guard.start()
+    def greet(self, alive=lambda: None) -> None:
+        """Wait until the program at the far end answers; `alive` is called when the login gets on."""
+
+        def step() -> None:
+            self._deadline = time.monotonic() + self._patience
+            with suppress(Exception):  # of a task that was stopped, which ends this, too
+                alive()
+
+        step()
+        answered = threading.Event()
+        threading.Thread(target=self._guard, args=(answered,), daemon=True).start()
         try:
-            self._channel.start()
+            self._channel.start(step)
             self._begin()
-            self._greeted = True
+            self._greeted = self._limited.logged_in = True
         except (LostError, OSError, struct.error) as error:
             raise self.diagnosis(error) from None
         finally:
-            guard.cancel()
+            answered.set()
+
+    def _guard(self, answered: threading.Event) -> None:
+        """End a login that does not get on."""
+        while (left := self._deadline - time.monotonic()) > 0:
+            if answered.wait(left):
+                return
+        self._late = True
+        self._channel.destroy()
 
     def _begin(self) -> None:
         raise NotImplementedError
@@ -70,35 +125,59 @@ class Connection:
 
     def diagnosis(self, error) -> CaxflowError:
         """End the connection and say in words why it broke."""
-        said, status = self._channel.end(wait=2)
+        channel, place = self._channel, self.place
+        said, status = channel.end(wait=2)
         lines = [legible(line) for line in said.splitlines() if not _CHATTER.match(line)]
-        place = self.place
         if self._greeted:
             why = f" ({lines[-1].strip()})" if lines else ""
             return CaxflowError(
                 f"{place.site}: the connection to {place.host} broke{why}",
                 "start again: what has arrived is kept",
             )
-        # What came in the place of an answer: a shell's complaint, or start-up files.
-        lines = [legible(line) for line in str(error).splitlines() if line.strip()] + lines
+        if self._late:
+            return CaxflowError(
+                f"{place.site}: {place.host}: {channel.waiting} took longer than {self._patience:.0f} s",
+                f"try: ssh {place.host}; access.timeout of the site is the seconds that are waited",
+            )
+        if not channel.authenticated and status in (255, -1):
+            known = causes.find(lines, causes.OF_LOGINS, place)
+            if isinstance(known, causes.TurnedAway) and not channel.round_trip:
+                known = CaxflowError(known.what, known.mend)  # perhaps by what leads there
+            return known or CaxflowError(
+                f"{place.site}: cannot log in at {place.host}: {(lines or [str(error)])[-1].strip()}",
+                f"try: ssh {place.host}",
+            )
+        if channel.begun:
+            lines = lines or ["it said nothing"]
+        else:
+            # What came in the place of an answer: a shell's complaint, or start-up files.
+            lines = [legible(line) for line in str(error).splitlines() if line.strip()] + lines
         known = causes.find(lines, self.causes, place)
         return known or self._mute((lines or [str(error)])[-1].strip(), status)
+
+    def limit(self, limit: Limiter | None) -> None:
+        """Have another limit hold its bytes back from now on."""
+        self._limited.limit = limit
+
+    @property
+    def waiting(self) -> str:
+        """What the login waits for."""
+        return self._channel.waiting
 
     @property
     def round_trip(self) -> float:
         """Seconds that TCP's handshake took; 0 if that is not known."""
         return self._channel.round_trip
 
-    def wait_for_round_trip(self) -> float:
-        """The same, as soon as it is known; the login goes on meanwhile."""
-        self._channel.reached.wait(self.place.timeout)
-        return self._channel.round_trip
-
     def keep_alive(self) -> None:
         """Tell the far end, from any thread, that we are still here; not before it has been greeted."""
 
     def kill(self) -> None:
-        """End the connection at once; blocked reads and writes fail."""
+        """End the connection at once; blocked reads and writes fail.
+
+        A login that is under way ends as soon as it is through: servers count those that are dropped, and
+        then shut this address out.
+        """
         self._channel.kill()
 
     def close(self) -> None:
@@ -115,18 +194,21 @@ class HelperConnection(Connection):
     stream : Stream
     algorithms : tuple of str
         Digests that the far end can compute, the preferred first.
+    host : str
+        What that machine calls itself.
     """
 
     causes = causes.OF_HELPERS
 
-    def __init__(self, place: Place, channel):
-        super().__init__(place, channel)
-        self.stream = Stream(channel)
+    def __init__(self, place: Place, channel, limit: Limiter | None = None):
+        super().__init__(place, channel, limit)
+        self.stream = Stream(self._limited)
         self.algorithms: tuple[str, ...] = ()
+        self.host = place.host
 
     def _begin(self) -> None:
         with suppress(LostError):  # what the far end has printed tells why
-            self.stream.write(memoryview(bootstrap.program(max(self.place.timeout, 10))))
+            self.stream.write(memoryview(bootstrap.program(self._longest_silence())))
         self.stream.skip_noise()
         kind, _, _, length = self.stream.header()
         if kind != JSON:
@@ -134,23 +216,40 @@ class HelperConnection(Connection):
         try:
             hello = self.stream.json(length)["hello"]
             self.algorithms = tuple(str(name) for name in hello["algorithms"])
+            self.host = legible(str(hello.get("host", self.host)))
         except (KeyError, TypeError):
             raise LostError("an odd greeting") from None
         if "sha256" not in self.algorithms:
             raise LostError("an odd greeting")
+
+    def _longest_silence(self) -> float:
+        """Seconds after which the far end may take us for dead: a limit holds back what it waits for."""
+        place = self.place
+        held_back = 2 * BUFFER * (place.connections or MOST) / place.bandwidth if place.bandwidth else 0
+        return max(place.timeout, 10) + held_back
 
     def keep_alive(self) -> None:
         self.stream.send({"alive": True})
 
     def _mute(self, said: str, status: int) -> CaxflowError:
         place = self.place
+        if self._channel.begun:
+            how = f"ended without an answer (exit {status}): {said}"
+            return CaxflowError(
+                f"{place.site}: {place.python} at {place.host} {how}",
+                "ask the site's manager what its sessions may use (ulimit -a), or set access.method to scp",
+            )
+        if status in (126, 127):
+            return CaxflowError(
+                f"{place.site}: {place.python} cannot be run at {place.host}: {said}", causes.OTHER_PYTHON
+            )
         return CaxflowError(
             f"{place.site}: no helper could be started at {place.host} (exit {status}): {said}",
             f"try: ssh {place.host} {place.python} --version; it must be 3.8 or newer",
         )
 
 
-def connect(place: Place) -> HelperConnection:
+def connect(place: Place, limit: Limiter | None = None) -> HelperConnection:
     """Connect to `place`; `Connection.greet` then starts the helper.
 
     Raises
@@ -158,14 +257,14 @@ def connect(place: Place) -> HelperConnection:
     CaxflowError
         In one line: unknown or changed host key, refused key, unreachable, no Python there, …
     """
-    return HelperConnection(place, open_channel(place, bootstrap.command(place.python)))
+    return HelperConnection(place, open_channel(place, bootstrap.command(place.python)), limit)
 
 
 def open_channel(place: Place, command: str | None = None):
     """A channel to a command at `place`, or to its SFTP server; `start` logs in."""
     openssh = shutil.which("ssh")
     if place.client == "openssh" and not openssh:
-        raise CaxflowError(f"{place.site}: there is no ssh on the PATH", "install it, or set client to auto")
+        raise CaxflowError(f"{place.site}: there is no ssh on the PATH", "install OpenSSH's client")
     if openssh and place.client != "paramiko":
         return _OpenSsh(place, openssh, command)
     from caxflow.transfer.paramiko_channel import ParamikoChannel
@@ -173,45 +272,63 @@ def open_channel(place: Place, command: str | None = None):
     return ParamikoChannel(place, command)
 
 
-def arguments(place: Place, program: str = "ssh") -> list[str]:
-    """OpenSSH's command line up to and including the host."""
-    options = {
-        "BatchMode": "yes",
-        "StrictHostKeyChecking": "yes",
-        "Compression": "no",
-        "ClearAllForwardings": "yes",
-        "ForwardAgent": "no",
-        "PermitLocalCommand": "no",
-        "RemoteCommand": "none",
-        "RequestTTY": "no",
-        # A shared connection would carry all streams through one process and one window.
-        "ControlMaster": "no",
-        "ControlPath": "none",
-        "ConnectTimeout": str(round(max(5, min(place.timeout, 30)))),
-        "ServerAliveInterval": str(max(1, round(place.timeout / 4))),
-        "ServerAliveCountMax": "3",
-        "Ciphers": ",".join(place.ciphers),
-        "LogLevel": "DEBUG1",  # says which cipher was agreed on
-    }
-    if place.known_hosts:
-        options |= {"UserKnownHostsFile": place.known_hosts, "GlobalKnownHostsFile": "none"}
-    if place.identity:
-        options |= {"IdentityFile": place.identity, "IdentitiesOnly": "yes"}
+def arguments(place: Place, program: str = "ssh", session: str = "default") -> list[str]:
+    """OpenSSH's command line up to and including the host; `session` is the kind that is wanted of it."""
     command = [program, "-T", "-x"]
     if place.ssh_config:
         command += ["-F", place.ssh_config]
-    if place.jump:
-        options["ProxyCommand"] = _proxy(place, program) if place.known_hosts or place.identity else "none"
-        if options["ProxyCommand"] == "none":
-            del options["ProxyCommand"]
-            command += ["-J", place.jump]
-    for name, value in options.items():
-        command += ["-o", f"{name}={value}"]
     if place.port:
         command += ["-p", str(place.port)]
     if place.user:
         command += ["-l", place.user]
+    found = _configured(command, place.host)
+    options = _OPTIONS | {name: value for name, value in _NEWER.items() if name.lower() in found}
+    options |= {
+        # The name may have further addresses, each of which is given as long.
+        "ConnectTimeout": str(round(max(2, min(place.timeout / 2, 30)))),
+        "ServerAliveInterval": str(max(1, round(place.timeout / 4))),
+    }
+    if "sessiontype" in found:
+        options["SessionType"] = session
+    if ciphers := found.get("ciphers"):
+        options["Ciphers"] = ",".join(preferred(place.ciphers, ciphers.split(",")))
+    if place.known_hosts:
+        options |= {"UserKnownHostsFile": place.known_hosts, "GlobalKnownHostsFile": "none"}
+    if place.identity:
+        options |= {"IdentityFile": place.identity, "IdentitiesOnly": "yes"}
+    if place.jump:
+        options["ProxyUseFdpass"] = "no"
+        if place.known_hosts or place.identity:
+            options["ProxyCommand"] = _proxy(place, program)
+        else:
+            command += ["-J", place.jump]
+    for name, value in options.items():
+        command += ["-o", f"{name}={value}"]
     return [*command, place.host]
+
+
+def _configured(command: list[str], host: str) -> dict[str, str]:
+    """What ssh_config says of a host, by option in lower case; nothing where ssh cannot read it.
+
+    Most that is not set is there with its default.
+    """
+    with os.fdopen(
+        os.memfd_create("ssh -G"), "r+b"
+    ) as answer:  # no pipe: what is left running may hold its end
+        try:
+            subprocess.run(
+                [*command, "-G", host],
+                stdin=subprocess.DEVNULL,
+                stdout=answer,
+                stderr=subprocess.DEVNULL,
+                timeout=30,
+                check=True,
+            )
+        except (OSError, subprocess.SubprocessError):
+            return {}  # why, ssh says again when it is called
+        answer.seek(0)
+        said = answer.read().decode("utf-8", "replace")
+    return {name: value for name, _, value in (line.partition(" ") for line in said.splitlines())}
 
 
 def _proxy(place: Place, program: str) -> str:
@@ -225,11 +342,25 @@ def _proxy(place: Place, program: str) -> str:
 
 
 class _OpenSsh(FdChannel):
-    """Standard input and output of a far program, or of its SFTP server, through a child process ``ssh``."""
+    """Standard input and output of a far program, or of its SFTP server, through a child process ``ssh``.
+
+    Attributes
+    ----------
+    cipher : str
+    round_trip : float
+        Seconds that TCP's handshake took; 0 if that is not known.
+    waiting : str
+        What the login waits for.
+    authenticated, begun : bool
+        Whether we are logged in, and whether our program has begun there.
+    """
 
     def __init__(self, place: Place, program: str, command: str | None):
-        *options, host = arguments(place, program)
-        called = [*options, host, command] if command else [*options, "-s", host, "sftp"]
+        if command:
+            called = [*arguments(place, program), command]
+        else:
+            *options, host = arguments(place, program, "subsystem")
+            called = [*options, "-s", host, "sftp"]
         self._process = subprocess.Popen(
             called,
             stdin=subprocess.PIPE,
@@ -241,8 +372,13 @@ class _OpenSsh(FdChannel):
         super().__init__(self._process.stdout.fileno(), self._process.stdin.fileno())
         self.cipher = ""
         self.round_trip = 0.0
-        self.reached = threading.Event()
+        self.waiting = "the way there"
+        self.authenticated = self.begun = False
+        self._own_words = False
+        self._unwanted_since: float | None = None
+        self._step = lambda: None
         self._said: list[str] = []
+        self._lock = threading.Lock()
         try:
             self._listener = started(self._listen)
         except CaxflowError:
@@ -254,42 +390,86 @@ class _OpenSsh(FdChannel):
         # Closed here: another process may hold its other end for longer than anybody waits.
         with self._process.stderr as said:
             self._understand(said)
-        self.reached.set()
 
     def _understand(self, said) -> None:
         began = time.monotonic()
         for raw in iter(lambda: said.readline(500), b""):
             line = raw.decode("utf-8", "replace").rstrip()
             agreed = re.match(r"debug1: kex: client->server cipher: (\S+)", line)
+            towards = re.match(r"debug1: Connecting to \S+ \[(\S+)\] port (\d+)", line)
             if agreed:
                 self.cipher = agreed[1]
-            elif line.startswith("debug1: Connecting to "):
+            elif towards:
                 began = time.monotonic()
+                self._next(f"a connection to {towards[1]}, port {towards[2]}")
             elif line == "debug1: Connection established.":
                 self.round_trip = time.monotonic() - began
-                self.reached.set()
+                self._next("the login")
             elif line.startswith("Authenticated to "):
                 self._said = []  # a banner, remarks about keys: no cause of what happens from here on
-            elif not _CHATTER.match(line):
+                self._log_in()
+                self._next("the answer of what was started there")
+            elif bootstrap.MARK in line:
+                self._said = []  # what start-up files print is no cause either
+                self.begun = True
+            elif not _CHATTER.match(line) and (raw.endswith(b"\r\n") or not self._own_words):
                 self._said = [*self._said[-19:], _ASIDE.sub("", line)]
 
-    def start(self) -> None:
-        """The process runs already."""
+    def _next(self, waiting: str) -> None:
+        self.waiting = waiting
+        self._step()
+
+    def _log_in(self) -> None:
+        with self._lock:
+            self.authenticated = True
+            unwanted = self._unwanted_since is not None
+        if unwanted:
+            self.destroy()
+
+    def start(self, step) -> None:
+        """Have `step` called whenever the login gets on; the process runs already."""
+        self._step = step
+
+    def ignore_the_far_end(self) -> None:
+        """Take only what ssh says itself for a cause from now on; its lines end as those of terminals."""
+        self._own_words, self._said = True, []
 
     def kill(self) -> None:
-        # With its ProxyCommand, which it would end itself if it were asked.
-        if self._process.poll() is None:
+        """End it, but a login only once that is through."""
+        with self._lock:
+            under_way = not self.authenticated
+            if under_way and self._unwanted_since is None:
+                self._unwanted_since = time.monotonic()
+        if not under_way:
+            self.destroy()
+
+    def destroy(self) -> None:
+        """End it at once, with its ProxyCommand, which it would end itself if it were asked."""
+        if self._process.returncode is None:  # it is collected by `end` alone
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def end(self, wait: float) -> tuple[str, int]:
+        """Wait until it has ended; what was said, and the status it ended with."""
+        if self._unwanted_since is not None:
+            wait = max(wait, self._unwanted_since + LOGIN - time.monotonic())
+        else:
+            with suppress(OSError):
+                self._process.stdin.close()
+        self._await_end(wait)
+        self.destroy()  # what it has started and leaves behind, too
+        self._process.wait()
         with suppress(OSError):
             self._process.stdin.close()
-        try:
-            self._process.wait(wait)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            self._process.wait()
-        self._listener.join(wait)
+        self._listener.join(2)
         self._process.stdout.close()
         return "\n".join(self._said), self._process.returncode
+
+    def _await_end(self, seconds: float) -> None:
+        """Wait until it has ended, at most so long, and do not collect it."""
+        how, delay = os.WEXITED | os.WNOHANG | os.WNOWAIT, 0.0005
+        end = time.monotonic() + seconds
+        with suppress(ChildProcessError):  # another thread has collected it
+            while not os.waitid(os.P_PID, self._process.pid, how) and (left := end - time.monotonic()) > 0:
+                delay = min(2 * delay, left, 0.05)
+                time.sleep(delay)

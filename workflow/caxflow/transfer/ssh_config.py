@@ -25,7 +25,7 @@ def settings(place: Place) -> dict:
     """
     path = Path(place.ssh_config or "~/.ssh/config").expanduser()
     if place.ssh_config and not path.is_file():
-        raise CaxflowError(f"{place.site}: there is no {path}", "mend ssh_config of the site")
+        raise CaxflowError(f"{place.site}: there is no {path}", "mend access.ssh_config of the site")
     try:
         lines = _lines(path, "~/.ssh")
         if not place.ssh_config:

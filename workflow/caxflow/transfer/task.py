@@ -1,16 +1,21 @@
 """Work on other machines that is watched, kept alive, and ended when nothing goes on any more."""
 
+import secrets
 import threading
 import time
 from contextlib import suppress
 
 from caxflow.errors import CaxflowError
 from caxflow.threads import explained, started
+from caxflow.transfer import kept
+from caxflow.transfer.causes import TurnedAway
 from caxflow.transfer.ends import LocalEnd, RemoteEnd
+from caxflow.transfer.limiter import Limiter
 from caxflow.transfer.place import Place
 from caxflow.transfer.progress import Progress
 from caxflow.transfer.ssh import connect
 
+_PAUSES = (1.0, 3.0, 9.0)  # seconds before a login is tried again that the server did not take
 _INTERVAL = 0.25  # seconds between calls of `progress`
 
 
@@ -48,6 +53,7 @@ class Task:
         self._connections: list = []
         self._greeted: list = []  # those of them that may be spoken to
         self._closed = False
+        self._limits: dict[str, Limiter] = {}
         self.began = time.monotonic()
 
     def work(self):
@@ -99,34 +105,78 @@ class Task:
             raise StoppedError
         return connection
 
-    def open(self, place: Place, report):
-        """The end of a transfer at `place`; `report` is called with numbers of bytes it has dealt with."""
-        if place.method == "stream":
-            connection = self._keep(connect(place))
-            self.opening(connection)
-            self._greet(connection)
-            return RemoteEnd(connection, report)
-        if place.method == "scp":
-            from caxflow.transfer.sftp import SftpConnection, SftpEnd
+    def limit(self, place: Place) -> Limiter | None:
+        """What holds bytes from and to `place` back, over all connections; None if nothing does."""
+        if not place.bandwidth:
+            return None
+        with self.lock:
+            if place.site not in self._limits:
+                self._limits[place.site] = Limiter(place.bandwidth, self.pause, place.ledger)
+            return self._limits[place.site]
 
-            connection = self._keep(SftpConnection(place))
-            self._greet(connection)
-            return SftpEnd(connection, report)
-        return LocalEnd(place, report)
+    def open(self, place: Place, report, *, needed: bool = True):
+        """The end of a transfer at `place`; `report` is called with numbers of bytes it has dealt with.
 
-    def _greet(self, connection) -> None:
-        connection.greet()
+        Where the server takes no login now, one that is `needed` is tried again.
+        """
+        if not place.remote:
+            return LocalEnd(place, report, self.limit(place))
+        make, end = _kind(place)
+        connection = kept.take(place)
+        if connection and self._answers(connection, end):
+            return end(connection, report)
+        for pause in (*(_PAUSES if needed else ()), None):
+            connection = self._keep(make(place, self.limit(place)))
+            try:
+                connection.greet(self.beat)
+                break
+            except TurnedAway:
+                if pause is None:
+                    raise
+                self._drop(connection)
+                self.pause(pause * (0.7 + secrets.randbelow(60) / 100))
         with self.lock:
             self._greeted.append(connection)
+        return end(connection, report)
 
-    def opening(self, connection) -> None:
-        """Called with a connection whose login has begun."""
+    def _answers(self, connection, end) -> bool:
+        """Take over a connection, if it still leads somewhere."""
+        connection.limit(self.limit(connection.place))
+        with self.lock:
+            self._connections.append(connection)
+        try:
+            end(connection, lambda _: self.beat()).call("ping")
+        except CaxflowError:
+            self._drop(connection)
+            return False
+        with self.lock:
+            self._greeted.append(connection)
+        return True
+
+    def _drop(self, connection) -> None:
+        with self.lock:
+            if connection in self._connections:
+                self._connections.remove(connection)
+        connection.close()
+
+    def leave(self, end) -> None:
+        """Leave an end's connection, at which nothing is under way, to the next task."""
+        connection = getattr(end, "connection", None)
+        if connection is None or not kept.leave(connection):
+            end.close()
+            return
+        with self.lock:
+            for known in (self._connections, self._greeted):
+                if connection in known:
+                    known.remove(connection)
 
     def close(self) -> None:
         """End all connections, in an orderly way."""
         with self.lock:
             self._closed = True
             connections, self._connections, self._greeted = self._connections, [], []
+        for connection in connections:
+            connection.kill()  # what is still logging in does so side by side
         for connection in connections:
             connection.close()
 
@@ -137,6 +187,13 @@ class Task:
         for connection in greeted:
             with suppress(Exception):
                 connection.keep_alive()
+
+    @property
+    def waiting(self) -> str:
+        """What logins wait for that are under way."""
+        with self.lock:
+            logins = [each for each in self._connections if each not in self._greeted]
+        return "; ".join(dict.fromkeys(f"at {each.place.host}, {each.waiting}" for each in logins))
 
     def state(self, rate: float) -> Progress:
         """How far it is."""
@@ -160,9 +217,12 @@ class Visit(Task):
                 listing = end.call("scan", path=self._total)
                 self.files = len(listing["files"])
                 self.total = sum(file[1] for file in listing["files"])
-            return self._perform(end)
-        finally:
+            found = self._perform(end)
+        except BaseException:
             end.close()
+            raise
+        self.leave(end)
+        return found
 
     def _perform(self, end):
         arguments = dict(self._arguments)
@@ -174,6 +234,15 @@ class Visit(Task):
             end.call("ping")
             arguments["within"] = begin_by - time.monotonic()
         return end.call(self._operation, **arguments)
+
+
+def _kind(place: Place) -> tuple:
+    """What connects to a place that is reached over SSH, and what works over that connection."""
+    if place.method == "stream":
+        return connect, RemoteEnd
+    from caxflow.transfer.sftp import SftpConnection, SftpEnd
+
+    return SftpConnection, SftpEnd
 
 
 def attend(task: Task, progress=None):
@@ -227,8 +296,10 @@ def _watch(task: Task, progress, ended) -> None:
         if task.beats != beats:
             beats, since = task.beats, now
         elif now - since > task.timeout:
+            waiting = f" ({text})" if (text := task.waiting) else ""
+            sites = " and ".join(place.site for place in task.places)
             raise CaxflowError(
-                f"{' and '.join(place.site for place in task.places)}: no progress for {task.timeout:.0f} s",
+                f"{sites}: no progress for {task.timeout:.0f} s{waiting}",
                 "check the link and the sites' disks, then start again: what has arrived is kept",
             )
         if not progress:

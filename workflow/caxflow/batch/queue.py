@@ -1,0 +1,408 @@
+"""The jobs of a call on a batch system: submitted, or taken up from an earlier call, and watched to the end.
+
+No job holds a call for ever. One that nobody lists any more, that cannot begin, that waits or stays longer
+than it may, or whose batch system is silent, is given up, each after a time of its own (`Limits`).
+"""
+
+import contextlib
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from caxflow import receipts, words
+from caxflow.batch.system import DONE, FAILED, RUNS, WAITS, NoAnswer, NotTaken, Report, System, Wanted
+from caxflow.errors import CaxflowError
+from caxflow.workdir import batchjobs
+from caxflow.workdir.batchjobs import BatchJob
+
+LOGS = Path(".snakemake/batch_logs")
+_KEEP_LOGS = 30 * 86400  # s
+_LONGEST = 366 * 86400  # s
+_AWAY = 60  # s in which a batch system that did not answer one submission is not asked for the next one
+_SAY_AGAIN = 3600  # s between two lines about a batch system that is silent
+
+
+# How a job ended that never began.
+_UNBEGUN = {"began": False, "again": False, "blameless": True}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long is waited, in seconds.
+
+    Parameters
+    ----------
+    lost : float
+        For a job that nobody lists any more.
+    silence : float
+        For a batch system that does not answer.
+    waits : float
+        For a job to begin, or to go on where it is held.
+    over : float
+        For the end of a job whose time has run out.
+    """
+
+    lost: float = 120
+    silence: float = 6 * 3600
+    waits: float = 7 * 86400
+    over: float = 3600
+
+    def __post_init__(self) -> None:
+        keys = ("caxflow-lost-after", "caxflow-longest-silence", "caxflow-longest-wait")
+        for key, value in zip(keys, (self.lost, self.silence, self.waits), strict=True):
+            if not 0 <= value <= _LONGEST:
+                raise CaxflowError(f"{key} is not from 0 to a year", f"check {key} in the profile")
+
+
+@dataclass
+class Watched:
+    """A job that is watched; `record` is what others are shown of it."""
+
+    record: BatchJob
+    wanted: Wanted
+    submitted: float = field(default_factory=time.monotonic)
+    began: float | None = None
+    missing: float | None = None
+
+    @property
+    def made(self) -> bool:
+        """Whether all that it makes is there, and is not what was there before."""
+        return all(identity(each) not in (None, self.record.before.get(each)) for each in self.record.output)
+
+
+class Queue:
+    """Jobs on a batch system.
+
+    Parameters
+    ----------
+    system : System
+    work_dir : Path
+        Also the working directory.
+    limits : Limits
+    say : callable
+        Takes a line for the user.
+    """
+
+    def __init__(
+        self, system: System, work_dir: Path, limits: Limits = Limits(), say: Callable[[str], None] = print
+    ):
+        self.system, self.work_dir, self.limits, self.say = system, work_dir, limits, say
+        self.logs = work_dir / LOGS
+        self._watched: dict[str, Watched] = {}
+        self._silent: float | None = None
+        self._said: dict[str, float] = {}
+        self._refused: tuple[float, NotTaken] | None = None
+        self._left = self._take_stock()
+
+    def submit(
+        self,
+        wanted: Wanted,
+        script: Path,
+        write: Callable[[], None],
+        *,
+        rule: str,
+        output: Sequence[str],
+        runs: Sequence[str],
+    ) -> Watched:
+        """Submit a job, or take up the same one of an earlier call.
+
+        Parameters
+        ----------
+        write : callable
+            Writes the script.
+
+        Raises
+        ------
+        NotTaken
+        """
+        known = BatchJob(
+            name=wanted.name,
+            system=self.system.title,
+            rule=rule,
+            output=list(output),
+            runs=list(runs),
+            submitted=batchjobs.now(),
+            by=receipts.who(),
+            before={each: identity(each) for each in output},
+        )
+        if left := self._left.pop(wanted.name, None):
+            job = left.job or self._find(wanted.name)
+            if job:
+                watched = Watched(replace(left, job=job, by=known.by), wanted)
+                self._keep(watched)
+                self.say(f"{' '.join(runs)} ({rule}) goes on as job {job} in {self.system.title}")
+                return watched
+        self._cancel_others(output)
+        self._note(known)
+        try:
+            if self._refused and time.monotonic() - self._refused[0] < _AWAY:
+                raise self._refused[1]
+            job = self._submit(wanted, script, write)
+        except NotTaken as error:
+            if error.away:
+                self._refused = time.monotonic(), error
+            self._note(replace(known, ending=_UNBEGUN | {"what": error.what, "fix": error.mend}))
+            raise
+        watched = Watched(replace(known, job=job, since=known.submitted), wanted)
+        self._keep(watched)
+        return watched
+
+    def look(self) -> Iterator[tuple[Watched, Report]]:
+        """Ask once, and yield the jobs that have ended, or are given up."""
+        watched = list(self._watched.values())
+        if not watched:
+            return
+        now = time.monotonic()
+        try:
+            found = self.system.ask([each.record.job for each in watched], self.logs)
+        except NoAnswer as error:
+            yield from self._bear_silence(watched, error, now)
+            return
+        if self._silent is not None:
+            self.say(f"{self.system.title} answers again")
+            self._silent = None
+        for each in watched:
+            report = self._judge(each, found.get(each.record.job), now)
+            if report.phase in (DONE, FAILED):
+                self.forget(each)
+                yield each, report
+            else:
+                self._keep(replace(each, record=batchjobs.seen(each.record, report)))
+        self._tell_of_stuck()
+
+    def forget(self, watched: Watched) -> None:
+        """Watch a job no longer."""
+        self._watched.pop(watched.record.name, None)
+
+    def end(self, watched: Watched, report: Report) -> None:
+        """Keep how a job ended for `caxflow.batch.lastwords`; forgotten by `settle`."""
+        if report.impossible:
+            what = f"{self.system.title} took no job: {report.reason}"
+            ending = _UNBEGUN | {"what": what, "fix": self.system.fix(report.reason, watched.wanted)}
+        else:
+            ending = {"what": report.reason, "began": True, "again": report.again}
+            ending |= {"blameless": report.blameless}
+            ending |= {"log": str(self.system.log(watched.record.job, LOGS) or "")}
+        self._note(replace(watched.record, ending=ending))
+
+    def settle(self, watched: Watched, *, good: bool) -> None:
+        """Forget a job that has ended; the log of one that went well goes, too."""
+        batchjobs.remove(self.work_dir, watched.record.name)
+        log = self.system.log(watched.record.job, self.logs)
+        if good and log:
+            with contextlib.suppress(OSError):
+                log.unlink()
+
+    def drop(self, output: Sequence[str]) -> None:
+        """Forget the job that was to make some files and was not taken."""
+        if record := batchjobs.ended(self.work_dir, output):
+            batchjobs.remove(self.work_dir, record.name)
+
+    def cancel(self) -> None:
+        """Have all jobs cancelled; those that a silent batch system keeps are taken up by the next call."""
+        watched = list(self._watched.values())
+        if not watched:
+            return
+        try:
+            self.system.cancel([each.record.job for each in watched])
+        except NoAnswer as error:
+            self.say(f"{self._listed(watched)} could not be cancelled, and may run on: {error}")
+        else:
+            for each in watched:
+                batchjobs.remove(self.work_dir, each.record.name)
+        self._watched.clear()
+
+    def leave(self) -> list[Watched]:
+        """Watch no job any longer; they go on, and the next call takes them up."""
+        watched = list(self._watched.values())
+        self._watched.clear()
+        if watched:
+            verb = "goes" if len(watched) == 1 else "go"
+            it = "it" if len(watched) == 1 else "them"
+            self.say(f"{self._listed(watched)} {verb} on in {self.system.title}; the next call takes {it} up")
+        return watched
+
+    def _submit(self, wanted: Wanted, script: Path, write: Callable[[], None]) -> str:
+        try:
+            write()
+            return self.system.submit(wanted, script, self.logs)
+        except OSError as error:
+            what = f"{error.filename or script}: {error.strerror}"
+            raise NotTaken(f"{self.system.title} was given no job: {what}", receipts.MEND) from error
+
+    def _judge(self, watched: Watched, report: Report | None, now: float) -> Report:
+        """Return what is made of what the batch system says of a job, or of its saying nothing."""
+        if (report is None or report.phase == FAILED) and watched.made:
+            # It was ended once all was done: where a receipt stands, the fact holds.
+            return Report(DONE, report.state if report else "made")
+        if report is None:
+            return self._miss(watched, now)
+        watched.missing = None
+        if report.phase == FAILED and report.stuck:
+            return self._give_up(watched, report, again=report.again)  # it would stay in the queue
+        if report.phase == RUNS and watched.began is None:
+            watched.began = now
+        if report.phase == WAITS and report.impossible:
+            return self._give_up(watched, replace(report, reason=report.reason or report.state))
+        return self._bound(watched, report, now)
+
+    def _miss(self, watched: Watched, now: float) -> Report:
+        title, job = self.system.title, watched.record.job
+        watched.missing = watched.missing if watched.missing is not None else now
+        if now - watched.missing < self.limits.lost:
+            return Report(RUNS, "unknown", f"{title} does not list it any more")
+        return Report(FAILED, "lost", f"{title} does not know job {job} any more")
+
+    def _bound(self, watched: Watched, report: Report, now: float) -> Report:
+        """Give a job up that has not begun, or not ended, when it should have."""
+        job, waited = watched.record.job, now - (watched.began or watched.submitted)
+        was = f"its state was {report.state}" + (f" ({report.reason})" if report.reason else "")
+        if report.phase == WAITS and now - watched.submitted >= self.limits.waits:
+            why = f"job {job} did not begin within {words.duration(waited)}, {was}"
+            return self._give_up(watched, replace(report, reason=why, impossible=True))
+        most = self.limits.waits if report.stuck else 60 * watched.wanted.minutes + self.limits.over
+        if report.phase == RUNS and waited >= most:
+            why = f"job {job} did not end within {words.duration(waited)}, {was}"
+            return self._give_up(watched, replace(report, reason=why))
+        return report
+
+    def _give_up(self, watched: Watched, report: Report, *, again: bool = False) -> Report:
+        try:
+            self.system.cancel([watched.record.job])
+        except NoAnswer as error:
+            self.say(f"job {watched.record.job} could not be cancelled: {error}")
+        return replace(report, phase=FAILED, again=again)
+
+    def _bear_silence(
+        self, watched: list[Watched], error: NoAnswer, now: float
+    ) -> Iterator[tuple[Watched, Report]]:
+        for each in watched:
+            if each.made:
+                self.forget(each)
+                yield each, Report(DONE, "made")
+        if self._silent is None:
+            self._silent = now
+        for_ = words.duration(now - self._silent)
+        if self._may_say("silence", now):
+            self.say(f"{self.system.title} does not answer: {error}; its jobs are waited for")
+        if now - self._silent >= self.limits.silence:
+            for each in list(self._watched.values()):
+                self.forget(each)
+                why = f"{self.system.title} has not answered for {for_}; job {each.record.job} may run on"
+                yield each, Report(FAILED, "unknown", why, again=False, blameless=True)
+
+    def _tell_of_stuck(self) -> None:
+        """Say once which jobs need a human, by what they wait for."""
+        why: dict[str, list[Watched]] = {}
+        for each in self._watched.values():
+            if each.record.stuck:
+                why.setdefault(each.record.reason or each.record.state, []).append(each)
+        for reason, jobs in why.items():
+            key = f"{reason} {sorted(each.record.name for each in jobs)}"
+            if key not in self._said:
+                self._said[key] = time.monotonic()
+                runs = " ".join(dict.fromkeys(run for each in jobs for run in each.record.runs))
+                self.say(f"{self._listed(jobs)} in {self.system.title} ({runs}): {reason}")
+
+    def _may_say(self, what: str, now: float) -> bool:
+        if now - self._said.get(what, -_SAY_AGAIN) < _SAY_AGAIN:
+            return False
+        self._said[what] = now
+        return True
+
+    def _listed(self, jobs: Sequence[Watched]) -> str:
+        ids = ", ".join(each.record.job for each in jobs[:10])
+        more = f" and {len(jobs) - 10} more" if len(jobs) > 10 else ""
+        return f"{'job' if len(jobs) == 1 else 'jobs'} {ids}{more}"
+
+    def _keep(self, watched: Watched) -> None:
+        before = self._watched.get(watched.record.name)
+        self._watched[watched.record.name] = watched
+        if before is None or before.record != watched.record:
+            self._note(watched.record)
+
+    def _note(self, record: BatchJob) -> None:
+        """Write a record; where a full disk cannot take it, the job is watched all the same."""
+        with contextlib.suppress(CaxflowError):
+            batchjobs.write(self.work_dir, record)
+
+    def _find(self, name: str) -> str:
+        try:
+            return self.system.find(name)
+        except NoAnswer as error:
+            fix = "the next call tries again"
+            raise NotTaken(
+                f"{self.system.title} does not say whether it has a job already: {error}", fix
+            ) from error
+
+    def _take_stock(self) -> dict[str, BatchJob]:
+        """Return the jobs that an earlier call left and that have not ended; forget the others."""
+        self._clear_logs()
+        left = {}
+        for record in batchjobs.listed(self.work_dir):
+            if record.ending or record.system != self.system.title:
+                batchjobs.remove(self.work_dir, record.name)
+            else:
+                left[record.name] = record
+        named = [record.job for record in left.values() if record.job]
+        if not named:
+            return left
+        try:
+            found = self.system.ask(named, self.logs)
+        except NoAnswer:
+            return left
+        for record in [each for each in left.values() if each.job]:
+            report = found.get(record.job)
+            if report is None or report.phase in (DONE, FAILED):
+                batchjobs.remove(self.work_dir, record.name)
+                del left[record.name]
+            else:
+                left[record.name] = batchjobs.seen(record, report)
+        return left
+
+    def _cancel_others(self, output: Iterable[str]) -> None:
+        """Cancel what an earlier call left that would make the same in another way."""
+        wanted = set(output)
+        for record in [each for each in self._left.values() if wanted & set(each.output)]:
+            job = record.job or self._find(record.name)
+            if job:
+                try:
+                    self.system.cancel([job])
+                except NoAnswer as error:
+                    what = f"{self.system.title} still has job {job}, which would make the same: {error}"
+                    raise NotTaken(what, "the next call tries again") from error
+                where = f"job {job} in {self.system.title}, of an earlier call,"
+                self.say(f"{where} was cancelled: what it makes is made otherwise now")
+            batchjobs.remove(self.work_dir, record.name)
+            del self._left[record.name]
+
+    def _clear_logs(self) -> None:
+        oldest = time.time() - _KEEP_LOGS
+        with contextlib.suppress(OSError):
+            for log in self.logs.iterdir():
+                if log.stat().st_mtime < oldest:
+                    log.unlink()
+
+
+def identity(path: str) -> list[int] | None:
+    """Return what tells a file from the one that has its name later; None if there is none."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return [found.st_ino, found.st_mtime_ns, found.st_size]
+
+
+def name_of(rule: str, runs: Sequence[str], what: str, inputs: Iterable[str]) -> str:
+    """Return a name that only the same job has: what it does, and the receipts that this builds upon."""
+    digest = hashlib.sha256(what.encode())
+    # Receipts are named as targets are; what else is there as an input says nothing of the job.
+    for each in sorted(map(Path, inputs)):
+        digest.update(f"\0{each}\0".encode())
+        with contextlib.suppress(OSError):
+            if not each.is_absolute():
+                digest.update(each.read_bytes())
+    return f"{rule}.{runs[0] if runs else 'runs'}.{digest.hexdigest()[:12]}"

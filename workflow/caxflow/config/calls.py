@@ -1,0 +1,183 @@
+"""What a call says over ``config.yaml``: its ``--configfile`` and ``--config``, or those of its profiles.
+
+Snakemake finds profiles and takes options apart by itself, `caxflow` does it here, in the same way; from then
+on both have the same files and words, and read them here.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from caxflow.config.folders import HOME
+from caxflow.config.sources import Layer, merge
+from caxflow.config.yamlfile import Word, by_looks, read_value, read_words
+from caxflow.errors import CaxflowError
+
+TYPED = "--config"
+
+_PROFILE = re.compile(r"(?:profile|config)(?:\.v(\d+)\+)?.yaml")
+SNAKEMAKE = 9  # the major version that the requirements ask for
+_TEMPLATES = "__use_yte__"
+
+
+def layers(files: Iterable[str | os.PathLike], words: Iterable[str], where: str = TYPED) -> list[Layer]:
+    """Return what files and words say, by place, the later ones over the earlier ones.
+
+    Raises
+    ------
+    CaxflowError
+        If a file cannot be read, or a word is no key with a value.
+    """
+    found: list[Layer] = []
+    for file in map(Path, files):
+        content = read_words(file.absolute())
+        _check_plain(content, file)
+        found.append((str(file.absolute()), content))
+    return [*found, (where, _pairs(words))]
+
+
+def of_profiles(names: Sequence[str], directory: Path | None = None) -> tuple[list[Path], list[str], str]:
+    """Return files and words that profiles name, and what messages call the place of the words.
+
+    Parameters
+    ----------
+    names : sequence of str
+        As ``--profile`` takes them; the later ones go over the earlier ones, option by option.
+    directory : Path, optional
+        Where snakemake is called; by default the clone.
+
+    Raises
+    ------
+    CaxflowError
+        If there is no such profile, or it cannot be read.
+    """
+    files: list[Path] = []
+    words, where = [], TYPED
+    for own in [*map(profile_file, names), *_of_workflow(directory or HOME)]:
+        said = read_profile(own)
+        if said.get("configfile") is not None:
+            files = _files(said["configfile"], own.parent, directory or HOME)
+        if said.get("config") is not None:
+            words, where = _words(said["config"]), f"{own}: config"
+    return files, words, where
+
+
+def read_profile(file: Path) -> dict[str, Any]:
+    """Return a profile as it is written.
+
+    Raises
+    ------
+    CaxflowError
+        If what it says of the configuration is not what it looks like.
+    """
+    said = read_words(file)
+    _check_plain(said, file)
+    said = {re.sub("^--|(?<=^configfile)s$", "", key): value for key, value in said.items()}
+    if isinstance(said.get("config"), Mapping):
+        _check_clear(said["config"], file)
+    return said
+
+
+def profile_file(name: str) -> Path:
+    """Return the file of a profile, where Snakemake finds it, or else in the clone, without installation.
+
+    Raises
+    ------
+    CaxflowError
+        If there is none.
+    """
+    user = Path(os.environ.get("XDG_CONFIG_HOME") or _expanded("~/.config"))
+    system = Path(os.environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":")[0])
+    for place in (
+        Path(name),
+        *(folder / "snakemake" / name for folder in (user, system)),
+        HOME / "profiles" / name,
+    ):
+        if name and place.is_file():
+            return place
+        if name and place.is_dir() and (found := newest(place)):
+            return found
+    known = ", ".join(sorted(path.parent.name for path in (HOME / "profiles").glob("*/config.yaml")))
+    raise CaxflowError(f"there is no profile {name!r}", f"the profiles of this clone are {known}")
+
+
+def newest(folder: Path) -> Path | None:
+    """Return the profile in a folder: of several, the one for the newest Snakemake; None if it has none."""
+    names = [path.name for path in folder.iterdir()]
+    found = [(int(match[1] or 0), name) for name in names if (match := _PROFILE.fullmatch(name))]
+    found = [each for each in found if each[0] <= SNAKEMAKE]
+    return folder / max(found, key=lambda each: each[0])[1] if found else None
+
+
+def _of_workflow(directory: Path) -> list[Path]:
+    """Return the profile that Snakemake takes without being asked, where there is one."""
+    for folder in ("default", "profiles/default", "workflow/profiles/default"):
+        if (directory / folder).exists():
+            return [profile_file(str(directory / folder))]
+    return []
+
+
+def _files(said: Any, folder: Path, directory: Path) -> list[Path]:
+    """Return what ``configfile`` of a profile names: a file beside it, or several where snakemake is."""
+    if isinstance(said, Mapping):
+        return []
+    if isinstance(said, list):
+        return [directory / str(by_looks(each)) for each in said]
+    name = _expanded(said)
+    return [folder / name if (folder / name).exists() else directory / name]
+
+
+def _words(said: Any) -> list[str]:
+    """Return what ``config`` of a profile says as words of a command line, as Snakemake makes them of it."""
+    if isinstance(said, Mapping):
+        return [f"{key}={by_looks(value)}" for key, value in said.items()]
+    if isinstance(said, list):
+        return [str(by_looks(each)) for each in said]
+    return [_expanded(said)]
+
+
+def _expanded(said: Any) -> str:
+    # Unlike that of pathlib, it leaves alone what is nobody's home, as Snakemake does.
+    return os.path.expanduser(os.path.expandvars(str(by_looks(said))))  # noqa: PTH111
+
+
+def _pairs(words: Iterable[str]) -> dict[str, Any]:
+    pairs: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise CaxflowError(f"--config: {word!r} is no key with a value", "write --config dry=true")
+        value = value.strip("'\"")
+        pairs = merge(pairs, {key: read_value(value) if value else None})
+    return pairs
+
+
+def _check_plain(said: Mapping, file: Path) -> None:
+    if _TEMPLATES in said:
+        raise CaxflowError(
+            f"{file}: {_TEMPLATES}: templates are not filled in",
+            "take it out, and write the values themselves",
+        )
+
+
+def _check_clear(value: Any, file: Path) -> None:
+    """Refuse a word that Snakemake, which reads profiles by itself, would hand on as something else."""
+    if isinstance(value, Mapping | list):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            _check_clear(item, file)
+    elif isinstance(value, Word):
+        try:
+            read = yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError):
+            return
+        if isinstance(read, bool) and value.lower() in ("true", "false"):
+            return
+        if read != value and (str(read) != value or not isinstance(read, int | float)):
+            raise CaxflowError(
+                f"{file} line {value.line}: config: Snakemake reads {str(value)!r} as {str(read)!r}",
+                f"write '{value}' in quotes if it is text, else a plain number, true or false",
+            )

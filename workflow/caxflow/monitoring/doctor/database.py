@@ -1,0 +1,33 @@
+"""The runs database: whether it answers, can be written to, and has its indexes; its clock and ours."""
+
+import datetime
+import time
+from collections.abc import Iterator
+
+from caxflow.config import Settings
+from caxflow.monitoring.doctor.finding import BAD, DOUBTFUL, GOOD, Finding, clock
+from caxflow.rundb import RunsDB
+
+
+def examine(settings: Settings, profile: str) -> Iterator[Finding]:
+    """Check it; `profile` is what the command that mends it is given."""
+    about = "runs database"
+    with RunsDB(settings.rundb) as database:
+        before = time.time()
+        theirs = database.now()
+        took = time.time() - before
+        where = f"{settings.rundb.database}.{settings.rundb.collection}"
+        yield Finding(about, GOOD, f"{where} answers in {1000 * took:.0f} ms")
+        ours = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+        yield clock("clock", abs((theirs - ours).total_seconds()), "the runs database's")
+        if settings.dry:
+            yield Finding(about, DOUBTFUL, "dry is set: nothing is written to it", "--config dry=false")
+        else:
+            database.try_writing()
+            yield Finding(about, GOOD, "can be written to")
+        missing = database.missing_indexes(settings.here.name)
+        if missing:
+            mend = f"caxflow rundb init --profile {profile}"
+            yield Finding(about, BAD, f"indexes are missing: {', '.join(missing)}", mend)
+        else:
+            yield Finding(about, GOOD, "has its indexes")

@@ -1,0 +1,97 @@
+"""The work directory and the data roots here: whether they can be written, and what their disks refuse."""
+
+import os
+import shlex
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from caxflow import preview, words
+from caxflow.config import Settings
+from caxflow.errors import CaxflowError
+from caxflow.files.listing import legible
+from caxflow.monitoring.doctor import marks, trials
+from caxflow.monitoring.doctor.finding import BAD, DOUBTFUL, GOOD, Finding, space
+from caxflow.planning import planner
+from caxflow.processing import products
+
+
+def work_dir(settings: Settings) -> Iterator[Finding]:
+    """Check the work directory."""
+    about, folder = "work directory", planner.work_dir(settings)
+    if not Path(folder).is_dir():
+        yield Finding(about, DOUBTFUL, f"{folder} is no folder yet; the first call makes it")
+        return
+    found, refused = written(folder)
+    locks = [each for each in refused if each[0].startswith(trials.LOCKS)]
+    for what, _, _ in locks:
+        mend = "have its file system mounted with locks, or put work_dir elsewhere"
+        # A lock that is refused ends each call; one that locks nothing out does not show.
+        verdict = DOUBTFUL if what.endswith("out") else BAD
+        yield Finding(about, verdict, f"{folder}: {what}: two calls are not kept apart", mend)
+    left = free(folder)
+    room = f", {words.size(left)} free" if left is not None else ""
+    yield Finding(about, GOOD, f"{folder} {found}{room}")
+    yield from remarks(about, folder, [each for each in refused if each not in locks])
+    yield from _failed_jobs(settings, folder)
+
+
+def own_root(settings: Settings, kind: str) -> Iterator[Finding]:
+    """Check a data root of this site."""
+    here = settings.here
+    about, root = f"{kind} data here", here.roots[kind]
+    quoted = shlex.quote(root)
+    if not Path(root).is_dir():
+        yield Finding(about, BAD, f"{root} is no folder", f"mkdir -p {quoted}")
+        return
+    if not os.access(root, os.R_OK | os.X_OK):
+        yield Finding(about, BAD, f"{root} cannot be read", f"chmod u+rx {quoted}, as its owner")
+        return
+    read_only = here.origin and not here.pull_from and kind == "raw"
+    if wrong := marks.missing(settings, here, kind, about, written=not read_only):
+        yield from wrong
+        return
+    if read_only:
+        yield Finding(about, GOOD, f"{root} can be read; data are born here, nothing is written")
+        return
+    found, refused = written(root)
+    yield space(about, root, kind, free(root), found=found, look=f"df -h {quoted}")
+    yield from remarks(about, root, refused)
+
+
+def written(folder: str) -> tuple[str, list[tuple[str, str, bool]]]:
+    """Write to a folder whatever we write, and remove it; what that shows, and what is refused, in words."""
+    if preview.only_looks():
+        return "is there, and was not written to (dry: true)", []
+    try:
+        return "can be written", trials.refuses(folder)
+    except OSError as error:
+        mend = f"ls -ld {shlex.quote(folder)}; ask its owner"
+        raise CaxflowError(f"{folder} cannot be written: {error.strerror}", mend) from error
+
+
+def remarks(about: str, folder: str, refused: Iterable[Sequence]) -> Iterator[Finding]:
+    """Yield what the file system of a folder refuses, one finding each."""
+    mend = "ask who keeps the file system, or name another folder"
+    for what, lost, fails in refused:
+        said = f"{folder}: {legible(str(what))}: {legible(str(lost))}"
+        yield Finding(about, BAD if fails else DOUBTFUL, said, mend if fails else f"{mend}, if that matters")
+
+
+def free(folder: str) -> int | None:
+    """Return the bytes that are free; None where that is not told."""
+    try:
+        usage = shutil.disk_usage(folder)
+    except OSError:
+        return None
+    return usage.free if usage.total else None
+
+
+def _failed_jobs(settings: Settings, folder: str) -> Iterator[Finding]:
+    if left := products.failed(Path(folder)):
+        size = sum(path.lstat().st_size for each in left for path in each.rglob("*") if path.is_file())
+        many = words.count(len(left), "directory")
+        said = f"{many} of failed jobs, {words.size(size)}, in {folder}/{products.JOBS}"
+        yield Finding(
+            "failed jobs", GOOD, f"{said}; they go {settings.keep_failed:g} days after their last file"
+        )

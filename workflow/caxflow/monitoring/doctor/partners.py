@@ -1,0 +1,89 @@
+"""A partner: whether it is reached, its data roots, and what its machine and account are like."""
+
+import re
+import secrets
+import shlex
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from caxflow import preview, transfer, words
+from caxflow.config import Settings, Site, reach
+from caxflow.errors import CaxflowError
+from caxflow.monitoring.doctor import connections, farend, folders, marks, typed
+from caxflow.monitoring.doctor.finding import BAD, DOUBTFUL, GOOD, Finding, space
+from caxflow.transfer import Place
+
+# What is said of a login that succeeded, and after which no program of ours answered.
+_MUTE = "no helper could be started"
+
+
+def examine(settings: Settings, site: Site) -> Iterator[Finding]:
+    """Everything about one partner; after the first failure the rest would fail for the same reason."""
+    about = f"site {site.name}"
+    try:
+        place = reach.place(settings, site)
+        transfer.exists(place, site.roots["raw"])
+        how = f"over SSH to {place.host}, its host key is known" if place.remote else "as a folder here"
+        yield Finding(about, GOOD, f"reached {how}")
+        kept = [name for name in settings.kinds if name in site.roots and (name == "raw" or site.processed)]
+        pushed = site.name in settings.here.push_to and not preview.only_looks()
+        written = []
+        for kind in kept:
+            good = pushed
+            for finding in _root(settings, site, place, kind, pushed=pushed):
+                good = good and finding.verdict != BAD
+                yield finding
+            written += [site.roots[kind]] if good else []
+        if place.remote and shutil.which("ssh") is None:
+            said = "without OpenSSH's ssh here, the far end, its connections and the way back are not tried"
+            yield Finding(about, DOUBTFUL, said)
+        elif place.remote:
+            if place.method == "stream":
+                yield from farend.examine(site, place, written)
+                yield from farend.way_back(settings, site, place)
+            yield from connections.examine(site, place)
+    except CaxflowError as error:
+        mend = error.mend
+        if found := re.search("host key of .* (is not known|has changed)", error.what):
+            command = typed.host_key(place, changed=found[1] == "has changed")
+            mend = f"{command}, once its manager has told you the same fingerprint"
+        elif _MUTE in error.what and shutil.which("ssh") and (why := farend.start_up(site, place)):
+            yield from why
+            return
+        yield Finding(about, BAD, error.what.removeprefix(f"{site.name}: "), mend)
+
+
+def _root(settings: Settings, site: Site, place: Place, kind: str, *, pushed: bool) -> Iterator[Finding]:
+    about, root = f"{kind} data at {site.name}", site.roots[kind]
+    if transfer.exists(place, root) != "directory":
+        yield Finding(about, BAD, f"{root} is no folder", typed.there(place, f"mkdir -p {shlex.quote(root)}"))
+    elif wrong := marks.missing(settings, site, kind, about, written=site.name in settings.here.push_to):
+        yield from wrong
+    elif pushed:
+        yield from _push(place, root, kind, about)
+        if not place.remote:
+            yield from folders.remarks(about, root, folders.written(root)[1])
+    else:
+        yield Finding(about, GOOD, f"{root} is there, {words.size(transfer.free_space(place, root))} free")
+
+
+def _push(place: Place, root: str, kind: str, about: str) -> Iterator[Finding]:
+    """Send a small dataset, read it there, and remove it."""
+    name = f".caxflow-doctor-{secrets.token_hex(4)}"
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Path(folder) / name
+        trial.mkdir()
+        (trial / "trial").write_bytes(b"a trial\n")
+        here = Place(site="here", method="local")
+        try:
+            transfer.copy(here, str(trial), place, f"{root}/{name}")
+        finally:
+            try:
+                transfer.remove_tree(place, f"{root}/{name}", root=root)
+            except CaxflowError as error:
+                said = f"what is tried cannot be removed: {error.what}"
+                yield Finding(about, DOUBTFUL, said, typed.there(place, f"rm -r {root}/{name}"))
+    look = typed.there(place, f"df -h {shlex.quote(root)}")
+    yield space(about, root, kind, transfer.free_space(place, root), found="can be written", look=look)
