@@ -117,7 +117,7 @@ def _operations(root, faults):
 
         def utimens(self, path, times=None):
             if "timeless" not in faults:
-                os.utime(root + path, ns=times)
+                os.utime(root + path, ns=times, follow_symlinks=False)
 
         def open(self, path, flags):
             return os.open(root + path, flags)

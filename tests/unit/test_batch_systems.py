@@ -457,7 +457,7 @@ def test_what_a_job_made_counts_whatever_is_said_of_it_unless_it_was_there_befor
     assert report.phase == DONE
 
 
-def test_silence_is_told_once_and_borne_for_its_time_only(tools, queue):
+def test_silence_is_told_once_and_borne_for_its_time_only(tools, queue, tmp_path):
     tools("sbatch", "17")
     tools("squeue", "slurm_load_jobs error: Unable to contact slurm controller", 1)
     patient, hasty = queue(silence=3600), queue(silence=0)
@@ -466,9 +466,13 @@ def test_silence_is_told_once_and_borne_for_its_time_only(tools, queue):
     assert [list(patient.look()) for _ in range(3)] == [[], [], []]
     assert len(patient.lines) == 1
     assert "Unable to contact slurm controller" in patient.lines[0]
-    ((_, report),) = hasty.look()
+    ((watched, report),) = hasty.look()
     assert report.blameless
     assert not report.again
+    # It may be there all the same: the next call asks.
+    hasty.end(watched, report)
+    hasty.settle(watched, report)
+    assert [record.job for record in batchjobs.listed(tmp_path) if not record.ending] == ["17"]
     tools("squeue", "17|RUNNING|None")
     assert list(patient.look()) == []
     assert patient.lines[-1] == "Slurm answers again"

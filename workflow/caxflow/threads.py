@@ -103,18 +103,18 @@ def spare_memory() -> None:
 def explained(error: BaseException) -> BaseException:
     """Return the error, or in its place what names the limit that was met."""
     if isinstance(error, MemoryError):
-        return out_of("memory")
+        return out_of("memory", str(error))
     if isinstance(error, RuntimeError) and "start new thread" in str(error):
         return out_of("threads")
     return error
 
 
-def out_of(what: str) -> CaxflowError:
-    """Return an error that names the limits of this process on threads, or on memory."""
+def out_of(what: str, said: str = "") -> CaxflowError:
+    """Return an error that names the limits of this process on threads, or on memory, and what was said."""
     limits = [("ulimit -v", resource.RLIMIT_AS, 1024, " kB of address space")]
     if what == "threads":
         limits.insert(0, ("ulimit -u", resource.RLIMIT_NPROC, 1, " processes and threads of the account"))
-    told = []
+    told = [said] if said else []
     for name, number, unit, of in limits:
         soft = resource.getrlimit(number)[0]
         if soft != resource.RLIM_INFINITY:

@@ -118,7 +118,7 @@ class Executor(RemoteExecutor):
                 else:
                     self.queue.end(watched, report)
                     self.report_job_error(info, msg=f"{report.reason}. ")
-                self.queue.settle(watched, good=good)
+                self.queue.settle(watched, report)
         for info in active_jobs:
             if info.aux["name"] in self._infos:
                 yield info

@@ -188,11 +188,14 @@ class Queue:
             ending |= {"log": str(self.system.log(watched.record.job, LOGS) or "")}
         self._note(replace(watched.record, ending=ending))
 
-    def settle(self, watched: Watched, *, good: bool) -> None:
-        """Forget a job that has ended; the log of one that went well goes, too."""
+    def settle(self, watched: Watched, report: Report) -> None:
+        """Forget a job that has ended, and the log of one that went well; one that may be there is kept."""
+        if report.lingers:
+            self._note(watched.record)
+            return
         batchjobs.remove(self.work_dir, watched.record.name)
         log = self.system.log(watched.record.job, self.logs)
-        if good and log:
+        if report.phase == DONE and log:
             with contextlib.suppress(OSError):
                 log.unlink()
 
@@ -274,7 +277,8 @@ class Queue:
             self.system.cancel([watched.record.job])
         except NoAnswer as error:
             self.say(f"job {watched.record.job} could not be cancelled: {error}")
-        return replace(report, phase=FAILED, again=again)
+            report = replace(report, lingers=True)
+        return replace(report, phase=FAILED, again=again and not report.lingers)
 
     def _bear_silence(
         self, watched: list[Watched], error: NoAnswer, now: float
@@ -292,7 +296,7 @@ class Queue:
             for each in list(self._watched.values()):
                 self.forget(each)
                 why = f"{self.system.title} has not answered for {for_}; job {each.record.job} may run on"
-                yield each, Report(FAILED, "unknown", why, again=False, blameless=True)
+                yield each, Report(FAILED, "unknown", why, again=False, blameless=True, lingers=True)
 
     def _tell_of_stuck(self) -> None:
         """Say once which jobs need a human, by what they wait for."""

@@ -95,6 +95,8 @@ class Report:
         Of a job that failed: whether another attempt may do better.
     blameless : bool
         Of a job that failed: whether that says nothing of the run, as where its node died.
+    lingers : bool
+        Of a job that is given up: whether it may still be there.
     """
 
     phase: str
@@ -104,6 +106,7 @@ class Report:
     impossible: bool = False
     again: bool = True
     blameless: bool = False
+    lingers: bool = False
 
 
 # How jobs end, in words.
