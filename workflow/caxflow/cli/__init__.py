@@ -65,7 +65,7 @@ def _main(words: list[str] | None) -> int:
         print(f"caxflow: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:
-        return 1  # whoever read along has seen enough
+        return 1  # the reader has seen enough
     except OSError as error:
         print(f"caxflow: {_in_words(error)} -> mend it, then ask again", file=sys.stderr)
         return 1

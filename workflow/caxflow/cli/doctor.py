@@ -21,7 +21,7 @@ for, with its partition, account, memory and time; none runs. In each folder tha
 file systems refuse: syncs, links, times, modes, locks, removing what is open. A partner gets as many
 connections at the same time as a copy opens; its start-up files and its Python are looked at, and the way
 back where the partner's own workflow needs it. Webhook and mail server are asked whether they would take a
-message; nobody gets one. What does not keep caxflow from working is something to look at, with what is lost.
+message; none is sent. What does not keep caxflow from working is something to look at, with what is lost.
 
 --mark-roots gives each data folder here, or at SITE, a file .caxflow-root that says whose data its disk has,
 once something is found there of what the runs database knows. Without it, or with another one's, nothing is

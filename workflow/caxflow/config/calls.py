@@ -178,7 +178,7 @@ def _read(text: str) -> Any:
 
 
 def _expanded(said: Any) -> str:
-    # Unlike that of pathlib, it leaves alone what is nobody's home, as Snakemake does.
+    # Unlike that of pathlib, it leaves the home of an unknown account alone, as Snakemake does.
     return os.path.expanduser(os.path.expandvars(str(_as_snakemake(said))))  # noqa: PTH111
 
 
