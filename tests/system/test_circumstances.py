@@ -160,11 +160,18 @@ def test_s12_s13_all_works_whatever_the_account_lacks(place, case):
         environment = environment | {"HOME": str(place.folder / "file")}
     code, *said = place.call(f"{before}; {BIN}/snakemake --profile {profile} all {streams}", **environment)
     assert code == 0, said
+    if "full" in streams:
+        code, _, err = place.call(
+            f"{before}; {BIN}/snakemake --profile {profile} -n all {streams}", **environment
+        )
+        assert code == 0, err
+        assert "caxflow: what is said here is lost: No space left on device" in err
     for words in ("why " + RUN, "page"):
         line = f"{before}; {sys.executable} -m caxflow.cli {words} --profile {profile} {streams}"
         code, _, err = place.call(line, **environment)
         assert code in ((1,) if "full" in streams else (0, 1)), err
         assert len(err.splitlines()) <= 1, err
+        assert "full" not in streams or "caxflow: standard output: No space left on device -> " in err
     assert place.copies.whole("tegner")
     # A web server and node_exporter are other accounts.
     for path in (place.page, place.metrics, *place.page.rglob("*")):

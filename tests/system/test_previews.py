@@ -113,6 +113,7 @@ REFUSED = {
     "--delete-all": ["-n"],
     "--delete-temp-output": [],
     "--all-temp": [],
+    "--directory": ["."],
     "--export-cwl": ["x.cwl"],
     "--archive": ["x.tar.gz"],
     "--generate-unit-tests": [],

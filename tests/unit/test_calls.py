@@ -163,6 +163,27 @@ def test_s10_the_profile_of_the_environment_and_that_of_the_workflow(place, monk
 
 
 @pytest.mark.parametrize(
+    ("words", "file"),
+    [
+        (["--workflow-profile", "own"], "profiles/own/config.yaml"),
+        (["--workflow-profile", "prof/other.yaml"], "prof/other.yaml"),
+        (["--workflow-profile", "none"], "prof/config.yaml"),
+        (["--snakefile", "far/Snakefile"], "far/profiles/default/config.yaml"),
+        ([], "workflow/profiles/default/config.yaml"),
+    ],
+)
+def test_s10_the_profile_of_the_workflow_is_named(place, words, file):
+    for path in ("workflow/profiles/default/config.yaml", "far/profiles/default/config.yaml"):
+        place.write(path, f"config: [site=midway, lease={path}]\n")
+        place.write(str(Path(path).parents[2] / "Snakefile"), "")
+    for path in ("profiles/own/config.yaml", "prof/other.yaml", "prof/config.yaml"):
+        place.write(path, f"config: [site=midway, lease={path}]\n")
+    call = modes.given(parse_args, ["all", "--profile", "prof", *words])
+    with pytest.raises(CaxflowError, match=f"{file}: config: lease: '{file}' is not a number"):
+        config.load(planner.layers(None, call))
+
+
+@pytest.mark.parametrize(
     "word",
     ["0200", "0x1F", "1:30", "12:30:45.5", "1_000", "160315_1432", "6.10", "on", "NO", "2016-03-15", "0o17"],
 )

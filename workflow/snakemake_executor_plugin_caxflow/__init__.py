@@ -47,7 +47,7 @@ class ExecutorSettings(ExecutorSettingsBase):
     options: str = _option("More words for its command that submits; of HTCondor, lines, separated by ;", "")
     lost_after: float = _option("Seconds until a job that is no longer listed has failed", 120, float)
     longest_silence: float = _option(
-        "Hours until jobs of a system that does not answer are given up", 6, float
+        "Hours until jobs of a system that does not answer are left to the next call", 6, float
     )
     longest_wait: float = _option("Hours until a job that does not begin is given up", 168, float)
 

@@ -105,10 +105,14 @@ class LogHandler(LogHandlerBase):
     def close(self) -> None:
         """Say how it ended, and leave the terminal as it was."""
         display, self.display = self.display, None
-        if display and self.common_settings.dryrun:
-            display.sum_up_preview(self.counts)
-        elif display:
-            display.sum_up(self.log)
+        try:
+            if display and self.common_settings.dryrun:
+                display.sum_up_preview(self.counts)
+            elif display:
+                display.sum_up(self.log)
+            self.stream.flush()
+        except OSError as error:
+            self._give_up(error)
         super().close()
 
     def _give_up(self, error: OSError) -> None:

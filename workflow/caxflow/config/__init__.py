@@ -184,7 +184,7 @@ def _settings(merged: Mapping, sites: Mapping[str, Site], site_files: Path, sour
     check_roots(sites, here, site_files)
     if here.work_dir and Path(here.work_dir) in (HOME, *HOME.parents):
         raise CaxflowError(
-            f"site {here.name}: work_dir {here.work_dir} holds the clone itself",
+            f"{site_files / here.name}.yaml: work_dir: {here.work_dir} holds the clone itself",
             "targets need a folder of their own, or a folder named like a profile hides it",
         )
     rundb = RunDBAddress(**merged["rundb"], place=sources.of("rundb", "uri"))

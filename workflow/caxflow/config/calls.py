@@ -40,7 +40,12 @@ def layers(files: Iterable[str | os.PathLike], words: Iterable[str], where: str 
     return [*found, (where, _pairs(words, where))]
 
 
-def of_profiles(names: Sequence[str], directory: Path | None = None) -> tuple[list[Path], list[str], str]:
+def of_profiles(
+    names: Sequence[str],
+    directory: Path | None = None,
+    beside: str | None = None,
+    snakefile: str | os.PathLike | None = None,
+) -> tuple[list[Path], list[str], str]:
     """Return files and words that profiles name, and what messages call the place of the words.
 
     Parameters
@@ -49,6 +54,10 @@ def of_profiles(names: Sequence[str], directory: Path | None = None) -> tuple[li
         As ``--profile`` takes them; the later ones go over the earlier ones, option by option.
     directory : Path, optional
         Where snakemake is called; by default the clone.
+    beside : str, optional
+        The profile of the workflow, as ``--workflow-profile`` takes it.
+    snakefile : path, optional
+        As ``--snakefile`` takes it.
 
     Raises
     ------
@@ -57,7 +66,7 @@ def of_profiles(names: Sequence[str], directory: Path | None = None) -> tuple[li
     """
     files: list[Path] = []
     words, where = [], TYPED
-    for own in [*map(profile_file, names), *_of_workflow(directory or HOME)]:
+    for own in [*map(profile_file, names), *_of_workflow(directory or HOME, beside, snakefile)]:
         said = read_profile(own)
         if said.get("configfile") is not None:
             files = _files(said["configfile"], own.parent, directory or HOME)
@@ -126,11 +135,17 @@ def newest(folder: Path) -> Path | None:
     return folder / max(found, key=lambda each: each[0])[1] if found else None
 
 
-def _of_workflow(directory: Path) -> list[Path]:
-    """Return the profile that Snakemake takes without being asked, where there is one."""
-    for folder in ("default", "profiles/default", "workflow/profiles/default"):
-        if (directory / folder).exists():
-            return [profile_file(str(directory / folder))]
+def _of_workflow(directory: Path, named: str | None, snakefile: str | os.PathLike | None) -> list[Path]:
+    """Return the profile of the workflow, where Snakemake finds one, also without being asked."""
+    if named == "none":
+        return []
+    if named and (directory / named).is_file():
+        return [directory / named]
+    name = named or "default"
+    beside = (directory / (snakefile or "workflow/Snakefile")).parent
+    for folder in (directory / name, directory / "profiles" / name, beside / "profiles" / name):
+        if folder.exists():
+            return [profile_file(str(folder))]
     return []
 
 

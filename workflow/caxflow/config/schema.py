@@ -207,6 +207,8 @@ def _explain_value(key: str, error: "jsonschema.ValidationError") -> tuple[str, 
         what = f"{_shown(value)} is not {_TYPES[error.validator_value]}"
         if error.validator_value == "array" and not isinstance(value, Mapping):
             mend = f"write {key}: [{_shown(value, str)}]"
+        elif isinstance(value, str) and not isinstance(value, Word) and _read_as(error, value) is not value:
+            mend = f"write it without quotes: {value}"
         elif error.validator_value == "boolean":
             mend = f"write {key}: true or {key}: false"
         elif isinstance(value, Word) and is_unclear(value):
@@ -219,6 +221,10 @@ def _explain_value(key: str, error: "jsonschema.ValidationError") -> tuple[str, 
     elif error.validator == "pattern" and described:
         what = f"{_shown(value)} is not allowed"
     return f"{key}: {what}", mend
+
+
+def _read_as(error: "jsonschema.ValidationError", text: str) -> object:
+    return _READERS.get(error.validator_value, lambda word: word)(text)
 
 
 def _explain_run(key: str, value: object) -> tuple[str, str]:

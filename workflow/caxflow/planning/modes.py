@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 
@@ -32,19 +33,26 @@ def given(parse: Callable[[list[str]], tuple[object, Namespace]], words: list[st
     return {}  # the workflow was not started by a command line
 
 
-def check(arguments: Mapping[str, object]) -> None:
+def check(arguments: Mapping[str, object], directory: str | os.PathLike | None = None) -> None:
     """See that Snakemake was not called in a way that would state what is not so, or take away what is.
 
     Parameters
     ----------
     arguments : mapping
         As `given` has them.
+    directory : path, optional
+        What ``--directory`` says.
 
     Raises
     ------
     CaxflowError
         If it was; nothing was done then.
     """
+    if directory is not None:
+        raise CaxflowError(
+            f"--directory {directory} would keep receipts where no other call looks for them",
+            f"{_ASK}: work_dir of the site's file says where they are",
+        )
     wanted = [name for name in REFUSED if arguments.get(name)]
     if arguments.get("executor") == "touch":
         wanted.append("touch")

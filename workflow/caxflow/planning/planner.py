@@ -559,7 +559,8 @@ def layers(workflow: Any, arguments: Mapping) -> list[Layer]:
         As `modes.given` has them. A job has none: it is given what the main process has checked.
     """
     if arguments:
-        _, words, where = calls.of_profiles(arguments["profile"] or (), Path.cwd())
+        own = arguments["workflow_profile"], arguments["snakefile"]
+        _, words, where = calls.of_profiles(arguments["profile"] or (), Path.cwd(), *own)
         own = list(arguments["config"] or ())
         return calls.layers(arguments["configfile"], own, where if own == words else calls.TYPED)
     given = workflow.config_settings
