@@ -91,15 +91,16 @@ class Executor(RemoteExecutor):
             return
         info = SubmittedJobInfo(job)
         try:
-            watched = self._submit(job)
+            watched = self._submit(info)
         except NotTaken as error:
+            self._infos.pop(info.aux["name"], None)
             self.report_job_error(info, msg=f"{error}. ")
             self.queue.drop(list(map(str, job.output)))
             return
         info.external_jobid = watched.record.job
-        info.aux = {"name": watched.record.name}
-        self._infos[watched.record.name] = info
         self.report_job_submission(info)
+        if self._left:  # meanwhile
+            self._leave_jobs()
 
     async def check_active_jobs(
         self, active_jobs: list[SubmittedJobInfo]
@@ -144,11 +145,12 @@ class Executor(RemoteExecutor):
         """Return what a script begins with: jobs start where this call did."""
         return f"cd {shlex.quote(str(self.workflow.workdir_init))}"
 
-    def _submit(self, job: JobExecutorInterface) -> "Watched":
+    def _submit(self, info: SubmittedJobInfo) -> "Watched":
         from caxflow.batch import lastwords
         from caxflow.batch.queue import name_of
         from caxflow.batch.system import Wanted
 
+        job = info.job
         rule = job.groupid if job.is_group() else job.rule.name
         output = [str(each) for each in job.output]
         made = [lastwords.target_of([each]) for each in output]
@@ -157,6 +159,9 @@ class Executor(RemoteExecutor):
         # Of the whole command some words are others in each call.
         what = f"{self.get_snakefile()} {self.get_job_args(job)} {job.threads} {asked}"
         name = name_of(rule, runs, what, map(str, job.input))
+        # Before it is watched: it may end at once.
+        info.aux = {"name": name}
+        self._infos[name] = info
         script = self._script(name)
         system, resources = self.queue.system, job.resources
         wanted = Wanted(
@@ -203,6 +208,9 @@ class Executor(RemoteExecutor):
         if callable(before):
             before(*words)
         self._left = True
+        self._leave_jobs()
+
+    def _leave_jobs(self) -> None:
         with self._looking:
             for watched in self.queue.leave():
                 self.workflow.scheduler.error_callback(self._infos.pop(watched.record.name).job)

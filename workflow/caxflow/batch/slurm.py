@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from caxflow.batch import system
@@ -86,10 +87,12 @@ class Slurm(System):
 
     def _listed(self, *more: str) -> dict[str, Report]:
         said = system.ask(
-            *("squeue", "--noheader", "--states=all", f"--user={os.getuid()}", *more, "--format=%i|%T|%r")
+            *("squeue", "--noheader", "--states=all", f"--user={os.getuid()}", *more, "--format=%i|%T|%l|%r")
         )
-        rows = (line.split("|", 2) for line in said.splitlines() if line.count("|") > 1)
-        return {job: report(state, reason) for job, state, reason in rows}
+        rows = (line.split("|", 3) for line in said.splitlines() if line.count("|") > 2)
+        return {
+            job: replace(report(state, reason), minutes=_minutes(limit)) for job, state, limit, reason in rows
+        }
 
     def _accounted(self, jobs: Sequence[str]) -> dict[str, Report]:
         """Return how jobs ended; one that the accounts alone take for alive is not."""

@@ -95,6 +95,8 @@ class Report:
         Of a job that failed: whether another attempt may do better.
     blameless : bool
         Of a job that failed: whether that says nothing of the run, as where its node died.
+    minutes : float or None
+        How long it may run, where the batch system says that: it may have been given more than was asked for.
     """
 
     phase: str
@@ -104,6 +106,7 @@ class Report:
     impossible: bool = False
     again: bool = True
     blameless: bool = False
+    minutes: float | None = None
 
 
 # How jobs end, in words.
@@ -220,13 +223,13 @@ class System(ABC):
             fix = f"log in where the commands of {self.title} are, or add them to PATH"
             raise NotTaken(f"{self.title} took no job: {words[0]} not found", fix) from error
         except (OSError, subprocess.TimeoutExpired) as error:
-            said = _why(error)
+            said, done = _why(error), None
         else:
             if done.returncode == 0 and (job := self.identify(done.stdout)):
                 return job
             said = complaint(done) or "it said nothing"
-        # Of an answer that was lost on its way, the job may be there all the same.
-        unclear = bool(_UNCLEAR.search(said))
+        # Of an answer that was lost on its way, or that nothing can be read from, the job may be there.
+        unclear = (done is not None and done.returncode == 0) or bool(_UNCLEAR.search(said))
         if unclear:
             try:
                 if job := self.find(wanted.name):
@@ -305,7 +308,7 @@ _FULL = re.compile(r"submit ?(job ?)?limit|too many jobs|maximum number of (acti
 # What leaves open whether a submission was taken.
 _UNCLEAR = re.compile(
     r"timed? ?out|no answer|unable to contact|connect|communicat|unreachable|not responding|try again|socket|"
-    r"configuration source",
+    r"temporarily|standby|zero bytes|end of file|configuration source",
     re.IGNORECASE,
 )
 
