@@ -274,7 +274,7 @@ class Queue:
         return Report(FAILED, "lost", f"{title} does not know job {job} any more")
 
     def _clock(self, watched: Watched, report: Report, now: float) -> None:
-        """Take the time that a job has run, without what it stood still; one that is begun anew has its own."""
+        """Take the time that a job runs, without what it stands still; begun anew, it has its own."""
         if report.phase == WAITS:
             watched.began = watched.stood = None
             return
