@@ -62,11 +62,8 @@ class Executor(RemoteExecutor):
         from caxflow.errors import CaxflowError
 
         settings = self.workflow.executor_settings
-        hours = 3600
         try:
-            limits = Limits(
-                settings.lost_after, settings.longest_silence * hours, settings.longest_wait * hours
-            )
+            limits = Limits.of_profile(settings.lost_after, settings.longest_silence, settings.longest_wait)
             self.queue = Queue(batch.load(settings.system), Path.cwd(), limits, self._say)
             self._options = self.queue.system.options(settings.options)
         except CaxflowError as error:

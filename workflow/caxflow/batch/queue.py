@@ -50,6 +50,13 @@ class Limits:
     waits: float = 7 * 86400
     over: float = 3600
 
+    @classmethod
+    def of_profile(
+        cls, lost_after: float = 120, longest_silence: float = 6, longest_wait: float = 168
+    ) -> "Limits":
+        """Return the limits that a profile names: the first in seconds, the others in hours."""
+        return cls(lost_after, longest_silence * 3600, longest_wait * 3600)
+
     def __post_init__(self) -> None:
         keys = ("caxflow-lost-after", "caxflow-longest-silence", "caxflow-longest-wait")
         for key, value in zip(keys, (self.lost, self.silence, self.waits), strict=True):
