@@ -507,6 +507,17 @@ def test_what_would_never_end_by_itself_is_cancelled(tools, queue, tmp_path, row
     assert record.ending["began"] == began
 
 
+def test_a_job_that_stands_for_no_reason_is_told_by_its_state(tools, queue, tmp_path):
+    tools("sbatch", "17")
+    tools("squeue", "17|SUSPENDED|1:35:00|None")
+    made = queue()
+    submit(made)
+    assert list(made.look()) == []
+    assert made.lines == ["job 17 in Slurm (160315_1432): SUSPENDED"]
+    (record,) = batchjobs.listed(tmp_path)
+    assert str(record).startswith("its job 17 (process_raw) runs in Slurm: SUSPENDED, since 2")
+
+
 def test_jobs_of_an_earlier_call_are_taken_up_and_others_for_the_same_files_cancelled(tools, queue, tmp_path):
     tools("sbatch", "17")
     tools("squeue", "17|RUNNING|1:35:00|None")

@@ -5,7 +5,7 @@ reads the Snakefile, which decides which caxflow is the one of this workflow: so
 imported before there is an executor.
 """
 
-import contextlib
+import hashlib
 import shlex
 import signal
 import threading
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from caxflow.batch.queue import Watched
 
 __all__ = ["Executor", "ExecutorSettings", "common_settings"]
-
-SCRIPTS = Path(".snakemake/batch_scripts")
 
 common_settings = CommonSettings(
     non_local_exec=True,
@@ -75,6 +73,8 @@ class Executor(RemoteExecutor):
     @property
     def tmpdir(self) -> str:
         """Where scripts are: they outlive the call, as their jobs may."""
+        from caxflow.batch.queue import SCRIPTS
+
         SCRIPTS.mkdir(parents=True, exist_ok=True)
         return str(SCRIPTS.absolute())
 
@@ -111,8 +111,8 @@ class Executor(RemoteExecutor):
                 good = report.phase == "done"
                 if good:
                     self.report_job_success(info)
-                    with contextlib.suppress(OSError):
-                        self._script(watched.record.name).unlink()
+                    for used in Path(self.tmpdir).glob(f"{watched.record.name}.*"):
+                        used.unlink(missing_ok=True)
                 else:
                     self.queue.end(watched, report)
                     self.report_job_error(info, msg=f"{report.reason}. ")
@@ -137,6 +137,11 @@ class Executor(RemoteExecutor):
         with self.lock:
             self.wait = False
         self.wait_thread.join()
+
+    def get_jobscript(self, job: JobExecutorInterface) -> str:
+        """Return what the list of a job's inputs is named after, where they are many: the same in each call."""
+        made = "\0".join(sorted(map(str, job.output)))
+        return str(Path(self.tmpdir) / hashlib.sha256(made.encode()).hexdigest()[:12])
 
     def get_job_exec_prefix(self, job: JobExecutorInterface) -> str:
         """Return what a script begins with: jobs start where this call did."""

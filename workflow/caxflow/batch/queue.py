@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,8 +18,8 @@ from caxflow.errors import CaxflowError
 from caxflow.workdir import batchjobs
 from caxflow.workdir.batchjobs import BatchJob
 
-LOGS = Path(".snakemake/batch_logs")
-_KEEP_LOGS = 30 * 86400  # s
+LOGS, SCRIPTS = Path(".snakemake/batch_logs"), Path(".snakemake/batch_scripts")
+_KEEP = 30 * 86400  # s
 _LONGEST = 366 * 86400  # s
 _AWAY = 60  # s in which a batch system that did not answer one submission is not asked for the next one
 _SAY_AGAIN = 3600  # s between two lines about a batch system that is silent
@@ -377,13 +377,13 @@ class Queue:
 
     def _take_stock(self) -> dict[str, BatchJob]:
         """Return the jobs that an earlier call left and that have not ended; forget the others."""
-        self._clear_logs()
         left = {}
         for record in batchjobs.listed(self.work_dir):
             if record.ending or record.system != self.system.title:
                 batchjobs.remove(self.work_dir, record.name)
             else:
                 left[record.name] = record
+        self._clear_folders(left)
         named = [record.job for record in left.values() if record.job]
         if not named:
             return left
@@ -416,12 +416,14 @@ class Queue:
             batchjobs.remove(self.work_dir, record.name)
             del self._left[record.name]
 
-    def _clear_logs(self) -> None:
-        oldest = time.time() - _KEEP_LOGS
-        with contextlib.suppress(OSError):
-            for log in self.logs.iterdir():
-                if log.stat().st_mtime < oldest:
-                    log.unlink()
+    def _clear_folders(self, left: Container[str]) -> None:
+        """Remove old logs, and old scripts but those of jobs that are left."""
+        oldest = time.time() - _KEEP
+        for folder in (self.logs, self.work_dir / SCRIPTS):
+            with contextlib.suppress(OSError):
+                for file in folder.iterdir():
+                    if file.stat().st_mtime < oldest and file.stem not in left:
+                        file.unlink()
 
 
 def identity(path: str) -> list[int] | None:

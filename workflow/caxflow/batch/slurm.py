@@ -27,7 +27,7 @@ _WAITS = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "POWER_UP_NODE")
 _HELD = ("REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT", "STOPPED", "SUSPENDED")
 # Reasons of a job that waits for its turn; of any other one people should know.
 _TURN = re.compile(
-    r"None|Priority|Resources|BeginTime|Cleaning|Prolog|Licenses|Reservation|Dependency$|JobArrayTaskLimit|"
+    r"$|Priority|Resources|BeginTime|Cleaning|Prolog|Licenses|Reservation|Dependency$|JobArrayTaskLimit|"
     r"Assoc(Grp|MaxJobs|MaxCpuPerUser)\w*|QOS(Grp|MaxJobs|Max\w+PerUser|UsageThreshold)\w*|Fed\w+|BurstBuffer\w*"
 )
 _NEVER = re.compile(
@@ -131,7 +131,8 @@ def report(state: str, reason: str) -> Report:
     reason : str
     """
     words = state.split()
-    state, reason = words[0].rstrip("+") if words else "", reason.strip().strip("()")
+    state = words[0].rstrip("+") if words else ""
+    reason = "" if reason.strip() == "None" else reason.strip().strip("()")
     if state == "COMPLETED":
         return Report(DONE, state)
     if state in _ENDED:
@@ -142,7 +143,7 @@ def report(state: str, reason: str) -> Report:
         never = bool(_NEVER.match(reason))
         return Report(WAITS, state, reason, stuck=not _TURN.match(reason), impossible=never)
     # RUNNING, COMPLETING, SIGNALING, STAGE_OUT, RESIZING, and what later versions may add.
-    return Report(RUNS, state, "" if reason == "None" else reason)
+    return Report(RUNS, state, reason)
 
 
 def _too_long(wanted: Wanted) -> str:
