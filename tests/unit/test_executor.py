@@ -37,11 +37,16 @@ def test_a_job_with_many_inputs_is_taken_up_wherever_it_is_in_the_next_call(tmp_
     }.items():
         (tmp_path / "bin" / name).write_text(script)
         (tmp_path / "bin" / name).chmod(0o755)
-    log = tmp_path / "said"
+    log, submitted = tmp_path / "said", tmp_path / "sbatch.words"
+
+    def is_known(jobs):
+        so_far = submitted.read_text().splitlines() if submitted.exists() else []
+        return len(so_far) == jobs or "goes on as job" in log.read_text()
+
     words = [sys.executable, "-m", "snakemake", "--executor", "caxflow", "--caxflow-system", "slurm"]
     words += ["--jobs", "4", "--nolock", "--seconds-between-status-checks", "1"]
     path = f"{tmp_path}/bin{os.pathsep}{os.environ['PATH']}"
-    for target, known in (("all", "2"), ("b", "3")):
+    for target, known in (("all", 2), ("b", 3)):
         with log.open("w") as stream:
             process = subprocess.Popen(
                 [*words, target],
@@ -52,15 +57,7 @@ def test_a_job_with_many_inputs_is_taken_up_wherever_it_is_in_the_next_call(tmp_
                 start_new_session=True,
             )
         try:
-            submitted = tmp_path / "sbatch.words"
-            until(
-                lambda known=known: (
-                    "goes on as job" in log.read_text()
-                    or (submitted.exists() and len(submitted.read_text().splitlines()) >= int(known))
-                ),
-                "submissions",
-                120,
-            )
+            until(lambda known=known: is_known(known), "jobs that are submitted or taken up", 120)
             process.send_signal(signal.SIGTERM)
             process.wait(120)
         finally:

@@ -139,7 +139,7 @@ class Executor(RemoteExecutor):
         self.wait_thread.join()
 
     def get_jobscript(self, job: JobExecutorInterface) -> str:
-        """Return what the list of a job's inputs is named after, where they are many: the same in each call."""
+        """Return what the list of many inputs of a job is named after: the same in each call."""
         made = "\0".join(sorted(map(str, job.output)))
         return str(Path(self.tmpdir) / hashlib.sha256(made.encode()).hexdigest()[:12])
 
