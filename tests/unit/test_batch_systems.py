@@ -102,6 +102,7 @@ def test_jobs_get_no_secret_and_nothing_of_the_job_that_submits_them(
 ):
     for variable in ("MONGODB_PASSWORD", "SLACK_WEBHOOK", "SLURM_MEM_PER_CPU", "SBATCH_ARRAY_INX"):
         monkeypatch.setenv(variable, "hunter2")
+    monkeypatch.setenv("RUNS", "mongodb://caxflow:hunter2@runs.example/runs")
     monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
     asked = tools(tool, answer)
     batch.load(name).submit(WANTED, tmp_path / "job.sh", tmp_path / "logs")

@@ -25,6 +25,8 @@ PASSED_ON = (
 )
 # Jobs ask no database and send no message: they get no variable with such a name.
 _SECRET = re.compile(r"passw|secret|token|credential|api_?key|webhook", re.IGNORECASE)
+# Nor one with a password in an address.
+_WITH_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 # Defaults of the user's for Slurm's commands, and what a job leaves to those that it submits in turn.
 _MISLEADING = re.compile(r"(SLURM|SBATCH|SQUEUE|SACCT|SCANCEL|SINFO)_(?!CONF$|CLUSTERS$)")
 
@@ -364,7 +366,9 @@ def environment(found: Mapping[str, str]) -> dict[str, str]:
     kept = {
         name: value
         for name, value in found.items()
-        if not _SECRET.search(name) and not _MISLEADING.match(name) and name != "SNAKEMAKE_PROFILE"
+        if not (_SECRET.search(name) or _WITH_PASSWORD.search(value))
+        and not _MISLEADING.match(name)
+        and name != "SNAKEMAKE_PROFILE"
     }
     return kept | {"LC_ALL": found.get("LC_ALL", "C.UTF-8"), "SLURM_TIME_FORMAT": "standard"}
 
