@@ -656,6 +656,15 @@ def test_a_limit_that_is_none_is_refused(key, value):
         Limits(**{key: value})
 
 
+def test_a_greeting_of_the_site_is_no_cause(tools, tmp_path):
+    greeting = "\n".join(f"sbatch: warning: your account has {n} % of its memory left" for n in range(20))
+    tools("sbatch", f"{greeting}\nsbatch: error: invalid partition specified: nosuch", 1)
+    with pytest.raises(NotTaken) as caught:
+        batch.load("slurm").submit(WANTED, tmp_path / "job.sh", tmp_path / "logs")
+    assert caught.value.what == "Slurm took no job: invalid partition specified: nosuch"
+    assert "check slurm_partition" in caught.value.mend
+
+
 def test_a_command_that_hangs_is_ended(monkeypatch):
     monkeypatch.setattr(system, "QUESTION", 0.2)
     began = time.monotonic()

@@ -283,10 +283,11 @@ class System(ABC):
 
 
 def complaint(done: subprocess.CompletedProcess) -> str:
-    """Return what a command complained of, without its name, in one line."""
+    """Return what a command complained of, without its name and what was printed before, in one line."""
+    said = [line.strip() for line in (done.stderr if done.stderr.strip() else done.stdout).splitlines()]
+    first = next((number for number, line in enumerate(said) if _COMPLAINS.match(line)), 0)
     lines = [
-        re.sub(r"^(\w+: )?(error|fatal|warning): |^(qsub|sbatch|ERROR): ", "", line.strip())
-        for line in (done.stderr if done.stderr.strip() else done.stdout).splitlines()
+        re.sub(r"^(\w+: )?(error|fatal|warning): |^(qsub|sbatch|ERROR): ", "", line) for line in said[first:]
     ]
     return "; ".join(dict.fromkeys(filter(None, lines)))[:400]
 
@@ -305,6 +306,8 @@ def attempt(*words: str) -> subprocess.CompletedProcess:
         raise NoAnswer(f"{words[0]}: {_why(error)}", f"try it by hand: {words[0]}") from error
 
 
+# With what a complaint begins; before that stand a site's greeting and warnings.
+_COMPLAINS = re.compile(r"(\w+: |\w+ )?(error|fatal): |qsub: |unable to run job|denied", re.IGNORECASE)
 # That as many jobs are there as may be.
 _FULL = re.compile(r"submit ?(job ?)?limit|too many jobs|maximum number of (active )?jobs", re.IGNORECASE)
 # What leaves open whether a submission was taken.
@@ -356,8 +359,7 @@ def ask(*words: str, fine: Iterable[str] = ()) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NoAnswer(f"{words[0]}: {_why(error)}", fix) from error
     if done.returncode and not any(each in done.stderr + done.stdout for each in fine):
-        said = " ".join((done.stderr or done.stdout).split())[:200] or f"exit code {done.returncode}"
-        raise NoAnswer(f"{words[0]}: {said}", fix)
+        raise NoAnswer(f"{words[0]}: {complaint(done) or f'exit code {done.returncode}'}", fix)
     return done.stdout
 
 
