@@ -218,6 +218,71 @@ def test_s10_both_refuse_the_same_words_in_one_line(place, words):
     assert len(said[0]) < 500
 
 
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("default-resources: {slurm_account: 0123}", "default-resources: Snakemake reads '0123' as '83'"),
+        ("default-resources: {slurm_partition: on}", "default-resources: Snakemake reads 'on' as 'True'"),
+        ("set-resources: {process_raw: {runtime: 1:30}}", "set-resources: Snakemake reads '1:30' as '90'"),
+        ("latency-wait: 010", "latency-wait: Snakemake reads '010' as '8'"),
+        ("caxflow-lost-after: 1_0", "caxflow-lost-after: Snakemake reads '1_0' as '10'"),
+    ],
+)
+def test_s10_options_of_a_profile_that_snakemake_reads_otherwise_are_refused(place, written, said):
+    place.write("prof/config.yaml", f"config: [site=midway]\n{written}\n")
+    assert f"prof/config.yaml line 2: {said} -> " in place.both("--profile", "prof")
+
+
+def test_s10_options_of_a_profile_that_are_what_they_look_like(place):
+    place.write(
+        "prof/config.yaml",
+        "config: [site=midway]\ndefault-resources: {slurm_account: '0123', runtime: 90, mem_mb: 2 * 500}\n"
+        "latency-wait: 5\nkeep-going: on\nnolock: false\nmax-status-checks-per-second: 1.50\n"
+        "resources: [transfers=2]\nset-threads: {process_raw: 4}\nquiet: [host, reason]\n",
+    )
+    assert place.both("--profile", "prof").here.name == "midway"
+
+
+def test_s10_several_profiles(place, monkeypatch):
+    place.write("one/config.yaml", "config: [site=midway, lease=5]\n")
+    place.write("two/config.yaml", "configfile: own.yaml\n")
+    place.write("two/own.yaml", {"lease": 6, "pause": 7})
+    both = place.both("--profile", "one", "--profile", "two")
+    assert (both.here.name, both.lease, both.pause) == ("midway", 5, 7)
+    for named in ("[one, two]", '["one", "two"]'):
+        monkeypatch.setenv("SNAKEMAKE_PROFILE", named)
+        assert place.both() == both
+    assert place.both("--profile", "none", "--config", "site=tegner").lease == 30
+
+
+@pytest.mark.parametrize("written", ["'0200'", "'1e3'", "1e3", "'5'", "5", "0o17"])
+def test_s10_numbers_and_quoted_numbers_of_a_profile(place, written):
+    place.write("prof/config.yaml", f"config:\n  site: midway\n  lease: {written}\n")
+    said = place.both("--profile", "prof")
+    assert isinstance(said, config.Settings) or "prof/config.yaml: config: lease: " in said
+    place.write("prof/config.yaml", f"config:\n  site: midway\n  select: {{tags: [{written}]}}\n")
+    assert place.both("--profile", "prof").selection.tags == (written.strip("'"),)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("metrics: null", "turns null, in metrics, into other text"),
+        ("corrections: {slow_control: {table: ~}}", "turns null, in corrections, into other text"),
+        (r"select: {tags: ['a\b']}", r"turns 'a\\b', in select, into other text"),
+        ("select: {start: {after: 2016-11-01}}", "line 3: config: Snakemake reads '2016-11-01' as a date"),
+    ],
+)
+def test_s10_what_snakemake_hands_on_as_something_else_is_refused(place, written, said):
+    place.write("prof/config.yaml", f"config:\n  site: midway\n  {written}\n")
+    assert said in place.both("--profile", "prof")
+
+
+def test_a_word_of_a_profile_without_a_value_is_one_of_the_profile(place):
+    place.write("prof/config.yaml", "config: [site=midway, lease: 5]\n")
+    assert place.both("--profile", "prof").startswith("prof/config.yaml: config: \"{'lease': 5}\" is no key")
+
+
 def test_a_profile_with_templates_is_refused(place):
     place.write("prof/config.yaml", "__use_yte__: true\nconfig: [site=midway]\n")
     assert "templates are not filled in" in place.both("--profile", "prof")

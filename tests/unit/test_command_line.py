@@ -54,6 +54,14 @@ def test_how_it_ends(raised, code, said, capsys, monkeypatch):
     assert capsys.readouterr().err == said
 
 
+@pytest.mark.parametrize("text", ["x", "nan", "0", "1e9", "-1"])
+def test_a_pause_that_is_no_time(text, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["run", f"--pause={text}"])
+    assert ended.value.code == 2
+    assert f"argument --pause: {text} is not a number of seconds\n" in capsys.readouterr().err
+
+
 def test_a_reader_that_leaves_early_is_no_error(tmp_path):
     configured(tmp_path)
     ours, theirs = os.pipe()
@@ -93,6 +101,6 @@ def test_u6_a_bad_value_in_a_profile_is_told_of_the_profiles_file(tmp_path, caps
 def test_config_goes_over_a_profile_key_by_key_as_in_snakemake(tmp_path):
     configured(tmp_path, "mongodb://of.the.file", "run")
     words = profile(tmp_path, site="midway", sites_dir=f"{tmp_path}/config/sites", rundb={"database": "own"})
-    given = argparse.Namespace(profile=words[1], configfile=None, config=["rundb={timeout: 3}"])
+    given = argparse.Namespace(profile=words[1:], configfile=None, config=["rundb={timeout: 3}"])
     settings = site.settings(given)
     assert (settings.rundb.database, settings.rundb.timeout) == ("own", 3)

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from caxflow import config, preview
+from caxflow.config import calls
 from caxflow.monitoring import doctor
 from caxflow.monitoring.doctor import BAD, DOUBTFUL, GOOD, finding, submission, trials
 from copies import names
@@ -55,7 +56,8 @@ def examine(tmp_path):
 
     def examine(folder=None, **overrides):
         settings = configured(tmp_path, rundb={"timeout": 0.1}, **overrides)
-        return list(doctor.examine(settings, folder))
+        files = [calls.profile_file(str(folder))] if folder else []
+        return list(doctor.examine(settings, files))
 
     return examine
 
@@ -76,7 +78,7 @@ def test_folders_that_are_missing(tmp_path):
     settings = configured(tmp_path, rundb={"timeout": 0.1})
     for site in ("midway", "tegner"):
         shutil.rmtree(tmp_path / site / "raw")
-    findings = list(doctor.examine(settings, None))
+    findings = list(doctor.examine(settings, []))
     root = f"{tmp_path}/midway/raw"
     assert found(findings, "raw data here") == [(BAD, f"{root} is no folder", f"mkdir -p {root}")]
     assert found(findings, "raw data at tegner")[0][2] == f"mkdir -p {tmp_path}/tegner/raw"
@@ -90,7 +92,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
 
     # Whoever runs as root may write anywhere; a read-only file system says this.
     monkeypatch.setattr(trials.tempfile, "mkdtemp", refuse)
-    findings = list(doctor.examine(settings, None, settings.here))
+    findings = list(doctor.examine(settings, [], settings.here))
     assert found(findings, "raw data here")[0][:2] == (
         BAD,
         f"{tmp_path}/midway/raw cannot be written: Read-only file system",
@@ -117,7 +119,7 @@ def test_what_people_are_told_by(tmp_path, examine, monkeypatch):
 
 def test_only_one_partner(tmp_path):
     settings = configured(tmp_path)
-    findings = list(doctor.examine(settings, None, settings.site("lngs")))
+    findings = list(doctor.examine(settings, [], settings.site("lngs")))
     assert [one.about for one in findings] == ["site lngs", "raw data at lngs"]
 
 
@@ -132,6 +134,14 @@ def test_batch_commands_that_are_missing(profile, programs, examine):
     [
         ("echo node", GOOD, "Slurm answers sinfo --noheader"),
         ("echo 'Unable to contact slurm controller' >&2; exit 1", BAD, "Unable to contact slurm controller"),
+        # What an sinfo without any configuration prints: the last line is the cause.
+        (
+            "exec >&2; for text in 'resolve_ctls_from_dns_srv: res_nsearch error: Unknown host' "
+            "'fetch_config: DNS SRV lookup failed' '_establish_config_source: failed to fetch config'; do "
+            'echo "sinfo: error: $text"; done; echo "sinfo: fatal: Could not establish a source"; exit 1',
+            BAD,
+            "_establish_config_source: failed to fetch config; Could not establish a source",
+        ),
     ],
 )
 def test_whether_the_batch_system_answers(profile, programs, examine, script, verdict, said):
@@ -279,6 +289,20 @@ def test_a_folder_that_hides_the_profile(tmp_path, profile, examine):
     )
 
 
+def test_a_profile_that_is_a_file_and_one_over_it(tmp_path, profile, programs, examine):
+    programs(sbatch="", squeue="", scancel="", sinfo="echo node")
+    folder = profile(executor="local")
+    other = folder / "batch.yaml"
+    other.write_text(yaml.safe_dump({"executor": "caxflow", "caxflow-system": "slurm"}))
+    findings = examine(other)
+    assert found(findings, "profile") == [(GOOD, f"snakemake --profile {other} finds {other}", "")]
+    assert found(findings, "batch system")[0][0] == GOOD
+    assert found(examine(folder), "batch system") == []
+    both = list(doctor.examine(configured(tmp_path), [folder / "config.yaml", other]))
+    assert [one[0] for one in found(both, "profile")] == [GOOD, GOOD]
+    assert found(both, "batch system")[0][0] == GOOD
+
+
 def test_a_profile_that_is_not_linked(tmp_path, monkeypatch, examine):
     monkeypatch.chdir("/")
     (one,) = found(examine(config.HOME / "profiles/midway"), "profile")
@@ -316,7 +340,7 @@ def test_the_processor_says_what_it_inherits(tmp_path, programs, there):
     pax = {"kind": "command", "pax_version": "v6.11.2", "command": "p {input} {output}", "conda": "pax"}
     main.write_text(yaml.safe_dump(yaml.safe_load(main.read_text()) | {"processors": {"mini_v1": pax}}))
     own = {"site": "midway", "processors": {"mini_v1": {"command": "mine {input} {output}"}}}
-    (one,) = found(doctor.examine(config.load(own, main.parent), None), "processor")
+    (one,) = found(doctor.examine(config.load(own, main.parent), []), "processor")
     assert one[0] == (GOOD if there else BAD)
     assert f"its command inherits conda of {main}, which null takes out" in one[1]
 

@@ -1,6 +1,7 @@
 """Imports of the library go one way, nothing is Snakemake's, and what is sent to far ends is fit for them."""
 
 import ast
+import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -53,6 +54,18 @@ def test_packages_depend_on_each_other_in_one_direction():
         graph[here] -= {here, None}
     assert graph["stages"] > {"transfer", "receipts"}
     TopologicalSorter(graph).prepare()
+
+
+def test_the_table_of_the_library_has_all_of_it_from_the_bottom():
+    text = (LIBRARY.parents[1] / "docs/architecture.md").read_text()
+    table = text.partition("| package or module |")[2].partition("\n\n")[0]
+    rows = [re.findall(r"`(\w+)`", row.split("|")[1]) for row in table.splitlines()[2:]]
+    height = {name: number for number, row in enumerate(rows) for name in row}
+    assert set(height) == {part(module) for module in MODULES} - {None}
+    for module, path in MODULES.items():
+        for name in imported(path) if part(module) else ():
+            used = part(module_of(name))
+            assert used is None or height[used] <= height[part(module)], f"{module} imports {name}"
 
 
 def test_the_library_works_without_snakemake():

@@ -70,3 +70,11 @@ def test_how_long_ago():
     now = datetime.datetime(2016, 3, 15)
     assert words.ago(now - datetime.timedelta(minutes=4, seconds=10), now) == "4 min ago"
     assert words.ago(now + datetime.timedelta(hours=2), now) == "in 2 h"
+
+
+def test_names_in_a_sentence():
+    assert [words.listed(names) for names in (["a"], ["a", "b"], ["a", "b", "c"])] == [
+        "a",
+        "a and b",
+        "a, b and c",
+    ]

@@ -97,7 +97,7 @@ def last_line(log: Path, begun: int = 0) -> str:
 
 
 def _own(stream: BinaryIO) -> int:
-    """Where the words of the newest attempt end, and those of earlier ones begin."""
+    """Return where the words of the newest attempt end, and those of earlier ones begin."""
     size = stream.seek(0, os.SEEK_END)
     start = max(0, size - MOST - 2 * _TAIL)
     behind = _BEHIND.search(_piece(stream, start, size))
@@ -131,7 +131,7 @@ def _piece(stream: BinaryIO, start: int, end: int) -> bytes:
 
 
 def _read(work_dir: Path, log: Path) -> bytes:
-    """What earlier attempts said, the latest first; nothing where that cannot be read."""
+    """Return what earlier attempts said, the latest first; nothing where that cannot be read."""
     try:
         with _kept(work_dir, log).open("rb") as stream:
             return stream.read(MOST)

@@ -2,6 +2,7 @@
 
 import datetime
 import re
+from collections.abc import Sequence
 
 
 def size(count: float | None) -> str:
@@ -20,6 +21,12 @@ def count(number: int, noun: str) -> str:
     """A number and its noun: ``1 run``, ``1,200 runs``."""
     plural = noun[:-1] + "ies" if re.search("[^aeiou]y$", noun) else noun + "s"
     return f"{number:,} {noun if number == 1 else plural}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a sentence lists them: ``conda``, ``kind, command and conda``."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def duration(seconds: float) -> str:

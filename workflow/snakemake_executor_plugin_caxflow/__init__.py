@@ -43,7 +43,7 @@ class ExecutorSettings(ExecutorSettingsBase):
 
     system: str | None = _option("Batch system: slurm, htcondor, gridengine or pbs", None)
     options: str = _option("More words for its command that submits; of HTCondor, lines, separated by ;", "")
-    lost_after: float = _option("Seconds until a job that nobody lists any more has failed", 120, float)
+    lost_after: float = _option("Seconds until a job that is no longer listed has failed", 120, float)
     longest_silence: float = _option(
         "Hours until jobs of a system that does not answer are given up", 6, float
     )

@@ -174,7 +174,7 @@ class LogHandler(LogHandlerBase):
 
 
 def _before_the_start(record: logging.LogRecord) -> bool:
-    """A filter: what is wrong with options, which Snakemake says before it has handlers, in one line."""
+    """Make one line of what Snakemake says of wrong options before it has handlers; a filter."""
     if not _SNAKEMAKE.handlers:
         record.msg, record.args = _in_a_line(record.getMessage()), ()
     return True

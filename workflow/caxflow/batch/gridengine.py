@@ -35,7 +35,7 @@ class GridEngine(System):
         ]
 
     def trial(self, wanted: Wanted, script: Path, logs: Path) -> str:
-        """Have the master verify it; the exit code is that of a submission, of which there is none."""
+        """Have the master verify it; the exit code says nothing, since no job is submitted."""
         program, *rest = self.words(wanted, script, logs)
         done = system.attempt(program, "-w", "v", *rest)
         suitable = "verification: found" in done.stdout + done.stderr

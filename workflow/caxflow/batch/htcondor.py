@@ -19,7 +19,7 @@ _ASKED = (
     *("ClusterId", "JobStatus", "HoldReason", "HoldReasonCode", "RemoveReason", "LastRejMatchReason"),
     *("ExitCode", "ExitBySignal", "ExitSignal"),
 )
-# HoldReasonCode: a user held it, or it was submitted on hold: somebody wants it so.
+# HoldReasonCode: a user held it, or it was submitted on hold, on purpose.
 _WANTED_SO = (1, 15)
 # It used too much memory; it ran, or executed, too long.
 _HELD_FOR = {34: system.MEMORY, 46: system.TIME, 47: system.TIME}
@@ -135,7 +135,7 @@ def _completed(job: Mapping, state: str) -> Report:
 
 
 def _held(job: Mapping, state: str) -> Report:
-    """Return what a hold means: where nobody wanted it, the job has failed; it is removed from the queue."""
+    """Return what a hold means: where no user wanted it, the job has failed; it is removed from the queue."""
     reason, code = str(job.get("HoldReason") or "held"), job.get("HoldReasonCode")
     if code in _WANTED_SO:
         return Report(WAITS, state, reason, stuck=True)

@@ -1,6 +1,6 @@
 """The jobs of a call on a batch system: submitted, or taken up from an earlier call, and watched to the end.
 
-No job holds a call for ever. One that nobody lists any more, that cannot begin, that waits or stays longer
+No job holds a call for ever. One that is no longer listed, that cannot begin, that waits or stays longer
 than it may, or whose batch system is silent, is given up, each after a time of its own (`Limits`).
 """
 
@@ -36,7 +36,7 @@ class Limits:
     Parameters
     ----------
     lost : float
-        For a job that nobody lists any more.
+        For a job that is no longer listed.
     silence : float
         For a batch system that does not answer.
     waits : float

@@ -23,7 +23,7 @@ _ENDED = {
     "FAILED": "",
 }
 _WAITS = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "POWER_UP_NODE")
-# They go on once somebody releases or resumes them.
+# They go on once they are released or resumed.
 _HELD = ("REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT", "STOPPED", "SUSPENDED")
 # Reasons of a job that waits for its turn; of any other one people should know.
 _TURN = re.compile(

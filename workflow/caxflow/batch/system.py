@@ -169,7 +169,7 @@ class System(ABC):
 
     @abstractmethod
     def ask(self, jobs: Sequence[str], logs: Path) -> dict[str, Report]:
-        """Return what is known of jobs; those that nobody lists any more are not in it.
+        """Return what is known of jobs; those that are no longer listed are not in it.
 
         Raises
         ------
@@ -187,7 +187,7 @@ class System(ABC):
 
     @abstractmethod
     def trial(self, wanted: Wanted, script: Path, logs: Path) -> str | None:
-        """Have the batch system look at a submission of which no job comes.
+        """Have the batch system look at a submission that becomes no job.
 
         Returns
         -------

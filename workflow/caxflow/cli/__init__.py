@@ -65,10 +65,9 @@ def _main(words: list[str] | None) -> int:
         print(f"caxflow: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:
-        return 1  # whoever read along has seen enough
+        return 1  # the reader has seen enough
     except OSError as error:
-        what = f"{error.filename}: {error.strerror}" if error.filename else error
-        print(f"caxflow: {what} -> mend it, then ask again", file=sys.stderr)
+        print(f"caxflow: {_in_words(error)} -> mend it, then ask again", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -79,3 +78,13 @@ def _main(words: list[str] | None) -> int:
         except OSError:
             # What Python flushes at its end goes nowhere.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _in_words(error: OSError) -> str:
+    if error.filename:
+        return f"{error.filename}: {error.strerror}"
+    try:
+        sys.stdout.flush()
+    except OSError as again:
+        return f"standard output: {again.strerror}"
+    return str(error)

@@ -7,7 +7,6 @@ from rich.text import Text
 
 from caxflow import words
 from caxflow.cli import screen, site
-from caxflow.config import calls
 from caxflow.errors import CaxflowError
 from caxflow.monitoring import doctor, status
 
@@ -22,7 +21,7 @@ for, with its partition, account, memory and time; none runs. In each folder tha
 file systems refuse: syncs, links, times, modes, locks, removing what is open. A partner gets as many
 connections at the same time as a copy opens; its start-up files and its Python are looked at, and the way
 back where the partner's own workflow needs it. Webhook and mail server are asked whether they would take a
-message; nobody gets one. What does not keep caxflow from working is something to look at, with what is lost.
+message; none is sent. What does not keep caxflow from working is something to look at, with what is lost.
 
 --mark-roots gives each data folder here, or at SITE, a file .caxflow-root that says whose data its disk has,
 once something is found there of what the runs database knows. Without it, or with another one's, nothing is
@@ -69,12 +68,11 @@ def _run(arguments: argparse.Namespace) -> int:
         raise site.WrongCallError(error.what, error.mend) from error
     if arguments.replaced and not arguments.mark_roots:
         raise site.WrongCallError("--replaced says how data folders are marked", "add --mark-roots")
-    profile = calls.profile_file(arguments.profile).parent if arguments.profile else None
     console, found = screen.console(), []
     if arguments.mark_roots:
         findings = doctor.mark_roots(settings, only or settings.here, replaced=arguments.replaced)
     else:
-        findings = doctor.examine(settings, profile, only)
+        findings = doctor.examine(settings, site.profile_files(arguments), only)
     for finding in findings:
         found.append(finding)
         if not arguments.json:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from caxflow.cli import screen, site
-from caxflow.config import HOME, calls
+from caxflow.config import HOME
 from caxflow.daemon import Daemon
 
 _EPILOG = """\
@@ -70,14 +70,15 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _snakemake(arguments: argparse.Namespace) -> Callable[[str], list[str]]:
-    """The command line that makes a target; the profile by its full path, the target before --config."""
-    if not arguments.profile:
+    """The command line that makes a target; profiles by their full paths, the target before --config."""
+    profiles = site.profile_files(arguments)
+    if not profiles:
         raise site.WrongCallError("which profile snakemake is to use, is not known", "add --profile SITE")
-    profile = calls.profile_file(arguments.profile).absolute()
+    named = [word for file in profiles for word in ("--profile", str(file.absolute()))]
     files = [str(file.absolute()) for file in arguments.configfile or ()]
     given = ["--configfile", *files] if files else []
     given += ["--config", *arguments.config] if arguments.config is not None else []
-    return lambda target: [sys.executable, "-m", "snakemake", "--profile", str(profile), target, *given]
+    return lambda target: [sys.executable, "-m", "snakemake", *named, target, *given]
 
 
 def _say(line: str) -> None:
@@ -85,7 +86,10 @@ def _say(line: str) -> None:
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0
     if not 0 < seconds < 1e6:
         raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
     return seconds

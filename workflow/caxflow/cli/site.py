@@ -1,7 +1,6 @@
 """Options that every sub-command shares: which site's configuration it works with."""
 
 import argparse
-import os
 from pathlib import Path
 
 from caxflow import config, preview
@@ -19,8 +18,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--profile",
         metavar="SITE",
-        default=os.environ.get("SNAKEMAKE_PROFILE"),
-        help="the profile that snakemake is given; also SNAKEMAKE_PROFILE",
+        action="append",
+        help="the profile that snakemake is given, or several, each with the option; also SNAKEMAKE_PROFILE",
     )
     parser.add_argument(
         "--configfile",
@@ -39,6 +38,26 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def profiles(arguments: argparse.Namespace) -> list[str]:
+    """Return the profiles that snakemake would take: those of the command line, or of the environment."""
+    names = arguments.profile or calls.of_environment()
+    return [] if names == ["none"] else names
+
+
+def profile_files(arguments: argparse.Namespace) -> list[Path]:
+    """Return the files of the profiles.
+
+    Raises
+    ------
+    WrongCallError
+        If there is no such profile.
+    """
+    try:
+        return [calls.profile_file(name) for name in profiles(arguments)]
+    except CaxflowError as error:
+        raise WrongCallError(error.what, error.mend) from error
+
+
 def settings(arguments: argparse.Namespace) -> Settings:
     """The configuration that ``snakemake --profile`` would use; with ``-n`` nothing is changed from now on.
 
@@ -48,8 +67,7 @@ def settings(arguments: argparse.Namespace) -> Settings:
         If the profile or the configuration is wrong.
     """
     try:
-        names = [arguments.profile] if arguments.profile not in (None, "none") else []
-        files, words, where = calls.of_profiles(names)
+        files, words, where = calls.of_profiles(profiles(arguments))
         if arguments.configfile is not None:
             files = arguments.configfile
         if arguments.config is not None:

@@ -63,7 +63,7 @@ def _run(arguments: argparse.Namespace) -> int:
     else:
         console = screen.console()
         for each in found:
-            lines = _lines(each, arguments.profile or settings.here.name)
+            lines = _lines(each, " --profile ".join(site.profiles(arguments)) or settings.here.name)
             for line in [*lines, *(_deed(deed) for deed in each.history if arguments.history)]:
                 console.print(line, soft_wrap=True)
     return 0 if all(each.well for each in found) else 1

@@ -14,7 +14,7 @@ import yaml
 
 from caxflow.config.folders import HOME
 from caxflow.config.sources import Layer, merge
-from caxflow.config.yamlfile import Word, by_looks, read_value, read_words
+from caxflow.config.yamlfile import Word, number, read_value, read_words
 from caxflow.errors import CaxflowError
 
 TYPED = "--config"
@@ -37,7 +37,7 @@ def layers(files: Iterable[str | os.PathLike], words: Iterable[str], where: str 
         content = read_words(file.absolute())
         _check_plain(content, file)
         found.append((str(file.absolute()), content))
-    return [*found, (where, _pairs(words))]
+    return [*found, (where, _pairs(words, where))]
 
 
 def of_profiles(names: Sequence[str], directory: Path | None = None) -> tuple[list[Path], list[str], str]:
@@ -66,19 +66,32 @@ def of_profiles(names: Sequence[str], directory: Path | None = None) -> tuple[li
     return files, words, where
 
 
+def of_environment() -> list[str]:
+    """Return the profiles that the environment names: one, or a list in brackets."""
+    named = os.environ.get("SNAKEMAKE_PROFILE")
+    if named is None:
+        return []
+    listed = re.fullmatch(r"\[(.*)\]", named)
+    return [name.strip(" \"'") for name in listed[1].split(",")] if listed else [named]
+
+
 def read_profile(file: Path) -> dict[str, Any]:
     """Return a profile as it is written.
 
     Raises
     ------
     CaxflowError
-        If what it says of the configuration is not what it looks like.
+        If something in it is not what it looks like.
     """
     said = read_words(file)
     _check_plain(said, file)
     said = {re.sub("^--|(?<=^configfile)s$", "", key): value for key, value in said.items()}
-    if isinstance(said.get("config"), Mapping):
-        _check_clear(said["config"], file)
+    for option, value in said.items():
+        if isinstance(value, Mapping):
+            for key, item in value.items():
+                _check_clear(item, file, option, key)
+        elif option != "config":
+            _check_numbers(value, file, option)
     return said
 
 
@@ -126,7 +139,7 @@ def _files(said: Any, folder: Path, directory: Path) -> list[Path]:
     if isinstance(said, Mapping):
         return []
     if isinstance(said, list):
-        return [directory / str(by_looks(each)) for each in said]
+        return [directory / str(_as_snakemake(each)) for each in said]
     name = _expanded(said)
     return [folder / name if (folder / name).exists() else directory / name]
 
@@ -134,23 +147,47 @@ def _files(said: Any, folder: Path, directory: Path) -> list[Path]:
 def _words(said: Any) -> list[str]:
     """Return what ``config`` of a profile says as words of a command line, as Snakemake makes them of it."""
     if isinstance(said, Mapping):
-        return [f"{key}={by_looks(value)}" for key, value in said.items()]
+        return [f"{key}={_quoted(_as_snakemake(value))}" for key, value in said.items()]
     if isinstance(said, list):
-        return [str(by_looks(each)) for each in said]
+        return [str(_as_snakemake(each)) for each in said]
     return [_expanded(said)]
 
 
+def _quoted(value: Any) -> Any:
+    """Return text that looks like a number in quotes."""
+    try:
+        return repr(value) if isinstance(value, str) and float(value) is not None else value
+    except ValueError:
+        return value
+
+
+def _as_snakemake(value: Any) -> Any:
+    """Return a value of a profile as Snakemake reads it."""
+    if isinstance(value, Mapping):
+        return {key: _as_snakemake(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_as_snakemake(item) for item in value]
+    return _read(value) if isinstance(value, Word) else value
+
+
+def _read(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):
+        return str(text)
+
+
 def _expanded(said: Any) -> str:
-    # Unlike that of pathlib, it leaves alone what is nobody's home, as Snakemake does.
-    return os.path.expanduser(os.path.expandvars(str(by_looks(said))))  # noqa: PTH111
+    # Unlike that of pathlib, it leaves the home of an unknown account alone, as Snakemake does.
+    return os.path.expanduser(os.path.expandvars(str(_as_snakemake(said))))  # noqa: PTH111
 
 
-def _pairs(words: Iterable[str]) -> dict[str, Any]:
+def _pairs(words: Iterable[str], where: str) -> dict[str, Any]:
     pairs: dict[str, Any] = {}
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
-            raise CaxflowError(f"--config: {word!r} is no key with a value", "write --config dry=true")
+            raise CaxflowError(f"{where}: {word!r} is no key with a value", "write it as dry=true")
         value = value.strip("'\"")
         pairs = merge(pairs, {key: read_value(value) if value else None})
     return pairs
@@ -164,20 +201,38 @@ def _check_plain(said: Mapping, file: Path) -> None:
         )
 
 
-def _check_clear(value: Any, file: Path) -> None:
-    """Refuse a word that Snakemake, which reads profiles by itself, would hand on as something else."""
+def _check_clear(value: Any, file: Path, option: str, key: str, inside: bool = False) -> None:
+    """Refuse what Snakemake, which reads profiles by itself, would hand on as something else."""
     if isinstance(value, Mapping | list):
         for item in value.values() if isinstance(value, Mapping) else value:
-            _check_clear(item, file)
+            _check_clear(item, file, option, key, True)
     elif isinstance(value, Word):
-        try:
-            read = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError):
-            return
+        read = _read(value)
         if isinstance(read, bool) and value.lower() in ("true", "false"):
             return
         if read != value and (str(read) != value or not isinstance(read, int | float)):
-            raise CaxflowError(
-                f"{file} line {value.line}: config: Snakemake reads {str(value)!r} as {str(read)!r}",
-                f"write '{value}' in quotes if it is text, else a plain number, true or false",
-            )
+            raise _misread(value, file, option)
+    elif option == "config" and (value is None or (inside and _read(repr(value)) != value)):
+        what = "null" if value is None else repr(value)
+        raise CaxflowError(
+            f"{file}: config: Snakemake turns {what}, in {key}, into other text",
+            "write it in the file that configfile names",
+        )
+
+
+def _check_numbers(value: Any, file: Path, option: str) -> None:
+    """Refuse a number that is another one to Snakemake, as ``050``."""
+    for each in value if isinstance(value, list) else [value]:
+        if isinstance(each, Word):
+            read = _read(each)
+            if isinstance(read, int | float) and not isinstance(read, bool) and read != number(each):
+                raise _misread(each, file, option)
+
+
+def _misread(word: Word, file: Path, option: str) -> CaxflowError:
+    read = str(_read(word))
+    return CaxflowError(
+        f"{file} line {word.line}: {option}: Snakemake reads {str(word)!r} as "
+        f"{'a date' if read == word else repr(read)}",
+        f"write '{word}' in quotes if it is text, else a plain number, true or false",
+    )

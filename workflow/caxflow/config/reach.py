@@ -27,7 +27,7 @@ def resource(site: Site) -> str:
 
 
 def ledger(work_dir: str | os.PathLike, site: Site) -> str:
-    """Path of the file through which what works in a folder shares the bandwidth limit of a site."""
+    """Return the file through which what works in a folder shares the bandwidth limit of a site."""
     return str(Path(work_dir) / _STATE / f"bandwidth.{site.name}")
 
 

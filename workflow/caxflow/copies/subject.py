@@ -202,5 +202,5 @@ class Subject:
         return claim
 
     def aside(self, folder: str, location: str, token: str) -> str:
-        """Where the copy is put inside a hidden folder; see `asides`."""
+        """Return where the copy is put inside a hidden folder; see `asides`."""
         return aside(self.place, self.root, folder, location, token)

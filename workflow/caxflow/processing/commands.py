@@ -216,7 +216,7 @@ def run(words: list[str], directory: Path, log: Path) -> str:
 
 
 def _ended(status: int) -> str:
-    """How a program ended, by its exit status or the number of a signal, in words."""
+    """Return how a program ended, by its exit status or the number of a signal, in words."""
     if status < 0:
         return f"was ended by signal {-status} ({signal.strsignal(-status)})"
     # Shells say so of what they ran.
@@ -225,7 +225,7 @@ def _ended(status: int) -> str:
 
 
 def _not_a_program(name: str, directory: Path, path: str | None) -> tuple[str, str] | None:
-    """Why a program cannot be started from `directory`, and what to do about it; None if it can."""
+    """Return why a program cannot be started from `directory`, and what to do about it; None if it can."""
     if shutil.which(directory / name if "/" in name else name, path=path):
         return None
     folders = [str(directory)] if "/" in name else os.get_exec_path({"PATH": path or os.defpath})
@@ -236,7 +236,7 @@ def _not_a_program(name: str, directory: Path, path: str | None) -> tuple[str, s
 
 
 def _shown(words: list[str]) -> str:
-    """A command as a shell reads it, with the names of secret variables in the place of their values."""
+    """Return a command as a shell reads it, with the names of secret variables for their values."""
     secrets = {value: name for name, value in os.environ.items() if _SECRET.search(name) and len(value) > 3}
     if not secrets:
         return shlex.join(words)

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from caxflow import words
 from caxflow.errors import CaxflowError
 from caxflow.processing import commands
 from caxflow.targets import Run
@@ -166,7 +167,7 @@ def read_all(definitions: Mapping[str, Mapping]) -> dict[str, Processor]:
 
 def by_place(places: Iterable[tuple[str, Sequence[str]]]) -> str:
     """Say which keys stand where: ``conda and kind of config.yaml``; nothing of places without keys."""
-    return "; ".join(f"{' and '.join(keys)} of {place}" for place, keys in places if keys)
+    return "; ".join(f"{words.listed(keys)} of {place}" for place, keys in places if keys)
 
 
 def threads(processor: Processor, *, events: int | None, cores: int) -> int:

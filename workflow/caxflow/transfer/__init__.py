@@ -277,7 +277,7 @@ def exists(place: Place, path: str) -> str | None:
 
 
 def free_space(place: Place, path: str) -> int:
-    """Bytes that may still be written to the file system on which `path` is or will be.
+    """Return the bytes that may still be written to the file system on which `path` is or will be.
 
     Raises
     ------
@@ -291,7 +291,7 @@ def free_space(place: Place, path: str) -> int:
 
 
 def have_one_file_system(place: Place, one: str, other: str) -> bool:
-    """Whether two folders are on one file system, within which files can be renamed, as far as is told."""
+    """Return whether two folders are on one file system, within which files can be renamed."""
     return _visit(place, "have_one_file_system", one=one, other=other)
 
 

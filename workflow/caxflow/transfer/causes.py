@@ -176,7 +176,7 @@ OF_SFTP = (
 
 
 def find(lines: list[str], causes, place: Place) -> CaxflowError | None:
-    """The first of some causes that fits what was said when we tried to log in at `place`.
+    """Return the first of some causes that fits what was said when we tried to log in at `place`.
 
     Of several lines that a cause fits, the last counts.
     """

@@ -78,7 +78,7 @@ class Crew:
             self._enter(number, "ended")
 
     def _admitted(self, number: int) -> bool:
-        """Whether there is still something to do for one that has logged in, who then works."""
+        """Return whether there is still something to do for one that has logged in, who then works."""
         with self._changed:
             if self._job.stopped.is_set() or self._over:
                 return False

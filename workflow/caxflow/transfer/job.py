@@ -438,7 +438,7 @@ class Job(Task):
         return min(given, default=None)
 
     def _connection_count(self) -> tuple[int, int]:
-        """Connections at most, and those that surely pay."""
+        """Return the most connections, and those that surely pay."""
         given = self._given()
         if not (self.source.helped and self.destination.helped):
             given, longest = given or 2, 0.0

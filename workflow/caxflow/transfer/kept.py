@@ -33,12 +33,12 @@ def connections():
 
 
 def _way(place):
-    """What two places have in common that one connection leads to."""
+    """Return what two places have in common that one connection leads to."""
     return replace(place, connections=None, bandwidth=None, ledger=None)
 
 
 def take(place):
-    """A connection to `place` that was left here, or None."""
+    """Return a connection to `place` that was left here, or None."""
     with _IDLE.lock:
         for connection in _IDLE.connections:
             if _way(connection.place) == _way(place):

@@ -35,7 +35,7 @@ class Limiter:
 
     @property
     def most(self) -> int:
-        """Bytes that are to pass at once, so that nobody is silent for long."""
+        """Bytes that are to pass at once, so that neither end is silent for long."""
         return max(_LEAST, min(_MOST, int(self._rate * _STEP)))
 
     def __call__(self, count: int, *, wait: bool = True) -> None:

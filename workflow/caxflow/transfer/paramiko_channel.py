@@ -150,7 +150,7 @@ def _socket(place: Place, settings: dict, through: list, step):
 
 
 def _connection(host: str, port: int, timeout: float, step) -> socket.socket:
-    """A connection to the first address of a name that takes one; each is given `timeout` seconds."""
+    """Return a connection to the first address of a name that takes one; each is given `timeout` seconds."""
     errors = []
     for _, _, _, _, (address, *_) in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
         step(f"a connection to {address}, port {port}")

@@ -68,7 +68,7 @@ class Part:
         return True
 
     def _is_written(self, quiet: float) -> bool:
-        """Whether another attempt seems to write, where no lock can tell: its process, or its files."""
+        """Return whether another attempt seems to write, by its process or files, where locks are lacking."""
         if not self._lockless:
             return False
         token, _, holder = self._holder().partition("\n")
@@ -80,7 +80,7 @@ class Part:
         return abs(time.time() - _last_written(self.container)) < max(quiet, _QUIET)
 
     def _holder(self) -> str:
-        """The text of the lock: the token of who began last, and its process; empty once that has ended."""
+        """Return the lock's text: the token of who began last, and its process; empty once that has ended."""
         return os.pread(self._lock, 400, 0).decode("ascii", "replace").strip()
 
     def _still_there(self) -> bool:

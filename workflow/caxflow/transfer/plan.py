@@ -28,7 +28,7 @@ class Piece(NamedTuple):
 
 
 def wanted(round_trip: float, rate: float | None) -> int:
-    """Number of connections that a link can use.
+    """Return the number of connections that a link can use.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def wanted(round_trip: float, rate: float | None) -> int:
 
 
 def worth(round_trip: float, size: int) -> int:
-    """Number of connections that pay for `size` bytes.
+    """Return the number of connections that pay for `size` bytes.
 
     A further connection costs a login and a helper, some 0.1 s of both ends' CPU time and some ten round
     trips; it pays where it has at least as much to carry as the first carries meanwhile.

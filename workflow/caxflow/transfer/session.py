@@ -72,14 +72,14 @@ class Session:
         return "file" if stat.S_ISREG(mode) else "directory" if stat.S_ISDIR(mode) else "other"
 
     def free_space(self, path: str):
-        """Bytes that the account may still write where `path` is or will be; None if that is not told."""
+        """Return the bytes that may still be written where `path` is or will be; None if that is not told."""
         path = to_bytes(path)
         while not os.path.lexists(path) and path not in (b"", b"/"):
             path = os.path.dirname(path)
         return abilities.free_space(path or b".")
 
     def have_one_file_system(self, one: str, other: str) -> bool:
-        """Whether two folders are on one file system."""
+        """Return whether two folders are on one file system."""
         return os.stat(to_bytes(one)).st_dev == os.stat(to_bytes(other)).st_dev
 
     def manifests(self, path: str, algorithms, drop_cache: bool) -> dict:

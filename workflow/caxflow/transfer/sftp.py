@@ -258,7 +258,7 @@ class SftpEnd:
         if len(file) > 2:
             _unchanged(FileStat(*file), self.client.status(handle))
         if self._part:
-            attempt(SYNC_FILES, self.client.sync, handle)  # whoever wrote it may have died before
+            attempt(SYNC_FILES, self.client.sync, handle)  # its writer may have died before
         self.client.close(handle)
         return (
             {name: each.hexdigest() for name, each in zip(algorithms, whole, strict=True)},

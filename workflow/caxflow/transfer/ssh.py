@@ -223,7 +223,7 @@ class HelperConnection(Connection):
             raise LostError("an odd greeting")
 
     def _longest_silence(self) -> float:
-        """Seconds after which the far end may take us for dead: a limit holds back what it waits for."""
+        """Return the seconds after which the far end may take us for dead: a limit holds our bytes back."""
         place = self.place
         held_back = 2 * BUFFER * (place.connections or MOST) / place.bandwidth if place.bandwidth else 0
         return max(place.timeout, 10) + held_back
@@ -273,7 +273,7 @@ def open_channel(place: Place, command: str | None = None):
 
 
 def arguments(place: Place, program: str = "ssh", session: str = "default") -> list[str]:
-    """OpenSSH's command line up to and including the host; `session` is the kind that is wanted of it."""
+    """Return OpenSSH's command line up to and including the host, for a kind of session."""
     command = [program, "-T", "-x"]
     if place.ssh_config:
         command += ["-F", place.ssh_config]
@@ -308,7 +308,7 @@ def arguments(place: Place, program: str = "ssh", session: str = "default") -> l
 
 
 def _configured(command: list[str], host: str) -> dict[str, str]:
-    """What ssh_config says of a host, by option in lower case; nothing where ssh cannot read it.
+    """Return what ssh_config says of a host, by option in lower case; nothing where ssh cannot read it.
 
     Most that is not set is there with its default.
     """

@@ -106,7 +106,7 @@ class Task:
         return connection
 
     def limit(self, place: Place) -> Limiter | None:
-        """What holds bytes from and to `place` back, over all connections; None if nothing does."""
+        """Return what holds bytes from and to `place` back, over all connections; None if nothing does."""
         if not place.bandwidth:
             return None
         with self.lock:
@@ -115,7 +115,7 @@ class Task:
             return self._limits[place.site]
 
     def open(self, place: Place, report, *, needed: bool = True):
-        """The end of a transfer at `place`; `report` is called with numbers of bytes it has dealt with.
+        """Return the end of a transfer at `place`; `report` is called with the bytes it has dealt with.
 
         Where the server takes no login now, one that is `needed` is tried again.
         """
@@ -237,7 +237,7 @@ class Visit(Task):
 
 
 def _kind(place: Place) -> tuple:
-    """What connects to a place that is reached over SSH, and what works over that connection."""
+    """Return what connects to a place that is reached over SSH, and what works over that connection."""
     if place.method == "stream":
         return connect, RemoteEnd
     from caxflow.transfer.sftp import SftpConnection, SftpEnd

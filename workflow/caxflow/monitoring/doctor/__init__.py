@@ -4,7 +4,7 @@ What can be tried is tried: files are written and removed again, bytes travel, t
 batch system looks at the largest job. What waits for others is done at the same time.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,18 +19,18 @@ __all__ = ["BAD", "DOUBTFUL", "GOOD", "Finding", "examine", "mark_roots"]
 _AT_ONCE = 8
 
 
-def examine(settings: Settings, profile: Path | None, only: Site | None = None) -> Iterator[Finding]:
+def examine(settings: Settings, files: Sequence[Path], only: Site | None = None) -> Iterator[Finding]:
     """Check everything, or only what concerns one partner.
 
     Parameters
     ----------
-    profile : Path or None
-        Folder of the profile that snakemake is given.
+    files : sequence of Path
+        The profiles that snakemake is given.
     only : Site, optional
         The partner.
     """
     here = settings.here
-    checks = list(_here(settings, profile)) if only is None or only.name == here.name else []
+    checks = list(_here(settings, files)) if only is None or only.name == here.name else []
     others = [only] if only and only.name != here.name else _partners(settings) if only is None else []
     checks += [(f"site {site.name}", lambda site=site: partners.examine(settings, site)) for site in others]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -41,14 +41,14 @@ def examine(settings: Settings, profile: Path | None, only: Site | None = None) 
         yield Finding("storage", BAD, said, mend)
 
 
-def _here(settings: Settings, profile: Path | None) -> Iterator[tuple[str, Callable[[], Iterator[Finding]]]]:
+def _here(settings: Settings, files: Sequence[Path]) -> Iterator[tuple[str, Callable[[], Iterator[Finding]]]]:
     """Yield what each check of this site is about, and the check."""
-    yield "profile", lambda: profiles.examine(settings, profile)
+    yield "profile", lambda: profiles.examine(settings, files)
     yield "work directory", lambda: folders.work_dir(settings)
     for kind in settings.here.roots:
         yield f"{kind} data here", lambda kind=kind: folders.own_root(settings, kind)
     yield "processor", lambda: programs.examine(settings)
-    name = profiles.as_typed(profile) if profile else settings.here.name
+    name = " --profile ".join(map(profiles.as_typed, files)) or settings.here.name
     yield "runs database", lambda: database.examine(settings, name)
     yield from outlets.checks(settings)
 

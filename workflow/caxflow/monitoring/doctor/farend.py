@@ -59,7 +59,7 @@ def start_up(site: Site, place: Place) -> list[Finding]:
 
 
 def way_back(settings: Settings, site: Site, place: Place) -> Iterator[Finding]:
-    """Whether a partner reaches us where its own workflow must."""
+    """Check whether a partner reaches us where its own workflow must."""
     about, here = f"site {site.name}", settings.here
     if here.name not in (*site.pull_from, *site.push_to):
         return

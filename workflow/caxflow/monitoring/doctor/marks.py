@@ -25,7 +25,7 @@ def mark_roots(settings: Settings, site: Site, *, replaced: bool) -> Iterator[Fi
 
 
 def missing(settings: Settings, site: Site, kind: str, about: str, *, written: bool) -> list[Finding]:
-    """What is wrong with the marker of a root; nothing if that is there, or comes with the first copy."""
+    """Return what is wrong with a root's marker; nothing if it is there, or comes with the first copy."""
     try:
         roots.check(settings, site, kind)
         return []
@@ -36,6 +36,6 @@ def missing(settings: Settings, site: Site, kind: str, about: str, *, written: b
             if roots.is_new(settings, database, site, kind):
                 return []
         if not written:
-            said = f"{wrong.what}, or nobody has marked it; it can be read, and nothing is condemned there"
+            said = f"{wrong.what}, or it was not marked yet; reading needs no marker"
             return [Finding(about, DOUBTFUL, said, wrong.mend)]
     return [Finding(about, BAD, wrong.what, wrong.mend)]

@@ -20,7 +20,7 @@ _MUTE = "no helper could be started"
 
 
 def examine(settings: Settings, site: Site) -> Iterator[Finding]:
-    """Everything about one partner; after the first failure the rest would fail for the same reason."""
+    """Yield everything about one partner; after the first failure the rest would fail for the same reason."""
     about = f"site {site.name}"
     try:
         place = reach.place(settings, site)

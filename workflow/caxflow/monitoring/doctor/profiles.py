@@ -5,7 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,19 +15,22 @@ from caxflow.config import Settings, calls
 from caxflow.monitoring.doctor import submission
 from caxflow.monitoring.doctor.finding import BAD, DOUBTFUL, GOOD, Finding
 
-_READ = "import sys; from snakemake.cli import parse_args; parse_args(['--profile', sys.argv[1]])"
+_READ = "import sys; from snakemake.cli import parse_args; parse_args(['--profile', *sys.argv[1:]])"
 
 
-def examine(settings: Settings, folder: Path | None) -> Iterator[Finding]:
-    """Check the profile in a folder."""
-    if folder is None:
+def examine(settings: Settings, files: Sequence[Path]) -> Iterator[Finding]:
+    """Check profiles; the later ones go over the earlier ones, option by option."""
+    if not files:
         yield Finding("profile", DOUBTFUL, "none was named, so it was not looked at", "add --profile SITE")
         return
-    yield _found_by_snakemake(folder)
-    file = calls.newest(folder) or folder / "config.yaml"
-    profile = config.read_yaml(file)
+    profile, says = {}, files[0]
+    for file in files:
+        yield _found_by_snakemake(file)
+        own = config.read_yaml(file)
+        profile |= own
+        says = file if "executor" in own else says
     executor = str(profile.get("executor") or "local")
-    unread = list(_unread(folder, file))
+    unread = list(_unread(files))
     yield from unread
     if executor not in ("local", "dryrun"):
         plugin = f"snakemake_executor_plugin_{executor.replace('-', '_')}"
@@ -35,31 +38,36 @@ def examine(settings: Settings, folder: Path | None) -> Iterator[Finding]:
             plugin, "make install" if executor == "caxflow" else f"pip install {_dashed(plugin)}"
         )
         if not unread:
-            yield from submission.examine(settings, file, profile)
+            yield from submission.examine(settings, says, profile)
     yield _installed("snakemake_logger_plugin_caxflow", "make install")
 
 
-def as_typed(folder: Path) -> str:
-    """What snakemake is given: the profile's name, where that leads to it, or its path."""
+def as_typed(file: Path) -> str:
+    """Return what snakemake is given: the profile's name, where that leads to it, or its path."""
+    folder = file.parent
+    if calls.newest(folder) != file:
+        return str(file)
     found = folder.parent.name == "snakemake" or config.HOME / "profiles" in folder.parents
     return folder.name if found else str(folder)
 
 
-def _found_by_snakemake(folder: Path) -> Finding:
-    """Whether ``snakemake --profile NAME`` finds the profile by its name alone, from the clone."""
-    name = as_typed(folder)
+def _found_by_snakemake(file: Path) -> Finding:
+    """Check whether ``snakemake --profile NAME`` finds the profile by its name alone, from the clone."""
+    name, folder = as_typed(file), file.parent
     if folder.name == name and Path(name).is_dir():
         said = f"a folder {name} in {Path.cwd()} hides the profile from snakemake"
         return Finding("profile", BAD, said, f"mv {shlex.quote(name)} {shlex.quote(name)}.old")
     if config.HOME / "profiles" in folder.parents:
         said = f"{folder} is not linked to where snakemake looks"
         return Finding("profile", BAD, said, "make install")
-    return Finding("profile", GOOD, f"snakemake --profile {name} finds {folder}")
+    there = file if name == str(file) else folder
+    return Finding("profile", GOOD, f"snakemake --profile {name} finds {there}")
 
 
-def _unread(folder: Path, file: Path) -> Iterator[Finding]:
-    """Have Snakemake read the profile, and yield what it says where it does not."""
-    words = [sys.executable, "-c", _READ, str(folder)]
+def _unread(files: Sequence[Path]) -> Iterator[Finding]:
+    """Have Snakemake read the profiles, and yield what it says where it does not."""
+    named = [file.parent if calls.newest(file.parent) == file else file for file in files]
+    words, them = [sys.executable, "-c", _READ, *map(str, named)], " and ".join(map(str, files))
     known = {name: value for name, value in os.environ.items() if name != "SNAKEMAKE_PROFILE"}
     known["PATH"] = f"{known.get('PATH', '')}{os.pathsep}{os.defpath}"  # plugins look for programs
     try:
@@ -73,12 +81,12 @@ def _unread(folder: Path, file: Path) -> Iterator[Finding]:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        yield Finding("profile", DOUBTFUL, f"snakemake was not asked about {file}: {error}")
+        yield Finding("profile", DOUBTFUL, f"snakemake was not asked about {them}: {error}")
         return
     if done.returncode:
         said = re.sub(r"^(-c: error|[\w.]+(Error|Exception)): ", "", last_line(done.stderr))
-        fix = f"check that key in {file}, by profiles/README.md and snakemake --help"
-        yield Finding("profile", BAD, f"snakemake does not read {file}: {said[:300]}", fix)
+        fix = f"check that key in {them}, by profiles/README.md and snakemake --help"
+        yield Finding("profile", BAD, f"snakemake does not read {them}: {said[:300]}", fix)
 
 
 def _dashed(module: str) -> str:

@@ -27,7 +27,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
 
 
 def _program(processor: Processor) -> tuple[str | None, str]:
-    """The program that must be on our PATH for a processor; what it starts may be elsewhere."""
+    """Return the program that must be on our PATH for a processor; what it starts may be elsewhere."""
     if processor.template is None:
         return None, ""
     environment = processor.environment

@@ -65,7 +65,7 @@ def examine(settings: Settings, file: Path, profile: Mapping[str, Any]) -> Itera
 
 
 def _asked(settings: Settings) -> _Asked | None:
-    """What the largest jobs of this site ask for; None if it has none."""
+    """Return what the largest jobs of this site ask for; None if it has none."""
     here, last = settings.here, processors.ATTEMPTS
     if here.processed and here.processed.make:
         processor, cores = settings.processor(here), here.processed.cores
@@ -126,7 +126,7 @@ def _wanted(system: System, resources: Mapping[str, Any], size: Resources, optio
 
 
 def _resources(profile: Mapping[str, Any], rule: str) -> dict[str, Any]:
-    """What a profile says of a rule's jobs; what it says over the rule stands under `_SET` as well."""
+    """Return what a profile says of a rule's jobs; what it says over the rule stands under `_SET` as well."""
     default, own = _pairs(profile.get("default-resources")), profile.get("set-resources") or {}
     if not isinstance(own, Mapping):
         chosen = [str(word).partition(":") for word in own]
@@ -148,7 +148,7 @@ def _pairs(said: Mapping[str, Any] | Sequence[str] | None) -> dict[str, Any]:
 
 
 def _number(resources: Mapping[str, Any], key: str, by_rule: int) -> int:
-    """What a job asks for; `set-resources` goes over what its rule says, `default-resources` does not."""
+    """Return what a job asks for: `set-resources` goes over its rule, `default-resources` does not."""
     value = str(resources.get(_SET + key))
     return int(value) if value.isdecimal() else by_rule
 

@@ -93,7 +93,7 @@ def _refused(trial: str):
 
 
 def lacks() -> list:
-    """What this Python has not, and what is lost by that, in pairs."""
+    """Return what this Python has not, and what is lost by that, in pairs."""
     found = []
     for name, lost in (
         ("ctypes", "renaming that never replaces and quick syncs are done in other ways"),

@@ -32,7 +32,7 @@ def host_key(place: Place, *, changed: bool) -> str:
 
 
 def _asked(command: list[str]) -> str:
-    """All that a command printed; nothing if it cannot be run."""
+    """Return all that a command printed; nothing if it cannot be run."""
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout
     except (OSError, subprocess.TimeoutExpired):
