@@ -26,6 +26,7 @@ ODDITIES = {
     "untold": "no free space is told",
     "timeless": "times that are set are ignored",
     "short": "files cannot be made longer but by writing",
+    "lossy": "the first sync of a file fails and zeros are on the disk, while memory has what was written",
 }
 
 
@@ -55,6 +56,7 @@ def _operations(root, faults):
     from fuse import FuseOSError, Operations
 
     errors = dict(fault.split("=") for fault in faults if "=" in fault)
+    lost = set()
 
     class Odd(Operations):
         use_ns = True
@@ -140,6 +142,13 @@ def _operations(root, faults):
             return 0
 
         def fsync(self, path, data_only, fh):
+            status = os.fstat(fh)
+            if "lossy" in faults and status.st_ino not in lost:
+                lost.add(status.st_ino)
+                os.truncate(root + path, 0)
+                os.truncate(root + path, status.st_size)
+                os.utime(root + path, ns=(status.st_atime_ns, status.st_mtime_ns))
+                raise FuseOSError(errno.EIO)
             os.fsync(fh)
 
         def fsyncdir(self, path, data_only, fh):
@@ -160,4 +169,5 @@ if __name__ == "__main__":
     from fuse import FUSE
 
     folder, at, *asked = sys.argv[1:]
-    FUSE(_operations(folder, asked), at, foreground=True, default_permissions=True, use_ino=True)
+    options = {"kernel_cache": True} if "lossy" in asked else {}
+    FUSE(_operations(folder, asked), at, foreground=True, default_permissions=True, use_ino=True, **options)

@@ -336,6 +336,24 @@ def test_one_login_does_for_several_questions(lab, tmp_path):
             assert log(site).count("Accepted publickey") <= 3
 
 
+@pytest.mark.parametrize(("client", "method"), [("openssh", "stream"), ("paramiko", "scp")])
+def test_a_kept_connection_through_which_nothing_comes_any_more_is_replaced(lab, client, method):
+    """As when the network has changed meanwhile."""
+    with OddSite(lab, "away") as site, kept.connections():
+        place = site.place(method, client=client, timeout=6)
+        transfer.exists(place, "/")
+        sessions = below(site.server.pid)
+        assert sessions
+        try:
+            for pid in sessions:
+                os.kill(pid, signal.SIGSTOP)
+            assert transfer.exists(place, "/") == "directory"
+        finally:
+            for pid in sessions:
+                os.kill(pid, signal.SIGCONT)
+        assert log(site).count("Accepted publickey") == 2
+
+
 # Several machines under one name
 
 

@@ -49,6 +49,8 @@ IN_PART = r"/\.copy\.part-caxflow/data\S*"
 FAILING = {
     "fsync=EIO": IN_PART + r": Input/output error -> the disk fails",
     "fsyncdir=EIO": IN_PART + r": Input/output error -> the disk fails",
+    "flush=EIO": IN_PART + r": Input/output error -> the disk fails",
+    "flush=EDQUOT": IN_PART + r": Disk quota exceeded -> free space or raise the quota",
     "write=EDQUOT:300000": IN_PART + r": Disk quota exceeded -> free space or raise the quota",
     "write=ENOSPC:300000": IN_PART + r": No space left on device -> free space there",
     "write=ESTALE:300000": IN_PART + r": Stale file handle -> the network file system lost it",
@@ -107,6 +109,22 @@ def test_what_fails_is_named_and_nothing_is_published(tmp_path, dataset, fault):
         with pytest.raises(CaxflowError, match=FAILING[fault]):
             copy(HERE, dataset, HERE, folder / "copy")
         assert not (folder / "copy").exists()
+
+
+def test_what_a_disk_refused_is_not_taken_for_written_by_the_next_attempt(tmp_path, far):
+    """Once a sync has failed, memory still has what the disk has not, and the next sync succeeds."""
+    dataset = tmp_path / "dataset"
+    dataset.mkdir()
+    (dataset / "pages").write_bytes(os.urandom(1 << 20))
+    with oddfs.mounted(tmp_path / "odd", "lossy") as folder:
+        with pytest.raises(CaxflowError, match="Input/output error"):
+            copy(HERE, dataset, HERE, folder / "copy")
+        assert copy(HERE, dataset, HERE, folder / "copy").sent == 1 << 20
+        assert take(tmp_path / "odd.behind/copy") == take(dataset)
+    with oddfs.mounted(tmp_path / "far", "fsync=EIO") as folder:  # which we cannot have forget it
+        with pytest.raises(CaxflowError, match=r"/pages: the server says only: Failure"):
+            copy(HERE, dataset, far("scp"), folder / "copy")
+        assert list(folder.rglob("pages")) == []
 
 
 @pytest.mark.parametrize("way", ["push", "pull", "scp"])

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -211,6 +212,26 @@ def test_s6_a_held_job_is_known_and_goes_on_whatever_ends_the_calls(experiment):
     assert f"{RUN} (process_raw) goes on as job {job} in Slurm" in said
     assert (experiment.moods / f"{RUN}.tries").read_text() == "1"
     processed(experiment)
+
+
+def test_sigterm_leaves_a_job_whose_submission_was_under_way(experiment):
+    add(experiment, "waiting")
+    asked, go = experiment.folder / "asked-sbatch", experiment.folder / "go-sbatch"
+    late = experiment.slurm.folder / "bin/sbatch"
+    waits = f"touch {asked}; while [ ! -e {go} ]; do sleep 0.1; done"
+    late.write_text(f'#!/bin/sh\n{waits}\nexec {shutil.which("sbatch")} "$@"\n')
+    late.chmod(0o755)
+    try:
+        with call(experiment) as process:
+            until(asked.exists, "a submission", 120)
+            process.terminate()
+            go.touch()
+            said = ended(process)
+    finally:
+        late.unlink()
+    job = in_state(experiment, "RUNNING", "PENDING")
+    assert f"job {job} goes on in Slurm; the next call takes it up" in said
+    assert [record.job for record in batchjobs.listed(experiment.work())] == [job]
 
 
 def test_sigterm_ends_a_call_though_the_controller_is_silent_and_ctrl_c_cancels(experiment):

@@ -102,6 +102,7 @@ def test_jobs_get_no_secret_and_nothing_of_the_job_that_submits_them(
 ):
     for variable in ("MONGODB_PASSWORD", "SLACK_WEBHOOK", "SLURM_MEM_PER_CPU", "SBATCH_ARRAY_INX"):
         monkeypatch.setenv(variable, "hunter2")
+    monkeypatch.setenv("RUNS", "mongodb://caxflow:hunter2@runs.example/runs")
     monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
     asked = tools(tool, answer)
     batch.load(name).submit(WANTED, tmp_path / "job.sh", tmp_path / "logs")
@@ -183,7 +184,16 @@ def test_a_command_that_is_not_there_is_named(tmp_path, monkeypatch, name):
 
 def test_an_answer_that_was_lost_on_its_way_makes_no_second_job(tools, tmp_path):
     tools("sbatch", "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation", 1)
-    tools("squeue", "23|PENDING|Priority")
+    tools("squeue", "23|PENDING|1:35:00|Priority")
+    assert batch.load("slurm").submit(WANTED, tmp_path / "job.sh", tmp_path / "logs") == "23"
+
+
+@pytest.mark.parametrize(
+    "answer", [("Submitted batch job 23", 0), ("sbatch: error: Zero Bytes were transmitted", 1)]
+)
+def test_a_submission_whose_answer_says_nothing_is_looked_for(tools, tmp_path, answer):
+    tools("sbatch", *answer)
+    tools("squeue", "23|PENDING|1:35:00|Priority")
     assert batch.load("slurm").submit(WANTED, tmp_path / "job.sh", tmp_path / "logs") == "23"
 
 
@@ -269,7 +279,7 @@ def test_why_a_job_of_slurms_waits(reason, stuck, impossible):
 def test_the_log_says_what_the_state_does_not(tools, tmp_path, state, logged, words):
     (tmp_path / "slurm.17.log").write_text(f"Building DAG of jobs...\n{logged}\n")
     (tmp_path / "slurm.117.log").write_text("node failed")
-    tools("squeue", f"17|{state}|None")
+    tools("squeue", f"17|{state}|1:35:00|None")
     assert batch.load("slurm").ask(["17"], tmp_path)["17"].reason.startswith(words)
 
 
@@ -442,7 +452,7 @@ def test_a_job_that_nobody_lists_is_given_up_after_its_time_and_not_before(tools
 
 def test_what_a_job_made_counts_whatever_is_said_of_it_unless_it_was_there_before(tools, queue, tmp_path):
     tools("sbatch", "17")
-    tools("squeue", "17|CANCELLED|None")
+    tools("squeue", "17|CANCELLED|1:35:00|None")
     made = queue()
     output = tmp_path / "midway/160315_1432.processed.done"
     output.parent.mkdir()
@@ -473,7 +483,7 @@ def test_silence_is_told_once_and_borne_for_its_time_only(tools, queue, tmp_path
     hasty.end(watched, report)
     hasty.settle(watched, report)
     assert [record.job for record in batchjobs.listed(tmp_path) if not record.ending] == ["17"]
-    tools("squeue", "17|RUNNING|None")
+    tools("squeue", "17|RUNNING|1:35:00|None")
     assert list(patient.look()) == []
     assert patient.lines[-1] == "Slurm answers again"
 
@@ -481,10 +491,10 @@ def test_silence_is_told_once_and_borne_for_its_time_only(tools, queue, tmp_path
 @pytest.mark.parametrize(
     ("row", "limits", "words", "began"),
     [
-        ("17|PENDING|PartitionDown", {"waits": 0}, "did not begin within", False),
-        ("17|PENDING|PartitionTimeLimit", {}, "PartitionTimeLimit", False),
-        ("17|SUSPENDED|None", {"waits": 0}, "did not end within", True),
-        ("17|COMPLETING|None", {"over": -95 * 60 - 1}, "did not end within", True),
+        ("17|PENDING|1:35:00|PartitionDown", {"waits": 0}, "did not begin within", False),
+        ("17|PENDING|1:35:00|PartitionTimeLimit", {}, "PartitionTimeLimit", False),
+        ("17|SUSPENDED|1:35:00|None", {"waits": 0}, "did not end within", True),
+        ("17|COMPLETING|1:35:00|None", {"over": -95 * 60 - 1}, "did not end within", True),
     ],
 )
 def test_what_would_never_end_by_itself_is_cancelled(tools, queue, tmp_path, row, limits, words, began):
@@ -502,9 +512,20 @@ def test_what_would_never_end_by_itself_is_cancelled(tools, queue, tmp_path, row
     assert record.ending["began"] == began
 
 
+def test_a_job_that_stands_for_no_reason_is_told_by_its_state(tools, queue, tmp_path):
+    tools("sbatch", "17")
+    tools("squeue", "17|SUSPENDED|1:35:00|None")
+    made = queue()
+    submit(made)
+    assert list(made.look()) == []
+    assert made.lines == ["job 17 in Slurm (160315_1432): SUSPENDED"]
+    (record,) = batchjobs.listed(tmp_path)
+    assert str(record).startswith("its job 17 (process_raw) runs in Slurm: SUSPENDED, since 2")
+
+
 def test_jobs_of_an_earlier_call_are_taken_up_and_others_for_the_same_files_cancelled(tools, queue, tmp_path):
     tools("sbatch", "17")
-    tools("squeue", "17|RUNNING|None")
+    tools("squeue", "17|RUNNING|1:35:00|None")
     submit(queue())
     tools("sbatch", "18")
     after = queue()
@@ -515,19 +536,19 @@ def test_jobs_of_an_earlier_call_are_taken_up_and_others_for_the_same_files_canc
     assert submit(changed, name="process_raw.160315_1432.other").record.job == "18"
     assert cancelled()[-1] == "17"
     # One that the call before did not live to see accepted.
-    tools("squeue", "19|PENDING|Priority")
+    tools("squeue", "19|PENDING|1:35:00|Priority")
     (record,) = batchjobs.listed(tmp_path)
     batchjobs.write(tmp_path, replace(record, job=""))
     assert submit(queue(), name=record.name).record.job == "19"
     # Those that have ended meanwhile are forgotten.
-    tools("squeue", "19|COMPLETED|None")
+    tools("squeue", "19|COMPLETED|1:35:00|None")
     queue()
     assert list(batchjobs.listed(tmp_path)) == []
 
 
 def test_where_it_cannot_be_known_whether_there_is_a_job_already_none_is_made(tools, queue, tmp_path):
     tools("sbatch", "17")
-    tools("squeue", "17|RUNNING|None")
+    tools("squeue", "17|RUNNING|1:35:00|None")
     submit(queue())
     (record,) = batchjobs.listed(tmp_path)
     batchjobs.write(tmp_path, replace(record, job=""))
@@ -552,12 +573,71 @@ def test_after_one_submission_that_got_no_answer_the_others_do_not_wait_for_it(t
     assert not (tmp_path / "sbatch.words").exists()
 
 
+def test_a_submission_that_may_have_been_taken_is_looked_for_by_the_next_call(tools, queue, tmp_path):
+    tools("squeue", "", 1)
+    tools("sbatch", "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation", 1)
+    output = ["midway/160315_1432.processed.done"]
+    made = queue()
+    with pytest.raises(NotTaken):
+        submit(made)
+    assert not batchjobs.ended(tmp_path, output).ending["began"]
+    made.drop(output)
+    ((_, record),) = batchjobs.alive(tmp_path)
+    assert str(record).startswith("Slurm may have a job (process_raw): its submission got no answer")
+    # The batch system does not answer yet: nothing is submitted, and the job is not forgotten.
+    made = queue()
+    with pytest.raises(NotTaken, match="whether it has a job already"):
+        submit(made)
+    assert not batchjobs.ended(tmp_path, output).ending["began"]
+    made.drop(output)
+    tools("squeue", "23|RUNNING|1:35:00|None")
+    assert submit(queue()).record.job == "23"
+
+
+def test_what_keeps_an_earlier_job_from_being_cancelled_is_no_failure_of_the_run(tools, queue, tmp_path):
+    tools("sbatch", "17")
+    tools("squeue", "17|RUNNING|1:35:00|None")
+    submit(queue())
+    tools("scancel", "timed out", 1)
+    made = queue()
+    with pytest.raises(NotTaken, match="still has job 17"):
+        submit(made, name="another")
+    ending = batchjobs.ended(tmp_path, ["midway/160315_1432.processed.done"]).ending
+    assert (ending["began"], ending["again"]) == (False, False)
+    made.drop(["midway/160315_1432.processed.done"])
+    assert [record.job for record in batchjobs.listed(tmp_path)] == ["17"]
+
+
+def test_time_that_a_job_was_given_more_or_stands_still_is_no_overrun(tools, queue, monkeypatch):
+    hours = {"now": time.monotonic() / 3600}
+    monkeypatch.setattr("caxflow.batch.queue.time.monotonic", lambda: 3600 * hours["now"])
+    tools("sbatch", "17")
+    tools("scancel", "")
+    made = queue(over=3600)
+
+    def after(passed, row):
+        hours["now"] += passed
+        tools("squeue", f"17|{row}")
+        return [report.phase for _, report in made.look()]
+
+    submit(made)
+    assert after(0, "RUNNING|1:35:00|None") == []
+    assert after(1, "SUSPENDED|1:35:00|None") == []
+    assert after(20, "RUNNING|1:35:00|None") == []
+    assert after(1.5, "RUNNING|1:35:00|None") == []
+    assert after(5, "RUNNING|12:00:00|None") == []
+    assert after(1, "PENDING|12:00:00|BeginTime") == []
+    assert after(1, "RUNNING|12:00:00|None") == []
+    assert after(12.9, "RUNNING|12:00:00|None") == []
+    assert after(0.2, "RUNNING|12:00:00|None") == [FAILED]
+
+
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", '{"name": 1}', json.dumps({"name": "x", "system": None, "by": []}), "\x00" * 9]
 )
 def test_a_damaged_record_of_a_job_stops_nothing(tools, queue, tmp_path, text):
     tools("sbatch", "17")
-    tools("squeue", "17|RUNNING|None")
+    tools("squeue", "17|RUNNING|1:35:00|None")
     file = tmp_path / ".caxflow/batch/x.json"
     file.parent.mkdir(parents=True)
     file.write_text(text)
@@ -578,6 +658,15 @@ def test_a_script_that_cannot_be_written_is_no_failure_of_the_run(tools, queue, 
 def test_a_limit_that_is_none_is_refused(key, value):
     with pytest.raises(CaxflowError, match="check caxflow-l"):
         Limits(**{key: value})
+
+
+def test_a_greeting_of_the_site_is_no_cause(tools, tmp_path):
+    greeting = "\n".join(f"sbatch: warning: your account has {n} % of its memory left" for n in range(20))
+    tools("sbatch", f"{greeting}\nsbatch: error: invalid partition specified: nosuch", 1)
+    with pytest.raises(NotTaken) as caught:
+        batch.load("slurm").submit(WANTED, tmp_path / "job.sh", tmp_path / "logs")
+    assert caught.value.what == "Slurm took no job: invalid partition specified: nosuch"
+    assert "check slurm_partition" in caught.value.mend
 
 
 def test_a_command_that_hangs_is_ended(monkeypatch):

@@ -253,6 +253,23 @@ def test_a_plugin_that_is_missing(profile, programs, examine):
     ) in found(examine(profile(executor="atlantis")), "plugin")
 
 
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"jobs": "x"}, "jobs"),
+        ({"caxflow-lost-afterr": 3}, "unrecognized arguments: --caxflow-lost-afterr"),
+        ({"caxflow-system": {"slurm": 1}}, "there is no batch system"),
+        ({"caxflow-longest-wait": float("nan")}, "caxflow-longest-wait is not from 0 to a year"),
+        ({"caxflow-options": "'"}, "caxflow-options in the profile: No closing quotation"),
+    ],
+)
+def test_a_profile_that_snakemake_or_its_executor_would_refuse(profile, programs, examine, said, words):
+    programs(sbatch="exit 0", squeue="exit 0", scancel="exit 0", sinfo="exit 0")
+    answers = found(examine(profile(**{"executor": "caxflow", "caxflow-system": "slurm"} | said)), "profile")
+    (bad,) = [said for verdict, said, _ in answers if verdict == BAD]
+    assert words in bad
+
+
 def test_a_folder_that_hides_the_profile(tmp_path, profile, examine):
     folder = profile()
     (one,) = found(examine(folder), "profile")

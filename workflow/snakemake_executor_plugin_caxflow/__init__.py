@@ -5,7 +5,7 @@ reads the Snakefile, which decides which caxflow is the one of this workflow: so
 imported before there is an executor.
 """
 
-import contextlib
+import hashlib
 import shlex
 import signal
 import threading
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from caxflow.batch.queue import Watched
 
 __all__ = ["Executor", "ExecutorSettings", "common_settings"]
-
-SCRIPTS = Path(".snakemake/batch_scripts")
 
 common_settings = CommonSettings(
     non_local_exec=True,
@@ -62,11 +60,8 @@ class Executor(RemoteExecutor):
         from caxflow.errors import CaxflowError
 
         settings = self.workflow.executor_settings
-        hours = 3600
         try:
-            limits = Limits(
-                settings.lost_after, settings.longest_silence * hours, settings.longest_wait * hours
-            )
+            limits = Limits.of_profile(settings.lost_after, settings.longest_silence, settings.longest_wait)
             self.queue = Queue(batch.load(settings.system), Path.cwd(), limits, self._say)
             self._options = self.queue.system.options(settings.options)
         except CaxflowError as error:
@@ -78,6 +73,8 @@ class Executor(RemoteExecutor):
     @property
     def tmpdir(self) -> str:
         """Where scripts are: they outlive the call, as their jobs may."""
+        from caxflow.batch.queue import SCRIPTS
+
         SCRIPTS.mkdir(parents=True, exist_ok=True)
         return str(SCRIPTS.absolute())
 
@@ -91,15 +88,16 @@ class Executor(RemoteExecutor):
             return
         info = SubmittedJobInfo(job)
         try:
-            watched = self._submit(job)
+            watched = self._submit(info)
         except NotTaken as error:
+            self._infos.pop(info.aux["name"], None)
             self.report_job_error(info, msg=f"{error}. ")
             self.queue.drop(list(map(str, job.output)))
             return
         info.external_jobid = watched.record.job
-        info.aux = {"name": watched.record.name}
-        self._infos[watched.record.name] = info
         self.report_job_submission(info)
+        if self._left:  # meanwhile
+            self._leave_jobs()
 
     async def check_active_jobs(
         self, active_jobs: list[SubmittedJobInfo]
@@ -113,8 +111,8 @@ class Executor(RemoteExecutor):
                 good = report.phase == "done"
                 if good:
                     self.report_job_success(info)
-                    with contextlib.suppress(OSError):
-                        self._script(watched.record.name).unlink()
+                    for used in Path(self.tmpdir).glob(f"{watched.record.name}.*"):
+                        used.unlink(missing_ok=True)
                 else:
                     self.queue.end(watched, report)
                     self.report_job_error(info, msg=f"{report.reason}. ")
@@ -140,15 +138,21 @@ class Executor(RemoteExecutor):
             self.wait = False
         self.wait_thread.join()
 
+    def get_jobscript(self, job: JobExecutorInterface) -> str:
+        """Return what the list of many inputs of a job is named after: the same in each call."""
+        made = "\0".join(sorted(map(str, job.output)))
+        return str(Path(self.tmpdir) / hashlib.sha256(made.encode()).hexdigest()[:12])
+
     def get_job_exec_prefix(self, job: JobExecutorInterface) -> str:
         """Return what a script begins with: jobs start where this call did."""
         return f"cd {shlex.quote(str(self.workflow.workdir_init))}"
 
-    def _submit(self, job: JobExecutorInterface) -> "Watched":
+    def _submit(self, info: SubmittedJobInfo) -> "Watched":
         from caxflow.batch import lastwords
         from caxflow.batch.queue import name_of
         from caxflow.batch.system import Wanted
 
+        job = info.job
         rule = job.groupid if job.is_group() else job.rule.name
         output = [str(each) for each in job.output]
         made = [lastwords.target_of([each]) for each in output]
@@ -157,6 +161,9 @@ class Executor(RemoteExecutor):
         # Of the whole command some words are others in each call.
         what = f"{self.get_snakefile()} {self.get_job_args(job)} {job.threads} {asked}"
         name = name_of(rule, runs, what, map(str, job.input))
+        # Before it is watched: it may end at once.
+        info.aux = {"name": name}
+        self._infos[name] = info
         script = self._script(name)
         system, resources = self.queue.system, job.resources
         wanted = Wanted(
@@ -203,6 +210,9 @@ class Executor(RemoteExecutor):
         if callable(before):
             before(*words)
         self._left = True
+        self._leave_jobs()
+
+    def _leave_jobs(self) -> None:
         with self._looking:
             for watched in self.queue.leave():
                 self.workflow.scheduler.error_callback(self._infos.pop(watched.record.name).job)

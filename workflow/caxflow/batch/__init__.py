@@ -17,7 +17,7 @@ SYSTEMS: dict[str, type[System]] = {
 
 def load(name: str | None) -> System:
     """Return the batch system of a name, as ``caxflow-system`` in a profile has it."""
-    if name not in SYSTEMS:
+    if not isinstance(name, str) or name not in SYSTEMS:
         said = f"there is no batch system {name!r}" if name else "the batch system is not named"
         raise CaxflowError(said, f"set caxflow-system in the profile, to one of {', '.join(SYSTEMS)}")
     return SYSTEMS[name]()

@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,8 +18,8 @@ from caxflow.errors import CaxflowError
 from caxflow.workdir import batchjobs
 from caxflow.workdir.batchjobs import BatchJob
 
-LOGS = Path(".snakemake/batch_logs")
-_KEEP_LOGS = 30 * 86400  # s
+LOGS, SCRIPTS = Path(".snakemake/batch_logs"), Path(".snakemake/batch_scripts")
+_KEEP = 30 * 86400  # s
 _LONGEST = 366 * 86400  # s
 _AWAY = 60  # s in which a batch system that did not answer one submission is not asked for the next one
 _SAY_AGAIN = 3600  # s between two lines about a batch system that is silent
@@ -50,6 +50,13 @@ class Limits:
     waits: float = 7 * 86400
     over: float = 3600
 
+    @classmethod
+    def of_profile(
+        cls, lost_after: float = 120, longest_silence: float = 6, longest_wait: float = 168
+    ) -> "Limits":
+        """Return the limits that a profile names: the first in seconds, the others in hours."""
+        return cls(lost_after, longest_silence * 3600, longest_wait * 3600)
+
     def __post_init__(self) -> None:
         keys = ("caxflow-lost-after", "caxflow-longest-silence", "caxflow-longest-wait")
         for key, value in zip(keys, (self.lost, self.silence, self.waits), strict=True):
@@ -65,6 +72,7 @@ class Watched:
     wanted: Wanted
     submitted: float = field(default_factory=time.monotonic)
     began: float | None = None
+    stood: float | None = None
     missing: float | None = None
 
     @property
@@ -128,23 +136,23 @@ class Queue:
             by=receipts.who(),
             before={each: identity(each) for each in output},
         )
-        if left := self._left.pop(wanted.name, None):
-            job = left.job or self._find(wanted.name)
-            if job:
-                watched = Watched(replace(left, job=job, by=known.by), wanted)
-                self._keep(watched)
-                self.say(f"{' '.join(runs)} ({rule}) goes on as job {job} in {self.system.title}")
-                return watched
-        self._cancel_others(output)
-        self._note(known)
+        left = self._left.pop(wanted.name, None)
         try:
-            if self._refused and time.monotonic() - self._refused[0] < _AWAY:
-                raise self._refused[1]
+            if left and left.job:
+                return self._take_up(left, known, wanted)
+            if self._is_away():
+                before = self._refused[1]
+                raise NotTaken(before.what, before.mend, away=left is not None)
+            if left and (job := self._find(wanted.name)):
+                return self._take_up(replace(left, job=job, state="", reason=""), known, wanted)
+            self._cancel_others(output)
+            self._note(known)
             job = self._submit(wanted, script, write)
         except NotTaken as error:
-            if error.away:
+            if error.away and not self._is_away():
                 self._refused = time.monotonic(), error
-            self._note(replace(known, ending=_UNBEGUN | {"what": error.what, "fix": error.mend}))
+            ending = {"what": error.what, "fix": error.mend, "unclear": error.away}
+            self._note(replace(known, ending=_UNBEGUN | ending))
             raise
         watched = Watched(replace(known, job=job, since=known.submitted), wanted)
         self._keep(watched)
@@ -200,8 +208,14 @@ class Queue:
                 log.unlink()
 
     def drop(self, output: Sequence[str]) -> None:
-        """Forget the job that was to make some files and was not taken."""
-        if record := batchjobs.ended(self.work_dir, output):
+        """Forget the job that was to make some files and was not taken.
+
+        One that may be there all the same, as no answer came, is looked for by the next call.
+        """
+        record = batchjobs.ended(self.work_dir, output)
+        if record and record.ending.get("unclear"):
+            self._note(replace(record, ending={}, reason="its submission got no answer"))
+        elif record:
             batchjobs.remove(self.work_dir, record.name)
 
     def cancel(self) -> None:
@@ -228,6 +242,17 @@ class Queue:
             self.say(f"{self._listed(watched)} {verb} on in {self.system.title}; the next call takes {it} up")
         return watched
 
+    def _take_up(self, left: BatchJob, known: BatchJob, wanted: Wanted) -> Watched:
+        watched = Watched(replace(left, by=known.by), wanted)
+        self._keep(watched)
+        runs = " ".join(left.runs)
+        self.say(f"{runs} ({left.rule}) goes on as job {left.job} in {self.system.title}")
+        return watched
+
+    def _is_away(self) -> bool:
+        """Whether it was just now that a submission got no answer."""
+        return self._refused is not None and time.monotonic() - self._refused[0] < _AWAY
+
     def _submit(self, wanted: Wanted, script: Path, write: Callable[[], None]) -> str:
         try:
             write()
@@ -246,8 +271,7 @@ class Queue:
         watched.missing = None
         if report.phase == FAILED and report.stuck:
             return self._give_up(watched, report, again=report.again)  # it would stay in the queue
-        if report.phase == RUNS and watched.began is None:
-            watched.began = now
+        self._clock(watched, report, now)
         if report.phase == WAITS and report.impossible:
             return self._give_up(watched, replace(report, reason=report.reason or report.state))
         return self._bound(watched, report, now)
@@ -259,14 +283,29 @@ class Queue:
             return Report(RUNS, "unknown", f"{title} does not list it any more")
         return Report(FAILED, "lost", f"{title} does not know job {job} any more")
 
+    def _clock(self, watched: Watched, report: Report, now: float) -> None:
+        """Take the time that a job runs, without what it stands still; begun anew, it has its own."""
+        if report.phase == WAITS:
+            watched.began = watched.stood = None
+            return
+        if watched.began is None:
+            watched.began = now
+        if report.stuck:
+            watched.stood = now if watched.stood is None else watched.stood
+        elif watched.stood is not None:
+            watched.began += now - watched.stood
+            watched.stood = None
+
     def _bound(self, watched: Watched, report: Report, now: float) -> Report:
         """Give a job up that has not begun, or not ended, when it should have."""
-        job, waited = watched.record.job, now - (watched.began or watched.submitted)
+        job, since = watched.record.job, watched.stood or watched.began or watched.submitted
+        waited = now - since
         was = f"its state was {report.state}" + (f" ({report.reason})" if report.reason else "")
         if report.phase == WAITS and now - watched.submitted >= self.limits.waits:
             why = f"job {job} did not begin within {words.duration(waited)}, {was}"
             return self._give_up(watched, replace(report, reason=why, impossible=True))
-        most = self.limits.waits if report.stuck else 60 * watched.wanted.minutes + self.limits.over
+        given = max(watched.wanted.minutes, report.minutes or 0)
+        most = self.limits.waits if report.stuck else 60 * given + self.limits.over
         if report.phase == RUNS and waited >= most:
             why = f"job {job} did not end within {words.duration(waited)}, {was}"
             return self._give_up(watched, replace(report, reason=why))
@@ -337,20 +376,18 @@ class Queue:
         try:
             return self.system.find(name)
         except NoAnswer as error:
-            fix = "the next call tries again"
-            raise NotTaken(
-                f"{self.system.title} does not say whether it has a job already: {error}", fix
-            ) from error
+            what = f"{self.system.title} does not say whether it has a job already: {error}"
+            raise NotTaken(what, "the next call tries again", away=True) from error
 
     def _take_stock(self) -> dict[str, BatchJob]:
         """Return the jobs that an earlier call left and that have not ended; forget the others."""
-        self._clear_logs()
         left = {}
         for record in batchjobs.listed(self.work_dir):
             if record.ending or record.system != self.system.title:
                 batchjobs.remove(self.work_dir, record.name)
             else:
                 left[record.name] = record
+        self._clear_folders(left)
         named = [record.job for record in left.values() if record.job]
         if not named:
             return left
@@ -383,12 +420,14 @@ class Queue:
             batchjobs.remove(self.work_dir, record.name)
             del self._left[record.name]
 
-    def _clear_logs(self) -> None:
-        oldest = time.time() - _KEEP_LOGS
-        with contextlib.suppress(OSError):
-            for log in self.logs.iterdir():
-                if log.stat().st_mtime < oldest:
-                    log.unlink()
+    def _clear_folders(self, left: Container[str]) -> None:
+        """Remove old logs, and old scripts but those of jobs that are left."""
+        oldest = time.time() - _KEEP
+        for folder in (self.logs, self.work_dir / SCRIPTS):
+            with contextlib.suppress(OSError):
+                for file in folder.iterdir():
+                    if file.stat().st_mtime < oldest and file.stem not in left:
+                        file.unlink()
 
 
 def identity(path: str) -> list[int] | None:

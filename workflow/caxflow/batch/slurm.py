@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from caxflow.batch import system
@@ -26,7 +27,7 @@ _WAITS = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "POWER_UP_NODE")
 _HELD = ("REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT", "STOPPED", "SUSPENDED")
 # Reasons of a job that waits for its turn; of any other one people should know.
 _TURN = re.compile(
-    r"None|Priority|Resources|BeginTime|Cleaning|Prolog|Licenses|Reservation|Dependency$|JobArrayTaskLimit|"
+    r"$|Priority|Resources|BeginTime|Cleaning|Prolog|Licenses|Reservation|Dependency$|JobArrayTaskLimit|"
     r"Assoc(Grp|MaxJobs|MaxCpuPerUser)\w*|QOS(Grp|MaxJobs|Max\w+PerUser|UsageThreshold)\w*|Fed\w+|BurstBuffer\w*"
 )
 _NEVER = re.compile(
@@ -86,10 +87,12 @@ class Slurm(System):
 
     def _listed(self, *more: str) -> dict[str, Report]:
         said = system.ask(
-            *("squeue", "--noheader", "--states=all", f"--user={os.getuid()}", *more, "--format=%i|%T|%r")
+            *("squeue", "--noheader", "--states=all", f"--user={os.getuid()}", *more, "--format=%i|%T|%l|%r")
         )
-        rows = (line.split("|", 2) for line in said.splitlines() if line.count("|") > 1)
-        return {job: report(state, reason) for job, state, reason in rows}
+        rows = (line.split("|", 3) for line in said.splitlines() if line.count("|") > 2)
+        return {
+            job: replace(report(state, reason), minutes=_minutes(limit)) for job, state, limit, reason in rows
+        }
 
     def _accounted(self, jobs: Sequence[str]) -> dict[str, Report]:
         """Return how jobs ended; one that the accounts alone take for alive is not."""
@@ -128,7 +131,8 @@ def report(state: str, reason: str) -> Report:
     reason : str
     """
     words = state.split()
-    state, reason = words[0].rstrip("+") if words else "", reason.strip().strip("()")
+    state = words[0].rstrip("+") if words else ""
+    reason = "" if reason.strip() == "None" else reason.strip().strip("()")
     if state == "COMPLETED":
         return Report(DONE, state)
     if state in _ENDED:
@@ -139,7 +143,7 @@ def report(state: str, reason: str) -> Report:
         never = bool(_NEVER.match(reason))
         return Report(WAITS, state, reason, stuck=not _TURN.match(reason), impossible=never)
     # RUNNING, COMPLETING, SIGNALING, STAGE_OUT, RESIZING, and what later versions may add.
-    return Report(RUNS, state, "" if reason == "None" else reason)
+    return Report(RUNS, state, reason)
 
 
 def _too_long(wanted: Wanted) -> str:

@@ -25,6 +25,8 @@ PASSED_ON = (
 )
 # Jobs ask no database and send no message: they get no variable with such a name.
 _SECRET = re.compile(r"passw|secret|token|credential|api_?key|webhook", re.IGNORECASE)
+# Nor one with a password in an address.
+_WITH_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 # Defaults of the user's for Slurm's commands, and what a job leaves to those that it submits in turn.
 _MISLEADING = re.compile(r"(SLURM|SBATCH|SQUEUE|SACCT|SCANCEL|SINFO)_(?!CONF$|CLUSTERS$)")
 
@@ -97,6 +99,8 @@ class Report:
         Of a job that failed: whether that says nothing of the run, as where its node died.
     lingers : bool
         Of a job that is given up: whether it may still be there.
+    minutes : float or None
+        How long it may run, where the batch system says that: it may have been given more than was asked for.
     """
 
     phase: str
@@ -107,6 +111,7 @@ class Report:
     again: bool = True
     blameless: bool = False
     lingers: bool = False
+    minutes: float | None = None
 
 
 # How jobs end, in words.
@@ -223,13 +228,13 @@ class System(ABC):
             fix = f"log in where the commands of {self.title} are, or add them to PATH"
             raise NotTaken(f"{self.title} took no job: {words[0]} not found", fix) from error
         except (OSError, subprocess.TimeoutExpired) as error:
-            said = _why(error)
+            said, done = _why(error), None
         else:
             if done.returncode == 0 and (job := self.identify(done.stdout)):
                 return job
             said = complaint(done) or "it said nothing"
-        # Of an answer that was lost on its way, the job may be there all the same.
-        unclear = bool(_UNCLEAR.search(said))
+        # Of an answer that was lost on its way, or that nothing can be read from, the job may be there.
+        unclear = (done is not None and done.returncode == 0) or bool(_UNCLEAR.search(said))
         if unclear:
             try:
                 if job := self.find(wanted.name):
@@ -281,10 +286,11 @@ class System(ABC):
 
 
 def complaint(done: subprocess.CompletedProcess) -> str:
-    """Return what a command complained of, without its name, in one line."""
+    """Return what a command complained of, without its name and what was printed before, in one line."""
+    said = [line.strip() for line in (done.stderr if done.stderr.strip() else done.stdout).splitlines()]
+    first = next((number for number, line in enumerate(said) if _COMPLAINS.match(line)), 0)
     lines = [
-        re.sub(r"^(\w+: )?(error|fatal|warning): |^(qsub|sbatch|ERROR): ", "", line.strip())
-        for line in (done.stderr if done.stderr.strip() else done.stdout).splitlines()
+        re.sub(r"^(\w+: )?(error|fatal|warning): |^(qsub|sbatch|ERROR): ", "", line) for line in said[first:]
     ]
     return "; ".join(dict.fromkeys(filter(None, lines)))[:400]
 
@@ -303,12 +309,14 @@ def attempt(*words: str) -> subprocess.CompletedProcess:
         raise NoAnswer(f"{words[0]}: {_why(error)}", f"try it by hand: {words[0]}") from error
 
 
+# With what a complaint begins; before that stand a site's greeting and warnings.
+_COMPLAINS = re.compile(r"(\w+: |\w+ )?(error|fatal): |qsub: |unable to run job|denied", re.IGNORECASE)
 # That as many jobs are there as may be.
 _FULL = re.compile(r"submit ?(job ?)?limit|too many jobs|maximum number of (active )?jobs", re.IGNORECASE)
 # What leaves open whether a submission was taken.
 _UNCLEAR = re.compile(
     r"timed? ?out|no answer|unable to contact|connect|communicat|unreachable|not responding|try again|socket|"
-    r"configuration source",
+    r"temporarily|standby|zero bytes|end of file|configuration source",
     re.IGNORECASE,
 )
 
@@ -363,7 +371,9 @@ def environment(found: Mapping[str, str]) -> dict[str, str]:
     kept = {
         name: value
         for name, value in found.items()
-        if not _SECRET.search(name) and not _MISLEADING.match(name) and name != "SNAKEMAKE_PROFILE"
+        if not (_SECRET.search(name) or _WITH_PASSWORD.search(value))
+        and not _MISLEADING.match(name)
+        and name != "SNAKEMAKE_PROFILE"
     }
     return kept | {"LC_ALL": found.get("LC_ALL", "C.UTF-8"), "SLURM_TIME_FORMAT": "standard"}
 

@@ -157,23 +157,22 @@ class _LocalDestination(_End):
 
     def put(self, piece, chunks) -> None:
         name = self._job.names[piece.index]
-        fd = -1
         try:
             fd = self._folder.open(name, os.O_RDWR | os.O_CREAT)
-            position = piece.offset
-            for chunk in chunks:
-                view = memoryview(chunk)
-                while view:
-                    written = os.pwrite(fd, view, position)
-                    view, position = view[written:], position + written
-            do_all([lambda _: self._job.remark([abilities.sync_file(fd)])], self._job.beat)
+            try:
+                position = piece.offset
+                for chunk in chunks:
+                    view = memoryview(chunk)
+                    while view:
+                        written = os.pwrite(fd, view, position)
+                        view, position = view[written:], position + written
+                do_all([lambda _: self._job.remark([abilities.sync_file(fd)])], self._job.beat)
+            finally:
+                os.close(fd)  # which may fail, too
         except OSError as error:
             raise at(
                 self._job.destination_place.site, os_error(error, f"{self._folder.root}/{name}")
             ) from None
-        finally:
-            if fd >= 0:
-                os.close(fd)
 
     def confirm(self, piece, found) -> None:
         pass  # what arrived was hashed here

@@ -71,7 +71,8 @@ def _opened(folder, path: str, flags: int):
     try:
         yield fd
     finally:
-        os.close(fd)
+        with _named(folder, path):  # NFS says only here that a quota is used up
+            os.close(fd)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from caxflow.errors import CaxflowError, DiskAway
 from caxflow.files import digests, marker
 from caxflow.files.census import census, is_furniture
 from caxflow.files.listing import FileStat, os_error, printable, safe_path, scan, to_bytes, to_text, unchanged
+from caxflow.threads import do_all
 from caxflow.transfer import below
 from caxflow.transfer.folder import Pace
 from caxflow.transfer.part import Part, remove_leftovers
@@ -141,6 +142,9 @@ class Session:
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
+                if self.part:
+                    # What a disk refused may still be in memory, as if it were there.
+                    do_all([lambda _: digests.drop_cache(fd)], lambda: self.report(0))
                 for start in range(0, file[1], BLOCK):
                     block = digests.hasher(algorithms[0])
                     done, end = start, min(file[1], start + BLOCK)

@@ -258,7 +258,7 @@ class SftpEnd:
         if len(file) > 2:
             _unchanged(FileStat(*file), self.client.status(handle))
         if self._part:
-            attempt(SYNC_FILES, self.client.sync, handle)  # its writer may have died before
+            self._sync(path, handle)  # its writer may have died before
         self.client.close(handle)
         return (
             {name: each.hexdigest() for name, each in zip(algorithms, whole, strict=True)},
@@ -421,9 +421,17 @@ class SftpEnd:
 
         handle = self.client.open(path, WRITE | CREATE)
         self.client.write(handle, offset, passing())
-        lacking = attempt(SYNC_FILES, self.client.sync, handle)
+        lacking = self._sync(path, handle)
         self.client.close(handle)
         return lacking
+
+    def _sync(self, path: str, handle: bytes) -> str:
+        try:
+            return attempt(SYNC_FILES, self.client.sync, handle)
+        except OSError:
+            with suppress(OSError):  # it may be in the server's memory alone, where the next attempt finds it
+                self.client.remove(path)
+            raise
 
     def _do_publish(self, files, directories, single: bool) -> list[str]:
         there = {(file[0], file[1]) for file in self._do_scan(self._part.data)["files"]}

@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 
 from caxflow.errors import CaxflowError
-from caxflow.threads import explained, started
+from caxflow.threads import explained, start, started
 from caxflow.transfer import kept
 from caxflow.transfer.causes import TurnedAway
 from caxflow.transfer.ends import LocalEnd, RemoteEnd
@@ -140,15 +140,20 @@ class Task:
         return end(connection, report)
 
     def _answers(self, connection, end) -> bool:
-        """Take over a connection, if it still leads somewhere."""
+        """Take over a connection, if it still leads somewhere; a new one is quicker than to wait for long."""
         connection.limit(self.limit(connection.place))
         with self.lock:
             self._connections.append(connection)
+        answered = threading.Event()
+        patience = connection.place.timeout / 3
+        start(lambda: answered.wait(patience) or connection.kill())
         try:
             end(connection, lambda _: self.beat()).call("ping")
         except CaxflowError:
             self._drop(connection)
             return False
+        finally:
+            answered.set()
         with self.lock:
             self._greeted.append(connection)
         return True

@@ -72,7 +72,10 @@ class BatchJob:
     def __str__(self) -> str:
         verb = "waits" if self.phase == "waits" else "runs"
         if not self.job:
-            return f"a job ({self.rule}) is being submitted to {self.system}"
+            if self.watched and not self.reason:
+                return f"a job ({self.rule}) is being submitted to {self.system}"
+            why = self.reason or "its call ended while it was submitted"
+            return f"{self.system} may have a job ({self.rule}): {why}; the next `all` looks for it"
         detail = f": {self.reason or self.state}" if self.stuck or self.phase == "waits" else ""
         at = clock.read(self.since)
         since = f", since {at:%Y-%m-%d %H:%M} UTC" if at else ""

@@ -1,15 +1,21 @@
 """The profile: whether snakemake finds it, its plugins, and whether the batch system takes its jobs."""
 
+import os
+import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from caxflow import config
+from caxflow.batch.system import last_line
 from caxflow.config import Settings, calls
 from caxflow.monitoring.doctor import submission
 from caxflow.monitoring.doctor.finding import BAD, DOUBTFUL, GOOD, Finding
+
+_READ = "import sys; from snakemake.cli import parse_args; parse_args(['--profile', *sys.argv[1:]])"
 
 
 def examine(settings: Settings, files: Sequence[Path]) -> Iterator[Finding]:
@@ -23,13 +29,16 @@ def examine(settings: Settings, files: Sequence[Path]) -> Iterator[Finding]:
         own = config.read_yaml(file)
         profile |= own
         says = file if "executor" in own else says
-    executor = str(profile.get("executor", "local"))
+    executor = str(profile.get("executor") or "local")
+    unread = list(_unread(files))
+    yield from unread
     if executor not in ("local", "dryrun"):
         plugin = f"snakemake_executor_plugin_{executor.replace('-', '_')}"
         yield _installed(
             plugin, "make install" if executor == "caxflow" else f"pip install {_dashed(plugin)}"
         )
-        yield from submission.examine(settings, says, profile)
+        if not unread:
+            yield from submission.examine(settings, says, profile)
     yield _installed("snakemake_logger_plugin_caxflow", "make install")
 
 
@@ -53,6 +62,31 @@ def _found_by_snakemake(file: Path) -> Finding:
         return Finding("profile", BAD, said, "make install")
     there = file if name == str(file) else folder
     return Finding("profile", GOOD, f"snakemake --profile {name} finds {there}")
+
+
+def _unread(files: Sequence[Path]) -> Iterator[Finding]:
+    """Have Snakemake read the profiles, and yield what it says where it does not."""
+    named = [file.parent if calls.newest(file.parent) == file else file for file in files]
+    words, them = [sys.executable, "-c", _READ, *map(str, named)], " and ".join(map(str, files))
+    known = {name: value for name, value in os.environ.items() if name != "SNAKEMAKE_PROFILE"}
+    known["PATH"] = f"{known.get('PATH', '')}{os.pathsep}{os.defpath}"  # plugins look for programs
+    try:
+        done = subprocess.run(
+            words,
+            env=known,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        yield Finding("profile", DOUBTFUL, f"snakemake was not asked about {them}: {error}")
+        return
+    if done.returncode:
+        said = re.sub(r"^(-c: error|[\w.]+(Error|Exception)): ", "", last_line(done.stderr))
+        fix = f"check that key in {them}, by profiles/README.md and snakemake --help"
+        yield Finding("profile", BAD, f"snakemake does not read {them}: {said[:300]}", fix)
 
 
 def _dashed(module: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from caxflow import batch, words
+from caxflow.batch.queue import Limits
 from caxflow.batch.system import NoAnswer, System, Wanted, ask
 from caxflow.config import Settings
 from caxflow.monitoring.doctor.finding import BAD, DOUBTFUL, GOOD, Finding
@@ -43,6 +44,10 @@ def examine(settings: Settings, file: Path, profile: Mapping[str, Any]) -> Itera
         yield Finding("batch system", DOUBTFUL, said, "see profiles/README.md for executor: caxflow")
         return
     system = batch.load(profile.get("caxflow-system"))
+    options = system.options(str(profile.get("caxflow-options") or ""))
+    names = ("lost_after", "longest_silence", "longest_wait")
+    limits = {name: profile.get("caxflow-" + name.replace("_", "-")) for name in names}
+    Limits.of_profile(**{name: float(value) for name, value in limits.items() if value is not None})
     missing = [program for program in system.programs if shutil.which(program) is None]
     if missing:
         fix = f"log in where the commands of {system.title} are, or add them to PATH"
@@ -56,7 +61,7 @@ def examine(settings: Settings, file: Path, profile: Mapping[str, Any]) -> Itera
         return
     yield Finding("batch system", GOOD, f"{system.title} answers {asked}")
     if wanted := _asked(settings):
-        yield _try(system, file, profile, wanted)
+        yield _try(system, file, profile, wanted, options)
 
 
 def _asked(settings: Settings) -> _Asked | None:
@@ -74,10 +79,11 @@ def _asked(settings: Settings) -> _Asked | None:
     return None
 
 
-def _try(system: System, file: Path, profile: Mapping[str, Any], asked: _Asked) -> Finding:
+def _try(
+    system: System, file: Path, profile: Mapping[str, Any], asked: _Asked, options: Sequence[str]
+) -> Finding:
     """Have the largest job looked at, and where that is refused a common one."""
     about, title, resources = "test submission", system.title, _resources(profile, asked.rule)
-    options = system.options(str(profile.get("caxflow-options") or ""))
     largest, least = (_wanted(system, resources, size, options) for size in (asked.most, asked.least))
     said = _refusal(system, largest)
     if said is None:
