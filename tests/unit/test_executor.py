@@ -48,15 +48,8 @@ def test_jobs_with_many_inputs_and_groups_are_taken_up_wherever_they_are_in_the_
         return new > 3 or (new == 3 and log.read_text().count("goes on as job") == taken_up)
 
     words = [sys.executable, "-m", "snakemake", "--executor", "caxflow", "--caxflow-system", "slurm"]
-    words += [
-        "--jobs",
-        "4",
-        "--nolock",
-        "--group-components",
-        "small=6",
-        "--seconds-between-status-checks",
-        "1",
-    ]
+    words += ["--jobs", "4", "--nolock", "--seconds-between-status-checks", "1"]
+    words += ["--group-components", "small=6"]
     path = f"{tmp_path}/bin{os.pathsep}{os.environ['PATH']}"
     for targets, taken_up in ((["all"], 0), (["b", *(f"small{n}" for n in range(6))], 2)):
         with log.open("w") as stream:
