@@ -645,6 +645,37 @@ def test_a_damaged_record_of_a_job_stops_nothing(tools, queue, tmp_path, text):
     assert submit(queue()).record.job == "17"
 
 
+@pytest.mark.parametrize("known", ["PENDING", "RUNNING"])
+def test_what_is_cancelled_before_it_begins_is_no_failure_of_the_run(tools, queue, tmp_path, known):
+    tools("sbatch", "17")
+    tools("squeue", f"17|{known}|1:35:00|Priority")
+    made = queue()
+    submit(made)
+    assert list(made.look()) == []
+    tools("squeue", "17|CANCELLED|1:35:00|None")
+    made.end(*next(made.look()))
+    (record,) = batchjobs.listed(tmp_path)
+    assert record.ending["began"] == (known == "RUNNING")
+    if known == "PENDING":
+        assert record.ending["what"] == "job 17 in Slurm never began: it was cancelled"
+
+
+def test_records_that_cannot_be_kept_hold_up_no_job(tools, queue, tmp_path):
+    tools("sbatch", "17")
+    tools("squeue", "17|FAILED|1:35:00|None")
+    made = queue()
+    (tmp_path / ".caxflow").mkdir(exist_ok=True)
+    (tmp_path / ".caxflow/batch").write_text("a file in the place of the folder")
+    submit(made)
+    ((watched, report),) = made.look()
+    made.end(watched, report)
+    made.settle(watched, good=False)
+    tools("sbatch", "sbatch: error: invalid partition specified: nosuch", 1)
+    with pytest.raises(NotTaken):
+        submit(made)
+    made.drop(["midway/160315_1432.processed.done"])
+
+
 def test_a_script_that_cannot_be_written_is_no_failure_of_the_run(tools, queue, tmp_path):
     (tmp_path / "folder").mkdir()
     asked = {"rule": "process_raw", "output": ["midway/x"], "runs": []}

@@ -112,6 +112,18 @@ def test_a_preview_counts_a_scrub(shown):
     assert said() == ["1 job: 1 scrub"]
 
 
+def test_a_job_that_succeeded_later_is_not_the_one_to_ask_about(shown):
+    display, said = shown
+    other = "midway/160315_1433.raw.done"
+    for job, made in ((1, DONE), (2, other)):
+        display.start(job, "copy_raw", "pull it from lngs", [made])
+        display.fail(job, "copy_raw", [made], "cut off", "")
+    display.start(1, "copy_raw", "pull it from lngs", [DONE])
+    display.finish(1)
+    display.sum_up()
+    assert "; 1 failed: `caxflow why 160315_1433` tells more" in said()[-1]
+
+
 def test_the_reason_is_the_job_s_own(shown, work_dir):
     display, said = shown
     display.start(1, "copy_raw", "pull it from lngs", [DONE])

@@ -6,6 +6,7 @@ imported before there is an executor.
 """
 
 import hashlib
+import re
 import shlex
 import signal
 import threading
@@ -154,12 +155,13 @@ class Executor(RemoteExecutor):
 
         job = info.job
         rule = job.groupid if job.is_group() else job.rule.name
-        output = [str(each) for each in job.output]
+        output = sorted(str(each) for each in job.output)  # of a group in any order
         made = [lastwords.target_of([each]) for each in output]
         runs = list(dict.fromkeys(str(target.run) for target in made if target))
         asked = sorted(self.get_resource_declarations_dict(job).items())
-        # Of the whole command some words are others in each call.
-        what = f"{self.get_snakefile()} {self.get_job_args(job)} {job.threads} {asked}"
+        # Of the whole command some words are others in each call; a group has another id, and any order.
+        told = sorted(re.sub(r"--local-groupid \S+", "", self.get_job_args(job)).split())
+        what = f"{self.get_snakefile()} {told} {job.threads} {asked}"
         name = name_of(rule, runs, what, map(str, job.input))
         # Before it is watched: it may end at once.
         info.aux = {"name": name}

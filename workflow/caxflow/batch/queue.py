@@ -187,13 +187,19 @@ class Queue:
 
     def end(self, watched: Watched, report: Report) -> None:
         """Keep how a job ended for `caxflow.batch.lastwords`; forgotten by `settle`."""
+        log = self.system.log(watched.record.job, LOGS)
+        # A log is there from when a job begins, or, of PBS, from when it has ended.
+        waited = watched.began is None and watched.record.phase == WAITS and not log
         if report.impossible:
             what = f"{self.system.title} took no job: {report.reason}"
             ending = _UNBEGUN | {"what": what, "fix": self.system.fix(report.reason, watched.wanted)}
+        elif waited and not report.again and not report.blameless:
+            what = f"job {watched.record.job} in {self.system.title} never began: {report.reason}"
+            ending = _UNBEGUN | {"what": what, "fix": "the next call tries again"}
         else:
             ending = {"what": report.reason, "began": True, "again": report.again}
             ending |= {"blameless": report.blameless}
-            ending |= {"log": str(self.system.log(watched.record.job, LOGS) or "")}
+            ending |= {"log": str(log or "")}
         self._note(replace(watched.record, ending=ending))
 
     def settle(self, watched: Watched, report: Report) -> None:
@@ -287,6 +293,7 @@ class Queue:
         """Take the time that a job runs, without what it stands still; begun anew, it has its own."""
         if report.phase == WAITS:
             watched.began = watched.stood = None
+        if report.phase != RUNS:
             return
         if watched.began is None:
             watched.began = now

@@ -69,8 +69,7 @@ class Display:
     def __init__(self, stream: TextIO, live: bool, colour: bool):
         self.console = Console(file=stream, no_color=not colour, highlight=False, soft_wrap=not live)
         self.work: dict[int, Work] = {}
-        self.failed: dict[int, str] = {}
-        self.worst = ""  # the run that failed first
+        self.failed: dict[int, str] = {}  # the run of each job that failed, by the job's number
         self.done = self.total = 0
         self.runs: set[str] = set()
         self.moved, self.to_move = 0, None
@@ -151,8 +150,7 @@ class Display:
                 (said or _last_words(work, log) or "it was ended before it could say why").split()
             )
             reason += f" -> see {log}" if log else ""
-        self.failed[job] = reason
-        self.worst = self.worst or next((str(target.run) for target in work.made), "")
+        self.failed[job] = next((str(target.run) for target in work.made), "")
         self._line("FAILED", "red", f"{work.text}: {reason}")
 
     def message(self, text: str, bad: bool = False) -> None:
@@ -187,7 +185,8 @@ class Display:
             rest = (
                 f", so {words.count(left, 'other')} {'was' if left == 1 else 'were'} not run" if left else ""
             )
-            line += f"; {len(self.failed)} failed{rest}: `caxflow why {self.worst or 'RUN'}` tells more"
+            run = next(filter(None, self.failed.values()), "RUN")
+            line += f"; {len(self.failed)} failed{rest}: `caxflow why {run}` tells more"
         elif left:
             line += f"; {words.count(left, 'job')} not run: the next call goes on from here"
         self.console.print(Text(line, style="bold red" if self.failed else "bold"))

@@ -142,9 +142,12 @@ def alive(work_dir: Path) -> Iterator[tuple[Run, BatchJob]]:
 
 
 def ended(work_dir: Path, output: Sequence[str]) -> BatchJob | None:
-    """Return the job that made a file, if it has ended and that was not taken note of."""
+    """Return the job that made a file, if it has ended and that was not taken note of, as far as known."""
     wanted = set(output)
-    return next((job for job in listed(work_dir) if job.ending and wanted & set(job.output)), None)
+    try:
+        return next((job for job in listed(work_dir) if job.ending and wanted & set(job.output)), None)
+    except CaxflowError:
+        return None
 
 
 def now() -> str:
