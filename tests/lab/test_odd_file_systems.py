@@ -153,6 +153,14 @@ def test_f6_a_single_file_and_a_marker_by_sftp_alone(tmp_path, dataset, far, fau
         assert not transfer.mark(far("scp"), str(folder), "{}")
 
 
+@pytest.mark.parametrize("fault", ["opendir=EIO", "readdir=EIO", "unlink=EIO"])
+def test_what_cannot_be_removed_is_named(tmp_path, fault):
+    with oddfs.mounted(tmp_path / "run/sub/odd", fault) as folder:
+        (folder.with_name("odd.behind") / "file").touch()
+        with pytest.raises(CaxflowError, match=rf"^here: {tmp_path}/run\S*: Input/output error"):
+            transfer.remove_tree(HERE, str(tmp_path / "run"), root=str(tmp_path))
+
+
 def test_names_that_are_not_told_apart_are_named(tmp_path):
     (tmp_path / "dataset").mkdir()
     for name, content in (("A.zip", "A"), ("a.zip", "other")):

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 import threading
 import time
 
@@ -10,7 +11,7 @@ import pytest
 from caxflow.demo.sshd import SshSites
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import take
-from caxflow.transfer import Place, copy, take_manifest
+from caxflow.transfer import Place, copy, exists, take_manifest
 from lab import pythons
 
 HERE = Place("here")
@@ -72,6 +73,15 @@ def test_a_far_python_without_memory_is_named(tmp_path, dataset, far):
         CaxflowError, match=r"may have too little memory, .* -> raise the account's limits there"
     ):
         copy(HERE, dataset, far(python=pythons.limited(tmp_path, "-v 13000")), tmp_path / "there")
+
+
+@pytest.mark.parametrize("setting", ["PYTHONHOME=/absent", "PYTHONIOENCODING=absent"])
+def test_a_far_python_that_does_not_start_is_not_said_to_lack_memory(tmp_path, far, setting):
+    program = tmp_path / "misled"
+    program.write_text(f'#!/bin/sh\n{setting} exec {sys.executable} "$@"\n')
+    program.chmod(0o755)
+    with pytest.raises(CaxflowError, match=r"misled at far does not start: .*encod.* -> correct PYTHON"):
+        exists(far(python=str(program)), tmp_path)
 
 
 @pytest.mark.parametrize(

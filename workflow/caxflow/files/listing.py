@@ -188,7 +188,8 @@ def _descend(root: bytes, below: bytes, files: list, directories: list, report, 
 
 def os_error(error: OSError, path: str = "") -> CaxflowError:
     """An error of the operating system about a file, in words, with what to do."""
-    name = error.filename if error.filename not in (None, "", b"") else path
+    named = error.filename and not isinstance(error.filename, int)  # which is the number of an open file
+    name = error.filename if named else path
     name = to_text(name) if isinstance(name, bytes) else str(name)
     about = f"{printable(name)}: " if name else ""
     mend = {

@@ -114,6 +114,13 @@ OF_LOGINS = (
         "ssh refuses its configuration: {line}",
         "correct that file",
     ),
+    (
+        # A ProxyCommand or a jump host ended, and may have said why.
+        r"^(?!kex_exchange_identification: )(.+)$"
+        r"(?=[\s\S]*^(Connection closed by|banner exchange: Connection to) UNKNOWN port 65535)",
+        "{host} cannot be reached, or takes no login now ({match[1]})",
+        "check access.jump of the site, ProxyJump and ProxyCommand in ssh_config; or try again later",
+    ),
     TURNED_AWAY,
     BROKEN_OFF,
     (
@@ -134,6 +141,11 @@ OF_PARAMIKO = (
 )
 
 OF_HELPERS = (
+    (
+        r"^(ModuleNotFoundError: No module named 'encodings'|LookupError: unknown encoding.*)",
+        "{python} at {host} does not start: {match[1]}",
+        "correct PYTHONHOME or PYTHONIOENCODING there, or set access.python of the site to another",
+    ),
     (
         r"MemoryError|Cannot allocate memory|<no Python frame>|Resource temporarily unavailable",
         "{python} at {host} may have too little memory, or too few processes: {line}",

@@ -194,6 +194,7 @@ def _has_leftovers_only(path: bytes, dir_fd: int | None) -> bool:
 
 
 def _raise(error: OSError) -> None:
+    error.filename = None  # a name in a folder that is not told: better that of the whole
     if not isinstance(error, FileNotFoundError):
         raise error
 
