@@ -28,6 +28,7 @@ OVERRIDDEN = {
     "logverbose": ("kex.c:*:1000", "none"),
     "obscurekeystroketiming": ("interval:80", "no"),  # chaff
     "permitlocalcommand": ("yes", "no"),  # what it prints is taken for the far end's
+    "rekeylimit": ("100K 1", "0 86400"),  # new keys each second let no byte pass
     "remotecommand": ("sleep 1000", None),  # ours is what is run
     "requesttty": ("force", "false"),  # a terminal changes bytes
     "serveralivecountmax": ("1", "3"),  # a link that was cut is noticed, and a slow one is borne
@@ -60,7 +61,7 @@ LEFT = {
         canonicalizehostname canonicaldomains canonicalizefallbacklocal canonicalizemaxdots
         canonicalizepermittedcnames tcpkeepalive ipqos tag refuseconnection versionaddendum""",
     "what both ends must know; of the ciphers, fast ones are only put first": """
-        ciphers kexalgorithms macs rekeylimit""",
+        ciphers kexalgorithms macs""",
     "without effect on a session without forwarding, terminal and shared connection": """
         controlpersist dynamicforward localforward remoteforward permitremoteopen exitonforwardfailure
         gatewayports forwardx11timeout forwardx11trusted xauthlocation streamlocalbindmask

@@ -37,6 +37,7 @@ _OPTIONS = {
     "BatchMode": "yes",
     "StrictHostKeyChecking": "yes",
     "Compression": "no",
+    "RekeyLimit": "default 1d",  # new keys each second would let no byte pass; "none" leaves a time as it is
     "ClearAllForwardings": "yes",
     "ForwardAgent": "no",
     "PermitLocalCommand": "no",
