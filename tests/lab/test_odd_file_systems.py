@@ -12,7 +12,6 @@ from caxflow import receipts, transfer
 from caxflow.config.retention import Demand
 from caxflow.copies import moving, strays
 from caxflow.copies.removal import Removal
-from caxflow.demo.sshd import SshSites
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import take
 from caxflow.processing import products
@@ -57,20 +56,6 @@ FAILING = {
     "write=EFBIG:300000": IN_PART + r": File too large -> its file system",
     "mkdir=EROFS": r"Read-only file system -> the file system is mounted read-only",
 }
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory, require):
-    require("sshd")
-    with SshSites(tmp_path_factory.mktemp("lab") / "sites", ["far"], embedded=False) as sites:
-        yield sites
-
-
-@pytest.fixture
-def far(lab):
-    return lambda method="stream", **keys: Place(
-        "far", method, host="far", ssh_config=str(lab.ssh_config), **keys
-    )
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import time
 
 import pytest
 
-from caxflow.demo.sshd import SshSites
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import take
 from caxflow.transfer import Place, copy, exists, take_manifest
@@ -16,18 +15,6 @@ from lab import pythons
 
 HERE = Place("here")
 LONG = 100  # s; no test waits for it
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory, require):
-    require("sshd")
-    with SshSites(tmp_path_factory.mktemp("lab") / "sites", ["far"], embedded=False) as sites:
-        yield sites
-
-
-@pytest.fixture
-def far(lab):
-    return lambda **keys: Place("far", "stream", host="far", ssh_config=str(lab.ssh_config), **keys)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,6 @@ import mortal
 import needs
 from caxflow import abilities, receipts, transfer
 from caxflow.copies import strays
-from caxflow.demo.sshd import SshSites
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import take
 from caxflow.processing import products
@@ -29,20 +28,6 @@ from copies import Copies, mark
 from lab.logins import OddSite
 
 HERE = Place("here")
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory, require):
-    require("sshd")
-    with SshSites(tmp_path_factory.mktemp("lab") / "sites", ["far"], embedded=False) as sites:
-        yield sites
-
-
-@pytest.fixture
-def far(lab):
-    return lambda method="stream", **keys: Place(
-        "far", method, host="far", ssh_config=str(lab.ssh_config), **keys
-    )
 
 
 @pytest.fixture
