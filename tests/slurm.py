@@ -6,15 +6,18 @@ import signal
 import socket
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
+import pymongo
 import yaml
 
 import garbage
 from caxflow.demo.server import Server, reserve_port
+from caxflow.demo.sshd import SshSites
 from experiment import ROOT, Experiment
 from waiting import until
 
@@ -299,7 +302,7 @@ class OnSlurm(Experiment):
         wire = self.folder / "wire"
         wire.mkdir(exist_ok=True)
         (wire / "sitecustomize.py").write_text(TRIPWIRE.format(note=str(self.folder / "asked")))
-        # As `make install` has it, for the scripts of cluster-generic.
+        # As `make install` has it.
         library = f"{wire}:{ROOT / 'workflow'}"
         return made | {"PATH": path, "PYTHONPATH": library}
 
@@ -308,6 +311,22 @@ PAXER = (
     "--input {input} --output {output_stem} --config {configuration} --config_path {overrides}"
     " --input_type {input_type} --ignore_rundb"
 )
+
+
+@contextlib.contextmanager
+def on_slurm(folder: Path, slurm: Slurm, uri: str) -> Iterator[OnSlurm]:
+    """An experiment on a Slurm, with a database of its own; its `moods` are for `processors`."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    with (
+        SshSites(folder / "sites", ["lngs", "midway", "tegner"], embedded=False) as sites,
+        pymongo.MongoClient(uri) as client,
+    ):
+        made = OnSlurm(folder, sites, uri, name)
+        made.slurm, made.runs, made.moods = slurm, client[name]["runs_new"], folder / "moods"
+        made.site("midway", pull_from=["lngs"], processed={"version": "pax_v6.11.2", "cores": 1})
+        made.moods.mkdir()
+        yield made
+        client.drop_database(name)
 
 
 def processors(folder: Path) -> dict:

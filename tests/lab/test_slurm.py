@@ -5,21 +5,17 @@ import json
 import os
 import subprocess
 import time
-import uuid
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from unittest import mock
 
-import pymongo
 import pytest
 
 import needs
 from caxflow import batch
-from caxflow.demo.sshd import SshSites
 from caxflow.targets import Run, Target
 from caxflow.workdir import journal
 from experiment import Experiment, entry
-from slurm import ACCOUNTING_PROGRAMS, PROGRAMS, OnSlurm, Slurm, processors
+from slurm import ACCOUNTING_PROGRAMS, PROGRAMS, OnSlurm, Slurm, on_slurm, processors
 
 
 @pytest.fixture(scope="module")
@@ -38,22 +34,7 @@ def experiments(tmp_path, slurms, require, database_uri):
     """One experiment on each Slurm."""
     require("sshd")
     with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(_experiment(tmp_path / s.folder.name, s, database_uri)) for s in slurms]
-
-
-@contextlib.contextmanager
-def _experiment(folder: Path, slurm: Slurm, uri: str):
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    with (
-        SshSites(folder / "sites", ["lngs", "midway", "tegner"], embedded=False) as sites,
-        pymongo.MongoClient(uri) as client,
-    ):
-        made = OnSlurm(folder, sites, uri, name)
-        made.slurm, made.runs, made.moods = slurm, client[name]["runs_new"], folder / "moods"
-        made.site("midway", pull_from=["lngs"], processed={"version": "pax_v6.11.2", "cores": 1})
-        made.moods.mkdir()
-        yield made
-        client.drop_database(name)
+        yield [stack.enter_context(on_slurm(tmp_path / s.folder.name, s, database_uri)) for s in slurms]
 
 
 NAMES = {"good": "160315_1432", "failing": "160315_1433", "cancelled": "160315_1434"}

@@ -7,18 +7,15 @@ import shutil
 import signal
 import subprocess
 import sys
-import uuid
 from pathlib import Path
 
-import pymongo
 import pytest
 
 import needs
-from caxflow.demo.sshd import SshSites
 from caxflow.targets import Run, Target
 from caxflow.workdir import batchjobs, journal
 from experiment import entry
-from slurm import PROGRAMS, OnSlurm, Slurm, processors
+from slurm import PROGRAMS, Slurm, on_slurm, processors
 from waiting import until
 
 RUN, OTHER = "160315_1432", "160315_1433"
@@ -36,20 +33,11 @@ def slurm(tmp_path_factory, require):
 @pytest.fixture
 def experiment(tmp_path, slurm, require, database_uri):
     require("sshd")
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    with (
-        SshSites(tmp_path / "sites", ["lngs", "midway", "tegner"], embedded=False) as sites,
-        pymongo.MongoClient(database_uri) as client,
-    ):
-        made = OnSlurm(tmp_path, sites, database_uri, name)
-        made.slurm, made.runs, made.moods = slurm, client[name]["runs_new"], tmp_path / "moods"
-        made.site("midway", pull_from=["lngs"], processed={"version": "pax_v6.11.2", "cores": 1})
-        made.moods.mkdir()
+    with on_slurm(tmp_path, slurm, database_uri) as made:
         yield made
         slurm.run("scancel", "--user=root")
         going = ("PENDING", "RUNNING", "COMPLETING")
         until(lambda: not [job for job in slurm.jobs() if job["state"] in going], "an end of all jobs")
-        client.drop_database(name)
 
 
 def add(experiment, mood, name=RUN):

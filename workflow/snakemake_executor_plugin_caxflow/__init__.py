@@ -76,7 +76,7 @@ class Executor(RemoteExecutor):
         """Where scripts are: they outlive the call, as their jobs may."""
         from caxflow.batch.queue import SCRIPTS
 
-        SCRIPTS.mkdir(parents=True, exist_ok=True)
+        SCRIPTS.mkdir(parents=True, exist_ok=True, mode=0o700)  # they have what --config says
         return str(SCRIPTS.absolute())
 
     def run_job(self, job: JobExecutorInterface) -> None:
