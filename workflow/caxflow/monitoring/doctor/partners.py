@@ -16,7 +16,7 @@ from caxflow.monitoring.doctor.finding import BAD, DOUBTFUL, GOOD, Finding, spac
 from caxflow.transfer import Place
 
 # What is said of a login that succeeded, and after which no program of ours answered.
-_MUTE = "no helper could be started"
+_MUTE = re.compile(r"no helper could be started|ended without an answer")
 
 
 def examine(settings: Settings, site: Site) -> Iterator[Finding]:
@@ -49,7 +49,7 @@ def examine(settings: Settings, site: Site) -> Iterator[Finding]:
         if found := re.search("host key of .* (is not known|has changed)", error.what):
             command = typed.host_key(place, changed=found[1] == "has changed")
             mend = f"{command}, once its manager has told you the same fingerprint"
-        elif _MUTE in error.what and shutil.which("ssh") and (why := farend.start_up(site, place)):
+        elif _MUTE.search(error.what) and shutil.which("ssh") and (why := farend.start_up(site, place)):
             yield from why
             return
         yield Finding(about, BAD, error.what.removeprefix(f"{site.name}: "), mend)
