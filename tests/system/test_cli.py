@@ -144,7 +144,7 @@ def test_what_is_where_as_table_and_json(desk, experiment, runs):
         (["status", "160315-1432"], "names look like 160315_1432"),
         (["why", "../../etc"], "names look like 160315_1432"),
         (["status", "--config", "batch=3"], "did you mean 'batch_size'?"),
-        (["status", "--config", "dry"], "write --config dry=true"),
+        (["status", "--config", "dry"], "write it as dry=true"),
         (["doctor", "atlantis"], "the sites are"),
     ],
 )
