@@ -669,7 +669,7 @@ def test_records_that_cannot_be_kept_hold_up_no_job(tools, queue, tmp_path):
     submit(made)
     ((watched, report),) = made.look()
     made.end(watched, report)
-    made.settle(watched, good=False)
+    made.settle(watched, report)
     tools("sbatch", "sbatch: error: invalid partition specified: nosuch", 1)
     with pytest.raises(NotTaken):
         submit(made)
