@@ -54,7 +54,7 @@ def test_jobs_with_many_inputs_and_groups_are_taken_up_wherever_they_are_in_the_
     for targets, taken_up in ((["all"], 0), (["b", *(f"small{n}" for n in range(6))], 2)):
         with log.open("w") as stream:
             process = subprocess.Popen(
-                [*words, *targets],
+                [*words, "--", *targets],
                 cwd=tmp_path,
                 env=os.environ | {"PATH": path},
                 stdout=stream,
