@@ -98,6 +98,7 @@ def test_a_relay_is_held_back_at_both_ends(lab, dataset, tmp_path, charged):
         assert passed >= 2 * SIZE
 
 
+@pytest.mark.soak
 def test_a_slow_limit_lets_the_far_end_wait(lab, dataset, tmp_path):
     """Less passes in its time-out than it hands out at once."""
     place = Place("far", "stream", host="far", ssh_config=str(lab.ssh_config), bandwidth=80e3, timeout=2)
