@@ -1,12 +1,11 @@
 """Grid Engine, by ``qsub``, ``qstat``, ``qacct`` and ``qdel``; states as in qstat(1)."""
 
-import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from caxflow.batch import system
-from caxflow.batch.system import DONE, PASSED_ON, RUNS, WAITS, NoAnswer, Report, System, Wanted
+from caxflow.batch.system import DONE, RUNS, WAITS, NoAnswer, Report, System, Wanted
 
 # What qacct calls "failed", where it is about the machine or the site and not about the job.
 _MACHINES = range(1, 25)
@@ -29,7 +28,7 @@ class GridEngine(System):
         seconds, share = 60 * wanted.minutes, -(-wanted.memory_mb // wanted.cores)
         return [
             *("qsub", "-terse", "-cwd", "-j", "y", "-r", "n", "-S", "/bin/sh", "-N", wanted.name),
-            *("-v", ",".join(name for name in PASSED_ON if name in os.environ), *queue, *project),
+            *("-v", system.passed_on(), *queue, *project),
             *("-pe", "smp", str(wanted.cores), "-l", f"h_rt={seconds}", "-l", f"h_vmem={share}M"),
             *(*wanted.options, "-o", f"{logs}/gridengine.$JOB_ID.log", str(script)),
         ]

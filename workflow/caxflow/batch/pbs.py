@@ -1,13 +1,12 @@
 """PBS Pro and OpenPBS, by ``qsub``, ``qstat``, ``qselect`` and ``qdel``; states as in qstat(1B)."""
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from caxflow import preview
 from caxflow.batch import system
-from caxflow.batch.system import DONE, PASSED_ON, RUNS, WAITS, Report, System, Wanted
+from caxflow.batch.system import DONE, RUNS, WAITS, Report, System, Wanted
 
 _UNKNOWN = ("Unknown Job Id", "Unknown job id", "Job has finished")
 # Exit_status below zero: the server could not begin, or begin again, or keep the job.
@@ -41,10 +40,9 @@ class PBS(System):
         """Return the command; what is set with ``-V`` everybody could read by ``qstat -f``."""
         queue = ["-q", wanted.queue] if wanted.queue else []
         account = ["-A", wanted.account] if wanted.account else []
-        passed = ",".join(name for name in PASSED_ON if name in os.environ)
         asked = f"select=1:ncpus={wanted.cores}:mem={wanted.memory_mb}mb"
         return [
-            *("qsub", "-j", "oe", "-r", "n", "-N", wanted.name, "-v", passed, *queue, *account),
+            *("qsub", "-j", "oe", "-r", "n", "-N", wanted.name, "-v", system.passed_on(), *queue, *account),
             *("-l", asked, "-l", f"walltime={wanted.minutes // 60:02d}:{wanted.minutes % 60:02d}:00"),
             *(*wanted.options, "-o", f"{logs}/", str(script)),
         ]

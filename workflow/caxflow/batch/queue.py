@@ -175,15 +175,11 @@ class Queue:
         for each in watched:
             report = self._judge(each, found.get(each.record.job), now)
             if report.phase in (DONE, FAILED):
-                self.forget(each)
+                del self._watched[each.record.name]
                 yield each, report
             else:
                 self._keep(replace(each, record=batchjobs.seen(each.record, report)))
         self._tell_of_stuck()
-
-    def forget(self, watched: Watched) -> None:
-        """Watch a job no longer."""
-        self._watched.pop(watched.record.name, None)
 
     def end(self, watched: Watched, report: Report) -> None:
         """Keep how a job ended for `caxflow.batch.lastwords`; forgotten by `settle`."""
@@ -208,8 +204,7 @@ class Queue:
             self._note(watched.record)
             return
         batchjobs.remove(self.work_dir, watched.record.name)
-        log = self.system.log(watched.record.job, self.logs)
-        if report.phase == DONE and log:
+        if report.phase == DONE and (log := self.system.log(watched.record.job, self.logs)):
             with contextlib.suppress(OSError):
                 log.unlink()
 
@@ -331,7 +326,7 @@ class Queue:
     ) -> Iterator[tuple[Watched, Report]]:
         for each in watched:
             if each.made:
-                self.forget(each)
+                del self._watched[each.record.name]
                 yield each, Report(DONE, "made")
         if self._silent is None:
             self._silent = now
@@ -340,7 +335,7 @@ class Queue:
             self.say(f"{self.system.title} does not answer: {error}; its jobs are waited for")
         if now - self._silent >= self.limits.silence:
             for each in list(self._watched.values()):
-                self.forget(each)
+                del self._watched[each.record.name]
                 why = f"{self.system.title} has not answered for {for_}; job {each.record.job} may run on"
                 yield each, Report(FAILED, "unknown", why, again=False, blameless=True, lingers=True)
 

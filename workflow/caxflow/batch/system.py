@@ -295,8 +295,8 @@ def complaint(done: subprocess.CompletedProcess) -> str:
     return "; ".join(dict.fromkeys(filter(None, lines)))[:400]
 
 
-def attempt(*words: str) -> subprocess.CompletedProcess:
-    """Run a command that submits, or tries to.
+def attempt(*words: str, seconds: float = SUBMISSION, by_hand: str = "") -> subprocess.CompletedProcess:
+    """Run a command that submits, or tries to; `by_hand` is what to type where it does not answer.
 
     Raises
     ------
@@ -304,9 +304,9 @@ def attempt(*words: str) -> subprocess.CompletedProcess:
         If it does not answer.
     """
     try:
-        return run(words, seconds=SUBMISSION)
+        return run(words, seconds=seconds)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise NoAnswer(f"{words[0]}: {_why(error)}", f"try it by hand: {words[0]}") from error
+        raise NoAnswer(f"{words[0]}: {_why(error)}", f"try it by hand: {by_hand or words[0]}") from error
 
 
 # With what a complaint begins; before that stand a site's greeting and warnings.
@@ -356,13 +356,11 @@ def ask(*words: str, fine: Iterable[str] = ()) -> str:
     NoAnswer
         If it fails.
     """
-    fix = f"try it by hand: {' '.join(words)}"
-    try:
-        done = run(words)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise NoAnswer(f"{words[0]}: {_why(error)}", fix) from error
+    by_hand = " ".join(words)
+    done = attempt(*words, seconds=QUESTION, by_hand=by_hand)
     if done.returncode and not any(each in done.stderr + done.stdout for each in fine):
-        raise NoAnswer(f"{words[0]}: {complaint(done) or f'exit code {done.returncode}'}", fix)
+        said = complaint(done) or f"exit code {done.returncode}"
+        raise NoAnswer(f"{words[0]}: {said}", f"try it by hand: {by_hand}")
     return done.stdout
 
 
@@ -376,6 +374,11 @@ def environment(found: Mapping[str, str]) -> dict[str, str]:
         and name != "SNAKEMAKE_PROFILE"
     }
     return kept | {"LC_ALL": found.get("LC_ALL", "C.UTF-8"), "SLURM_TIME_FORMAT": "standard"}
+
+
+def passed_on() -> str:
+    """Return the names of the variables that jobs get, for commands that take a list."""
+    return ",".join(name for name in PASSED_ON if name in os.environ)
 
 
 def tail(log: Path) -> str:

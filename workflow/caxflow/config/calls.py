@@ -14,7 +14,7 @@ import yaml
 
 from caxflow.config.folders import HOME
 from caxflow.config.sources import Layer, merge
-from caxflow.config.yamlfile import Word, number, read_value, read_words
+from caxflow.config.yamlfile import Word, each_word, number, read_value, read_words
 from caxflow.errors import CaxflowError
 
 TYPED = "--config"
@@ -178,11 +178,7 @@ def _quoted(value: Any) -> Any:
 
 def _as_snakemake(value: Any) -> Any:
     """Return a value of a profile as Snakemake reads it."""
-    if isinstance(value, Mapping):
-        return {key: _as_snakemake(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_as_snakemake(item) for item in value]
-    return _read(value) if isinstance(value, Word) else value
+    return each_word(value, _read)
 
 
 def _read(text: str) -> Any:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from caxflow.config.yamlfile import Word, by_looks, is_unclear, number, read_yaml, truth
+from caxflow.config.yamlfile import Word, by_looks, each_word, is_unclear, number, read_yaml, truth
 from caxflow.errors import CaxflowError
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def read(document: Mapping, kind: str, where: Callable[..., object]) -> dict[str
         what, mend = _explain(error)
         place = where(*error.absolute_path, *_wrong_key(error))
         raise CaxflowError(f"{place}: {_without_secrets(what)}{_line(error.instance)}", mend)
-    read = _bare(read)
+    read = each_word(read, str)
     os.environ[CHECKED] = " ".join([*os.environ.get(CHECKED, "").split()[-MOST:], _digest(read, kind)])
     return read
 
@@ -126,14 +126,6 @@ def typed(document: Mapping, kind: str, where: Callable[..., object] = lambda *_
         return _READERS.get(schema.get("type"), lambda word: word)(value)
 
     return convert(document, form, ())
-
-
-def _bare(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _bare(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_bare(item) for item in value]
-    return str(value) if isinstance(value, Word) else value
 
 
 def _line(value: object) -> str:

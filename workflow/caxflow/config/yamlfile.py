@@ -4,7 +4,7 @@ YAML itself has 160315_1432 mean 1603151432, 0200 mean 128, 1:30 mean 90, 6.10 m
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,15 +70,22 @@ def is_unclear(word: str) -> bool:
 
 def by_looks(value: Any) -> Any:
     """Return a document with each word as what it looks like: a number, a truth value, or else text."""
+    return each_word(value, _looks)
+
+
+def each_word(value: Any, change: Callable[[Word], Any]) -> Any:
+    """Return a document with each of its words changed."""
     if isinstance(value, Mapping):
-        return {key: by_looks(item) for key, item in value.items()}
+        return {key: each_word(item, change) for key, item in value.items()}
     if isinstance(value, list):
-        return [by_looks(item) for item in value]
-    if isinstance(value, Word):
-        meant = truth(value)
-        meant = number(value) if meant is value else meant
-        return str(value) if meant is value else meant
-    return value
+        return [each_word(item, change) for item in value]
+    return change(value) if isinstance(value, Word) else value
+
+
+def _looks(word: Word) -> Any:
+    meant = truth(word)
+    meant = number(word) if meant is word else meant
+    return str(word) if meant is word else meant
 
 
 def read_yaml(path: Path) -> dict:
@@ -122,15 +129,7 @@ def read_value(text: str) -> Any:
         found = _read(text)
     except (yaml.YAMLError, ValueError, RecursionError):
         return Word(text)
-    return _without_lines(found)
-
-
-def _without_lines(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_lines(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_lines(item) for item in value]
-    return Word(value) if isinstance(value, Word) else value
+    return each_word(found, Word)  # without its line
 
 
 def _cause(error: Exception) -> str:

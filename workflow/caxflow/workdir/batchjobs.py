@@ -6,7 +6,7 @@ call, and read by everything that says how a run stands.
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,9 @@ from caxflow import clock, processes, receipts
 from caxflow.errors import CaxflowError
 from caxflow.targets import Run
 from caxflow.workdir import journal
+
+# What JSON has of each type.
+_KINDS = {str: str, bool: bool, Sequence[str]: list, Mapping[str, Any]: dict}
 
 
 @dataclass(frozen=True)
@@ -93,22 +96,11 @@ def read(work_dir: Path, name: str) -> BatchJob | None:
     try:
         with receipts.intact(_path(work_dir, name)):
             found = BatchJob(**receipts.read(_path(work_dir, name)))
-            texts = (
-                found.name,
-                found.system,
-                found.rule,
-                found.submitted,
-                found.job,
-                found.phase,
-                found.state,
-            )
-            if not all(
-                isinstance(each, str)
-                for each in (*texts, found.reason, found.since, *found.output, *found.runs)
-            ):
-                raise TypeError("of a text")
-            if not all(isinstance(each, dict) for each in (found.by, found.before, found.ending)):
-                raise TypeError("of by, before or ending")
+            for each in fields(found):
+                if not isinstance(getattr(found, each.name), _KINDS[each.type]):
+                    raise TypeError(f"of {each.name}")
+            if not all(isinstance(each, str) for each in (*found.output, *found.runs)):
+                raise TypeError("of a name")
             return found
     except CaxflowError:
         return None

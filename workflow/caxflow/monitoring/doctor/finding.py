@@ -45,5 +45,9 @@ def space(about: str, root: str, kind: str, free: float | None, *, found: str, l
     if free is not None and free < LITTLE[kind]:
         said = f"{root} {found}, but only {words.size(free)} are free"
         return Finding(about, DOUBTFUL, said, f"{look}; free some, or name another folder")
-    left = f"{words.size(free)} free" if free is not None else "its free space is not told"
-    return Finding(about, GOOD, f"{root} {found}, {left}")
+    return Finding(about, GOOD, f"{root} {found}, {in_words(free)}")
+
+
+def in_words(free: float | None) -> str:
+    """Return how much space is free, in words."""
+    return f"{words.size(free)} free" if free is not None else "its free space is not told"

@@ -2,16 +2,15 @@
 
 import os
 import shlex
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from caxflow import preview, words
+from caxflow import abilities, preview, words
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
 from caxflow.files.listing import legible
 from caxflow.monitoring.doctor import marks, trials
-from caxflow.monitoring.doctor.finding import BAD, DOUBTFUL, GOOD, Finding, space
+from caxflow.monitoring.doctor.finding import BAD, DOUBTFUL, GOOD, Finding, in_words, space
 from caxflow.planning import planner
 from caxflow.processing import products
 
@@ -29,9 +28,7 @@ def work_dir(settings: Settings) -> Iterator[Finding]:
         # A lock that is refused ends each call; one that locks nothing out does not show.
         verdict = DOUBTFUL if what.endswith("out") else BAD
         yield Finding(about, verdict, f"{folder}: {what}: two calls are not kept apart", mend)
-    left = free(folder)
-    room = f", {words.size(left)} free" if left is not None else ""
-    yield Finding(about, GOOD, f"{folder} {found}{room}")
+    yield Finding(about, GOOD, f"{folder} {found}, {in_words(free(folder))}")
     yield from remarks(about, folder, [each for each in refused if each not in locks])
     yield from _failed_jobs(settings, folder)
 
@@ -81,10 +78,9 @@ def remarks(about: str, folder: str, refused: Iterable[Sequence]) -> Iterator[Fi
 def free(folder: str) -> int | None:
     """Return the bytes that are free; None where that is not told."""
     try:
-        usage = shutil.disk_usage(folder)
+        return abilities.free_space(folder)
     except OSError:
         return None
-    return usage.free if usage.total else None
 
 
 def _failed_jobs(settings: Settings, folder: str) -> Iterator[Finding]:

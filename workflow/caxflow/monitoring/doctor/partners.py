@@ -8,11 +8,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from caxflow import preview, transfer, words
+from caxflow import preview, transfer
 from caxflow.config import Settings, Site, reach
 from caxflow.errors import CaxflowError
 from caxflow.monitoring.doctor import connections, farend, folders, marks, typed
-from caxflow.monitoring.doctor.finding import BAD, DOUBTFUL, GOOD, Finding, space
+from caxflow.monitoring.doctor.finding import BAD, DOUBTFUL, GOOD, Finding, in_words, space
 from caxflow.transfer import Place
 
 # What is said of a login that succeeded, and after which no program of ours answered.
@@ -66,7 +66,7 @@ def _root(settings: Settings, site: Site, place: Place, kind: str, *, pushed: bo
         if not place.remote:
             yield from folders.remarks(about, root, folders.written(root)[1])
     else:
-        yield Finding(about, GOOD, f"{root} is there, {words.size(transfer.free_space(place, root))} free")
+        yield Finding(about, GOOD, f"{root} is there, {in_words(transfer.free_space(place, root))}")
 
 
 def _push(place: Place, root: str, kind: str, about: str) -> Iterator[Finding]:
