@@ -59,7 +59,8 @@ def of_version(folder: Path, version: str) -> str:
 
 
 def _program(path: Path, *lines: str) -> str:
-    path.write_text("\n".join([f"#!{sys.executable}", "import sys", *lines, "exec(sys.argv[2])", ""]))
+    called = ["program = sys.argv.pop(2)", "del sys.argv[0]", "exec(program)"]  # as with -c
+    path.write_text("\n".join([f"#!{sys.executable}", "import sys", *lines, *called, ""]))
     path.chmod(0o755)
     return str(path)
 

@@ -119,6 +119,7 @@ FAULTS = {
     "chmod=EPERM": ["setting modes is refused (Operation not permitted): permissions"],
     "noblocks": ["how many blocks a file takes is not told: copies"],
     "truncate=EFBIG": ["making a file longer in advance is refused (File too large): a full disk"],
+    "fsync=EPERM": ["syncing a file is refused (Operation not permitted): copies there fail"],
     "fsync=EIO": ["syncing a file is refused (Input/output error): copies there fail"],
 }
 
@@ -187,6 +188,16 @@ def test_s5_a_partner_as_it_should_be(examine):
     assert only(found, "connections to tegner")[1] == "8 connections at the same time can be opened"
     assert "has all that is of use" in only(found, "Python at tegner")[1]
     assert only(found, "clock at tegner")[0] == GOOD
+
+
+def test_s5_a_partner_that_tells_no_free_space_is_looked_at_all_the_same(examine, tmp_path):
+    with oddfs.mounted(tmp_path / "tegner/raw", "untold"):
+        found = examine()
+    raw = [each for each in found if each[0] == "raw data at tegner"]
+    assert (GOOD, f"{tmp_path}/tegner/raw can be written, its free space is not told") in [
+        each[1:3] for each in raw
+    ]
+    assert only(found, "connections to tegner")[0] == GOOD
 
 
 def test_s5_a_partner_that_takes_few_connections(examine):

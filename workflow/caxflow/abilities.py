@@ -34,6 +34,11 @@ SPACE = Ability("does not tell its free space", _UNKNOWN | _REFUSED)
 HINTS = Ability("takes no hints", _UNKNOWN | _REFUSED | {errno.EBADF, errno.ESPIPE})
 
 
+def numbers() -> dict:
+    """Return, by the name of each ability, the error numbers that mean that it is lacking."""
+    return {name: sorted(each.numbers) for name, each in globals().items() if isinstance(each, Ability)}
+
+
 def attempt(ability: Ability, do, *arguments, **keywords) -> str:
     """Call what a file system may lack.
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from caxflow import abilities
 from caxflow.config import Settings, Site, reach
 from caxflow.files.listing import legible
 from caxflow.monitoring.doctor import trials, typed
@@ -77,7 +78,7 @@ def way_back(settings: Settings, site: Site, place: Place) -> Iterator[Finding]:
 
 def _probe(place: Place, roots: list[str]) -> tuple[Said, str, bool, Mapping[str, Any] | None]:
     """Run the trials: what was said, what was printed before them, whether input was read, the result."""
-    command = shlex.join([place.python, "-c", _LOADER, *roots])
+    command = shlex.join([place.python, "-c", _LOADER, json.dumps(abilities.numbers()), *roots])
     program = Path(trials.__file__).read_text(encoding="ascii")
     said = Login(place, command).end((f"{_GUARD}\n" * _GUARDS + "\n" + program).encode())
     noise, answer, rest = said.out.decode(errors="replace").partition(f"\n{_ANSWER}")

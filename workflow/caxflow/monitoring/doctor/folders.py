@@ -61,7 +61,7 @@ def written(folder: str) -> tuple[str, list[tuple[str, str, bool]]]:
     if preview.only_looks():
         return "is there, and was not written to (dry: true)", []
     try:
-        return "can be written", trials.refuses(folder)
+        return "can be written", trials.refuses(folder, abilities.numbers())
     except OSError as error:
         mend = f"ls -ld {shlex.quote(folder)}; ask its owner"
         raise CaxflowError(f"{folder} cannot be written: {error.strerror}", mend) from error

@@ -10,7 +10,6 @@ it finds is a list: what does not work, what is lost by that, and whether copies
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import shutil
@@ -21,17 +20,19 @@ import time
 LOCKS = "locking a file"
 SLOW = 1.0  # s that a sync may take
 _TAKES, _WAIT = "takes ", "copies wait for it"
-# How file systems say that they have no such thing; any other number is a failure.
-_LACKING = (
-    *(0, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTTY, errno.EPERM, errno.EACCES, errno.EBADF),
-    *(errno.EISDIR, errno.EMLINK, errno.EXDEV, errno.EFBIG, errno.ENOLCK),
-)
 _WHEN = 1458052321123456789  # ns; a time that is neither whole nor even seconds
 _NOREPLACE = 1  # RENAME_NOREPLACE, linux/fs.h
 
 
-def refuses(folder: str) -> list:
+def refuses(folder: str, lacking: dict) -> list:
     """Try everything in a new folder below `folder`, which is removed again.
+
+    Parameters
+    ----------
+    folder : str
+    lacking : dict
+        Of each ability of `caxflow.abilities`, the error numbers that mean that it is lacking; any other one
+        is a failure.
 
     Returns
     -------
@@ -49,7 +50,7 @@ def refuses(folder: str) -> list:
             os.mkdir(os.path.join(trial, name))
         _write(os.path.join(trial, "a", "file"))
         os.rename(os.path.join(trial, "a", "file"), os.path.join(trial, "file"))
-        found = list(_refused(trial))
+        found = list(_refused(trial, lacking))
     finally:
         shutil.rmtree(trial, ignore_errors=True)
     if os.path.lexists(trial):
@@ -57,28 +58,32 @@ def refuses(folder: str) -> list:
     return found
 
 
-def _refused(trial: str):
+def _refused(trial: str, lacking: dict):
     """Yield what does not work and why, what is lost, and whether copies fail; nothing where nothing is."""
     exclusive = _renames_exclusively(trial)
     race = "two jobs that publish one file at the same moment may replace each other's"
     cut = "a marker of a root that is cut off while it is written may be damaged"
     full = "a full disk shows only while it is written to"
-    for what, attempt, lost in (
-        ("syncing a file", _sync_file, "a crash of its machine may damage copies that were called whole"),
-        ("syncing a folder", _sync_folder, "a new copy may be gone after a crash of its machine"),
-        ("a second name for a file", _link, cut if exclusive else race),
-        ("a second name for a file in another folder", _link_across, "" if exclusive else race),
-        ("setting modes", _modes, "permissions of the site's file are not given"),
-        ("setting times", _times, "copies have the times at which they were made"),
-        ("making a file longer in advance", _longer, full),
-        ("how many blocks a file takes", _blocks, "copies that go on ask for more space than they need"),
-        ("free space", _space, full),
+    crash = "a crash of its machine may damage copies that were called whole"
+    stays = "its folder stays until it is closed, and removed again"
+    more = "copies that go on ask for more space than they need"
+    for what, attempt, ability, lost in (
+        ("syncing a file", _sync_file, "SYNC_FILES", crash),
         (
-            "removing an open file",
-            _open_and_removed,
-            "its folder stays until it is closed, and removed again",
+            "syncing a folder",
+            _sync_folder,
+            "SYNC_FOLDERS",
+            "a new copy may be gone after a crash of its machine",
         ),
-        (LOCKS, _locks, "two that write there at the same time are not kept apart"),
+        ("a second name for a file", _link, "LINKS", cut if exclusive else race),
+        ("a second name for a file in another folder", _link_across, "LINKS", "" if exclusive else race),
+        ("setting modes", _modes, "MODES", "permissions of the site's file are not given"),
+        ("setting times", _times, "TIMES", "copies have the times at which they were made"),
+        ("making a file longer in advance", _longer, "SIZES", full),
+        ("how many blocks a file takes", _blocks, "", more),
+        ("free space", _space, "SPACE", full),
+        ("removing an open file", _open_and_removed, "", stays),
+        (LOCKS, _locks, "LOCKS", "two that write there at the same time are not kept apart"),
     ):
         try:
             why, number = attempt(trial) or "", 0
@@ -86,7 +91,7 @@ def _refused(trial: str):
             why, number = "is refused (" + (error.strerror or _first(error)) + ")", error.errno
         if attempt is _link and exclusive:
             number = 0  # there is another way
-        if number not in _LACKING:
+        if number and number not in lacking.get(ability, ()):
             yield what + " " + why, "copies there fail", True
         elif why and lost:
             yield what + " " + why, _WAIT if why.startswith(_TAKES) else lost, False
@@ -127,12 +132,12 @@ def lacks() -> list:
     return found
 
 
-def main(roots: list) -> None:
+def main(lacking: dict, roots: list) -> None:
     """Print as JSON what this Python is, what it lacks, and what is refused in folders."""
     there = {}
     for root in roots:
         try:
-            there[root] = refuses(root)
+            there[root] = refuses(root, lacking)
         except OSError as error:
             why = error.strerror or _first(error)
             there[root] = [("it cannot be written (" + why + ")", "nothing can be copied there", True)]
@@ -270,4 +275,4 @@ def _has_xxhash() -> bool:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(json.loads(sys.argv[1]), sys.argv[2:])
