@@ -9,21 +9,12 @@ import pytest
 
 from caxflow import transfer
 from caxflow.config import Access, Site, reach
-from caxflow.demo.sshd import SshSites
 from caxflow.files.manifest import take
 from caxflow.transfer import Place, limiter
 
 HERE = Place("here")
 SIZE, RATE = 2_000_000, 8e6
 METHODS = ("stream", "stream-paramiko", "scp", "scp-paramiko", "local")
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory, require):
-    require("sshd")
-    require("ssh")
-    with SshSites(tmp_path_factory.mktemp("lab") / "sites", ["far", "other"], embedded=False) as sites:
-        yield sites
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from caxflow import transfer
-from caxflow.demo.sshd import SshSites
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import take
 from caxflow.simulate import simulate_run
@@ -37,14 +36,6 @@ NAMES = [
     b"x" * 255,
     b"\x1b[31mred",
 ]
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory, require):
-    require("sshd")
-    require("ssh")
-    with SshSites(tmp_path_factory.mktemp("lab") / "sites", ["far", "other"], embedded=False) as sites:
-        yield sites
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import pytest
 
 import garbage
 import needs
-from caxflow.demo.sshd import SshSites
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import take
 from caxflow.transfer import Place, copy
@@ -25,14 +24,6 @@ SIZE = 30_000_000
 # By itself a copy would have more connections on a machine that is busy just now, whose round trips take
 # long, and each of them loses what is on its way.
 SLOW = {"bandwidth": 25e6, "connections": 1}
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory, require):
-    require("sshd")
-    require("ssh")
-    with SshSites(tmp_path_factory.mktemp("lab") / "sites", ["far", "other"], embedded=False) as sites:
-        yield sites
 
 
 @pytest.fixture
