@@ -41,9 +41,8 @@ def named_log(line):
     return re.search(r"(/\S+\.log)", line)[1]
 
 
-def test_u3_the_same_of_a_program_that_makes_minitrees(desk, experiment):
-    words, expected = PROGRAMS["it divides by zero"]
-    command = program(desk, words).replace("{input} {output}", "{processed} {directory}")
+def failure_of_minitrees(desk, experiment, command):
+    """The line that says how a command for minitrees failed."""
     experiment.site(
         "midway",
         roots=("raw", "processed", "minitrees"),
@@ -55,6 +54,13 @@ def test_u3_the_same_of_a_program_that_makes_minitrees(desk, experiment):
     code, said = desk.caxflow("run", "--once")
     assert code == 1
     (failed,) = [line for line in said.splitlines() if "FAILED" in line]
+    return failed
+
+
+def test_u3_the_same_of_a_program_that_makes_minitrees(desk, experiment):
+    words, expected = PROGRAMS["it divides by zero"]
+    command = program(desk, words).replace("{input} {output}", "{processed} {directory}")
+    failed = failure_of_minitrees(desk, experiment, command)
     assert desk.tries.read_text() == "."
     kept = experiment.work(f"logs/midway/{RUN}.make_minitrees.log")
     assert all(word in kept.read_text() for word in expected)
@@ -113,17 +119,7 @@ def test_u3_attempts_of_one_call_and_of_the_next_stand_in_the_log_the_newest_fir
 def test_u3_a_program_that_makes_minitrees_that_are_none(desk, experiment):
     words = "import sys; print('all is well'); open(sys.argv[1], 'w').write('x')"
     command = program(desk, words).replace("{input} {output}", "{directory}/{run}_Proximity.root")
-    experiment.site(
-        "midway",
-        roots=("raw", "processed", "minitrees"),
-        pull_from=["lngs"],
-        processed={"version": "mini_v1", "cores": 1},
-        minitrees={"make": ["Proximity"], "command": command},
-    )
-    desk.configure(kinds=["raw", "processed", "minitrees"], processors={"mini_v1": {"kind": "mini"}})
-    code, said = desk.caxflow("run", "--once")
-    assert code == 1
-    (failed,) = [line for line in said.splitlines() if "FAILED" in line]
+    failed = failure_of_minitrees(desk, experiment, command)
     log = experiment.work(f"logs/midway/{RUN}.make_minitrees.log")
     assert named_log(failed) == str(log)
     assert "all is well" in log.read_text()
