@@ -19,6 +19,7 @@ import uproot
 
 from caxflow import simulate
 from caxflow.conditions import settings as frozen
+from caxflow.conditions.corrections import CORRECTIONS
 from caxflow.errors import CaxflowError, Overrun
 from caxflow.processing import commands, paxini, processors, products, running
 from caxflow.targets import Run
@@ -27,6 +28,7 @@ STANDIN = Path(__file__).resolve().parents[1] / "standin_paxer.py"
 NAME = "160315_1432"
 RUN = Run(NAME)
 EVENTS = 30
+CORRECTION_NAMES = [each.name for each in CORRECTIONS]
 PAXER = (
     f"{shlex.quote(sys.executable)} {shlex.quote(str(STANDIN))} --input {{input}} --output {{output_stem}}"
     " --config {configuration} --config_path {overrides} --input_type {input_type} --output_type root"
@@ -393,11 +395,15 @@ def read_as_pax_does(text):
 
 def test_overrides_are_what_pax_reads(settings):
     odd = {"text": "a # b ; c $d ${e} %(f)s 'g' \"h\" \\ \n [i] é", "CamelCase": [1, {"k": None}], "on": True}
-    settings["processor"] |= {"NeuralNet|PosRecNeuralNet": {"neural_net_file": "nn.npz"}, "Odd": odd}
-    read = read_as_pax_does(paxini.render(settings))
+    own = {"word": "nn-5.npz", "CamelCase": [1, 2.5, "a"], "on": True, "nothing": None}
+    settings["processor"] |= {"NeuralNet|PosRecNeuralNet": {"neural_net_file": "nn.npz"}, "Own|Plugin": own}
+    settings["correction_versions"] = dict.fromkeys(CORRECTION_NAMES, odd["text"])
+    also = [f"Own.Plugin.{key}" for key in own]
+    read = read_as_pax_does(paxini.render(settings, {"Odd": odd}, also))
     assert read.pop("correction_versions") == settings["correction_versions"] != {}
     assert read.pop("NeuralNet.PosRecNeuralNet") == {"neural_net_file": "nn.npz"}
     assert read.pop("Odd") == odd
+    assert read.pop("Own.Plugin") == own
     default = read.pop("DEFAULT")
     assert default.pop("run_number") == 4242
     assert default.pop("run_name") == NAME
@@ -427,9 +433,12 @@ def test_what_the_run_says_goes_before_what_the_processor_says(settings):
     ],
 )
 def test_a_document_cannot_smuggle_anything_into_the_overrides(settings, section):
+    # However much a site lets documents set.
+    also = [f"{name.replace('|', '.')}.{key}" for name, found in section.items() for key in found]
     settings["processor"] |= section
-    with pytest.raises(CaxflowError, match=NAME):
-        paxini.render(settings)
+    for admitted in ((), also):
+        with pytest.raises(CaxflowError, match=NAME):
+            paxini.render(settings, also=admitted)
 
 
 @pytest.mark.parametrize(("encoding", "name"), [("pickle", "zpickle"), ("bson", "zbson")])

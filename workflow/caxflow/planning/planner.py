@@ -155,7 +155,7 @@ class Planner:
             decision = decisions.decide(
                 document,
                 self.settings,
-                decisions.skip_function(),
+                decisions.skip_function(self.settings),
                 self.database.now(),
                 editions=self.editions,
             )
@@ -202,7 +202,7 @@ class Planner:
         told = [str(each) for each in outcomes if isinstance(each, Waiting)] + wrong
 
         def skip(document: Mapping) -> str | None:
-            reason = decisions.skip_function()(document)
+            reason = decisions.skip_function(self.settings)(document)
             return f"{reason} ({'; '.join(told)})" if reason and told else reason
 
         decision = decisions.decide(document, self.settings, skip, self.database.now())

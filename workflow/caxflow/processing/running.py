@@ -195,7 +195,9 @@ def _make_embedded(job: _Job, made: Path) -> dict:
 
 def _make_by_command(job: _Job, made: Path) -> dict:
     overrides = job.directory / "overrides.ini"
-    overrides.write_text(paxini.render(job.settings, job.processor.overrides), encoding="ascii")
+    processor = job.processor
+    told = paxini.render(job.settings, processor.overrides, processor.run_parameters)
+    overrides.write_text(told, encoding="ascii")
     words = job.processor.template.fill(
         {
             "input": job.raw_directory,
