@@ -3,7 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
+
+SHORT = 3  # signs that are no secret: they would be found everywhere
+_hidden: dict[str, str] = {}  # values that no message shows, and what stands for them
+_ACCOUNT = re.compile(r"://[^/\s@]*:[^\s]*@")
+
+
+def hide(name: str, value: str) -> None:
+    """Keep a value out of all messages."""
+    if len(value) > SHORT:
+        _hidden[value] = f"${{{name}}}"
+
+
+def public(text: str) -> str:
+    """Return a text without what is hidden, and without the account of an address that has a password."""
+    for value in sorted(_hidden, key=len, reverse=True):
+        text = text.replace(value, _hidden[value])
+    return _ACCOUNT.sub("://", text) if "://" in text else text
 
 
 class CaxflowError(Exception):
@@ -20,8 +38,8 @@ class CaxflowError(Exception):
     """
 
     def __init__(self, what: str, mend: str = ""):
-        self.what = what
-        self.mend = mend
+        self.what = what = public(what)
+        self.mend = mend = public(mend)
         message = f"{what} -> {mend}" if mend else what
         super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
 

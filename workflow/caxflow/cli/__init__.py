@@ -17,6 +17,9 @@ def main(words: list[str] | None = None) -> int:
     if words is not None:
         return _main(words)
     signals.end_at_once()
+    from caxflow import credentials
+
+    credentials.share()
     try:
         return _main(None)
     except KeyboardInterrupt:

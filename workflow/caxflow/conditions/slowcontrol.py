@@ -18,11 +18,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from caxflow import plainfile, values
+from caxflow import credentials, plainfile, values
 from caxflow.conditions import runranges
 from caxflow.errors import CaxflowError
 
-KEY_VARIABLE = "SC_API_KEY"
+KEY_VARIABLE = credentials.SLOW_CONTROL
 CATHODE = "XE1T.GEN_HEINZVMON.PI"  # the historian's name of the voltage monitor
 
 _MOST = 100_000_000  # bytes of a table
@@ -135,7 +135,7 @@ class Service:
         return _mean(self._samples(self._ask(start, end)))
 
     def _ask(self, start: datetime.datetime, end: datetime.datetime) -> bytes:
-        key = os.environ.get(KEY_VARIABLE)
+        key = credentials.get(KEY_VARIABLE)
         if not key:
             raise CaxflowError("slow control: the key of the service is missing", f"export {KEY_VARIABLE}")
         query = {

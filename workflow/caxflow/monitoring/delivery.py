@@ -5,15 +5,15 @@ Addresses of webhooks and passwords are secrets: they come from the environment,
 
 import contextlib
 import json
-import os
 import re
 import smtplib
 from collections.abc import Iterator, Mapping
 
+from caxflow import credentials
 from caxflow.config import Mail, Notify
 from caxflow.errors import CaxflowError
 
-WEBHOOK, USER, PASSWORD = "CAXFLOW_WEBHOOK", "CAXFLOW_MAIL_USER", "CAXFLOW_MAIL_PASSWORD"
+WEBHOOK, USER, PASSWORD = credentials.WEBHOOK, credentials.MAIL_USER, credentials.MAIL_PASSWORD
 
 
 def deliver(options: Notify, subject: str, text: str) -> list[str]:
@@ -77,7 +77,7 @@ def _post(content: Mapping[str, str], refusals: tuple[int, ...] = ()) -> None:
     import urllib.error
     import urllib.request
 
-    address = os.environ.get(WEBHOOK, "")
+    address = credentials.get(WEBHOOK) or ""
     if not re.match(r"https://|http://(127\.\d+\.\d+\.\d+|localhost)[:/]", address):
         raise CaxflowError(
             "the webhook's address is not known", f"export {WEBHOOK}=https://…, as Slack gives it"
@@ -115,7 +115,7 @@ def _server(options: Mail) -> Iterator[smtplib.SMTP]:
 
     port = options.port or {"tls": 465, "starttls": 587, "none": 25}[options.tls]
     secure = ssl.create_default_context()
-    user, password = os.environ.get(USER), os.environ.get(PASSWORD)
+    user, password = credentials.get(USER), credentials.get(PASSWORD)
     try:
         if options.tls == "tls":
             server = smtplib.SMTP_SSL(options.server, port, timeout=20, context=secure)

@@ -214,7 +214,7 @@ def _make_by_command(job: _Job, made: Path) -> dict:
     )
     words = job.processor.environment.wrap(words, job.directory, (job.raw_directory, made.parent))
     try:
-        last = commands.run(words, job.directory, job.log)
+        last = commands.run(words, job.directory, job.log, job.processor.environment.variables)
     except CaxflowError as error:
         inherits = job.processor.inherits
         hint = f"{error.mend}; its command inherits {inherits}, which null takes out" if inherits else ""
