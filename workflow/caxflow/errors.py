@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from caxflow.legible import line
+
 
 class CaxflowError(Exception):
     """Something the user can understand and mend; shown as one line, never with a traceback.
 
-    Whatever a name in it is made of, the message is one printable line.
+    Whatever a name in it is made of, the message is one printable line, and not endless.
 
     Parameters
     ----------
@@ -20,10 +22,8 @@ class CaxflowError(Exception):
     """
 
     def __init__(self, what: str, mend: str = ""):
-        self.what = what
-        self.mend = mend
-        message = f"{what} -> {mend}" if mend else what
-        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
+        self.what, self.mend = line(what), line(mend)
+        super().__init__(f"{self.what} -> {self.mend}" if mend else self.what)
 
 
 class Overrun(CaxflowError):

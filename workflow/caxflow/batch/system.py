@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from caxflow import legible
 from caxflow.errors import CaxflowError
 
 # The phases of a job.
@@ -393,7 +394,7 @@ def tail(log: Path) -> str:
 
 def last_line(text: str) -> str:
     """Return the last line of a text that says something."""
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+    return legible.line(next((line.strip() for line in reversed(text.splitlines()) if line.strip()), ""))
 
 
 def _why(error: Exception) -> str:
