@@ -7,12 +7,11 @@ import re
 import statistics
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any
 
-from caxflow import __version__, documents
+from caxflow import __version__, documents, legible
 from caxflow.conditions.corrections import Edition, Voltage
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
@@ -26,6 +25,8 @@ from caxflow.planning.standing import Standings
 from caxflow.rundb import PLANNING
 from caxflow.targets import Run
 
+# In JSON: what is not printable ASCII, or a long text; looking is much faster than going through all texts.
+_MAY_BE_ODD = re.compile(rf"\\[^\"\\]|\x7f|[^\"]{{{legible.LONGEST}}}")
 ASSETS = Path(__file__).with_name("assets")
 SCRIPTS = ("runs.js", "table.js", "run.js", "app.js")
 RECENT = 2000  # runs whose copies make the rates
@@ -194,7 +195,7 @@ class _Site:
         }
         page = Template((ASSETS / "index.html").read_text(encoding="utf-8")).substitute(
             policy=POLICY,
-            here=escape(here),
+            here=legible.html(here),
             overview=overview.overview(self.summary, rates, list(dict.fromkeys(self.problems))),
             written=written,
             version=__version__,
@@ -239,5 +240,11 @@ def _begins(path: Path, head: str) -> bool:
 
 
 def _json(value: Any) -> str:
-    """JSON that means the same in a script of its own and inside HTML: ASCII, and no '<' at all."""
-    return re.sub("[<>&]", lambda match: f"\\u{ord(match[0]):04x}", json.dumps(value, separators=(",", ":")))
+    """JSON that means the same in a script of its own and inside HTML: ASCII, and no '<' at all.
+
+    Its texts are printable and short.
+    """
+    text = json.dumps(value, separators=(",", ":"))
+    if _MAY_BE_ODD.search(text):
+        text = json.dumps(legible.data(value), separators=(",", ":"))
+    return re.sub("[<>&]", lambda match: f"\\u{ord(match[0]):04x}", text)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from caxflow import documents, preview, receipts, targets, versions
+from caxflow import documents, legible, preview, receipts, targets, versions
 from caxflow.conditions import slowcontrol
 from caxflow.conditions.corrections import Edition, Voltage, Waiting
 from caxflow.config import Settings, calls
@@ -500,7 +500,7 @@ def applied(database: RunsDB, settings: Settings) -> tuple[list[Edition], list[C
 def say(*lines: str) -> None:
     """Lines for the user, beside Snakemake's own on standard error."""
     for line in lines:
-        print(f"caxflow: {line}", file=sys.stderr, flush=True)  # noqa: T201
+        print(f"caxflow: {legible.line(line)}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def work_dir(settings: Settings) -> str:
@@ -581,4 +581,4 @@ def one_line() -> Iterator[None]:
         sys.exit(f"caxflow: {error}")
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename else error
-        sys.exit(f"caxflow: {what} -> {receipts.MEND}")
+        sys.exit(f"caxflow: {legible.line(what)} -> {receipts.MEND}")

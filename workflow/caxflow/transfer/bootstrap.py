@@ -7,6 +7,7 @@ from pathlib import Path
 
 # What the far end may import; the packages themselves are empty there.
 _MODULES = (
+    "legible",
     "errors",
     "abilities",
     "files.census",
