@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -505,6 +506,26 @@ def test_missing_events_are_noticed_though_paxer_exits_with_0(simulated, setting
     assert "20 events processed" in (job / "log.txt").read_text()
     assert list(job.glob("pax_event_class-*.so"))
     assert (job / "overrides.ini").is_file()
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        ([(0, 0), (0, 1), (3, 3)], "hold event 0 twice"),
+        ([(0, 1), (2, 2), (9, 9)], "lack event 3"),
+        ([(1, 2), (3, 4)], "lack event 0"),
+    ],
+)
+def test_as_many_events_as_were_built_are_not_yet_those(names, reason, settings, place, tmp_path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for first, last in names:
+        name = f"XENON1T-4242-{first:09}-{last:09}-{last - first + 1:09}.zip"
+        with zipfile.ZipFile(raw / name, "w") as archive:
+            for number in range(first, last + 1):
+                archive.writestr(str(number), b"")
+    with pytest.raises(CaxflowError, match=f"^{NAME}: its zips {reason}"):
+        place.run(command(PAXER), raw, settings | {"events_built": 4})
 
 
 def test_a_missing_zip_is_noticed_before_anything_runs(simulated, settings, place, tmp_path):

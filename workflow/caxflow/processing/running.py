@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+_INCOMPLETE = "the raw copy is incomplete: verify it against the origin's manifest"
+
+
 @dataclass(frozen=True)
 class Product:
     """A checked processed file.
@@ -165,8 +168,13 @@ def _event_numbers(raw_directory: Path, settings: Mapping) -> "np.ndarray":
     if len(numbers) != settings["events_built"]:
         raise CaxflowError(
             f"{settings['run']}: its zips hold {len(numbers)} events, {settings['events_built']} were built",
-            "the raw copy is incomplete: verify it against the origin's manifest",
+            _INCOMPLETE,
         )
+    # As many, but are they those?
+    for expected, number in enumerate(numbers):
+        if number != expected:
+            what = f"hold event {number} twice" if number < expected else f"lack event {expected}"
+            raise CaxflowError(f"{settings['run']}: its zips {what}", _INCOMPLETE)
     return numbers
 
 

@@ -20,6 +20,9 @@ _MAX_MEMBERS = 100  # of a dtype; those of the trigger's signals have a dozen
 
 # Each may take memory, a hundred times its own length; a pulse takes about 40, the longest event 10 million.
 _MAX_OPERATIONS = 1 << 24
+# Bytes of a pickle that go with each list, dictionary or tuple, and with each place in the memo: in events
+# they are 30 and more. A few there may always be.
+_BYTES_OF_ONE, _FEW = 10, 1000
 
 
 class RefusedError(ValueError):
@@ -307,10 +310,10 @@ def _buffer(data: bytes, i: int, memo: dict) -> tuple[RawArray, int] | None:
 
 
 def _run(data: bytes):  # noqa: PLR0912, PLR0915 - one branch an operation, the commonest first
-    stack, marks, memo, encoded = [], [], {}, 0
+    stack, marks, memo, encoded, made = [], [], {}, 0, 0
     push, pop = stack.append, stack.pop
     u32, u64, end = struct.Struct("<I").unpack_from, struct.Struct("<Q").unpack_from, len(data)
-    i = 0
+    i, most = 0, _FEW + end // _BYTES_OF_ONE
     for _ in range(_MAX_OPERATIONS):
         op = data[i]
         i += 1
@@ -324,6 +327,8 @@ def _run(data: bytes):  # noqa: PLR0912, PLR0915 - one branch an operation, the 
                     value, i = read
                 push(value)
             elif op == 0x72:  # r LONG_BINPUT
+                if len(memo) > most:
+                    raise _too_many(end)
                 memo[u32(data, i)[0]] = stack[-1]
                 i += 4
             elif op == 0x71:  # q BINPUT
@@ -334,6 +339,8 @@ def _run(data: bytes):  # noqa: PLR0912, PLR0915 - one branch an operation, the 
                 items = tuple(stack[mark:])
                 del stack[mark:]
                 push(items)
+                if (made := made + 1) > most:
+                    raise _too_many(end)
             elif op == 0x75:  # u SETITEMS
                 mark = marks.pop()
                 items = stack[mark:]
@@ -341,6 +348,8 @@ def _run(data: bytes):  # noqa: PLR0912, PLR0915 - one branch an operation, the 
                 _set_items(stack[-1], items)
             elif op == 0x7D:  # } EMPTY_DICT
                 push({})
+                if (made := made + 1) > most:
+                    raise _too_many(end)
             elif op == 0x6A:  # j LONG_BINGET
                 push(memo[u32(data, i)[0]])
                 i += 4
@@ -351,22 +360,32 @@ def _run(data: bytes):  # noqa: PLR0912, PLR0915 - one branch an operation, the 
                 raise _unknown(op)
         elif op >= 0x80:
             if op == 0x94:  # MEMOIZE
+                if len(memo) > most:
+                    raise _too_many(end)
                 memo[len(memo)] = stack[-1]
             elif op == 0x85:  # TUPLE1
                 push((pop(),))
+                if (made := made + 1) > most:
+                    raise _too_many(end)
             elif op in (0x88, 0x89):  # NEWTRUE, NEWFALSE
                 push(op == 0x88)
             elif op == 0x87:  # TUPLE3
                 third, second, first = pop(), pop(), pop()
                 push((first, second, third))
+                if (made := made + 1) > most:
+                    raise _too_many(end)
             elif op == 0x81:  # NEWOBJ
                 arguments, kind = pop(), pop()
                 if type(kind) is not _PaxClass or arguments != ():
                     raise RefusedError(f"it makes a {getattr(kind, 'name', type(kind).__name__)!r}")
                 push(Record(kind.name))
+                if (made := made + 1) > most:
+                    raise _too_many(end)
             elif op == 0x86:  # TUPLE2
                 second, first = pop(), pop()
                 push((first, second))
+                if (made := made + 1) > most:
+                    raise _too_many(end)
             elif op == 0x8A:  # LONG1
                 start = i + 1
                 i = start + data[i]
@@ -415,6 +434,8 @@ def _run(data: bytes):  # noqa: PLR0912, PLR0915 - one branch an operation, the 
         elif op == 0x52:  # R REDUCE
             arguments, function = pop(), pop()
             push(_reduce(function, arguments))
+            if (made := made + 1) > most:
+                raise _too_many(end)
             if function is _ENCODE:
                 encoded += len(stack[-1])
                 # One text may be named many times, and each gives bytes of its own.
@@ -443,6 +464,8 @@ def _run(data: bytes):  # noqa: PLR0912, PLR0915 - one branch an operation, the 
             i += 8
         elif op == 0x5D:  # ] EMPTY_LIST
             push([])
+            if (made := made + 1) > most:
+                raise _too_many(end)
         elif op == 0x65:  # e APPENDS
             mark = marks.pop()
             items = stack[mark:]
@@ -461,6 +484,10 @@ def _run(data: bytes):  # noqa: PLR0912, PLR0915 - one branch an operation, the 
         else:
             raise _unknown(op)
     raise RefusedError(f"it takes more than {_MAX_OPERATIONS} operations, more than any event does")
+
+
+def _too_many(size: int) -> RefusedError:
+    return RefusedError(f"it makes more objects than an event of {size} bytes has")
 
 
 def _unknown(op: int) -> RefusedError:

@@ -16,6 +16,7 @@ _MODULES = (
     "files.manifest",
     "files.marker",
     "files.permissions",
+    "files.zipdirectory",
     "threads",
     "transfer.below",
     "transfer.durable",
