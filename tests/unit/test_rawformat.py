@@ -875,3 +875,44 @@ def test_a_directory_of_many_members_is_not_read(tmp_path):
         "    print(zips.read(sys.argv[1], file.fileno(), os.path.getsize(sys.argv[1])).contents()['faults'])"
     )
     assert bounded(code, 64, path) == "['has a directory of more than 8388608 bytes']"
+
+
+# What a program would do that unpickles events as Python does
+
+
+def object_with(**fields: bytes) -> bytes:
+    inside = b"".join(text(name) + value for name, value in fields.items())
+    return b"cpax.datastructure\nPeak\n)\x81}(" + inside + b"ub"
+
+
+# Of a list of two of the list before, sixty times, nothing is long, and yet it never ends.
+TWICE = b"]q\x00" + b"".join(b"](h%ch%ceq%c" % (i, i, i + 1) for i in range(60))
+UNKIND = {
+    "a list of lists": TWICE,
+    "tuples of tuples": ENDLESS,
+    "objects of objects": object_with(a=b"](" + object_with(a=b"N") + b"q\x05h\x05" * 200 + b"e"),
+    "a dictionary": b"}",
+    "a class": b"cpax.datastructure\nPeak\n",
+    "an array of objects": dtype("V8", b"(K\x03" + text("|") + b"NNNK\x08K\x01K\x3ftb"),
+    "an array of 8 TB": RECONSTRUCT + NDARRAY + b"\x8a\x06\0\0\0\0\0\x01\x85C\x01b\x87R",
+    "an array without content": EMPTY_ARRAY,
+}
+
+
+@pytest.mark.parametrize("name", UNKIND)
+def test_what_a_program_would_unpickle_is_plain_and_ends(name, tmp_path):
+    path = tmp_path / "XENON1T-7-000000003-000000003-000000001.zip"
+    event = small_event()[:-3] + text("extra") + UNKIND[name] + b"ub."
+    rewrite(path, {"3": zlib.compress(event)})
+    code = READ.replace("for each in rawformat.iter_zip(sys.argv[1]):", "rawformat.check_zip(sys.argv[1])")
+    said = bounded(code.replace("        print(len(each.samples))\n", ""), 64, path)
+    assert said.startswith(f"CaxflowError {path.name}, event 3: its pickle was refused: "), said
+
+
+@pytest.mark.parametrize("encoding", ["pickle", "bson"])
+def test_genuine_events_are_plain(run, encoding, tmp_path):
+    veto = tmp_path / "veto"
+    simulate_run(veto, NAME, kind="muon_veto", number=0, events=3, seed=1, encoding=encoding)
+    for folder in (run, veto):
+        for name in rawformat.zip_names(folder):
+            rawformat.check_zip(folder / name)

@@ -201,7 +201,18 @@ def _make_embedded(job: _Job, made: Path) -> dict:
     )
 
 
+def _check_pickles(job: _Job) -> None:
+    """See that the events are data before a program unpickles them, for that would do what they say."""
+    from caxflow.mini.workers import ordered_map
+    from caxflow.rawdata import rawformat
+
+    zips = ((job.raw_directory / name,) for name in rawformat.zip_names(job.raw_directory))
+    for _ in ordered_map(rawformat.check_zip, zips, job.threads):
+        pass
+
+
 def _make_by_command(job: _Job, made: Path) -> dict:
+    _check_pickles(job)
     overrides = job.directory / "overrides.ini"
     processor = job.processor
     told = paxini.render(job.settings, processor.overrides, processor.run_parameters)

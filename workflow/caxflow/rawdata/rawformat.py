@@ -264,6 +264,32 @@ def iter_zip(zip_path: str | Path, numbers: Sequence[int] | None = None) -> Iter
             yield event
 
 
+def check_zip(zip_path: str | Path) -> None:
+    """See that all events of a zip are data for other programs, too: whole, and made of plain values.
+
+    Python's own unpickler, which pax uses, does what a pickle says.
+
+    Raises
+    ------
+    CaxflowError
+        Names the zip and the member.
+    """
+    name = Path(zip_path).name
+    with _open_zip(zip_path) as archive:
+        for number in _event_numbers(archive, name):
+            with _naming(name, number):
+                data = _inflate(_read_member(archive, number))
+                if sniff(data) == "bson":
+                    _event_from_bson(data)
+                    continue
+                record = _record_from_pickle(data)
+                try:
+                    safepickle.check_flat(record, len(data))
+                except safepickle.RefusedError as error:
+                    raise _refused(error) from None
+                _event_of_record(record, len(data))
+
+
 def iter_run(directory: str | Path, zips: Sequence[str] | None = None) -> Iterator[Event]:
     """Go through the events of a run in order, one at a time in memory; `zips` selects some of its zips."""
     for name in zip_names(directory) if zips is None else zips:
@@ -343,19 +369,31 @@ def _inflate(blob: bytes) -> bytes:
     return data
 
 
+def _refused(error: safepickle.RefusedError) -> ValueError:
+    return ValueError(f"its pickle was refused: {error}")
+
+
 def _event_from_pickle(data: bytes) -> Event:
+    return _event_of_record(_record_from_pickle(data), len(data))
+
+
+def _record_from_pickle(data: bytes) -> safepickle.Record:
     try:
         record = safepickle.loads(data)
     except safepickle.RefusedError as error:
-        raise ValueError(f"its pickle was refused: {error}") from None
+        raise _refused(error) from None
     if not isinstance(record, safepickle.Record) or record.kind != "Event":
         raise ValueError("its pickle holds something else than an event")
+    return record
+
+
+def _event_of_record(record: safepickle.Record, n_data: int) -> Event:
     pulses = record.fields.get("pulses")
     if not isinstance(pulses, list) or not all(
         isinstance(pulse, safepickle.Record) and pulse.kind == "Pulse" for pulse in pulses
     ):
         raise ValueError("its pulses are not a list of pulses")
-    return _event(record.fields, [pulse.fields for pulse in pulses], _pickled_samples, len(data))
+    return _event(record.fields, [pulse.fields for pulse in pulses], _pickled_samples, n_data)
 
 
 def _event_from_bson(data: bytes) -> Event:

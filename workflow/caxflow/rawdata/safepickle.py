@@ -16,6 +16,7 @@ _PROTOCOLS = range(2, 6)
 
 # One number of a dtype's code: kind and bytes. No objects, no strings, no times.
 _DTYPE_CODE = re.compile(r"[biuf][1248]|V\d{1,4}")
+_OBJECTS = 0x6F  # flags of a dtype whose items are more than their bytes
 _MAX_MEMBERS = 100  # of a dtype; those of the trigger's signals have a dozen
 
 # Each may take memory, a hundred times its own length; a pulse takes about 40, the longest event 10 million.
@@ -85,12 +86,16 @@ class RawDtype:
 
     def set_state(self, state):
         match state:
-            case (3, str(order), None, None, None, *_) if order in ("<", ">", "|", "="):
+            case (3, str(order), None, None, None, -1, -1, 0, *_) if order in ("<", ">", "|", "="):
                 self.order = order
-            case (3, "|", None, tuple(names), dict(members), *_) if len(names) <= _MAX_MEMBERS and all(
-                type(name) is str for name in names
+            case (3, "|", None, tuple(names), dict(members), int(size), int(), int(flags), *_) if (
+                len(names) <= _MAX_MEMBERS
+                and all(type(name) is str for name in names)
+                and self.code == f"V{size}"
+                and not flags & _OBJECTS
             ):
                 self.names, self.members = names, members
+                self.numpy()
             case _:
                 raise RefusedError("the description of a dtype is not that of plain numbers")
 
@@ -119,7 +124,7 @@ class RawDtype:
                     "itemsize": int(self.code[1:]),
                 }
             )
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             raise RefusedError(f"a dtype contradicts itself: {error}") from None
 
 
@@ -150,6 +155,9 @@ _GLOBALS = {
     ("_codecs", "encode"): _ENCODE,
     ("__builtin__", "bytes"): _BYTES,
 }
+_CODES = (b"b", "b")  # of what an array is made before its state comes
+_EMPTY = tuple(((0,), code) for code in _CODES)
+_PLAIN = frozenset((int, float, bool, str, bytes, type(None)))
 # What an array that was read at once would have left in the memo beside itself; nothing genuine refers to it.
 _PART = _Name("a part of an array")
 
@@ -169,7 +177,7 @@ def _reduce(function, arguments):
         return b""
     if type(arguments) is not tuple or not arguments:
         raise RefusedError("it calls something without arguments")
-    if function is _RECONSTRUCT and arguments[0] is _NDARRAY:
+    if function is _RECONSTRUCT and arguments[0] is _NDARRAY and arguments[1:] in _EMPTY:
         return RawArray()
     if function is _DTYPE:
         code = arguments[0]
@@ -224,6 +232,33 @@ def _extend(sequence, values):
     sequence.extend(values)
 
 
+def check_flat(record: "Record", most: int) -> None:
+    """See that an object and those in its lists are few, however often one is named, and hold plain values.
+
+    Whatever goes through them, as a program that writes them down, then ends.
+
+    Parameters
+    ----------
+    most : int
+        How many values there may be.
+    """
+    waiting: list = [record]
+    while waiting:
+        fields = waiting.pop().fields.values()
+        most -= len(fields)
+        for value in fields:
+            if type(value) is list and all(type(item) is Record for item in value):
+                most -= len(value)
+                waiting += value if most > 0 else ()
+            elif type(value) is RawArray:
+                most -= len(value.data) // 64
+                value.numpy()
+            elif type(value) not in _PLAIN:
+                raise RefusedError(f"it holds a {type(value).__name__} where a value belongs")
+        if most < 0:
+            raise RefusedError("it has an object again and again")
+
+
 def loads(data: bytes):
     """Read one pickle of protocol 2 to 5 that holds plain data, `Record`, `RawArray` and `RawDtype`.
 
@@ -248,14 +283,14 @@ def loads(data: bytes):
 # counted from then on.
 _NUMBERED = (
     re.compile(
-        rb"h(.)K\0\x85r....h.\x87r....Rr(....)\(K\x01(?:K(.)|M(..))\x85r....h(.)\x89(?:C(.)|B(....))",
+        rb"h(.)K\0\x85r....h(.)\x87r....Rr(....)\(K\x01(?:K(.)|M(..))\x85r....h(.)\x89(?:C(.)|B(....))",
         re.DOTALL,
     ),
     re.compile(rb"r....tr....b", re.DOTALL),
 )
 _COUNTED = (
     re.compile(
-        rb"h(.)K\0\x85\x94h.\x87\x94R\x94()\(K\x01(?:K(.)|M(..))\x85\x94h(.)\x89(?:C(.)|B(....))", re.DOTALL
+        rb"h(.)K\0\x85\x94h(.)\x87\x94R\x94()\(K\x01(?:K(.)|M(..))\x85\x94h(.)\x89(?:C(.)|B(....))", re.DOTALL
     ),
     re.compile(rb"\x94t\x94b"),
 )
@@ -274,11 +309,13 @@ def _array(data: bytes, i: int, memo: dict) -> tuple[RawArray, int] | None:
     head = head_of.match(data, i)
     if head is None:
         return None
-    kind, place, byte, word, dtype, short, long = head.groups()
+    kind, code, place, byte, word, dtype, short, long = head.groups()
     start = head.end()
     stop = start + int.from_bytes(short or long, "little")
     end, dtype = end_of.match(data, stop), memo.get(dtype[0])
     if end is None or memo.get(kind[0]) is not _NDARRAY or type(dtype) is not RawDtype:
+        return None
+    if memo.get(code[0]) not in _CODES:
         return None
     array = RawArray(int.from_bytes(byte or word, "little"), dtype, data[start:stop])
     if counted:
