@@ -20,6 +20,7 @@ _MODULES = (
     "files.owners",
     "files.permissions",
     "files.reading",
+    "files.zipdirectory",
     "threads",
     "transfer.below",
     "transfer.durable",
