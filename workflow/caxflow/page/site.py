@@ -35,7 +35,15 @@ RECENT = 2000  # runs whose copies make the rates
 PROJECTION = PLANNING | {"user": 1, "comments": 1}
 
 # Nothing but the page's own files, even where something hostile found its way in.
-POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; base-uri 'none'"
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; "
+    "base-uri 'none'; form-action 'none'"
+)
+# Accounts that work on something, as messages name them: on a page that all may read, the site is enough.
+_ACCOUNT = re.compile(
+    r" \([\w.+-]+@[\w.-]+(?:, process \d+[^()<]*)?\)|"
+    r"(?<=by )[\w.+-]+@[\w.-]+(?:, process \d+ of this machine)?"
+)
 
 
 def write(
@@ -187,7 +195,6 @@ class _Site:
         written = self.now.isoformat(sep=" ", timespec="minutes")
         meta = {
             "here": here,
-            "work_dir": str(self.work_dir),
             "written": self.now.isoformat(timespec="seconds"),
             "runs": self.summary.runs,
             "sites": [{"name": site.name, "host": site.host} for site in self.settings.sites.values()],
@@ -207,7 +214,7 @@ class _Site:
     def put(self, name: str, text: str) -> None:
         """Write a file at once and whole; the same content leaves it alone."""
         path = self.folder / name
-        content = text.encode()
+        content = self._public(text).encode()
         if path.exists() and path.stat().st_size == len(content) and path.read_bytes() == content:
             _let_read(path, 0o044)
             return
@@ -215,6 +222,14 @@ class _Site:
         temporary.write_bytes(content)
         _let_read(temporary, 0o044)
         temporary.replace(path)
+
+    def _public(self, text: str) -> str:
+        """Return a text with paths below the work directory instead of whole ones, and without accounts."""
+        for known in {form(str(self.work_dir)) for form in (str, escape, lambda path: _json(path)[1:-1])}:
+            text = text.replace(f"{known}/", "").replace(known, "the work directory")
+        if "@" not in text:
+            return text
+        return _ACCOUNT.sub(lambda found: "" if found[0].startswith(" ") else "another process", text)
 
     def _make(self, folder: Path) -> None:
         """Make a folder of the site, and those that it is in; all of its own may be read by a web server."""
