@@ -195,6 +195,7 @@ def _settings(merged: Mapping, sites: Mapping[str, Site], site_files: Path, sour
             "take it out; export MONGODB_PASSWORD in the environment instead",
         )
     return Settings(
+        site_files=str(site_files),
         here=here,
         sites=sites,
         rundb=rundb,

@@ -12,7 +12,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from caxflow import __version__, documents
+from caxflow import __version__, documents, owners, plainfile
 from caxflow.conditions.corrections import Edition, Voltage
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
@@ -28,6 +28,7 @@ from caxflow.targets import Run
 
 ASSETS = Path(__file__).with_name("assets")
 SCRIPTS = ("runs.js", "table.js", "run.js", "app.js")
+FOLDERS = ("data", "data/runs", "data/days", "data/receipts", "assets")
 RECENT = 2000  # runs whose copies make the rates
 
 # What the page looks at: what planning does, and what people wrote.
@@ -90,6 +91,12 @@ def write(
 
 def _check_folder(folder: Path) -> None:
     index = folder / "index.html"
+    for path in (folder, *(folder / name for name in FOLDERS)):
+        if path.exists() and (why := owners.strange(path.stat())):
+            raise CaxflowError(
+                f"{path}, where the runs page is written, {why}",
+                f"as its owner: chmod -R go-w {folder}; or name another folder",
+            )
     if folder.exists() and not index.exists() and any(folder.iterdir()):
         raise CaxflowError(f"{folder} holds something that is no runs page", "name an empty or a new folder")
 
@@ -109,7 +116,7 @@ class _Site:
         self.day, self.runs = "", []
 
     def write(self, found: Iterable[Mapping]) -> int:
-        for name in ("data/runs", "data/days", "data/receipts", "assets"):
+        for name in FOLDERS:
             self._make(self.folder / name)
         for document in found:
             try:
@@ -210,10 +217,7 @@ class _Site:
         if path.exists() and path.stat().st_size == len(content) and path.read_bytes() == content:
             _let_read(path, 0o044)
             return
-        temporary = path.with_name(f".{path.name}.part")
-        temporary.write_bytes(content)
-        _let_read(temporary, 0o044)
-        temporary.replace(path)
+        plainfile.replace(path, content)
 
     def _make(self, folder: Path) -> None:
         """Make a folder of the site, and those that it is in; all of its own may be read by a web server."""

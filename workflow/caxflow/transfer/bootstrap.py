@@ -16,7 +16,7 @@ _MODULES = (
     "files.listing",
     "files.manifest",
     "files.marker",
-    "files.owners",
+    "owners",
     "files.permissions",
     "files.reading",
     "threads",
