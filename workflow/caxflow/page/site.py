@@ -11,7 +11,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from caxflow import __version__, documents, legible
+from caxflow import __version__, documents, legible, owners, plainfile
 from caxflow.conditions.corrections import Edition, Voltage
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
@@ -29,6 +29,7 @@ from caxflow.targets import Run
 _MAY_BE_ODD = re.compile(rf"\\[^\"\\]|\x7f|[^\"]{{{legible.LONGEST}}}")
 ASSETS = Path(__file__).with_name("assets")
 SCRIPTS = ("runs.js", "table.js", "run.js", "app.js")
+FOLDERS = ("data", "data/runs", "data/days", "data/receipts", "assets")
 RECENT = 2000  # runs whose copies make the rates
 
 # What the page looks at: what planning does, and what people wrote.
@@ -99,6 +100,12 @@ def write(
 
 def _check_folder(folder: Path) -> None:
     index = folder / "index.html"
+    for path in (folder, *(folder / name for name in FOLDERS)):
+        if path.exists() and (why := owners.strange(path.stat())):
+            raise CaxflowError(
+                f"{path}, where the runs page is written, {why}",
+                f"as its owner: chmod -R go-w {folder}; or name another folder",
+            )
     if folder.exists() and not index.exists() and any(folder.iterdir()):
         raise CaxflowError(f"{folder} holds something that is no runs page", "name an empty or a new folder")
 
@@ -118,7 +125,7 @@ class _Site:
         self.day, self.runs = "", []
 
     def write(self, found: Iterable[Mapping]) -> int:
-        for name in ("data/runs", "data/days", "data/receipts", "assets"):
+        for name in FOLDERS:
             self._make(self.folder / name)
         for document in found:
             try:
@@ -218,10 +225,7 @@ class _Site:
         if path.exists() and path.stat().st_size == len(content) and path.read_bytes() == content:
             _let_read(path, 0o044)
             return
-        temporary = path.with_name(f".{path.name}.part")
-        temporary.write_bytes(content)
-        _let_read(temporary, 0o044)
-        temporary.replace(path)
+        plainfile.replace(path, content)
 
     def _public(self, text: str) -> str:
         """Return a text with paths below the work directory instead of whole ones, and without accounts."""

@@ -17,7 +17,7 @@ _MODULES = (
     "files.listing",
     "files.manifest",
     "files.marker",
-    "files.owners",
+    "owners",
     "files.permissions",
     "files.reading",
     "files.zipdirectory",
