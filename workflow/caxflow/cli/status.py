@@ -13,6 +13,7 @@ from caxflow import documents, receipts, terminal, words
 from caxflow.cli import screen, site
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
+from caxflow.legible import printable
 from caxflow.monitoring import status
 from caxflow.monitoring.status import CopyState, Row, RunStatus
 from caxflow.planning import bygones, copystate, pauses, planner, standing
@@ -187,7 +188,7 @@ def _show(console: Terminal, one: RunStatus, known: bool) -> None:
             console.print(Text(f"  {text}"), soft_wrap=True)
     console.print(_copies(one.copies) if one.copies else "no copies yet")
     for copy in one.copies:
-        line = Text(f"{copy.site} {_kind(copy)}: ").append(copy.location, style="dim")
+        line = Text(f"{copy.site} {_kind(copy)}: ").append(printable(copy.location), style="dim")
         console.print(line, soft_wrap=True)
         if copy.remark:
             console.print(Text(f"  {copy.remark}", style=COLOURS.get(copy.state, "")), soft_wrap=True)
