@@ -4,9 +4,8 @@ import argparse
 import itertools
 import textwrap
 
-from rich.console import Console
-
 from caxflow.planning import standing
+from caxflow.terminal import Terminal
 
 # Of what a run's state is called, and of answers without one.
 COLOURS = dict.fromkeys((standing.SETTLED, standing.TODO, standing.BUSY), "green")
@@ -14,9 +13,9 @@ COLOURS |= dict.fromkeys((standing.WAITS, standing.EXCLUDED, standing.TAKING, "u
 COLOURS |= dict.fromkeys((standing.FAILED, standing.PROBLEM, "unknown"), "red")
 
 
-def console() -> Console:
+def console() -> Terminal:
     """Standard output; in colour on a terminal unless NO_COLOR is set, 80 columns wide where it is none."""
-    return Console(highlight=False, markup=False, emoji=False)
+    return Terminal()
 
 
 class Paragraphs(argparse.HelpFormatter):

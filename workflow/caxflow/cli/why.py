@@ -1,12 +1,11 @@
 """``caxflow why RUN``: what a run waits for, what went wrong, and what happens next."""
 
 import argparse
-import json
 from collections.abc import Iterator
 
 from rich.text import Text
 
-from caxflow import receipts, words
+from caxflow import receipts, terminal, words
 from caxflow.cli import screen, site
 from caxflow.config import Settings
 from caxflow.monitoring import status, why
@@ -59,7 +58,7 @@ def _run(arguments: argparse.Namespace) -> int:
     settings = site.settings(arguments)
     found = [_ask(run, settings) for run in runs]
     if arguments.json:
-        print(json.dumps(status.plain(found), indent=1))
+        terminal.show_json(status.plain(found))
     else:
         console = screen.console()
         for each in found:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from caxflow import targets
-from caxflow.config import retention
+from caxflow.config import address, retention
 from caxflow.errors import CaxflowError
 from caxflow.files.permissions import Wanted
 from caxflow.processing.minitrees import Recipe
@@ -87,6 +87,9 @@ class RunDBAddress:
     collection: str = "runs_new"
     timeout: float = 10
     place: str = field(default="config.yaml", compare=False)
+
+    def __post_init__(self):
+        address.check(self.uri, self.place)
 
 
 @dataclass(frozen=True)

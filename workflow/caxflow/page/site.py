@@ -7,12 +7,11 @@ import re
 import statistics
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any
 
-from caxflow import __version__, documents, owners, plainfile
+from caxflow import __version__, documents, legible, owners, plainfile
 from caxflow.conditions.corrections import Edition, Voltage
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
@@ -26,6 +25,8 @@ from caxflow.planning.standing import Standings
 from caxflow.rundb import PLANNING
 from caxflow.targets import Run
 
+# In JSON: what is not printable ASCII, or a long text; looking is much faster than going through all texts.
+_MAY_BE_ODD = re.compile(rf"\\[^\"\\]|\x7f|[^\"]{{{legible.LONGEST}}}")
 ASSETS = Path(__file__).with_name("assets")
 SCRIPTS = ("runs.js", "table.js", "run.js", "app.js")
 FOLDERS = ("data", "data/runs", "data/days", "data/receipts", "assets")
@@ -35,7 +36,15 @@ RECENT = 2000  # runs whose copies make the rates
 PROJECTION = PLANNING | {"user": 1, "comments": 1}
 
 # Nothing but the page's own files, even where something hostile found its way in.
-POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; base-uri 'none'"
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; "
+    "base-uri 'none'; form-action 'none'"
+)
+# Accounts that work on something, as messages name them: on a page that all may read, the site is enough.
+_ACCOUNT = re.compile(
+    r" \([\w.+-]+@[\w.-]+(?:, process \d+[^()<]*)?\)|"
+    r"(?<=by )[\w.+-]+@[\w.-]+(?:, process \d+ of this machine)?"
+)
 
 
 def write(
@@ -193,7 +202,6 @@ class _Site:
         written = self.now.isoformat(sep=" ", timespec="minutes")
         meta = {
             "here": here,
-            "work_dir": str(self.work_dir),
             "written": self.now.isoformat(timespec="seconds"),
             "runs": self.summary.runs,
             "sites": [{"name": site.name, "host": site.host} for site in self.settings.sites.values()],
@@ -201,7 +209,7 @@ class _Site:
         }
         page = Template((ASSETS / "index.html").read_text(encoding="utf-8")).substitute(
             policy=POLICY,
-            here=escape(here),
+            here=legible.html(here),
             overview=overview.overview(self.summary, rates, list(dict.fromkeys(self.problems))),
             written=written,
             version=__version__,
@@ -213,11 +221,21 @@ class _Site:
     def put(self, name: str, text: str) -> None:
         """Write a file at once and whole; the same content leaves it alone."""
         path = self.folder / name
-        content = text.encode()
+        content = self._public(text).encode()
         if path.exists() and path.stat().st_size == len(content) and path.read_bytes() == content:
             _let_read(path, 0o044)
             return
         plainfile.replace(path, content)
+
+    def _public(self, text: str) -> str:
+        """Return a text with paths below the work directory instead of whole ones, and without accounts."""
+        for known in {
+            form(str(self.work_dir)) for form in (str, legible.html, lambda path: _json(path)[1:-1])
+        }:
+            text = text.replace(f"{known}/", "").replace(known, "the work directory")
+        if "@" not in text:
+            return text
+        return _ACCOUNT.sub(lambda found: "" if found[0].startswith(" ") else "another process", text)
 
     def _make(self, folder: Path) -> None:
         """Make a folder of the site, and those that it is in; all of its own may be read by a web server."""
@@ -243,5 +261,11 @@ def _begins(path: Path, head: str) -> bool:
 
 
 def _json(value: Any) -> str:
-    """JSON that means the same in a script of its own and inside HTML: ASCII, and no '<' at all."""
-    return re.sub("[<>&]", lambda match: f"\\u{ord(match[0]):04x}", json.dumps(value, separators=(",", ":")))
+    """JSON that means the same in a script of its own and inside HTML: ASCII, and no '<' at all.
+
+    Its texts are printable and short.
+    """
+    text = json.dumps(value, separators=(",", ":"))
+    if _MAY_BE_ODD.search(text):
+        text = json.dumps(legible.data(value), separators=(",", ":"))
+    return re.sub("[<>&]", lambda match: f"\\u{ord(match[0]):04x}", text)

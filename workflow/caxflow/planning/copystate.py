@@ -3,7 +3,7 @@
 import datetime
 from collections.abc import Mapping
 
-from caxflow import clock, documents, processes
+from caxflow import clock, documents, legible, processes
 from caxflow.documents import Copy
 
 PROVEN, COPIED, SUSPECT, MISSING = "proven", "copied", "suspect", "missing"
@@ -87,4 +87,4 @@ def held_until(copy: Copy) -> datetime.datetime | None:
 
 
 def _line(value: object) -> str:
-    return " ".join(value.split()) if isinstance(value, str) else ""
+    return legible.line(" ".join(value.split())) if isinstance(value, str) else ""

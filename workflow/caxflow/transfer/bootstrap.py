@@ -7,6 +7,7 @@ from pathlib import Path
 
 # What the far end may import; the packages themselves are empty there.
 _MODULES = (
+    "legible",
     "errors",
     "abilities",
     "files.census",
@@ -19,6 +20,7 @@ _MODULES = (
     "owners",
     "files.permissions",
     "files.reading",
+    "files.zipdirectory",
     "threads",
     "transfer.below",
     "transfer.durable",

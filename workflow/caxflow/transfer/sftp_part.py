@@ -18,9 +18,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from caxflow import legible
 from caxflow.abilities import TIMES, attempt
 from caxflow.errors import CaxflowError
-from caxflow.files.listing import legible, printable
+from caxflow.files.listing import printable
 from caxflow.transfer.protocol import LostError
 from caxflow.transfer.sftp_client import CREATE, WRITE, Attributes, SftpClient
 
@@ -146,8 +147,8 @@ class SftpPart:
         token, _, who = owner.partition(" ")
         machine, _, who = who.partition(" ")
         if machine == _machine() and re.fullmatch("[0-9a-f]+", token):
-            return legible(who) if _lives(token) else ""
-        return legible(who) if _newest(self._client, container) > dead_since else ""
+            return legible.line(who) if _lives(token) else ""
+        return legible.line(who) if _newest(self._client, container) > dead_since else ""
 
     def _has(self, container: str, name: str) -> bool:
         return self._client.kind(f"{container}/{name}") is not None

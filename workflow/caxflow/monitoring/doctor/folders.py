@@ -5,10 +5,9 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from caxflow import abilities, config, owners, preview, words
+from caxflow import abilities, config, legible, owners, preview, words
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
-from caxflow.files.listing import legible
 from caxflow.monitoring.doctor import marks, trials
 from caxflow.monitoring.doctor.finding import BAD, DOUBTFUL, GOOD, Finding, in_words, space
 from caxflow.planning import planner
@@ -113,7 +112,7 @@ def remarks(about: str, folder: str, refused: Iterable[Sequence]) -> Iterator[Fi
     """Yield what the file system of a folder refuses, one finding each."""
     mend = "ask who keeps the file system, or name another folder"
     for what, lost, fails in refused:
-        said = f"{folder}: {legible(str(what))}: {legible(str(lost))}"
+        said = f"{folder}: {legible.line(what)}: {legible.line(lost)}"
         yield Finding(about, BAD if fails else DOUBTFUL, said, mend if fails else f"{mend}, if that matters")
 
 
