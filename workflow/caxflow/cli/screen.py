@@ -3,7 +3,9 @@
 import argparse
 import itertools
 import textwrap
+from typing import NoReturn
 
+from caxflow import legible
 from caxflow.planning import standing
 from caxflow.terminal import Terminal
 
@@ -16,6 +18,14 @@ COLOURS |= dict.fromkeys((standing.FAILED, standing.PROBLEM, "unknown"), "red")
 def console() -> Terminal:
     """Standard output; in colour on a terminal unless NO_COLOR is set, 80 columns wide where it is none."""
     return Terminal()
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are printable, whatever was typed."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the command line, and end."""
+        super().error(legible.line(message))
 
 
 class Paragraphs(argparse.HelpFormatter):
