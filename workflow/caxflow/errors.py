@@ -3,9 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 from caxflow.legible import line
+
+SHORT = 3  # signs that are no secret: they would be found everywhere
+_hidden: dict[str, str] = {}  # values that no message shows, and what stands for them
+_ACCOUNT = re.compile(r"://[^/\s@]{0,1000}:[^\s]{0,1000}@")
+_MOST = 1 << 16  # characters of foreign text that are looked at; fewer are shown
+
+
+def hide(name: str, value: str) -> None:
+    """Keep a value out of all messages."""
+    if len(value) > SHORT:
+        _hidden[value] = f"${{{name}}}"
+
+
+def public(text: str) -> str:
+    """Return a text without what is hidden, and without the account of an address that has a password."""
+    for value in sorted(_hidden, key=len, reverse=True):
+        text = text.replace(value, _hidden[value])
+    return _ACCOUNT.sub("://", text) if "://" in text else text
 
 
 class CaxflowError(Exception):
@@ -22,7 +41,7 @@ class CaxflowError(Exception):
     """
 
     def __init__(self, what: str, mend: str = ""):
-        self.what, self.mend = line(what), line(mend)
+        self.what, self.mend = line(public(what[:_MOST])), line(public(mend[:_MOST]))
         super().__init__(f"{self.what} -> {self.mend}" if mend else self.what)
 
 

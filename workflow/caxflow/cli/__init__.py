@@ -17,6 +17,9 @@ def main(words: list[str] | None = None) -> int:
     if words is not None:
         return _main(words)
     signals.end_at_once()
+    from caxflow import credentials
+
+    credentials.share()
     try:
         return _main(None)
     except KeyboardInterrupt:
@@ -31,11 +34,12 @@ def _main(words: list[str] | None) -> int:
     import io
     import os
 
-    from caxflow import __version__, legible, preview, terminal
+    from caxflow import __version__, legible, owners, preview, terminal
     from caxflow.cli import screen
     from caxflow.cli.site import WrongCallError
     from caxflow.errors import CaxflowError
 
+    owners.mask()
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:  # else the next file takes its number, and gets what programs print
             stream = open(os.devnull, "r+", encoding="utf-8")  # noqa: SIM115, PTH123

@@ -172,7 +172,7 @@ def _stated(folder: Path | None, settings: Settings) -> Iterator[tuple[Run, list
 
 def _rebuild(arguments: argparse.Namespace) -> int:
     settings = site.settings(arguments)
-    folder, told, lost, problems = site.work_dir(settings), 0, 0, []
+    folder, told, lost, problems = site.work_dir(settings, acts=arguments.apply), 0, 0, []
     with RunsDB(settings.rundb, dry=settings.dry or not arguments.apply) as database:
         for run, stated, problem in _stated(folder, settings):
             if problem:

@@ -1,6 +1,7 @@
 """Whether run documents make sense, and whether they say what the receipts of a site prove."""
 
 import datetime
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from caxflow import documents, receipts, targets, values
+from caxflow.conditions import parameters
 from caxflow.config import Settings, Site
 from caxflow.copies import evidence
 from caxflow.documents import Copy
@@ -22,6 +24,8 @@ from caxflow.targets import Run, Target
 # Stages of receipts about copies, and the stage whose receipt says that the bytes were read again.
 PROOFS = {"raw.done": "checksum", "processed.done": "processed.checksum"}
 
+_MOST_REFUSED = 10  # parameters of one document that are named
+
 # Values that are read, how, and what they have to be.
 _RUN = {
     "number": (values.whole, "a whole number"),
@@ -32,8 +36,6 @@ _RUN = {
     "reader.self_trigger": (values.truth, "true or false"),
     "reader.ini.write_mode": (values.whole, "a whole number"),
     "reader.ini.trigger_config_override.Zip.events_per_file": (values.whole, "a whole number"),
-    "processor.DEFAULT.drift_velocity_liquid": (values.number, "a number"),
-    "processor.DEFAULT.electron_lifetime_liquid": (values.number, "a number"),
 }
 _ENTRY = {
     "creation_time": (values.time, "a time"),
@@ -102,15 +104,18 @@ def surprises(document: Mapping, settings: Settings, now: datetime.datetime) -> 
         if number > 1:
             of = f" {version}" if version else ""
             yield f"{run}: {number} entries for its {kind}{of} copy at {host} -> remove the wrong one"
-    yield from unreadable(document)
+    yield from unreadable(document, settings)
     for copy in good:
         yield from _odd_copy(run, copy, settings, now)
         yield from _odd_checksum(run, document, copy, settings)
 
 
-def unreadable(document: Mapping) -> Iterator[str]:
-    """Yield which values of a document cannot be read, and so count as missing."""
-    run = documents.run_of(document)
+def unreadable(document: Mapping, settings: Settings) -> Iterator[str]:
+    """Yield which values of a document cannot be read, and so count as missing, or may not be there."""
+    run, here = documents.run_of(document), settings.here
+    also = settings.processor(here).run_parameters if here.processed else ()
+    for text in itertools.islice(parameters.refused(document, also), _MOST_REFUSED):
+        yield f"{run}: {text} -> correct it in the run document"
     yield from (f"{run}: {text}" for text in _unreadable(document, _RUN))
     for entry in documents.value(document, "data", type_=list) or ():
         kind, host = (documents.value(entry, key) for key in ("type", "host"))

@@ -5,18 +5,16 @@ Addresses of webhooks and passwords are secrets: they come from the environment,
 
 import contextlib
 import json
-import os
-import re
 import smtplib
 from collections.abc import Iterator, Mapping
 
-from caxflow import legible
+from caxflow import credentials, legible, network
 from caxflow.config import Mail, Notify
 from caxflow.errors import CaxflowError
 
 _SUBJECT = 200  # characters
 _CHAT = 3500  # characters; of longer messages Slack makes several, which would break the block
-WEBHOOK, USER, PASSWORD = "CAXFLOW_WEBHOOK", "CAXFLOW_MAIL_USER", "CAXFLOW_MAIL_PASSWORD"
+WEBHOOK, USER, PASSWORD = credentials.WEBHOOK, credentials.MAIL_USER, credentials.MAIL_PASSWORD
 
 
 def deliver(options: Notify, subject: str, text: str) -> list[str]:
@@ -80,15 +78,16 @@ def _post(content: Mapping[str, str | bool], refusals: tuple[int, ...] = ()) -> 
     import urllib.error
     import urllib.request
 
-    address = os.environ.get(WEBHOOK, "")
-    if not re.match(r"https://|http://(127\.\d+\.\d+\.\d+|localhost)[:/]", address):
+    address = credentials.get(WEBHOOK)
+    if not address:
         raise CaxflowError(
             "the webhook's address is not known", f"export {WEBHOOK}=https://…, as Slack gives it"
         )
+    network.check_web(address, f"the webhook's address, {WEBHOOK},")
     body = json.dumps(content).encode()
     request = urllib.request.Request(address, body, {"Content-Type": "application/json"})  # noqa: S310
     try:
-        with urllib.request.urlopen(request, timeout=20):  # noqa: S310 - the scheme was checked above
+        with network.opener(address).open(request, timeout=20):
             pass
     except urllib.error.HTTPError as error:
         error.close()
@@ -118,7 +117,12 @@ def _server(options: Mail) -> Iterator[smtplib.SMTP]:
 
     port = options.port or {"tls": 465, "starttls": 587, "none": 25}[options.tls]
     secure = ssl.create_default_context()
-    user, password = os.environ.get(USER), os.environ.get(PASSWORD)
+    user, password = credentials.get(USER), credentials.get(PASSWORD)
+    if user and password and options.tls == "none" and not network.is_here(options.server):
+        raise CaxflowError(
+            f"mail by {options.server}: with tls: none the password would be sent readably",
+            f"set notify.mail.tls to starttls or tls in {options.place}, or take {PASSWORD} away",
+        )
     try:
         if options.tls == "tls":
             server = smtplib.SMTP_SSL(options.server, port, timeout=20, context=secure)

@@ -28,7 +28,7 @@ from caxflow.processing import products
 from caxflow.processing.processors import Processor, Resources, resources
 from caxflow.rundb import PLANNING, RunsDB, TwoDocuments
 from caxflow.targets import Run
-from caxflow.workdir import journal, lock, lost, underway
+from caxflow.workdir import guard, journal, lock, lost, underway
 
 
 class Planner:
@@ -81,6 +81,7 @@ class Planner:
         if self.preview():
             versions.check_work_dir(self.work_dir)
             return
+        guard.check(self.work_dir)
         self._lock = lock.take(
             self.work_dir / journal.STATE / "lock",
             lambda owner: CaxflowError(
@@ -155,7 +156,7 @@ class Planner:
             decision = decisions.decide(
                 document,
                 self.settings,
-                decisions.skip_function(),
+                decisions.skip_function(self.settings),
                 self.database.now(),
                 editions=self.editions,
             )
@@ -202,7 +203,7 @@ class Planner:
         told = [str(each) for each in outcomes if isinstance(each, Waiting)] + wrong
 
         def skip(document: Mapping) -> str | None:
-            reason = decisions.skip_function()(document)
+            reason = decisions.skip_function(self.settings)(document)
             return f"{reason} ({'; '.join(told)})" if reason and told else reason
 
         decision = decisions.decide(document, self.settings, skip, self.database.now())

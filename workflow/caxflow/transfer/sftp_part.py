@@ -23,7 +23,7 @@ from caxflow.abilities import TIMES, attempt
 from caxflow.errors import CaxflowError
 from caxflow.files.listing import printable
 from caxflow.transfer.protocol import LostError
-from caxflow.transfer.sftp_client import CREATE, WRITE, SftpClient
+from caxflow.transfer.sftp_client import CREATE, WRITE, Attributes, SftpClient
 
 _BEAT = 5.0  # seconds
 # A server has one word for most that may be wrong.
@@ -52,6 +52,7 @@ class SftpPart:
         self.container = f"{self._parent}/.{self._name}.part-{token}-caxflow"
         self.data = f"{self.container}/data"
         self._presence: socket.socket | None = None
+        self._made: Attributes | None = None
 
     def begin(self, wait: float, alive) -> str | None:
         """Make the container and take over what an earlier attempt left.
@@ -75,7 +76,8 @@ class SftpPart:
                 client.make(self._parent)
             client.make(self.container, 0o700)
             # The server's clock, which its files' times are by.
-            offset = client.lstat(self.container).mtime - time.monotonic()
+            self._made = client.lstat(self.container)
+            offset = self._made.mtime - time.monotonic()
             deadline = time.monotonic() + wait + 2
             who = f"{self._token} {_machine() or '-'} process {os.getpid()} on {os.uname().nodename}\n"
             _write(client, f"{self.container}/owner", who)
@@ -108,7 +110,9 @@ class SftpPart:
         for name, status in self._client.listing(self._parent or "/"):
             match = _LEFTOVER.fullmatch(name)
             path = f"{self._parent}/{name}"
-            if match and match[1] == self._name and match[2] and path != self.container:
+            # What others may have written to is not taken over, nor waited for.
+            own = status.owner == self._made.owner and not status.mode & ~self._made.mode & 0o022
+            if match and match[1] == self._name and match[2] and path != self.container and own:
                 found.append((status.mtime, path))
         return [path for _, path in sorted(found, reverse=True)]
 

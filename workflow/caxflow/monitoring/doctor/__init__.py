@@ -45,6 +45,7 @@ def examine(settings: Settings, files: Sequence[Path], only: Site | None = None)
 def _here(settings: Settings, files: Sequence[Path]) -> Iterator[tuple[str, Callable[[], Iterator[Finding]]]]:
     """Yield what each check of this site is about, and the check."""
     yield "profile", lambda: profiles.examine(settings, files)
+    yield "configuration", lambda: folders.trusted(settings, files)
     yield "work directory", lambda: folders.work_dir(settings)
     for kind in settings.here.roots:
         yield f"{kind} data here", lambda kind=kind: folders.own_root(settings, kind)
