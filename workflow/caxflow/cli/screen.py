@@ -15,6 +15,9 @@ COLOURS |= dict.fromkeys((standing.WAITS, standing.EXCLUDED, standing.TAKING, "u
 COLOURS |= dict.fromkeys((standing.FAILED, standing.PROBLEM, "unknown"), "red")
 
 
+WIDEST_CELL = 32  # columns; of names that documents give
+
+
 def console() -> Terminal:
     """Standard output; in colour on a terminal unless NO_COLOR is set, 80 columns wide where it is none."""
     return Terminal()
