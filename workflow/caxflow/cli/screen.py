@@ -1,12 +1,11 @@
 """Where commands print: tables that fit, colour only where it is wanted, help that wraps."""
 
-import argparse
-import itertools
-import textwrap
-
 from rich.console import Console
 
+from caxflow.cli.paragraphs import Paragraphs
 from caxflow.planning import standing
+
+__all__ = ["COLOURS", "Paragraphs", "console"]
 
 # Of what a run's state is called, and of answers without one.
 COLOURS = dict.fromkeys((standing.SETTLED, standing.TODO, standing.BUSY), "green")
@@ -17,18 +16,3 @@ COLOURS |= dict.fromkeys((standing.FAILED, standing.PROBLEM, "unknown"), "red")
 def console() -> Console:
     """Standard output; in colour on a terminal unless NO_COLOR is set, 80 columns wide where it is none."""
     return Console(highlight=False, markup=False, emoji=False)
-
-
-class Paragraphs(argparse.HelpFormatter):
-    """Help whose paragraphs are wrapped, and whose indented lines stay as they are."""
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        # As argparse's own formatters do it: this is the one place to say how a text is set.
-        def wraps(line: str) -> bool:
-            return bool(line) and not line.startswith(" ")
-
-        lines: list[str] = []
-        for paragraph, group in itertools.groupby(text.strip("\n").splitlines(), wraps):
-            block = list(group)
-            lines += textwrap.wrap(" ".join(block), width) if paragraph else block
-        return "\n".join(lines)

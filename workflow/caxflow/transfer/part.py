@@ -43,9 +43,11 @@ class Part:
         The path under which the copy will be published.
     token : str
         Names the attempt; its writers are those who know it.
+    whose : str, optional
+        Whose copies these are: what others have left is not taken over then.
     """
 
-    def __init__(self, destination: str, token: str):
+    def __init__(self, destination: str, token: str, whose: str | None = None):
         self.destination = to_bytes(destination)
         self.parent, self.name = os.path.split(self.destination)
         if not self.name or self.name in (b".", b".."):
@@ -54,6 +56,7 @@ class Part:
         self.data = os.path.join(self.container, b"data")
         self._lock_path = os.path.join(self.container, b"lock")
         self._token = token.encode("ascii")
+        self._whose = whose
         self._lock = -1
         self._left = set()  # paths of files that an earlier attempt left
         self._began = False
@@ -71,7 +74,7 @@ class Part:
         """Return whether another attempt seems to write, by its process or files, where locks are lacking."""
         if not self._lockless:
             return False
-        token, _, holder = self._holder().partition("\n")
+        token, holder, _ = self._holder()
         if not token:
             return False
         process, _, host = holder.partition(" on ")
@@ -79,9 +82,17 @@ class Part:
             return os.path.exists(f"/proc/{process[8:]}")
         return abs(time.time() - _last_written(self.container)) < max(quiet, _QUIET)
 
-    def _holder(self) -> str:
-        """Return the lock's text: the token of who began last, and its process; empty once that has ended."""
-        return os.pread(self._lock, 400, 0).decode("ascii", "replace").strip()
+    def _holder(self) -> list:
+        """Return the lock's lines: the token of who began last, its process, and whose the copy is.
+
+        The first two are empty once that has ended, the last one where that was not said.
+        """
+        lines = os.pread(self._lock, 400, 0).decode("ascii", "replace").split("\n")
+        return [*map(str.strip, lines), "", "", ""][:3]
+
+    def _belongs_to_another(self) -> bool:
+        found = self._holder()
+        return self._whose not in (None, found[2]) and (any(found) or os.path.lexists(self.data))
 
     def _still_there(self) -> bool:
         try:
@@ -111,7 +122,7 @@ class Part:
             free = self._flock(fcntl.LOCK_EX | fcntl.LOCK_NB) and self._still_there()
             if free and not self._is_written(wait):
                 break
-            holder = self._holder().partition("\n")[2]
+            holder = self._holder()[1]
             self.close()
             if time.monotonic() > deadline:
                 raise CaxflowError(
@@ -121,9 +132,15 @@ class Part:
             if alive:
                 alive()
             time.sleep(0.2)
+        if self._belongs_to_another():
+            self.close()
+            raise CaxflowError(
+                f"{printable(to_text(self.container))} was left by another account or key",
+                "at that site: caxflow strays, whose --remove takes it away",
+            )
         os.ftruncate(self._lock, 0)
-        who = f"process {os.getpid()} on {os.uname().nodename}".encode("ascii", "replace")
-        os.pwrite(self._lock, self._token + b"\n" + who + b"\n", 0)
+        who = f"process {os.getpid()} on {os.uname().nodename}\n{self._whose or ''}"
+        os.pwrite(self._lock, self._token + b"\n" + who.encode("ascii", "replace") + b"\n", 0)
         self._began = True
         self._share()
         self._make(self.data, 0o777)
@@ -140,6 +157,13 @@ class Part:
             raise CaxflowError(
                 f"another transfer to {printable(to_text(self.destination))} began", "let that one finish"
             )
+
+    def alone(self) -> bool:
+        """Return whether none else takes part in the copy any more; from then on none can."""
+        if self._flock(fcntl.LOCK_EX | fcntl.LOCK_NB):
+            return True
+        self._flock(fcntl.LOCK_SH | fcntl.LOCK_NB)  # which is gone where the other is not had
+        return False
 
     def held(self) -> bool:
         """Whether the container is still this attempt's."""
@@ -310,12 +334,16 @@ class Part:
         """Let go of the lock."""
         if self._lock >= 0:
             if self._began and self._lockless and self.held():
-                os.ftruncate(self._lock, 0)  # what shows others that nothing is written any more
+                # What shows others that nothing is written any more.
+                os.ftruncate(self._lock, 0)
+                os.pwrite(self._lock, f"\n\n{self._whose or ''}\n".encode("ascii", "replace"), 0)
             os.close(self._lock)
             self._lock = -1
 
 
-def remove_leftovers(parent: str, older_than: float, only: str | None = None, alive=lambda: None) -> list:
+def remove_leftovers(
+    parent: str, older_than: float, only: str | None = None, alive=lambda: None, whose: str | None = None
+) -> list:
     """Remove what transfers left unfinished below a directory and nobody writes to any more.
 
     Parameters
@@ -328,6 +356,8 @@ def remove_leftovers(parent: str, older_than: float, only: str | None = None, al
         Name of a copy; by default all are looked at.
     alive : callable, optional
         Called for each file that goes.
+    whose : str, optional
+        Whose they must be; by default all are looked at.
 
     Returns
     -------
@@ -346,7 +376,9 @@ def remove_leftovers(parent: str, older_than: float, only: str | None = None, al
             continue
         if older_than and time.time() - _last_written(container) < older_than:
             continue
-        part = Part(to_text(os.path.join(root, own)), "cleaner")
+        if whose is not None and match[2]:
+            continue  # whose it is, is not said
+        part = Part(to_text(os.path.join(root, own)), "cleaner", whose)
         try:
             if not match[2]:
                 part.begin(wait=0)

@@ -21,6 +21,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import struct
 import threading
 import time
@@ -28,6 +29,7 @@ import time
 from caxflow.files.listing import to_bytes, to_text
 
 MAGIC = b"\0caxflow-helper-1\n"  # ends whatever a login shell may print before the helper speaks
+_ANY_MAGIC = re.compile(rb"\0caxflow-helper-(\d{1,9})\n")
 HEADER = struct.Struct(">cIQQ")
 _TIME = struct.Struct(">q")  # ns since 1970
 JSON, NAME, FILE, DATA, SEAL, ACK = b"J", b"N", b"F", b"D", b"S", b"A"
@@ -115,6 +117,9 @@ class Stream:
                 raise LostError(text or str(error), self) from None
             seen += bytes(self._buffer[self._start : self._end])
             self._start = self._end
+            if (other := _ANY_MAGIC.search(seen)) and other[0] != MAGIC:
+                spoken = other[1].decode("ascii")
+                raise LostError(f"caxflow there speaks version {spoken} of the protocol, not ours", self)
         noise, _, rest = seen.partition(MAGIC)
         self._start = self._end - len(rest)
         return noise

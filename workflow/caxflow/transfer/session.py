@@ -21,7 +21,7 @@ from caxflow.files.census import census, is_furniture
 from caxflow.files.listing import FileStat, os_error, printable, safe_path, scan, to_bytes, to_text, unchanged
 from caxflow.threads import do_all
 from caxflow.transfer import below
-from caxflow.transfer.folder import Pace
+from caxflow.transfer.folder import Folder, Pace
 from caxflow.transfer.part import Part, remove_leftovers
 
 BLOCK = 4 << 20  # bytes; what a resumed file is compared by
@@ -35,10 +35,12 @@ class Session:
     ----------
     report : callable
         Called with a number of bytes as long operations go on (0: still alive).
+    whose : str, optional
+        Whose the copies are that are made here, see `caxflow.transfer.part.Part`.
     """
 
-    def __init__(self, report):
-        self.report = report
+    def __init__(self, report, whose: str | None = None):
+        self.report, self._whose = report, whose
         self.part = None
         self._listed = None  # path and listing of the dataset that was listed last
         self._asked = None  # when the other end last asked whether this one is there
@@ -132,15 +134,19 @@ class Session:
         list of (dict of str to str, list of str)
             Digests of the whole file by algorithm, and the digest of each block, for each file.
         """
-        return [self._blocks(to_bytes(root), file, algorithms) for file in files]
+        folder = Folder(root)
+        try:
+            return [self._blocks(folder, file, algorithms) for file in files]
+        finally:
+            folder.close()
 
-    def _blocks(self, root: bytes, file, algorithms) -> tuple:
-        path = os.path.join(root, to_bytes(safe_path(file[0])))
+    def _blocks(self, folder, file, algorithms) -> tuple:
+        path = os.path.join(to_bytes(folder.root), to_bytes(safe_path(file[0])))
         whole = [digests.hasher(name) for name in algorithms]
         found = []
         view = memoryview(bytearray(min(digests.BUFFER, max(1, file[1]))))
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            fd = folder.open(file[0], os.O_RDONLY)
             try:
                 if self.part:
                     # What a disk refused may still be in memory, as if it were there.
@@ -194,9 +200,9 @@ class Session:
             None; ``data``: the directory to write to; ``present``: path and size of files left by an
             earlier attempt.
         """
-        self._check_marker(root, site)
+        self.check_marker(root, site)
         self._parent(destination, root)
-        part = Part(destination, token)
+        part = Part(destination, token, self._whose)
         try:
             part.begin(wait, alive=lambda: self.report(0))
             exists = self.kind(destination)
@@ -233,11 +239,11 @@ class Session:
         except FileExistsError:
             pass
         except FileNotFoundError:
-            raise _absent(to_text(above)) from None
+            raise absent(to_text(above)) from None
 
     def join(self, destination: str, token: str) -> None:
         """Take part in a copy that the same attempt has begun."""
-        part = Part(destination, token)
+        part = Part(destination, token, self._whose)
         part.join()
         self.part = part
 
@@ -256,7 +262,7 @@ class Session:
 
     def leftovers(self, parent: str, older_than: float, only: str | None) -> list:
         """Remove unfinished copies; see `caxflow.transfer.part.remove_leftovers`."""
-        return remove_leftovers(parent, older_than, only, lambda: self.report(0))
+        return remove_leftovers(parent, older_than, only, lambda: self.report(0), self._whose)
 
     def inventory(self, path: str) -> dict:
         """What a dataset holds by its folders and the directories of its zip files."""
@@ -347,9 +353,7 @@ class Session:
         while above != os.path.dirname(above):
             above = os.path.dirname(above)
             folders.append(to_text(above))
-        with os.scandir(to_bytes(root)) as found:
-            inner = [each for each in found if not is_furniture(to_text(each.name))]
-            folders += [to_text(each.path) for each in inner if each.is_dir(follow_symlinks=False)]
+        folders += inner_folders(root)
         return [[folder, text] for folder in folders if (text := marker.read(folder)) is not None]
 
     def mark(self, root: str, text: str) -> bool:
@@ -369,10 +373,11 @@ class Session:
             except OSError:
                 pass
 
-    def _check_marker(self, root, site) -> None:
+    def check_marker(self, root, site) -> None:
+        """See that a root, if one is given, has the marker of a site."""
         if root and site:
             if _filling(root) is None:
-                raise _absent(root)
+                raise absent(root)
             marker.check(marker.read(root, site), root, site)
 
     def rename(self, old: str, new: str, root: str, new_root: str, site=None) -> bool:
@@ -385,7 +390,7 @@ class Session:
         bool
             False if the two are on different file systems, and nothing was done.
         """
-        self._check_marker(new_root, site)
+        self.check_marker(new_root, site)
         return below.rename(old, new, root, new_root)
 
     def touch(self, path: str, root: str) -> None:
@@ -416,12 +421,20 @@ class Session:
         below.remove(path, root, lambda: self.report(0), Pace(path, within, since))
 
 
+def inner_folders(root: str) -> list:
+    """Return the folders right in a root, but the file system's own."""
+    with os.scandir(to_bytes(root)) as found:
+        inner = [each for each in found if not is_furniture(to_text(each.name))]
+        return [to_text(each.path) for each in inner if each.is_dir(follow_symlinks=False)]
+
+
 def some(files, most: int = 16):
     """Return at most so many of the files, from all over the list."""
     return files[:: max(1, -(-len(files) // most))]
 
 
-def _absent(folder: str) -> DiskAway:
+def absent(folder: str) -> DiskAway:
+    """Return the error that a folder is missing which is to hold data."""
     return DiskAway(
         f"{printable(folder)}, which is to hold the data, does not exist", "make it, or mount its file system"
     )

@@ -17,11 +17,12 @@ from contextlib import suppress
 from caxflow.errors import CaxflowError
 from caxflow.files.listing import legible
 from caxflow.threads import started
-from caxflow.transfer import bootstrap, causes
+from caxflow.transfer import bootstrap, causes, restriction
 from caxflow.transfer.limiter import Limited, Limiter
 from caxflow.transfer.place import LOGIN, Place, preferred
 from caxflow.transfer.plan import MOST
 from caxflow.transfer.protocol import BUFFER, JSON, FdChannel, LostError, Stream
+from caxflow.transfer.restriction import Restriction
 
 _CHATTER = re.compile(
     r"debug\d: (?!Server accepts key|kex_exchange_identification: banner)"
@@ -197,6 +198,8 @@ class HelperConnection(Connection):
         Digests that the far end can compute, the preferred first.
     host : str
         What that machine calls itself.
+    restriction : Restriction or None
+        What our key may do there, where that is less than all.
     """
 
     causes = causes.OF_HELPERS
@@ -206,6 +209,7 @@ class HelperConnection(Connection):
         self.stream = Stream(self._limited)
         self.algorithms: tuple[str, ...] = ()
         self.host = place.host
+        self.restriction: Restriction | None = None
 
     def _begin(self) -> None:
         with suppress(LostError):  # what the far end has printed tells why
@@ -218,10 +222,13 @@ class HelperConnection(Connection):
             hello = self.stream.json(length)["hello"]
             self.algorithms = tuple(str(name) for name in hello["algorithms"])
             self.host = legible(str(hello.get("host", self.host)))
+            self.restriction = restriction.parsed(hello.get("serve"))
         except (KeyError, TypeError):
             raise LostError("an odd greeting") from None
         if "sha256" not in self.algorithms:
             raise LostError("an odd greeting")
+        if self.restriction:  # the program that has the time-out was dropped
+            self.stream.send({"timeout": self._longest_silence()})
 
     def _longest_silence(self) -> float:
         """Return the seconds after which the far end may take us for dead: a limit holds our bytes back."""
