@@ -1,23 +1,28 @@
 """A partner whose key starts ``caxflow serve``: what works, what is refused, and that no client does more."""
 
 import os
+import subprocess
 import sys
+import zlib
+from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from caxflow import transfer
+from caxflow import __version__, transfer
 from caxflow.demo.sshd import SshSites
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import take
-from caxflow.transfer import Place, copy, kept, protocol, singlefile
+from caxflow.transfer import Place, bootstrap, copy, kept, protocol, singlefile, ssh
+from caxflow.transfer.session import Session
 from copies import mark
 from lab.logins import OddSite
 from lab.processes import below
 from waiting import until
 
 HERE = Place("here")
-READS, ADDS = "may only read there (caxflow serve --read-only)", "may only add copies there"
+READS = "may only read there (caxflow serve --read-only)"
 FRAME = protocol.HEADER
 
 
@@ -203,3 +208,286 @@ def test_further_connections_take_part_in_a_copy(partner, raw, tmp_path):
     assert copied.manifest == take(raw / "new")
     copied = copy(partner.place(connections=2, bandwidth=16e6), raw / "new", HERE, tmp_path / "back")
     assert (copied.connections, copied.remarks) == (2, ())
+
+
+# A client that was modified
+
+
+class Raw:
+    """A connection on which anything may be said; a context manager."""
+
+    def __init__(self, place, command=None, program=b"00000000"):
+        called = [*ssh.arguments(place), command or bootstrap.command("python3")]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self.process = subprocess.Popen(called, **pipes)
+        self.say(program)
+        self.stream = protocol.Stream(
+            protocol.FdChannel(self.process.stdout.fileno(), self.process.stdin.fileno())
+        )
+        try:
+            self.stream.skip_noise()
+            self.greeting = self.message()["hello"]
+        except BaseException:
+            self.end()
+            raise
+
+    def say(self, frames: bytes) -> None:
+        with suppress(BrokenPipeError):
+            self.process.stdin.write(frames)
+            self.process.stdin.flush()
+
+    def message(self) -> dict:
+        """Return the next message that is no progress; acknowledgements are passed over."""
+        while True:
+            kind, _, _, length = self.stream.header()
+            message = self.stream.json(length) if kind == protocol.JSON else {"progress": 0}
+            if "progress" not in message:
+                return message
+
+    def tell(self, **message) -> None:
+        self.say(protocol.frame_json(message))
+
+    def ask(self, operation: str, **arguments):
+        """Return the result, or the error as text."""
+        self.tell(do=operation, **{"with": arguments})
+        return self.answer()
+
+    def answer(self):
+        message = self.message()
+        return message["result"] if "error" not in message else " -> ".join(message["error"])
+
+    def begin(self, destination, files, **more):
+        given = {"token": "aa", "wait": 0, "directories": [], "root": None} | more
+        return self.ask("begin", destination=str(destination), files=files, **given)
+
+    def bring(self, index: int, name: str, content: bytes) -> None:
+        """Send a small file."""
+        path = protocol.pack_name(name, 1)
+        self.say(FRAME.pack(b"F", index, len(path), len(content)) + path + content + sha256(content).digest())
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.end()
+
+    def end(self):
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+        self.process.stderr.close()
+
+
+def starts(place, *words: str) -> subprocess.CompletedProcess:
+    """What comes of an ssh with a command of one's own."""
+    called = [*ssh.arguments(place), *words]
+    return subprocess.run(called, input=b"echo\ntouch canary\n", capture_output=True, timeout=60, check=False)
+
+
+def test_the_program_that_is_sent_is_not_run(partner, raw, tmp_path):
+    place = partner.allow("--read-only", roots=[raw])
+    text = f"open({str(tmp_path / 'canary')!r}, 'w')\n"
+    packed = zlib.compress(text.encode())
+    command = f"{bootstrap.command('python3')}; touch {tmp_path}/canary"
+    with Raw(place, command, b"%08x" % len(packed) + packed) as raw_one:
+        assert raw_one.greeting["serve"] == {
+            "roots": [str(raw)], "read_only": True, "no_delete": False, "version": __version__,
+        }  # fmt: skip
+        assert raw_one.ask("kind", path=str(raw)) == "directory"
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "/bin/sh", "sh -c 'touch {canary}'", "touch {canary}", "scp -t {canary}", "scp -f /etc/passwd",
+        "rsync --server -e.LsfxC . {canary}", "python3 -c 'open({canary}, 1)'", "cat", "",
+        "caxflow serve --root /",
+    ],
+)  # fmt: skip
+def test_nothing_else_is_started(partner, raw, tmp_path, words):
+    place = partner.allow("--no-delete", roots=[raw])
+    ended = starts(place, *filter(None, [words.format(canary=tmp_path / "canary")]))
+    assert (ended.returncode, ended.stdout) == (1, b"")
+    (line,) = [line for line in ended.stderr.decode().splitlines() if line.startswith("caxflow serve: ")]
+    assert f"this key is for caxflow only (no-delete, roots {raw})" in line
+    assert "and opens no login" in line if not words else "and does not start" in line
+    assert " -> for copies: caxflow, with access.method stream for this site" in line
+    assert not (tmp_path / "canary").exists()
+    (line,) = partner.lines()
+    assert line.startswith("start ")
+    assert " refused: " in line
+
+
+@pytest.mark.parametrize("tool", ["sftp", "scp", "scp -O"])
+def test_those_who_copy_otherwise_get_nothing(partner, raw, tmp_path, require, tool):
+    place = partner.allow("--read-only", roots=[raw])
+    require(tool.split()[0])
+    source = f"partner:{raw}/160315_1432/XENON1T-0.zip"
+    called = [*tool.split(), "-F", place.ssh_config, source, str(tmp_path / "got")]
+    ended = subprocess.run(called, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode != 0
+    assert not (tmp_path / "got").exists()
+    if tool == "scp -O":  # sshd passes on nothing of what an SFTP server complains of
+        assert f"caxflow serve: this key is for caxflow only (read-only, roots {raw})" in ended.stderr
+    assert "refused: this key is for caxflow only" in partner.lines()[-1]
+
+
+def test_method_scp_is_told_what_the_key_is_for(partner, raw):
+    partner.allow("--read-only", roots=[raw])
+    told = r"partner: partner: this key is for caxflow only \(read-only, .* -> for copies: .*method stream for"
+    for client in ("openssh", "paramiko"):
+        with pytest.raises(CaxflowError, match=told):
+            transfer.exists(partner.place("scp", client=client), str(raw))
+
+
+def test_what_comes_in_the_place_of_a_program_is_refused(partner, raw):
+    place = partner.allow("--read-only", roots=[raw])
+    for garbage in (b"not hexa", b"ffffffff", b"\0" * 100, b"-0000001"):
+        with pytest.raises(protocol.LostError), Raw(place, program=garbage):
+            pass
+        assert "refused: this key is for caxflow only" in partner.lines()[-1]
+
+
+def test_pieces_are_sent_from_below_the_roots_only(partner, raw, tmp_path):
+    place = partner.allow("--read-only", roots=[raw])
+    (raw / "link").symlink_to(tmp_path)
+    (raw / "160315_1432" / "link").symlink_to(tmp_path / "secret")
+    secret = [9, 1, 1, 1]
+    for root, file in (
+        (tmp_path, "secret"),
+        (f"{raw}/..", "secret"),
+        (raw, "../secret"),
+        (raw, f"{tmp_path}/secret"),
+        (raw, "link/secret"),
+        (f"{raw}/link", "secret"),
+        (f"{raw}/160315_1432", "link"),
+        ("/proc/self/cwd", "etc/passwd"),
+    ):
+        with Raw(place) as client:
+            client.tell(send={"root": str(root), "algorithm": "sha256"})
+            client.tell(get=[[0, [file, *secret], 0, 9]])
+            kind, _, _, length = client.stream.header()
+            assert kind == protocol.JSON
+            assert "error" in client.stream.json(length)
+            client.process.stdin.close()
+            assert b"a secret" not in client.process.stdout.read()
+
+
+def test_nothing_is_received_with_a_key_that_reads(partner, raw):
+    place = partner.allow("--read-only", roots=[raw])
+    before = everything(raw)
+    with Raw(place) as client:
+        client.tell(receive={"data": f"{raw}/160315_1432", "algorithm": "sha256"})
+        client.bring(0, "XENON1T-0.zip", b"other")
+        assert READS in client.answer()
+    with Raw(place) as client:
+        client.bring(0, "XENON1T-0.zip", b"other")
+        assert "data came for no copy" in client.answer()
+    assert everything(raw) == before
+
+
+def test_what_is_received_goes_into_the_copy_that_was_begun(partner, raw, tmp_path):
+    place = partner.allow("--no-delete", roots=[raw])
+    before = everything(raw)
+    for data in (f"{raw}", f"{raw}/160315_1432", f"{raw}/.new.part-caxflow", f"{tmp_path}", None):
+        with Raw(place) as client:
+            begun = client.begin(raw / "new", [["a", 1]])
+            assert begun["data"] == f"{raw}/.new.part-caxflow/data"
+            client.tell(receive={"data": data, "algorithm": "sha256"})
+            client.bring(0, "a", b"b")
+            assert "no copy was begun there" in client.answer()
+    (tmp_path / "outside").mkdir()
+    for name in ("../a", "../../160315_1432/XENON1T-0.zip", "/etc/evil", "link/evil", "..", ""):
+        (raw / ".new.part-caxflow" / "data" / "link").unlink(missing_ok=True)
+        with Raw(place) as client:
+            begun = client.begin(raw / "new", [["a", 1]])
+            (raw / ".new.part-caxflow" / "data" / "link").symlink_to(tmp_path / "outside")
+            client.tell(receive={"data": begun["data"], "algorithm": "sha256"})
+            client.bring(0, name, b"b")
+            assert isinstance(client.answer(), str)
+    assert not list((tmp_path / "outside").iterdir())
+    after = everything(raw)
+    assert {name: after[name] for name in before} == before
+    assert {name.split("/")[0] for name in after.keys() - before.keys()} <= {".new.part-caxflow"}
+
+
+def test_what_is_published_is_written_to_no_more(partner, raw):
+    """Neither by who published it, nor by another connection that took part."""
+    place = partner.allow("--no-delete", roots=[raw])
+    publish = {"files": [["a", 1, 1]], "directories": [], "single": False}
+    with Raw(place) as one, Raw(place) as two:
+        data = one.begin(raw / "new", [["a", 1]])["data"]
+        assert two.ask("join", destination=str(raw / "new"), token="aa") is None
+        for client in (one, two):
+            client.tell(receive={"data": data, "algorithm": "sha256"})
+            client.bring(0, "a", b"a")
+        one.tell(finish=True)
+        assert one.answer() == []
+        one.tell(do="publish", **{"with": publish})
+        assert not (raw / "new").exists()
+        two.tell(finish=True)
+        assert two.answer() == []
+        assert one.answer() == []
+        assert (raw / "new" / "a").read_bytes() == b"a"
+        for client in (one, two):
+            client.tell(receive={"data": data, "algorithm": "sha256"})
+            client.bring(0, "a", b"b")
+            assert "no copy was begun there" in client.answer()
+    with Raw(place) as client:  # with data under way there is no end
+        data = client.begin(raw / "other", [["a", 1]])["data"]
+        client.tell(receive={"data": data, "algorithm": "sha256"})
+        client.bring(0, "a", b"a")
+        assert "data are still to come" in client.ask("publish", **publish)
+    with Raw(place) as client:
+        client.begin(raw / "other", [["a", 1]])
+        assert "another copy was begun" in client.begin(raw / "third", [])
+    assert (raw / "new" / "a").read_bytes() == b"a"
+    assert not (raw / "other").exists()
+
+
+def test_a_copy_that_another_connection_still_writes_is_not_published(partner, raw):
+    """The end of that connection is waited for."""
+    place = partner.allow("--no-delete", roots=[raw])
+    with Raw(place) as one:
+        data = one.begin(raw / "new", [["a", 1]])["data"]
+        with Raw(place) as two:
+            assert two.ask("join", destination=str(raw / "new"), token="aa") is None
+            two.tell(receive={"data": data, "algorithm": "sha256"})
+            two.bring(0, "a", b"a")
+            one.tell(do="publish", **{"with": {"files": [["a", 1, 1]], "directories": [], "single": False}})
+            assert not (raw / "new").exists()
+        assert one.answer() == []
+    assert (raw / "new" / "a").read_bytes() == b"a"
+
+
+def test_unfinished_copies_of_others_are_left_alone(partner, raw):
+    """Those of the site itself, of another key, and of method scp."""
+    session = Session(lambda _: None)
+    session.begin(f"{raw}/theirs", "bb", 0, files=[["a", 3]], directories=[], root=None)
+    (raw / ".theirs.part-caxflow" / "data" / "a").write_text("abc")
+    session.let_go()
+    (raw / ".scp.part-0123-caxflow" / "data").mkdir(parents=True)
+    place = partner.allow("--no-delete", "--name", "tegner", roots=[raw])
+    with Raw(place) as client:
+        client.begin(raw / "tegner", [["a", 1]])
+        (raw / ".tegner.part-caxflow" / "data" / "a").write_text("a")
+    place = partner.allow("--no-delete", roots=[raw])
+    before = everything(raw)
+    for name in ("theirs", "tegner"):
+        with Raw(place) as client:
+            assert "was left by another account or key -> at that site: caxflow strays" in client.begin(
+                raw / name, [["a", 1]]
+            )
+    with Raw(place) as client:
+        client.begin(raw / "own", [["a", 2]])
+        (raw / ".own.part-caxflow" / "data" / "a").write_text("a")
+    with Raw(place) as client:
+        assert client.begin(raw / "own", [["a", 2]])["present"] == [["a", 1]]
+    assert transfer.remove_leftovers(place, str(raw), 0) == [f"{raw}/.own.part-caxflow"]
+    with Raw(place) as client:
+        assert "has a name that none has" in client.begin(raw / "own", [], token="aa\nprocess 1 on x\ntegner")
+    after = everything(raw)
+    after.pop(".own.part-caxflow", None)
+    assert after == before

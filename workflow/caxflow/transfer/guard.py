@@ -26,7 +26,14 @@ from caxflow.files.listing import os_error, printable, safe_path, to_bytes, to_t
 from caxflow.transfer.below import names_below
 from caxflow.transfer.folder import Folder
 from caxflow.transfer.restriction import joined
-from caxflow.transfer.session import OPERATIONS, Session, absent, inner_folders, perform
+from caxflow.transfer.session import (
+    OPERATIONS,
+    Session,
+    absent,
+    check_marker,
+    inner_folders,
+    perform,
+)
 
 _ENTER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC  # what may only be passed through will do
 # No path of a dataset has a "." in it, so that what begins like this is no name of a file.
@@ -118,7 +125,7 @@ class Guard:
             if not self._restriction.allows("begin"):
                 raise self._restriction.refusal(f"receive {data!r:.200}")
             if self._session.part is None or data != self._data:
-                raise CaxflowError(f"{printable(data)}: no copy was begun there", _STRANGE)
+                raise CaxflowError(f"{data!r:.200}: no copy was begun there", _STRANGE)
             return held.folder(data)
 
         return self._begin_stream("receive", data, held, path)
@@ -271,7 +278,7 @@ class Guard:
         root, site = more["root"], more.get("site")
         at = held.folder(root) if root else None
         if at:
-            self._session.check_marker(at, site)
+            check_marker(at, site)
         growing = self._grow(destination, token, make=True)
         more["root"] = growing.folder(root) if root else None
         arguments = dict(more, destination=growing.entry(destination), token=token, wait=wait)

@@ -95,7 +95,10 @@ def run(arguments) -> int:
             raise
         note("start", " ".join(restriction.roots), 0, f"allowed, {restriction}")
     except CaxflowError as error:
-        print(f"caxflow serve: {error}", file=sys.stderr)
+        said = f"caxflow serve: {error}"
+        print(said, file=sys.stderr)
+        if "sftp" in os.environ.get("SSH_ORIGINAL_COMMAND", ""):  # of which sshd passes nothing else on
+            print(said, flush=True)
         return 1
     make = functools.partial(Guard, restriction=restriction, log=note, whose=who.partition(" ")[0])
     helper.main(_PATIENCE, make, {"serve": restriction.to_json()})

@@ -200,7 +200,7 @@ class Session:
             None; ``data``: the directory to write to; ``present``: path and size of files left by an
             earlier attempt.
         """
-        self.check_marker(root, site)
+        check_marker(root, site)
         self._parent(destination, root)
         part = Part(destination, token, self._whose)
         try:
@@ -373,13 +373,6 @@ class Session:
             except OSError:
                 pass
 
-    def check_marker(self, root, site) -> None:
-        """See that a root, if one is given, has the marker of a site."""
-        if root and site:
-            if _filling(root) is None:
-                raise absent(root)
-            marker.check(marker.read(root, site), root, site)
-
     def rename(self, old: str, new: str, root: str, new_root: str, site=None) -> bool:
         """Rename a copy from below `root` to below `new_root`, where nothing may be at the new path.
 
@@ -390,7 +383,7 @@ class Session:
         bool
             False if the two are on different file systems, and nothing was done.
         """
-        self.check_marker(new_root, site)
+        check_marker(new_root, site)
         return below.rename(old, new, root, new_root)
 
     def touch(self, path: str, root: str) -> None:
@@ -431,6 +424,14 @@ def inner_folders(root: str) -> list:
 def some(files, most: int = 16):
     """Return at most so many of the files, from all over the list."""
     return files[:: max(1, -(-len(files) // most))]
+
+
+def check_marker(root, site) -> None:
+    """See that a root, if one is given, has the marker of a site."""
+    if root and site:
+        if _filling(root) is None:
+            raise absent(root)
+        marker.check(marker.read(root, site), root, site)
 
 
 def absent(folder: str) -> DiskAway:
