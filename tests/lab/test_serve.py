@@ -336,7 +336,9 @@ def test_those_who_copy_otherwise_get_nothing(partner, raw, tmp_path, require, t
 
 def test_method_scp_is_told_what_the_key_is_for(partner, raw):
     partner.allow("--read-only", roots=[raw])
-    told = r"partner: partner: this key is for caxflow only \(read-only, .* -> for copies: .*method stream for"
+    told = (
+        r"partner: partner: this key is for caxflow only \(read-only, .* -> for copies: .*method stream for"
+    )
     for client in ("openssh", "paramiko"):
         with pytest.raises(CaxflowError, match=told):
             transfer.exists(partner.place("scp", client=client), str(raw))

@@ -26,7 +26,8 @@ def public(kind) -> set:
 
 def test_every_operation_is_classified():
     """A new one must be named, or nothing restricted can be asked to do it."""
-    assert public(Session) == OPERATIONS == READS | ADDS | CHANGES
+    not_by_name = {"folder"}  # what the helper calls
+    assert public(Session) - not_by_name == OPERATIONS == READS | ADDS | CHANGES
     assert len(OPERATIONS) == len(READS) + len(ADDS) + len(CHANGES)
 
 

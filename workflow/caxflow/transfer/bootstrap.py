@@ -12,10 +12,13 @@ _MODULES = (
     "files.census",
     "files.digests",
     "files.libxxhash",
+    "files.folder",
     "files.listing",
     "files.manifest",
     "files.marker",
+    "files.owners",
     "files.permissions",
+    "files.reading",
     "threads",
     "transfer.below",
     "transfer.durable",
@@ -62,7 +65,7 @@ class Sources:
 
 sys.meta_path.insert(0, Sources())
 from caxflow.transfer.helper import main
-main(timeout)
+main(timeout, roots)
 """
 
 
@@ -82,8 +85,8 @@ def sources(modules) -> dict[str, str]:
 
 
 @functools.cache
-def program(timeout: float) -> bytes:
+def program(timeout: float, roots: tuple[str, ...] = ()) -> bytes:
     """What that command reads from standard input first: its length in hexadecimal, then its source."""
-    text = f"sources = {sources(_MODULES)!r}\ntimeout = {float(timeout)!r}\n{_START}"
+    text = f"sources = {sources(_MODULES)!r}\ntimeout = {float(timeout)!r}\nroots = {roots!r}\n{_START}"
     packed = zlib.compress(text.encode("utf-8"), 6)
     return b"%08x" % len(packed) + packed

@@ -49,7 +49,8 @@ class LocalEnd:
                 limit(count)
             tell(count)
 
-        self._session = Session(read)
+        self._session = Session(read, place.roots)
+        self.folder = self._session.folder
 
     def call(self, operation: str, **arguments):
         """Perform an operation of `caxflow.transfer.session.Session`."""

@@ -22,9 +22,8 @@ import time
 
 from caxflow.errors import CaxflowError, DiskAway
 from caxflow.files import marker
+from caxflow.files.folder import Folder, names_below
 from caxflow.files.listing import os_error, printable, safe_path, to_bytes, to_text
-from caxflow.transfer.below import names_below
-from caxflow.transfer.folder import Folder
 from caxflow.transfer.restriction import joined
 from caxflow.transfer.session import (
     OPERATIONS,
@@ -68,13 +67,13 @@ class Guard:
             report(count)
 
         self.report = report
-        self._session = Session(counted, whose if restriction.no_delete else None)
+        self._session = Session(counted, whose=whose if restriction.no_delete else None)
         self._restriction, self._log = restriction, log
         self._names = {}  # path of each folder that is or was held, by its descriptor
         self._growing = None  # what holds the folder of the copy that is being made
         self._parent = self._data = ""  # where that is, and the folder that is written to
         self._began = False
-        self._streams = {}  # what is being read or written: its folder, path, and bytes so far
+        self._streams = {}  # what is being read or written: its path, and bytes so far
         self._bytes = 0
 
     # What the helper asks for
@@ -112,40 +111,42 @@ class Guard:
 
     def reading(self, root: str):
         """Return the folder whose files are asked for."""
-        self._end("send")
-        held = _Held(self._restriction, self._names, _STAYS)
-        return self._begin_stream("send", root, held, lambda: held.folder(root))
+
+        def folder() -> Folder:
+            with _Held(self._restriction, self._names, _OTHER) as held:
+                return Folder(held.folder(root))
+
+        return self._begin_stream("send", root, folder)
 
     def writing(self, data: str):
         """Return the folder to which files are written: that of the copy which was begun."""
-        self._end("receive")
-        held = _Held(self._restriction, self._names, _STAYS)
 
-        def path() -> str:
+        def folder() -> Folder:
             if not self._restriction.allows("begin"):
                 raise self._restriction.refusal(f"receive {data!r:.200}")
             if self._session.part is None or data != self._data:
                 raise CaxflowError(f"{data!r:.200}: no copy was begun there", _STRANGE)
-            return held.folder(data)
+            return self._session.part.folder()
 
-        return self._begin_stream("receive", data, held, path)
+        return self._begin_stream("receive", data, folder)
 
-    def _begin_stream(self, name: str, path, held, find):
+    def _begin_stream(self, name: str, path, folder):
+        self._end(name)
         try:
-            folder = Folder(find())
+            opened = folder()
         except (CaxflowError, OSError) as error:
-            held.close()
             known = self.explained(error if isinstance(error, CaxflowError) else os_error(error, path))
             self._log(name, path, 0, f"refused: {known.what}")
             raise known from None
-        self._streams[name] = [held, path, 0]
+        opened.root = path  # for messages: it is open
+        self._streams[name] = [path, 0]
         self._log(name, path, 0, "allowed, begins")
-        return folder
+        return opened
 
     def count(self, name: str, count: int) -> None:
         """Take note of bytes of a stream, ``send`` or ``receive``."""
         if name in self._streams:
-            self._streams[name][2] += count
+            self._streams[name][1] += count
 
     def finished(self) -> None:
         """Take note that all was received: who began the copy publishes it, others have done their part."""
@@ -160,8 +161,7 @@ class Guard:
 
     def _end(self, name: str) -> None:
         if name in self._streams:
-            held, path, count = self._streams.pop(name)
-            held.close()
+            path, count = self._streams.pop(name)
             self._log(name, path, count, "allowed, ended")
 
     def explained(self, error: CaxflowError) -> CaxflowError:
@@ -251,7 +251,8 @@ class Guard:
     def _on_markers(self, held, root: str) -> list:
         """Those at and in a root; what is above it is not for others to know."""
         at = held.folder(root)
-        texts = [(folder, marker.read(folder)) for folder in (at, *inner_folders(at))]
+        folders = (at, *inner_folders(at))
+        texts = [(folder, marker.read(folder, roots=(at,))) for folder in folders]
         return [[self._below(folder, at, root), text] for folder, text in texts if text is not None]
 
     def _on_mark(self, held, root: str, text: str) -> bool:

@@ -11,10 +11,9 @@ import time
 
 from caxflow import threads
 from caxflow.errors import CaxflowError, DiskAway
-from caxflow.files import digests
+from caxflow.files import digests, owners
 from caxflow.files.listing import FileStat, os_error
 from caxflow.transfer import protocol
-from caxflow.transfer.folder import Folder
 from caxflow.transfer.pieces import Receiver, Sender
 from caxflow.transfer.session import Session, Throttle, perform
 
@@ -23,11 +22,11 @@ _LONGEST = 3600.0  # seconds that the other end may be silent, whatever it says
 
 
 class Desk:
-    """Does what one connection asks for; `report` as of a `Session`."""
+    """Does what one connection asks for; parameters as of a `Session`."""
 
-    def __init__(self, report):
+    def __init__(self, report, roots=()):
         self.report = report
-        self._session = Session(report)
+        self._session = Session(report, roots)
 
     def perform(self, operation: str, arguments: dict, *, receiving: bool):
         """Perform an operation; `receiving` is whether data of a copy are still to come."""
@@ -35,11 +34,11 @@ class Desk:
 
     def reading(self, root: str):
         """Return the folder whose files are asked for."""
-        return Folder(root)
+        return self._session.folder(root)
 
     def writing(self, data: str):
         """Return the folder to which files are written."""
-        return Folder(data)
+        return self._session.folder(data)
 
     def count(self, name: str, count: int) -> None:
         """Take note of bytes of a stream, ``send`` or ``receive``."""
@@ -171,18 +170,21 @@ def _watch(stream, patience) -> None:
         signal.setitimer(signal.ITIMER_REAL, interval, interval)
 
 
-def main(timeout: float, make_desk=Desk, more=None) -> None:
+def main(timeout: float, roots=(), make_desk=None, more=None) -> None:
     """Serve standard input and output.
 
     Parameters
     ----------
     timeout : float
         Seconds after which the other end counts as dead.
+    roots : sequence of str
+        As for a `Session`.
     make_desk : callable, optional
-        Makes what does the work; a `Desk`, or what has its methods.
+        Called with the `report` of a `Session`, makes what does the work; a `Desk` if not given.
     more : dict, optional
         What else is said in the greeting.
     """
+    owners.mask()
     reading, writing = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
@@ -191,7 +193,8 @@ def main(timeout: float, make_desk=Desk, more=None) -> None:
     threads.spare_memory()
     patience = [timeout]
     _watch(stream, patience)
-    desk = make_desk(Throttle(lambda count: stream.send({"progress": count})))
+    report = Throttle(lambda count: stream.send({"progress": count}))
+    desk = make_desk(report) if make_desk else Desk(report, roots)
     hello = {"algorithms": digests.available(), "host": os.uname().nodename, "pid": os.getpid()}
     hello.update(more or {})
     stream.write(memoryview(protocol.MAGIC))

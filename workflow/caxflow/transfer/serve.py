@@ -101,7 +101,7 @@ def run(arguments) -> int:
             print(said, flush=True)
         return 1
     make = functools.partial(Guard, restriction=restriction, log=note, whose=who.partition(" ")[0])
-    helper.main(_PATIENCE, make, {"serve": restriction.to_json()})
+    helper.main(_PATIENCE, make_desk=make, more={"serve": restriction.to_json()})
     return 0
 
 

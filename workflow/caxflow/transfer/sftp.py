@@ -16,9 +16,10 @@ from contextlib import contextmanager, suppress
 from caxflow.abilities import SYNC_FILES, attempt
 from caxflow.errors import CaxflowError, DiskAway
 from caxflow.files import census, digests, marker
+from caxflow.files.folder import names_below, not_below
 from caxflow.files.listing import FileStat, is_leftover, os_error, printable, safe_path, unchanged
 from caxflow.files.manifest import Entry, Manifest
-from caxflow.transfer import below, causes, zips
+from caxflow.transfer import causes, zips
 from caxflow.transfer.ends import at
 from caxflow.transfer.folder import Pace
 from caxflow.transfer.limiter import Limiter
@@ -577,12 +578,12 @@ class SftpEnd:
 
     def _beneath(self, path: str, root: str) -> str:
         """Return `path` once it was found strictly below `root`, with no symbolic link on the way."""
-        *above, _ = below.names_below(path, root)
+        *above, _ = names_below(path, root)
         at = root.rstrip("/")
         for name in map(os.fsdecode, above):
             at += f"/{name}"
             if self.client.kind(at) not in ("directory", None):
-                raise below.not_below(at, root, ": it is a symbolic link, or no folder")
+                raise not_below(at, root, ": it is a symbolic link, or no folder")
         return path.rstrip("/")
 
 

@@ -213,7 +213,7 @@ class HelperConnection(Connection):
 
     def _begin(self) -> None:
         with suppress(LostError):  # what the far end has printed tells why
-            self.stream.write(memoryview(bootstrap.program(self._longest_silence())))
+            self.stream.write(memoryview(bootstrap.program(self._longest_silence(), self.place.roots)))
         self.stream.skip_noise()
         kind, _, _, length = self.stream.header()
         if kind != JSON:
