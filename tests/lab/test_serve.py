@@ -1,8 +1,11 @@
 """A partner whose key starts ``caxflow serve``: what works, what is refused, and that no client does more."""
 
+import dataclasses
 import os
+import re
 import subprocess
 import sys
+import zipfile
 import zlib
 from contextlib import suppress
 from hashlib import sha256
@@ -11,14 +14,17 @@ from pathlib import Path
 import pytest
 
 from caxflow import __version__, transfer
+from caxflow.config import Access
 from caxflow.demo.sshd import SshSites
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import take
+from caxflow.monitoring.doctor import BAD, GOOD, partners
 from caxflow.transfer import Place, bootstrap, copy, kept, protocol, singlefile, ssh
 from caxflow.transfer.session import Session
 from copies import mark
 from lab.logins import OddSite
 from lab.processes import below
+from operators import configured
 from waiting import until
 
 HERE = Place("here")
@@ -493,3 +499,137 @@ def test_unfinished_copies_of_others_are_left_alone(partner, raw):
     after = everything(raw)
     after.pop(".own.part-caxflow", None)
     assert after == before
+
+
+# What doctor says at the caller's side
+
+
+@pytest.fixture
+def examined(partner, tmp_path):
+    """Look at tegner, to which midway pushes, with a key of some options."""
+    configuration = configured(tmp_path)
+
+    def examine(*options, roots=("raw", "processed")):
+        place = partner.allow(*options, roots=[tmp_path / "tegner" / root for root in roots])
+        way = {"method": "stream", "host": place.host, "ssh_config": place.ssh_config, "connections": 2}
+        tegner = dataclasses.replace(configuration.site("tegner"), access=Access(**way))
+        settings = dataclasses.replace(configuration, sites=configuration.sites | {"tegner": tegner})
+        found = list(partners.examine(settings, tegner))
+        return [(one.about, one.verdict, one.said, one.mend) for one in found]
+
+    return examine
+
+
+def test_doctor_says_what_our_key_may_do(examined, tmp_path):
+    roots = f"{tmp_path}/tegner/raw, {tmp_path}/tegner/processed"
+    restricted = f"our key is restricted there by caxflow serve {__version__}: "
+    found = examined()
+    assert ("site tegner", GOOD, f"{restricted}reads and writes, roots {roots}", "") in found
+    assert {verdict for about, verdict, _, _ in found if "data" not in about} == {GOOD}
+    assert [about for about, _, said, _ in found if "can be written" in said] == [
+        "raw data at tegner", "processed data at tegner",
+    ]  # fmt: skip
+    assert ("connections to tegner", GOOD, "2 connections at the same time can be opened", "") in found
+
+    found = examined("--no-delete")
+    assert BAD not in {verdict for _, verdict, _, _ in found}
+    assert ("site tegner", GOOD, f"{restricted}no-delete, roots {roots}", "") in found
+    assert not [said for _, _, said, _ in found if "can be written" in said]
+
+    found = examined("--read-only", roots=("raw",))
+    assert [(about, said, mend) for about, verdict, said, mend in found if verdict == BAD] == [
+        (
+            "site tegner",
+            "copies are pushed there, and our key may only read (caxflow serve --read-only)",
+            "ask its manager for --no-delete, or take it out of push_to of midway",
+        ),
+        (
+            "processed data at tegner",
+            f"{tmp_path}/tegner/processed is none of the folders that our key may use",
+            f"ask its manager for a further --root {tmp_path}/tegner/processed",
+        ),
+    ]
+
+
+# What is tied to the command itself, and to the single file
+
+
+def test_the_command_and_other_pythons_serve_alike(partner, raw, tmp_path):
+    pythons = sorted(Path.home().glob(".pyenv/versions/3.8.*/bin/python"))
+    path = f"{raw}/160315_1432"
+    command = f"PYTHONPATH={os.environ['PYTHONPATH']} {sys.executable} -m caxflow.cli serve"
+    programs = [command, *(f"{python} -I {partner._program}" for python in pythons)]
+    for number, program in enumerate(programs):
+        place = partner.allow("--read-only", roots=[raw], program=program)
+        assert copy(place, path, HERE, tmp_path / str(number)).manifest == take(path)
+
+
+def test_a_root_may_be_a_link_and_what_is_below_may_not(partner, raw, tmp_path):
+    (tmp_path / "data").symlink_to(raw)
+    (raw / "link").symlink_to(raw / "160315_1432")
+    place = partner.allow("--read-only", roots=[tmp_path / "data"])
+    copied = copy(place, f"{tmp_path}/data/160315_1432", HERE, tmp_path / "copy")
+    assert copied.manifest == take(raw / "160315_1432")
+    with pytest.raises(CaxflowError, match="is not below what the key of this account may use"):
+        transfer.exists(place, str(raw / "160315_1432"))
+    with pytest.raises(CaxflowError, match=f"{tmp_path}/data/link.*: it is a symbolic link"):
+        transfer.exists(place, f"{tmp_path}/data/link/sub")
+    assert transfer.exists(place, f"{tmp_path}/data/link") == "other"
+
+
+def test_each_operation_is_one_line_of_the_log(partner, raw, dataset, tmp_path):
+    place = partner.allow("--no-delete", roots=[raw])
+    (raw / "new\nline").mkdir()
+    copy(HERE, dataset, place, raw / "new")
+    assert transfer.exists(place, f"{raw}/new\nline") == "directory"
+    with pytest.raises(CaxflowError):
+        transfer.exists(place, f"{tmp_path}/secret")
+    size = sum(path.stat().st_size for path in dataset.iterdir())
+    lines = partner.lines()
+    assert f"begin {raw}/new 0 allowed" in lines
+    assert f"receive {raw}/.new.part-caxflow/data {size} allowed, ended" in lines
+    assert f"kind {raw}/new\\nline 0 allowed" in lines
+    (line,) = [line for line in lines if " refused: " in line]
+    assert line.startswith(f"kind {tmp_path}/secret 0 refused: {tmp_path}/secret is not below")
+    for line in partner.log.read_text().splitlines():
+        assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ midway 127\.0\.0\.1 \w+ ", line)
+
+
+def test_without_its_log_nothing_is_done(partner, raw, tmp_path):
+    place = partner.allow("--read-only", "--log", f"{tmp_path}/none/log", roots=[raw])
+    with pytest.raises(CaxflowError, match=f"the log {tmp_path}/none/log: No such file or directory -> ask"):
+        transfer.exists(place, str(raw))
+    place = partner.allow("--read-only", "--log", f"{raw}/log", roots=[raw])
+    with pytest.raises(CaxflowError, match=f"the log {raw}/log is below {raw}, where callers are"):
+        transfer.exists(place, str(raw))
+    if Path("/dev/full").exists():
+        place = partner.allow("--read-only", "--log", "/dev/full", roots=[raw])
+        with pytest.raises(CaxflowError, match="No space left on device"):
+            transfer.exists(place, str(raw))
+
+
+def test_the_file_is_always_the_same_and_says_its_version(program, tmp_path):
+    written = [sys.executable, "-m", "caxflow.cli", "serve", "--write", tmp_path / "serve"]
+    subprocess.run(written, check=True, capture_output=True)
+    assert (tmp_path / "serve").read_bytes() == program.read_bytes() == singlefile.content()
+    assert (tmp_path / "serve").stat().st_mode & 0o777 == 0o755
+    said = subprocess.run([program, "--version"], check=True, capture_output=True, text=True).stdout
+    assert said == f"caxflow serve {__version__}\n"
+
+
+def test_ends_of_other_versions_are_told_so(partner, raw, tmp_path):
+    place = partner.allow("--read-only", roots=[raw])
+    known = "is not known there by caxflow serve .* -> use the same version of caxflow at both sites"
+    for arguments in ({"path": str(raw), "newer": 1}, {}):
+        with Raw(place) as client:
+            assert re.search(known, client.ask("kind", **arguments))
+    with Raw(place) as client:
+        assert re.search(f"'newer', as it was asked for, {known}", client.ask("newer", path=str(raw)))
+    with zipfile.ZipFile(partner._program) as old, zipfile.ZipFile(tmp_path / "newer", "a") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name).replace(b"caxflow-helper-1", b"caxflow-helper-2"))
+    place = partner.allow("--read-only", roots=[raw], program=f"{sys.executable} {tmp_path / 'newer'}")
+    with pytest.raises(
+        CaxflowError, match=r"^partner: caxflow speaks version 2 of its protocol, not ours -> use"
+    ):
+        transfer.exists(place, str(raw))

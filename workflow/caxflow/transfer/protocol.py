@@ -47,6 +47,10 @@ class LostError(Exception):
         self.stream = stream
 
 
+class OtherVersionError(LostError):
+    """The other end speaks another version of this protocol."""
+
+
 class FdChannel:
     """A pair of pipes; the interface that `Stream` needs."""
 
@@ -119,7 +123,7 @@ class Stream:
             self._start = self._end
             if (other := _ANY_MAGIC.search(seen)) and other[0] != MAGIC:
                 spoken = other[1].decode("ascii")
-                raise LostError(f"caxflow there speaks version {spoken} of the protocol, not ours", self)
+                raise OtherVersionError(f"caxflow speaks version {spoken} of its protocol, not ours", self)
         noise, _, rest = seen.partition(MAGIC)
         self._start = self._end - len(rest)
         return noise

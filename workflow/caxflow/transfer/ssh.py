@@ -21,7 +21,7 @@ from caxflow.transfer import bootstrap, causes, restriction
 from caxflow.transfer.limiter import Limited, Limiter
 from caxflow.transfer.place import LOGIN, Place, preferred
 from caxflow.transfer.plan import MOST
-from caxflow.transfer.protocol import BUFFER, JSON, FdChannel, LostError, Stream
+from caxflow.transfer.protocol import BUFFER, JSON, FdChannel, LostError, OtherVersionError, Stream
 from caxflow.transfer.restriction import Restriction
 
 _CHATTER = re.compile(
@@ -214,7 +214,11 @@ class HelperConnection(Connection):
     def _begin(self) -> None:
         with suppress(LostError):  # what the far end has printed tells why
             self.stream.write(memoryview(bootstrap.program(self._longest_silence(), self.place.roots)))
-        self.stream.skip_noise()
+        try:
+            self.stream.skip_noise()
+        except OtherVersionError as error:
+            mend = "use the same version at both sites: its manager writes caxflow serve anew"
+            raise CaxflowError(f"{self.place.site}: {error}", mend) from None
         kind, _, _, length = self.stream.header()
         if kind != JSON:
             raise LostError("no greeting")
