@@ -3,8 +3,10 @@
 import dataclasses
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 import zlib
 from contextlib import suppress
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+import needs
 from caxflow import __version__, transfer
 from caxflow.config import Access
 from caxflow.demo.sshd import SshSites
@@ -549,6 +552,59 @@ def test_doctor_says_what_our_key_may_do(examined, tmp_path):
             f"ask its manager for a further --root {tmp_path}/tegner/processed",
         ),
     ]
+
+
+# Where no program of ours may run
+
+
+def read_by_sftp(place, root, raw, dataset, tmp_path):
+    """Pull from where only `internal-sftp -R` answers; nothing can be changed there."""
+    before = everything(raw)
+    path = f"{root}/160315_1432"
+    assert copy(place, path, HERE, tmp_path / "copy").manifest == take(raw / "160315_1432")
+    assert transfer.take_manifest(place, path) == take(raw / "160315_1432")
+    assert transfer.names(place, root) == transfer.names(HERE, str(raw))
+    assert len(transfer.census(place, root)) == len(transfer.census(HERE, str(raw)))
+    assert transfer.root(place, root).marker == transfer.root(HERE, str(raw)).marker
+    for ask in (
+        lambda: copy(HERE, dataset, place, f"{root}/new"),
+        lambda: transfer.remove_tree(place, path, root=root),
+        lambda: transfer.rename(place, path, f"{root}/other", root=root),
+        lambda: transfer.touch(place, f"{root}/touched", root=root),
+    ):
+        with pytest.raises(CaxflowError, match=rf"^{place.site}: .*[Pp]ermission denied"):
+            ask()
+    ended = starts(place, f"touch {tmp_path}/canary")
+    assert b"This service allows sftp connections only" in ended.stdout + ended.stderr
+    with pytest.raises(CaxflowError, match=r"lets us run no program -> set access.method of the site to scp"):
+        transfer.exists(dataclasses.replace(place, method="stream"), root)
+    assert everything(raw) == before
+    assert not (tmp_path / "canary").exists()
+
+
+def test_internal_sftp_that_reads(partner, raw, dataset, tmp_path):
+    partner.keys.write_text(f'restrict,command="internal-sftp -R" {partner._public}')
+    read_by_sftp(partner.place("scp"), str(raw), raw, dataset, tmp_path)
+
+
+def test_internal_sftp_in_a_folder_that_is_all_there_is(partner, dataset, tmp_path):
+    """ChrootDirectory: every folder down to it belongs to root."""
+    needs.root()
+    shown = Path(tempfile.mkdtemp(prefix="caxflow-chroot-", dir="/run"))
+    try:
+        shown.chmod(0o755)
+        raw = shown / "raw"
+        (raw / "160315_1432").mkdir(parents=True)
+        (raw / "160315_1432" / "a.zip").write_bytes(os.urandom(100_000))
+        mark("partner", {"raw": str(raw)})
+        cage = {"ChrootDirectory": str(shown), "ForceCommand": "internal-sftp -R", "DisableForwarding": "yes"}
+        with OddSite(partner._lab, "caged", **cage) as site:
+            place = site.place("scp")
+            read_by_sftp(place, "/raw", raw, dataset, tmp_path)
+            assert transfer.exists(place, str(shown)) is None
+            assert transfer.names(place, "/") == ["raw"]
+    finally:
+        shutil.rmtree(shown)
 
 
 # What is tied to the command itself, and to the single file
