@@ -167,7 +167,12 @@ def test_a_bad_correction_document_is_named(name, content, message):
         ("AddDriftVelocity", {"function": "0*v"}, {}, "drift velocity"),
         ("AddDriftVelocity", {}, {"number": "many"}, "number is 'many'"),
         ("SetNeuralNetwork", {}, {"number": None}, "number is None"),
-        ("SetNeuralNetwork", {"correction": [{"min": 0, "max": 9999, "value": {}}]}, {}, "not a file's name"),
+        (
+            "SetNeuralNetwork",
+            {"correction": [{"min": 0, "max": 9999, "value": {}}]},
+            {},
+            "not the name of a file",
+        ),
         ("AddGains", {}, {"processor": "text"}, "processor does not map"),
         ("AddGains", {}, {"processor": {"correction_versions": {"AddGains": {"$gt": ""}}}}, "does not map"),
         ("AddGains", {}, {"processor": {"correction_versions": ["5.0"]}}, "does not map"),

@@ -75,7 +75,7 @@ def test_u3_the_log_says_what_was_run_where_and_how_it_ended(tmp_path, log, case
     words = words(tmp_path) if callable(words) else words
     monkeypatch.setenv("A_VARIABLE", "its-value")
     with pytest.raises(CaxflowError) as caught:
-        commands.run(words, tmp_path, log)
+        commands.run(words, tmp_path, log, ["A_VARIABLE"])
     assert said in str(caught.value)
     assert f"read {log}" in str(caught.value)
     with log.open(errors="replace") as stream:

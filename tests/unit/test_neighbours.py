@@ -116,7 +116,7 @@ ACTS = {
 
 
 def at_each_step(tmp_path, act, what):
-    """Perform an operation again and again, with the exchange a step later each time; yield scene and result."""
+    """Perform an operation again and again, the exchange a step later each time; yield scene, result."""
     with contextlib.suppress(CaxflowError):
         scene = Scene(tmp_path / "first")
         _leave(scene)

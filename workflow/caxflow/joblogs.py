@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import BinaryIO
 
-from caxflow import receipts
+from caxflow import legible, receipts
 
 FOLDER = Path(".caxflow", "attempts")
 LONGEST = 64 << 20  # bytes; of a program that writes more, the first and the last are kept
@@ -19,6 +19,7 @@ _KEPT = 1 << 20  # bytes; of each end of what is longer
 _HEAD, _END = 16 * 1024, 48 * 1024  # bytes; of each
 _TAIL = 4096  # bytes; of what is looked at for last words
 _BEHIND = re.compile(rb"^======== earlier: [-0-9]+ [:0-9]+ UTC ========$", re.MULTILINE)
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _LAST = b"======== these were the earlier attempts; the newest is at the top ========\n"
 
 
@@ -93,7 +94,7 @@ def last_line(log: Path, begun: int = 0) -> str:
     """Return the last line that says something, of the newest attempt, after `begun`; printable and short."""
     lines = tail(log, begun).splitlines()
     text = next((line.strip() for line in reversed(lines) if line.strip()), "it wrote nothing")
-    return "".join(each if each.isprintable() else " " for each in text)[:200]
+    return legible.line(_COLOUR.sub("", text), 200)
 
 
 def _own(stream: BinaryIO) -> int:

@@ -1,9 +1,8 @@
 """Where commands print: tables that fit, colour only where it is wanted, help that wraps."""
 
-from rich.console import Console
-
 from caxflow.cli.paragraphs import Paragraphs
 from caxflow.planning import standing
+from caxflow.terminal import Terminal
 
 __all__ = ["COLOURS", "Paragraphs", "console"]
 
@@ -13,6 +12,6 @@ COLOURS |= dict.fromkeys((standing.WAITS, standing.EXCLUDED, standing.TAKING, "u
 COLOURS |= dict.fromkeys((standing.FAILED, standing.PROBLEM, "unknown"), "red")
 
 
-def console() -> Console:
+def console() -> Terminal:
     """Standard output; in colour on a terminal unless NO_COLOR is set, 80 columns wide where it is none."""
-    return Console(highlight=False, markup=False, emoji=False)
+    return Terminal()

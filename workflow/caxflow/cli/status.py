@@ -3,24 +3,24 @@
 import argparse
 import contextlib
 import datetime
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from caxflow import documents, receipts, words
+from caxflow import documents, receipts, terminal, words
 from caxflow.cli import screen, site
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
+from caxflow.legible import printable
 from caxflow.monitoring import status
 from caxflow.monitoring.status import CopyState, Row, RunStatus
 from caxflow.planning import bygones, copystate, pauses, planner, standing
 from caxflow.planning.presence import Presence
 from caxflow.rundb import PLANNING, DatabaseAway, RunsDB
 from caxflow.targets import Run, Target
+from caxflow.terminal import Terminal
 from caxflow.workdir import journal, underway
 
 COLOURS = {
@@ -96,7 +96,7 @@ def _all(settings: Settings, as_json: bool) -> int:
     if as_json:
         known = {"here": settings.here.name, "at": receipts.now().isoformat(), "away": away, "rows": rows}
         known |= {"pending": pending, "failures": [str(target) for target in targets]}
-        print(json.dumps(status.plain(known), indent=1))
+        terminal.show_json(status.plain(known))
     else:
         console = screen.console()
         if rows:
@@ -163,11 +163,11 @@ def _runs(runs: list[Run], settings: Settings, as_json: bool) -> int:
         if not as_json:
             _show(console, one, known)
     if as_json:
-        print(json.dumps(status.plain(found), indent=1))
+        terminal.show_json(status.plain(found))
     return 1 if bad else 0
 
 
-def _show(console: Console, one: RunStatus, known: bool) -> None:
+def _show(console: Terminal, one: RunStatus, known: bool) -> None:
     facts = [f"number {one.number}"] if one.number else []
     facts += [f"started {one.start:%Y-%m-%d %H:%M} UTC"] if one.start else []
     facts += [words.count(one.events, "event")] if one.events else []
@@ -188,7 +188,7 @@ def _show(console: Console, one: RunStatus, known: bool) -> None:
             console.print(Text(f"  {text}"), soft_wrap=True)
     console.print(_copies(one.copies) if one.copies else "no copies yet")
     for copy in one.copies:
-        line = Text(f"{copy.site} {_kind(copy)}: ").append(copy.location, style="dim")
+        line = Text(f"{copy.site} {_kind(copy)}: ").append(printable(copy.location), style="dim")
         console.print(line, soft_wrap=True)
         if copy.remark:
             console.print(Text(f"  {copy.remark}", style=COLOURS.get(copy.state, "")), soft_wrap=True)

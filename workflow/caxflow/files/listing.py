@@ -12,6 +12,7 @@ import re
 from collections import namedtuple
 
 from caxflow.errors import CaxflowError
+from caxflow.legible import line, printable
 
 
 def to_bytes(path: str) -> bytes:
@@ -49,7 +50,8 @@ def safe_path(path: str) -> str:
     strange = any(part in ("", ".", "..") or "\0" in part for part in parts)
     if strange or max(sizes) > 255 or sum(sizes) + len(sizes) > 4096:
         raise CaxflowError(
-            f"file name {path!r:.200} may not be used", "names must be relative and stay inside the dataset"
+            f"file name {line(repr(path), 200)} may not be used",
+            "names must be relative and stay inside the dataset",
         )
     if len(parts) > DEEPEST:
         raise CaxflowError(
@@ -57,16 +59,6 @@ def safe_path(path: str) -> str:
             "no dataset is so deep: find out what made it",
         )
     return path
-
-
-def printable(path: str) -> str:
-    """`path` for a message: quoted where it has spaces, control characters or bytes that are not UTF-8."""
-    return path if path.isprintable() and " " not in path and path else repr(path)
-
-
-def legible(text: str, most: int = 1000) -> str:
-    """What another machine said, without control characters and not endless."""
-    return "".join(c if c.isprintable() else "?" for c in text[:most])
 
 
 FileStat = namedtuple("FileStat", "path size mtime_ns ctime_ns inode")

@@ -202,7 +202,8 @@ def make_by_command(
                 }
             )
             folders = (processed.parent, made.parent)
-            last = commands.run(environment.wrap(words, directory, folders), directory, log)
+            words = environment.wrap(words, directory, folders)
+            last = commands.run(words, directory, log, environment.variables)
             if not made.is_file():
                 raise CaxflowError(f"its command wrote no {made.name}: {last}", f"read {log}")
 

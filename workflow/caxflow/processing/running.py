@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+_INCOMPLETE = "the raw copy is incomplete: verify it against the origin's manifest"
+
+
 @dataclass(frozen=True)
 class Product:
     """A checked processed file.
@@ -165,8 +168,13 @@ def _event_numbers(raw_directory: Path, settings: Mapping) -> "np.ndarray":
     if len(numbers) != settings["events_built"]:
         raise CaxflowError(
             f"{settings['run']}: its zips hold {len(numbers)} events, {settings['events_built']} were built",
-            "the raw copy is incomplete: verify it against the origin's manifest",
+            _INCOMPLETE,
         )
+    # As many, but are they those?
+    for expected, number in enumerate(numbers):
+        if number != expected:
+            what = f"hold event {number} twice" if number < expected else f"lack event {expected}"
+            raise CaxflowError(f"{settings['run']}: its zips {what}", _INCOMPLETE)
     return numbers
 
 
@@ -193,9 +201,22 @@ def _make_embedded(job: _Job, made: Path) -> dict:
     )
 
 
+def _check_pickles(job: _Job) -> None:
+    """See that the events are data before a program unpickles them, for that would do what they say."""
+    from caxflow.mini.workers import ordered_map
+    from caxflow.rawdata import rawformat
+
+    zips = ((job.raw_directory / name,) for name in rawformat.zip_names(job.raw_directory))
+    for _ in ordered_map(rawformat.check_zip, zips, job.threads):
+        pass
+
+
 def _make_by_command(job: _Job, made: Path) -> dict:
+    _check_pickles(job)
     overrides = job.directory / "overrides.ini"
-    overrides.write_text(paxini.render(job.settings, job.processor.overrides), encoding="ascii")
+    processor = job.processor
+    told = paxini.render(job.settings, processor.overrides, processor.run_parameters)
+    overrides.write_text(told, encoding="ascii")
     words = job.processor.template.fill(
         {
             "input": job.raw_directory,
@@ -212,7 +233,7 @@ def _make_by_command(job: _Job, made: Path) -> dict:
     )
     words = job.processor.environment.wrap(words, job.directory, (job.raw_directory, made.parent))
     try:
-        last = commands.run(words, job.directory, job.log)
+        last = commands.run(words, job.directory, job.log, job.processor.environment.variables)
     except CaxflowError as error:
         inherits = job.processor.inherits
         hint = f"{error.mend}; its command inherits {inherits}, which null takes out" if inherits else ""

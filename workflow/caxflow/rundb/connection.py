@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import os
 import re
 import time
 import warnings
@@ -16,7 +15,7 @@ from bson.errors import BSONError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from caxflow import clock, preview
+from caxflow import clock, credentials, preview
 from caxflow.config import RunDBAddress
 from caxflow.errors import CaxflowError
 from caxflow.targets import Run
@@ -153,4 +152,4 @@ def _names_user(uri: str) -> bool:
 
 
 def _password() -> str | None:
-    return os.environ.get("MONGODB_PASSWORD") or os.environ.get("MONGO_PASSWORD") or None
+    return next(filter(None, map(credentials.get, credentials.DATABASE)), None)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 # What the far end may import; the packages themselves are empty there.
 _MODULES = (
+    "legible",
     "errors",
     "abilities",
     "files.census",
@@ -16,9 +17,10 @@ _MODULES = (
     "files.listing",
     "files.manifest",
     "files.marker",
-    "files.owners",
+    "owners",
     "files.permissions",
     "files.reading",
+    "files.zipdirectory",
     "threads",
     "transfer.below",
     "transfer.durable",

@@ -6,9 +6,9 @@ Every end has ``place``, ``remote`` (reached over SSH), ``helped`` (our own prog
 
 import time
 
+from caxflow import legible
 from caxflow.errors import CaxflowError, DiskAway
 from caxflow.files import digests
-from caxflow.files.listing import legible
 from caxflow.transfer.answers import makes_sense
 from caxflow.transfer.place import Place
 from caxflow.transfer.protocol import ACK, JSON, LostError
@@ -144,7 +144,7 @@ class RemoteEnd:
             except (TypeError, ValueError):
                 what, mend = "an error that it cannot name", "ask the site's manager"
             kind = DiskAway if message.get("disk_away") is True else CaxflowError
-            raise at(self.place.site, kind(legible(str(what)), legible(str(mend))))
+            raise at(self.place.site, kind(legible.line(what), legible.line(mend)))
         if isinstance(message.get("progress"), int):
             self._report(message["progress"])
 

@@ -23,7 +23,8 @@ import time
 from caxflow.errors import CaxflowError, DiskAway
 from caxflow.files import marker
 from caxflow.files.folder import Folder, names_below
-from caxflow.files.listing import os_error, printable, safe_path, to_bytes, to_text
+from caxflow.files.listing import os_error, safe_path, to_bytes, to_text
+from caxflow.legible import printable
 from caxflow.transfer.restriction import joined
 from caxflow.transfer.session import (
     OPERATIONS,

@@ -9,9 +9,9 @@ import os
 import signal
 import time
 
-from caxflow import threads
+from caxflow import owners, threads
 from caxflow.errors import CaxflowError, DiskAway
-from caxflow.files import digests, owners
+from caxflow.files import digests
 from caxflow.files.listing import FileStat, os_error
 from caxflow.transfer import protocol
 from caxflow.transfer.pieces import Receiver, Sender

@@ -23,8 +23,8 @@ from caxflow import abilities
 from caxflow.errors import CaxflowError
 from caxflow.files.folder import DIRECTORY, PASS, Folder, enter, entries, make_folder, naming, open_folder
 from caxflow.files.listing import os_error, printable, to_bytes, to_text
-from caxflow.files.owners import foreign, not_own
 from caxflow.files.reading import scan_folder
+from caxflow.owners import foreign, not_own
 from caxflow.threads import do_all
 from caxflow.transfer import renaming
 from caxflow.transfer.durable import sync_files, sync_folders

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections import namedtuple
 
+from caxflow import legible
 from caxflow.errors import CaxflowError
-from caxflow.files.listing import DEEPEST, legible, printable, to_bytes, to_text
+from caxflow.files.listing import DEEPEST, to_bytes, to_text
+from caxflow.legible import printable
 
 READS = frozenset(
     (
@@ -87,7 +89,7 @@ class Restriction(namedtuple("Restriction", "roots read_only no_delete version")
         """Return the error that says that a path does not lie below the roots."""
         shown = printable(path) if isinstance(path, str) else repr(path)
         roots = ", ".join(map(printable, self.roots))
-        what = f"{legible(shown)} is not below what the key of this account may use{why}"
+        what = f"{legible.line(shown)} is not below what the key of this account may use{why}"
         return CaxflowError(f"{what} (caxflow serve --root: {roots})", ASK)
 
     def split(self, path: str) -> tuple:
@@ -128,8 +130,8 @@ def parsed(found) -> Restriction | None:
         return None
     if not isinstance(found, dict) or not isinstance(found.get("roots"), list):
         raise TypeError
-    roots = tuple(legible(str(root)) for root in found["roots"][:100])
-    version = legible(str(found.get("version", "")), 40)
+    roots = tuple(legible.line(root) for root in found["roots"][:100])
+    version = legible.line(found.get("version", ""), 40)
     return Restriction(roots, found.get("read_only") is True, found.get("no_delete") is True, version)
 
 

@@ -5,7 +5,7 @@ the key may. Runs at the far end: Python 3.8, standard library only; `caxflow.tr
 file of it and all that it needs.
 """
 
-# ruff: noqa: PTH117, PTH123, T201 (this also runs under Python 3.8, and prints)
+# ruff: noqa: PTH117, PTH123 (this also runs under Python 3.8, and prints)
 
 from __future__ import annotations
 
@@ -95,10 +95,10 @@ def run(arguments) -> int:
             raise
         note("start", " ".join(restriction.roots), 0, f"allowed, {restriction}")
     except CaxflowError as error:
-        said = f"caxflow serve: {error}"
-        print(said, file=sys.stderr)
+        said = f"caxflow serve: {error}\n".encode("utf-8", "backslashreplace")
+        os.write(2, said)
         if "sftp" in os.environ.get("SSH_ORIGINAL_COMMAND", ""):  # of which sshd passes nothing else on
-            print(said, flush=True)
+            os.write(1, said)
         return 1
     make = functools.partial(Guard, restriction=restriction, log=note, whose=who.partition(" ")[0])
     helper.main(_PATIENCE, make_desk=make, more={"serve": restriction.to_json()})
@@ -130,7 +130,7 @@ def _take_the_place(restriction: Restriction) -> None:
         raise CaxflowError(f"{kind} and opens no login", mend)
     if wanted is not None and BEGINS not in wanted:
         raise CaxflowError(f"{kind} and does not start {wanted!r:.80}", mend)
-    print("caxflow begins", file=sys.stderr, flush=True)
+    os.write(2, b"caxflow begins\n")
     try:
         size = int(_read(8), 16)
     except ValueError:

@@ -15,7 +15,7 @@ import threading
 import time
 from contextlib import suppress
 
-from caxflow import abilities
+from caxflow import abilities, owners
 from caxflow.errors import CaxflowError, DiskAway
 from caxflow.files import digests, marker
 from caxflow.files.census import census, is_furniture
@@ -355,10 +355,13 @@ class Session:
         -------
         dict
             ``kind`` of the root, a link followed; its ``marker``, the text; whether it is ``empty``; of the
-            ``folder``, ``empty``, ``full``, or None if it is not there.
+            ``folder``, ``empty``, ``full``, or None if it is not there; which
+            ``others`` may write to the root.
         """
+        there = os.path.isdir(to_bytes(root))
         return {
-            "kind": "directory" if os.path.isdir(to_bytes(root)) else self.kind(root),
+            "kind": "directory" if there else self.kind(root),
+            "others": owners.shared(os.stat(to_bytes(root))) if there else "",
             "marker": marker.read(root, site),
             "empty": _filling(root) == "empty",
             "folder": _filling(folder, (root,)),

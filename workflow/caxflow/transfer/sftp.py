@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from caxflow.abilities import SYNC_FILES, attempt
 from caxflow.errors import CaxflowError, DiskAway
 from caxflow.files import census, digests, marker
-from caxflow.files.folder import names_below, not_below
+from caxflow.files.folder import names_below, not_below, split
 from caxflow.files.listing import FileStat, is_leftover, os_error, printable, safe_path, unchanged
 from caxflow.files.manifest import Entry, Manifest
 from caxflow.transfer import causes, zips
@@ -30,6 +30,7 @@ from caxflow.transfer.sftp_client import CREATE, NEW, READ, WRITE, Attributes, R
 from caxflow.transfer.sftp_part import Beacon, SftpPart, remove_leftovers
 from caxflow.transfer.ssh import Connection, open_channel
 
+_PATHS = ("path", "destination", "parent", "folder", "root")  # arguments that are paths
 _MARKED = 1000  # folders in which a marker is looked for: each takes a round trip
 _ROOM = 1 << 20  # bytes: with less free a disk is full
 
@@ -92,9 +93,29 @@ class SftpEnd:
             )
         try:
             with self.explained(next(iter(arguments.values()), "")):
-                return method(**arguments)
+                # All that the protocol allows: what is exchanged between two requests is not seen.
+                self._check_ways(arguments)
+                result = method(**arguments)
+                self._check_ways(arguments)
+                return result
         except CaxflowError as error:
             raise at(self.place.site, error) from None
+
+    def _check_ways(self, arguments: dict) -> None:
+        """See that no path below a root leads over a symbolic link; none is asked about right in a root."""
+        paths = [arguments[name] for name in _PATHS if arguments.get(name)]
+        for path in [*paths, *arguments.get("paths", ())]:
+            self._check_way(path)
+
+    def _check_way(self, path: str) -> None:
+        root, names = split(path, self.place.roots)
+        at = os.fsdecode(root).rstrip("/")
+        if not any(at == each.rstrip("/") for each in self.place.roots):
+            return
+        for name in map(os.fsdecode, names[:-1]):
+            at += f"/{name}"
+            if self.client.kind(at) == "other":
+                raise not_below(at, os.fsdecode(root), ": it is a symbolic link")
 
     def close(self) -> None:
         """Log out; a copy that was begun is let go of, if need be over a new connection."""
@@ -460,7 +481,14 @@ class SftpEnd:
             "marker": self._marker(root, site),
             "empty": filling == "empty",
             "folder": self._filling(folder),
+            "others": self._others(root),
         }
+
+    def _others(self, root: str) -> str:
+        """Return which others may write to a root, in words."""
+        mode = stat.S_IMODE(self.client.stat(root).mode) if self.client.kind(root) else 0
+        who = "all accounts" if mode & 0o002 else "its group"
+        return f"may be written by {who} (mode {mode:04o})" if mode & 0o022 else ""
 
     def _filling(self, folder: str) -> str | None:
         try:
@@ -574,7 +602,10 @@ class SftpEnd:
             self._go_on()
             pace()
 
-        self.client.remove_tree(self._beneath(path, root), go_on)
+        def check(folder: str) -> None:
+            self._beneath(f"{folder}/any", root)
+
+        self.client.remove_tree(self._beneath(path, root), go_on, check)
 
     def _beneath(self, path: str, root: str) -> str:
         """Return `path` once it was found strictly below `root`, with no symbolic link on the way."""

@@ -14,8 +14,8 @@ import threading
 import time
 from contextlib import suppress
 
+from caxflow import legible
 from caxflow.errors import CaxflowError
-from caxflow.files.listing import legible
 from caxflow.threads import started
 from caxflow.transfer import bootstrap, causes, restriction
 from caxflow.transfer.limiter import Limited, Limiter
@@ -129,7 +129,7 @@ class Connection:
         """End the connection and say in words why it broke."""
         channel, place = self._channel, self.place
         said, status = channel.end(wait=2)
-        lines = [legible(line) for line in said.splitlines() if not _CHATTER.match(line)]
+        lines = [legible.line(line) for line in said.splitlines() if not _CHATTER.match(line)]
         if self._greeted:
             why = f" ({lines[-1].strip()})" if lines else ""
             return CaxflowError(
@@ -153,7 +153,7 @@ class Connection:
             lines = lines or ["it said nothing"]
         else:
             # What came in the place of an answer: a shell's complaint, or start-up files.
-            lines = [legible(line) for line in str(error).splitlines() if line.strip()] + lines
+            lines = [legible.line(line) for line in str(error).splitlines() if line.strip()] + lines
         known = causes.find(lines, self.causes, place)
         return known or self._mute((lines or [str(error)])[-1].strip(), status)
 
@@ -225,7 +225,7 @@ class HelperConnection(Connection):
         try:
             hello = self.stream.json(length)["hello"]
             self.algorithms = tuple(str(name) for name in hello["algorithms"])
-            self.host = legible(str(hello.get("host", self.host)))
+            self.host = legible.line(hello.get("host", self.host))
             self.restriction = restriction.parsed(hello.get("serve"))
         except (KeyError, TypeError):
             raise LostError("an odd greeting") from None

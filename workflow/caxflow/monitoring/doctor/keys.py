@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from caxflow import legible
 from caxflow.config import Settings, Site
 from caxflow.errors import CaxflowError
-from caxflow.files.listing import legible
 from caxflow.monitoring.doctor.finding import BAD, DOUBTFUL, GOOD, Finding
 
 ABOUT = "keys of this account"
@@ -55,7 +55,7 @@ def read(text: str) -> Iterator[Key]:
             rest = rest[found.end() :].lstrip()
         words = rest.split(None, 2)
         if len(words) > 1 and _TYPE.fullmatch(words[0]):
-            yield Key(legible(words[2], 60) if len(words) > 2 else f"line {number}", options)
+            yield Key(legible.line(words[2], 60) if len(words) > 2 else f"line {number}", options)
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
@@ -77,7 +77,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         elif "serve" in key.command or any("caxflow" in Path(word).name for word in key.command[:2]):
             yield _serves(key, key.command)
         else:
-            said = f"{key.name} starts {legible(key.options['command'], 100)}, and nothing else"
+            said = f"{key.name} starts {legible.line(key.options['command'], 100)}, and nothing else"
             yield _restrictive(key, Finding(ABOUT, GOOD, said))
     if shells:
         yield Finding(ABOUT, GOOD, f"a shell is opened by: {', '.join(shells)}")

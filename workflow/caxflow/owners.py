@@ -5,6 +5,7 @@ This module also runs at the far end of a transfer, so it needs only Python 3.8 
 
 from __future__ import annotations
 
+import errno
 import grp
 import os
 import pwd
@@ -46,6 +47,26 @@ def shared(status, *, sticky: bool = False) -> str:
         return ""
     who = "all accounts" if mode & 0o002 else f"group {_group(status.st_gid)}"
     return f"may be written by {who} (mode {mode:04o})"
+
+
+def open_own(path, flags: int, mode: int = 0o644) -> int:
+    """Open a file that this account alone writes, or make it, and return its descriptor.
+
+    A pipe in its place is not waited for, and nothing is cut.
+
+    Raises
+    ------
+    OSError
+        If it is a link, no file, has another name elsewhere, belongs to another account or may be written by
+        others.
+    """
+    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode)
+    found = os.fstat(fd)
+    odd = "it is no file" if not stat.S_ISREG(found.st_mode) else "it has other names" * (found.st_nlink > 1)
+    if odd or (odd := strange(found)):
+        os.close(fd)
+        raise OSError(errno.EPERM, odd if odd.startswith("it ") else f"it {odd}", path)
+    return fd
 
 
 def not_own(fd: int, folder: int, why=strange) -> str:
