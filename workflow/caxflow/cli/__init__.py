@@ -9,7 +9,9 @@ import sys
 
 from caxflow import signals
 
-COMMANDS = ("run", "status", "why", "doctor", "page", "strays", "rm", "mv", "rundb", "shadow", "import_")
+COMMANDS = (
+    "run", "status", "why", "doctor", "page", "strays", "rm", "mv", "serve", "rundb", "shadow", "import_",
+)  # fmt: skip
 
 
 def main(words: list[str] | None = None) -> int:
@@ -54,7 +56,9 @@ def _main(words: list[str] | None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"caxflow {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for name in COMMANDS:
+    words = sys.argv[1:] if words is None else words
+    named = [name for name in COMMANDS if words[:1] == [name.rstrip("_")]]
+    for name in named or COMMANDS:  # of one that is named the others are not needed, and take time
         importlib.import_module(f"caxflow.cli.{name}").add(commands)
     try:
         arguments = parser.parse_args(words)

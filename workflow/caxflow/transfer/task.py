@@ -302,6 +302,16 @@ class Visit(Task):
         return found
 
 
+class Greeting(Visit):
+    """What a place says of our key as it greets."""
+
+    def __init__(self, place: Place):
+        super().__init__(place, "ping")
+
+    def _perform(self, end):
+        return getattr(getattr(end, "connection", None), "restriction", None)
+
+
 def _kind(place: Place) -> tuple:
     """Return what connects to a place that is reached over SSH, and what works over that connection."""
     if place.method == "stream":
