@@ -8,6 +8,7 @@ from rich.text import Text
 from caxflow import receipts, terminal, words
 from caxflow.cli import screen, site
 from caxflow.config import Settings
+from caxflow.legible import printable
 from caxflow.monitoring import status, why
 from caxflow.monitoring.why import Answer, Deed
 from caxflow.planning import planner, standing
@@ -61,8 +62,9 @@ def _run(arguments: argparse.Namespace) -> int:
         terminal.show_json(status.plain(found))
     else:
         console = screen.console()
+        profile = " --profile ".join(map(printable, site.profiles(arguments))) or settings.here.name
         for each in found:
-            lines = _lines(each, " --profile ".join(site.profiles(arguments)) or settings.here.name)
+            lines = _lines(each, profile)
             for line in [*lines, *(_deed(deed) for deed in each.history if arguments.history)]:
                 console.print(line, soft_wrap=True)
     return 0 if all(each.well for each in found) else 1

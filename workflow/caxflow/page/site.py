@@ -229,9 +229,8 @@ class _Site:
 
     def _public(self, text: str) -> str:
         """Return a text with paths below the work directory instead of whole ones, and without accounts."""
-        for known in {
-            form(str(self.work_dir)) for form in (str, legible.html, lambda path: _json(path)[1:-1])
-        }:
+        forms = str, legible.html, lambda path: _json(path)[1:-1]
+        for known in {form(str(self.work_dir)) for form in forms}:
             text = text.replace(f"{known}/", "").replace(known, "the work directory")
         if "@" not in text:
             return text

@@ -92,6 +92,7 @@ class SftpEnd:
                 f"{self.place.site}: method scp has no {operation!r}",
                 "set access.method of the site to stream",
             )
+        self.client.let_go()
         try:
             with self.explained(next(iter(arguments.values()), "")):
                 # All that the protocol allows: what is exchanged between two requests is not seen.
@@ -338,7 +339,7 @@ class SftpEnd:
         return [list(item) for item in census.items(self._list, root, depth, self._report)]
 
     def _list(self, path: str) -> Iterator[census.Found]:
-        for name, status in self.client.listing(path):
+        for name, status in self.client.each(path):
             yield census.Found(name, status.mode, status.size, status.mtime)
 
     def _do_names(self, folder: str) -> list[str]:
