@@ -147,8 +147,8 @@ class Executor(RemoteExecutor):
         return str(Path(self.tmpdir) / hashlib.sha256(made.encode()).hexdigest()[:12])
 
     def get_job_exec_prefix(self, job: JobExecutorInterface) -> str:
-        """Return what a script begins with: jobs start where this call did."""
-        return f"cd {shlex.quote(str(self.workflow.workdir_init))}"
+        """Return what a script begins with: jobs start where this call did, with its umask."""
+        return f"umask g-w,o-w && cd {shlex.quote(str(self.workflow.workdir_init))}"
 
     def _submit(self, info: SubmittedJobInfo) -> "Watched":
         from caxflow.batch import lastwords

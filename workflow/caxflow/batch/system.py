@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from caxflow import credentials, variables
+from caxflow import credentials, legible, variables
 from caxflow.errors import CaxflowError
 
 # The phases of a job.
@@ -385,7 +385,7 @@ def tail(log: Path) -> str:
 
 def last_line(text: str) -> str:
     """Return the last line of a text that says something."""
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+    return legible.line(next((line.strip() for line in reversed(text.splitlines()) if line.strip()), ""))
 
 
 def _why(error: Exception) -> str:

@@ -1,11 +1,10 @@
 """``caxflow rundb``: looks after the runs database itself."""
 
 import argparse
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from caxflow import versions, words
+from caxflow import terminal, versions, words
 from caxflow.cli import screen, site
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
@@ -135,7 +134,7 @@ def _check(arguments: argparse.Namespace) -> int:
             if not arguments.json:
                 print(line, flush=True)
     if arguments.json:
-        print(json.dumps(found, indent=1))
+        terminal.show_json(found)
     else:
         print(*_lost(lost), sep="", end="")
         print(f"{words.count(len(found), 'surprise')}" if found else "no surprises")
@@ -196,7 +195,7 @@ def _stated(folder: Path | None, settings: Settings) -> Iterator[tuple[Run, list
 
 def _rebuild(arguments: argparse.Namespace) -> int:
     settings = site.settings(arguments)
-    folder, told, lost, problems = site.work_dir(settings), 0, 0, []
+    folder, told, lost, problems = site.work_dir(settings, acts=arguments.apply), 0, 0, []
     with RunsDB(settings.rundb, dry=settings.dry or not arguments.apply) as database:
         for run, stated, problem in _stated(folder, settings):
             if problem:

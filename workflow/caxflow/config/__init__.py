@@ -189,6 +189,7 @@ def _settings(merged: Mapping, sites: Mapping[str, Site], site_files: Path, sour
         )
     rundb = RunDBAddress(**merged["rundb"], place=sources.of("rundb", "uri"))
     return Settings(
+        site_files=str(site_files),
         here=here,
         sites=sites,
         rundb=rundb,

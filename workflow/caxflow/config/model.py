@@ -150,7 +150,7 @@ class Settings:
     """The whole configuration; `lease` and `pause` in minutes, `keep_failed` in days.
 
     `masters` are the sites whose copies are right, the first counts most. `foreign_files` says what comes of
-    raw data with files that do not belong to them: ``refuse`` or ``register``.
+    raw data with files that do not belong to them: ``refuse`` or ``register``. `site_files` is their folder.
     """
 
     here: Site
@@ -175,6 +175,7 @@ class Settings:
     metrics: str | None = None
     notify: Notify | None = None
     daemon: Unattended = field(default_factory=Unattended)
+    site_files: str = ""
 
     def site_at(self, host: str) -> Site | None:
         """Return the site that entries call `host`; None if it is none of the sites."""

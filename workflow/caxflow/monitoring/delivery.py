@@ -8,10 +8,12 @@ import json
 import smtplib
 from collections.abc import Iterator, Mapping
 
-from caxflow import credentials, network
+from caxflow import credentials, legible, network
 from caxflow.config import Mail, Notify
 from caxflow.errors import CaxflowError
 
+_SUBJECT = 200  # characters
+_CHAT = 3500  # characters; of longer messages Slack makes several, which would break the block
 WEBHOOK, USER, PASSWORD = credentials.WEBHOOK, credentials.MAIL_USER, credentials.MAIL_PASSWORD
 
 
@@ -26,7 +28,7 @@ def deliver(options: Notify, subject: str, text: str) -> list[str]:
     failed: list[CaxflowError] = []
     if options.webhook:
         with _noting(failed):
-            _post({"text": f"*{_slack(subject)}*\n{_slack(text)}"})
+            _post(_chat(f"{subject}\n{text}"))
     if options.mail:
         with _noting(failed):
             _mail(options.mail, subject, text)
@@ -70,7 +72,7 @@ def _noting(failed: list[CaxflowError]) -> Iterator[None]:
         failed.append(error)
 
 
-def _post(content: Mapping[str, str], refusals: tuple[int, ...] = ()) -> None:
+def _post(content: Mapping[str, str | bool], refusals: tuple[int, ...] = ()) -> None:
     """Post to the webhook; `refusals` are answers that are expected."""
     import http.client
     import urllib.error
@@ -102,9 +104,9 @@ def _mail(options: Mail, subject: str, text: str) -> None:
 
     with _server(options) as server:
         mail = EmailMessage()
-        mail["From"], mail["To"], mail["Subject"] = options.sender, ", ".join(options.to), subject
-        # What is no text, as in the name of a file, is told all the same.
-        mail.set_content(text.encode(errors="backslashreplace").decode())
+        mail["From"], mail["To"] = options.sender, ", ".join(options.to)
+        mail["Subject"] = legible.line(subject, _SUBJECT)
+        mail.set_content(legible.lines(text))
         server.send_message(mail)
 
 
@@ -140,6 +142,13 @@ def _server(options: Mail) -> Iterator[smtplib.SMTP]:
         ) from None
 
 
-def _slack(text: str) -> str:
-    """Text as Slack wants it: a run comment or a path must not become a link or a call to everybody."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+def _chat(text: str) -> dict[str, str | bool]:
+    """Return a message in which nothing of a text is a link, a call to everybody, or markup.
+
+    All of it is in one block of code, which means the same to Slack and to others that take its format; a
+    back quote would end that.
+    """
+    text = legible.short(legible.lines(text), _CHAT).replace("`", "'")
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    quiet = dict.fromkeys(("link_names", "unfurl_links", "unfurl_media"), False)
+    return {"text": f"```\n{text}\n```", "parse": "none"} | quiet

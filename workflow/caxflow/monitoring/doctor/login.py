@@ -5,7 +5,7 @@ import subprocess
 import threading
 from dataclasses import dataclass
 
-from caxflow.files.listing import legible
+from caxflow import legible
 from caxflow.transfer import Place, causes, ssh
 
 PATIENCE = 60.0  # s; more than servers give a login
@@ -33,7 +33,7 @@ class Login:
     """
 
     def __init__(self, place: Place, command: str | None):
-        *options, host = ssh.arguments(place, session="default" if command else "subsystem")
+        *options, host = ssh.arguments(place, session="default" if command else "subsystem", of_config=True)
         called = [*options, host, command] if command else [*options, "-s", host, "sftp"]
         self._place, self._process = place, None
         try:
@@ -81,7 +81,7 @@ class Login:
         return self._sum_up(out, b"".join(self._said).decode(errors="replace"), status)
 
     def _sum_up(self, out: bytes, said: str, status: int) -> Said:
-        lines = [legible(line.rstrip()) for line in said.splitlines()]
+        lines = [legible.line(line.rstrip()) for line in said.splitlines()]
         inside = next((number for number, line in enumerate(lines) if line.startswith(_IN)), None)
         if inside is None:
             known = causes.find(lines, causes.OF_LOGINS, self._place)
