@@ -19,9 +19,6 @@ def main(words: list[str] | None = None) -> int:
     if words is not None:
         return _main(words)
     signals.end_at_once()
-    from caxflow import credentials
-
-    credentials.share()
     try:
         return _main(None)
     except KeyboardInterrupt:
@@ -36,7 +33,7 @@ def _main(words: list[str] | None) -> int:
     import io
     import os
 
-    from caxflow import __version__, legible, owners, preview, terminal
+    from caxflow import __version__, credentials, legible, owners, preview, terminal
     from caxflow.cli import screen
     from caxflow.cli.site import WrongCallError
     from caxflow.errors import CaxflowError
@@ -47,6 +44,8 @@ def _main(words: list[str] | None) -> int:
             stream = open(os.devnull, "r+", encoding="utf-8")  # noqa: SIM115, PTH123
             os.set_inheritable(stream.fileno(), True)
             setattr(sys, name, stream)
+    if words is None:
+        credentials.share()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal's encoding lacks
     parser = screen.Parser(
