@@ -85,7 +85,8 @@ class Helper:
                     self._sender.piece(index, listed, offset, length)
             self._sender.flush()
         elif "finish" in message:
-            self._acknowledge()
+            if self._written[0]:
+                self._acknowledge()
             lacking = []
             if self._receiver:
                 lacking = self._receiver.finish(lambda: self._session.report(0))
