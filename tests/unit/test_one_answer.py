@@ -681,6 +681,40 @@ def test_what_has_no_place_in_the_next_batch_is_not_promised_it(world, capsys):
     assert world.plan()[0].targets == why["todo"]
 
 
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        (
+            {"ROOTClass": {"extra_fields": {"Event": [["n", "Int_t", "import os"]]}}},
+            "processor.ROOTClass.extra_fields is nothing that a run document may set",
+        ),
+        (
+            {"WaveformSimulator": {"s2_light_yield_map": "/tmp/evil.json"}},
+            "processor.WaveformSimulator.s2_light_yield_map is '/tmp/evil.json', "
+            "not the name of a file without a folder",
+        ),
+    ],
+)
+def test_what_a_document_may_not_set_keeps_its_run_alone_from_being_processed(world, capsys, section, said):
+    world.options = {"kinds": ["raw", "processed"]}
+    other = Run("160315_1433")
+    for run in (RUN, other):
+        here = [raw(world.folder, each, run=run) | PROVEN for each in ("midway", "tegner")]
+        made = document(world.folder, *here, run=run)
+        made["data"][0] |= PROVEN
+        made["processor"] |= section if run == RUN else {}
+        world.database.runs_new.insert_one(made)
+    made, *_ = world.plan()
+    assert f"midway/{other}.processed.root" in made.targets
+    assert not any(str(RUN) in target for target in made.targets)
+    _, why = world.ask(capsys, "why")
+    assert (why["verdict"], why["todo"]) == (standing.WAITS, [])
+    assert f"not processed: {said}" in why["waits"]
+    assert cli.main(["status", "--profile", world.profile(), str(RUN)]) == 0
+    assert said in " ".join(capsys.readouterr().out.split())
+    assert said in made.waiting[str(RUN)]
+
+
 def test_a_change_that_all_does_not_look_at_yet_is_not_promised(world, capsys):
     """`all` has settled the run, then another program takes a copy away: it looks again later."""
     settled(world)

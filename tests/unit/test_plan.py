@@ -70,7 +70,7 @@ def document(*entries, name=RUN, kind="tpc", **keys):
 
 
 def decide(found, settings):
-    return decisions.decide(found, settings, decisions.skip_function(), NOW)
+    return decisions.decide(found, settings, decisions.skip_function(settings), NOW)
 
 
 def make(found, settings, *, editions=(), twice=(), **keys):
@@ -718,7 +718,7 @@ def test_a_run_that_waits_for_slow_control_takes_no_place_of_the_batch(load):
     assert decisions.decide(
         found[5],
         only,
-        decisions.skip_function(),
+        decisions.skip_function(only),
         NOW,
         editions=editions,
         lacks=corrections.waiting(found[5], editions, voltage),

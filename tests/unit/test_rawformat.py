@@ -4,8 +4,11 @@ import os
 import pickle
 import pickletools
 import struct
+import subprocess
 import sys
+import textwrap
 import types
+import warnings
 import zipfile
 import zlib
 
@@ -388,13 +391,12 @@ def test_what_unpacks_to_too_much_is_refused_early(blob, monkeypatch):
         rawformat.read_event(zlib.compress(bytes(10_000_000)))
 
 
-def test_one_array_in_many_pulses_is_refused(monkeypatch):
-    monkeypatch.setattr(rawformat, "_MAX_EVENT_BYTES", 1_000_000)
+def test_one_array_in_many_pulses_is_refused():
     samples = bytes(200_000)
     pulse = {"channel": 0, "left": 0, "right": 99_999, "raw_data": samples}
     event = {"event_number": 0, "n_channels": 260, "start_time": 1, "stop_time": 2, "sample_duration": 10}
-    with pytest.raises(ValueError, match="more than any event"):
-        rawformat._event(event, [pulse] * 10, rawformat._bson_samples)
+    with pytest.raises(ValueError, match="take 2000000 bytes, more than it has"):
+        rawformat._event(event, [pulse] * 10, rawformat._bson_samples, 1_000_000)
 
 
 good_event = {
@@ -735,3 +737,182 @@ def test_what_a_genuine_pickle_names_is_all_that_is_admitted(blob):
 def test_the_reader_holds_nothing_that_can_be_called():
     for value in safepickle._GLOBALS.values():
         assert not callable(value)
+
+
+# What is named, and how large it is
+
+
+@pytest.mark.parametrize(
+    ("numbers", "reason"),
+    [
+        ([0, 0, 2, 3], "holds event 0 twice"),
+        ([0, 1, 2, 99], "holds event 99, which is none of its own"),
+        ([0, 1, 2], "lacks event 3"),
+        ([1, 2, 3], "lacks event 0"),
+        ([0, 2, 3], "lacks event 1"),
+        ([0, 1, 2, 3, 3], "holds event 3 twice"),
+        ([], "lacks event 0"),
+    ],
+)
+def test_a_zip_holds_the_events_of_its_name(numbers, reason, blob, tmp_path):
+    path = tmp_path / "XENON1T-7-000000000-000000003-000000004.zip"
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "w") as archive:
+        warnings.simplefilter("ignore")
+        for number in numbers:
+            archive.writestr(str(number), blob)
+    for read in (
+        lambda: rawformat.run_event_numbers(tmp_path),
+        lambda: list(rawformat.iter_zip(path)),
+        lambda: rawformat.encoding(path),
+    ):
+        with pytest.raises(CaxflowError, match=rf"^{path.name} {reason}"):
+            read()
+
+
+@given(st.integers(0, 5), st.integers(0, 5), st.lists(st.integers(0, 9), max_size=7))
+def test_only_those_events_each_once_are_admitted(first, more, numbers):
+    name = str(ZipName(first, first + more, 7, more + 1))
+    try:
+        rawformat._check_members(sorted(numbers), name)
+        good = True
+    except CaxflowError:
+        good = False
+    assert good == (sorted(numbers) == list(range(first, first + more + 1)))
+
+
+def bounded(code: str, megabytes: int, *arguments) -> str:
+    """What some lines of Python print, in a process with so much memory and 20 s of a core."""
+    lines = "import resource as r, sys, zlib, bson, zipfile\nfrom caxflow.rawdata import rawformat\n"
+    lines += "import numpy\nsize = int(open('/proc/self/statm').read().split()[0]) * 4096\n"
+    lines += (
+        f"r.setrlimit(r.RLIMIT_AS, (size + {megabytes << 20},) * 2); r.setrlimit(r.RLIMIT_CPU, (20, 20))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", lines + textwrap.dedent(code), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    return ended.stdout.strip()
+
+
+READ = """
+try:
+    for each in rawformat.iter_zip(sys.argv[1]):
+        print(len(each.samples))
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+def many_pulses(count: int, length: int) -> bytes:
+    """A pickle of an event whose pulses are all one and the same."""
+    start = small_event().index(b"cpax.datastructure\nPulse")
+    end = small_event().index(text("event_number"))
+    pulse = small_event()[start : end - 1].replace(b"K\x04\x85", b"M" + struct.pack("<H", length) + b"\x85")
+    pulse = pulse.replace(b"C\x0812345678", b"B" + struct.pack("<I", 2 * length) + bytes(2 * length))
+    pulse = pulse.replace(b"K\x08ub", b"M" + struct.pack("<H", length + 4) + b"ub")
+    pulse = pulse.replace(text("right") + b"K\x08", text("right") + b"M" + struct.pack("<H", length + 4))
+    before, after = small_event()[:start], small_event()[end:]
+    return before + b"(" + pulse + b"q\x07" + b"h\x07" * count + b"e" + after
+
+
+BOMBS = {
+    # 240 kB of which a hundred bytes were made, and 15 kB of which 1.2 GB would be samples.
+    "one pulse again and again": lambda: zlib.compress(many_pulses(100_000, 6000), 9),
+    "a blob that is mostly zeros": lambda: zlib.compress(
+        small_event()[:-1] + text("x") + b"B" + struct.pack("<I", 200_000_000) + bytes(200_000_000) + b"sb.",
+        9,
+    ),
+    "many empty dictionaries": lambda: zlib.compress(b"\x80\x03" + b"}" * 8_000_000 + b".", 9),
+    "BSON of many documents": lambda: zlib.compress(bson_of_many(2_000_000), 9),
+}
+
+
+def bson_of_many(count: int) -> bytes:
+    inside = b"".join(b"\x03%06d\0\x05\0\0\0\0" % number for number in range(count))
+    body = b"\x04pulses\0" + struct.pack("<I", len(inside) + 5) + inside + b"\0"
+    return struct.pack("<I", len(body) + 5) + body + b"\0"
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_memory_is_that_of_what_was_read(name, tmp_path):
+    path = tmp_path / "XENON1T-7-000000003-000000003-000000001.zip"
+    blob = BOMBS[name]()
+    rewrite(path, {"3": blob})
+    said = bounded(READ, 64 + 12 * len(blob) // 2**20 * 4, path)
+    assert said.startswith(f"CaxflowError {path.name}, event 3: "), said
+
+
+def test_a_member_that_was_packed_again_is_bounded_by_what_it_takes(tmp_path):
+    path = tmp_path / "XENON1T-7-000000003-000000003-000000001.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        archive.writestr("3", bytes(400_000_000))
+    said = bounded(READ, 64, path)
+    assert "event 3: unpacks to more than any event has" in said
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("3", zlib.compress(small_event()))
+    assert bounded(READ, 64, path) == "4"
+
+
+def test_a_directory_of_many_members_is_not_read(tmp_path):
+    path = tmp_path / "XENON1T-7-000000000-000999999-001000000.zip"
+    count = 400_000
+    entry = struct.Struct("<4s4B4HL2L5H2L")
+    with path.open("wb") as file:
+        for number in range(count):
+            name = b"%06d" % number
+            file.write(entry.pack(b"PK\1\2", 20, 3, 20, 0, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0) + name)
+        size = file.tell()
+        large = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, count, count, size, 0)
+        file.write(large + struct.pack("<4sLQL", b"PK\6\7", 0, size, 1))
+        file.write(struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0))
+    said = bounded(READ, 64, path)
+    assert said.startswith(f"CaxflowError {path.name} has a directory of more than 8388608 bytes"), said
+    code = "from caxflow.transfer import zips\nimport os\nwith open(sys.argv[1], 'rb') as file:\n"
+    code += (
+        "    print(zips.read(sys.argv[1], file.fileno(), os.path.getsize(sys.argv[1])).contents()['faults'])"
+    )
+    assert bounded(code, 64, path) == "['has a directory of more than 8388608 bytes']"
+
+
+# What a program would do that unpickles events as Python does
+
+
+def object_with(**fields: bytes) -> bytes:
+    inside = b"".join(text(name) + value for name, value in fields.items())
+    return b"cpax.datastructure\nPeak\n)\x81}(" + inside + b"ub"
+
+
+# Of a list of two of the list before, sixty times, nothing is long, and yet it never ends.
+TWICE = b"]q\x00" + b"".join(b"](h%ch%ceq%c" % (i, i, i + 1) for i in range(60))
+UNKIND = {
+    "a list of lists": TWICE,
+    "tuples of tuples": ENDLESS,
+    "objects of objects": object_with(a=b"](" + object_with(a=b"N") + b"q\x05h\x05" * 200 + b"e"),
+    "a dictionary": b"}",
+    "a class": b"cpax.datastructure\nPeak\n",
+    "an array of objects": dtype("V8", b"(K\x03" + text("|") + b"NNNK\x08K\x01K\x3ftb"),
+    "an array of 8 TB": RECONSTRUCT + NDARRAY + b"\x8a\x06\0\0\0\0\0\x01\x85C\x01b\x87R",
+    "an array without content": EMPTY_ARRAY,
+}
+
+
+@pytest.mark.parametrize("name", UNKIND)
+def test_what_a_program_would_unpickle_is_plain_and_ends(name, tmp_path):
+    path = tmp_path / "XENON1T-7-000000003-000000003-000000001.zip"
+    event = small_event()[:-3] + text("extra") + UNKIND[name] + b"ub."
+    rewrite(path, {"3": zlib.compress(event)})
+    code = READ.replace("for each in rawformat.iter_zip(sys.argv[1]):", "rawformat.check_zip(sys.argv[1])")
+    said = bounded(code.replace("        print(len(each.samples))\n", ""), 64, path)
+    assert said.startswith(f"CaxflowError {path.name}, event 3: its pickle was refused: "), said
+
+
+@pytest.mark.parametrize("encoding", ["pickle", "bson"])
+def test_genuine_events_are_plain(run, encoding, tmp_path):
+    veto = tmp_path / "veto"
+    simulate_run(veto, NAME, kind="muon_veto", number=0, events=3, seed=1, encoding=encoding)
+    for folder in (run, veto):
+        for name in rawformat.zip_names(folder):
+            rawformat.check_zip(folder / name)

@@ -73,8 +73,8 @@ def changed(document, key, value="absent"):
     return document
 
 
-def freeze(document):
-    return settings.freeze(document, processor="pax_v6.11.2", pax_version="v6.11.2", now=NOW)
+def freeze(document, **options):
+    return settings.freeze(document, processor="pax_v6.11.2", pax_version="v6.11.2", now=NOW, **options)
 
 
 @pytest.mark.parametrize("document", [tpc_document(), led_document(), muon_veto_document()])
@@ -204,7 +204,8 @@ def test_a_number_of_another_section_is_plain_and_a_text_stays_one():
     document = tpc_document()
     document["processor"] = {"Plugin": {"cut": Decimal128("1.5"), "count": Decimal128("7"), "text": "8"}}
     document["processor"]["correction_versions"] = {"AddGains": Decimal128("5.5"), "SetS2xyMap": Int64(3)}
-    frozen = freeze(bson.decode(bson.encode(document)))
+    also = ["Plugin.cut", "Plugin.count", "Plugin.text"]
+    frozen = freeze(bson.decode(bson.encode(document)), also=also)
     assert json.dumps(frozen["processor"]["Plugin"]) == '{"count": 7, "cut": 1.5, "text": "8"}'
     assert json.dumps(frozen["correction_versions"]) == '{"AddGains": 5.5, "SetS2xyMap": 3}'
 

@@ -17,6 +17,9 @@ def main(words: list[str] | None = None) -> int:
     if words is not None:
         return _main(words)
     signals.end_at_once()
+    from caxflow import credentials
+
+    credentials.share()
     try:
         return _main(None)
     except KeyboardInterrupt:
@@ -27,15 +30,16 @@ def main(words: list[str] | None = None) -> int:
 
 def _main(words: list[str] | None) -> int:
     # Imported late: until `main` is called, Ctrl-C is a traceback.
-    import argparse
     import importlib
     import io
     import os
 
-    from caxflow import __version__, preview
+    from caxflow import __version__, legible, owners, preview, terminal
+    from caxflow.cli import screen
     from caxflow.cli.site import WrongCallError
     from caxflow.errors import CaxflowError
 
+    owners.mask()
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:  # else the next file takes its number, and gets what programs print
             stream = open(os.devnull, "r+", encoding="utf-8")  # noqa: SIM115, PTH123
@@ -43,7 +47,7 @@ def _main(words: list[str] | None) -> int:
             setattr(sys, name, stream)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal's encoding lacks
-    parser = argparse.ArgumentParser(
+    parser = screen.Parser(
         prog="caxflow",
         description="Looks after what is not a file target; targets are made by snakemake --profile SITE.",
         epilog="caxflow COMMAND --help tells more.",
@@ -55,7 +59,8 @@ def _main(words: list[str] | None) -> int:
     try:
         arguments = parser.parse_args(words)
         signals.raise_again()
-        code = arguments.run(arguments)
+        with terminal.guarded():
+            code = arguments.run(arguments)
         sys.stdout.flush()
         return code
     except WrongCallError as error:
@@ -67,7 +72,7 @@ def _main(words: list[str] | None) -> int:
     except BrokenPipeError:
         return 1  # the reader has seen enough
     except OSError as error:
-        print(f"caxflow: {_in_words(error)} -> mend it, then ask again", file=sys.stderr)
+        print(f"caxflow: {legible.line(_in_words(error))} -> mend it, then ask again", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

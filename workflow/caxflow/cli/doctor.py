@@ -1,11 +1,10 @@
 """``caxflow doctor [SITE]``: checks what a site needs before its first run."""
 
 import argparse
-import json
 
 from rich.text import Text
 
-from caxflow import words
+from caxflow import terminal, words
 from caxflow.cli import screen, site
 from caxflow.errors import CaxflowError
 from caxflow.monitoring import doctor, status
@@ -83,7 +82,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 console.print(Text(f"       -> {finding.mend}"), soft_wrap=True)
     bad = sum(finding.verdict == doctor.BAD for finding in found)
     if arguments.json:
-        print(json.dumps(status.plain(found), indent=1))
+        terminal.show_json(status.plain(found))
     else:
         doubtful = sum(finding.verdict == doctor.DOUBTFUL for finding in found)
         also = f", {words.count(doubtful, 'thing')} to look at" if doubtful else ""

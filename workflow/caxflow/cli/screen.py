@@ -3,10 +3,11 @@
 import argparse
 import itertools
 import textwrap
+from typing import NoReturn
 
-from rich.console import Console
-
+from caxflow import legible
 from caxflow.planning import standing
+from caxflow.terminal import Terminal
 
 # Of what a run's state is called, and of answers without one.
 COLOURS = dict.fromkeys((standing.SETTLED, standing.TODO, standing.BUSY), "green")
@@ -14,9 +15,20 @@ COLOURS |= dict.fromkeys((standing.WAITS, standing.EXCLUDED, standing.TAKING, "u
 COLOURS |= dict.fromkeys((standing.FAILED, standing.PROBLEM, "unknown"), "red")
 
 
-def console() -> Console:
+WIDEST_CELL = 32  # columns; of names that documents give
+
+
+def console() -> Terminal:
     """Standard output; in colour on a terminal unless NO_COLOR is set, 80 columns wide where it is none."""
-    return Console(highlight=False, markup=False, emoji=False)
+    return Terminal()
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are printable, whatever was typed."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the command line, and end."""
+        super().error(legible.line(message))
 
 
 class Paragraphs(argparse.HelpFormatter):

@@ -6,6 +6,7 @@ for a run is written into the run document under ``processor``, with the version
 """
 
 import datetime
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -17,6 +18,13 @@ from caxflow.errors import CaxflowError
 Version = str | int | float
 Voltage = Callable[[str, int, datetime.datetime, datetime.datetime], float | None]
 """Mean cathode voltage in kV of a run, from its name, number, start and end; None where not known yet."""
+
+PROMISED = object()  # stands for a value that a correction is to set
+
+# The name of a file without a folder: pax looks for it among its own.
+_FILE_NAME = re.compile(r"[A-Za-z0-9][\w.+-]{0,199}", re.ASCII)
+_CORRECTION_NAME = re.compile(r"[A-Za-z_]\w{0,99}", re.ASCII)
+_MOST_VERSIONS, _LONGEST_VERSION = 100, 200
 
 # pax counts in cm, ns and electrons.
 _KM_PER_S = 1e-4
@@ -110,9 +118,7 @@ def read_edition(correction: Correction, document: Mapping) -> Edition:
         if correction.symbols:
             function = expressions.parse(document.get("function"), correction.symbols)
             return Edition(correction, version, function=function)
-        table = document.get("correction")
-        runranges.value_at(table, 0)  # reads every entry
-        return Edition(correction, version, table=tuple(table))
+        return Edition(correction, version, table=runranges.read(document.get("correction")))
     except CaxflowError as error:
         raise CaxflowError(
             f"{correction.name} {version}: {error.what}",
@@ -230,14 +236,24 @@ def recorded_versions(document: Mapping) -> dict[str, Version]:
 
 def read_versions(found: object) -> dict[str, Version] | None:
     """Return versions by name of the correction as a document has them; None if it has others."""
-    if not isinstance(found, Mapping):
+    if not isinstance(found, Mapping) or len(found) > _MOST_VERSIONS:
+        return None
+    if not all(_CORRECTION_NAME.fullmatch(name) for name in found):
         return None
     read = {name: _version(version) for name, version in found.items()}
     return None if None in read.values() else read
 
 
 def _version(found: object) -> Version | None:
-    return found if isinstance(found, str) else values.number(found)
+    if isinstance(found, str):
+        return found if len(found) <= _LONGEST_VERSION else None
+    return values.number(found)
+
+
+def file_name(found: object) -> str | None:
+    """Return the name of a file that pax has; a path is none, nor anything else that is no plain word."""
+    text = values.text(found)
+    return str(text) if text is not None and _FILE_NAME.fullmatch(text) else None
 
 
 def apply(runs, document: Mapping, update: Update) -> bool:
@@ -318,7 +334,7 @@ def promised(document: Mapping, editions: Iterable[Edition]) -> dict:
 
     Only for asking what would be missing: the values are none.
     """
-    processor = document.get("processor")
+    processor, versions = document.get("processor"), recorded_versions(document)
     sections = {
         name: dict(section)
         for name, section in (processor.items() if isinstance(processor, Mapping) else ())
@@ -327,7 +343,9 @@ def promised(document: Mapping, editions: Iterable[Edition]) -> dict:
     for each in editions:
         if concerns(each, document):
             section = sections.setdefault(each.correction.section, {})
-            section.setdefault(each.correction.parameter, "to be set")
+            is_new = versions.get(each.correction.name) != each.version
+            if is_new or each.correction.parameter not in section:
+                section[each.correction.parameter] = PROMISED
     return {**document, "processor": sections}
 
 
@@ -371,9 +389,11 @@ def _evaluate(edition: Edition, document: Mapping, voltage: Voltage) -> Update |
     value = runranges.value_at(edition.table, _number(document))
     if value is None:
         return Waiting(edition, f"waiting for a range that holds run number {_number(document)}")
-    if not isinstance(value, str) or not value:
-        raise CaxflowError(f"the value is {value!r}, not a file's name", "mend the table")
-    return Update(edition, value)
+    if (name := file_name(value)) is None:
+        raise CaxflowError(
+            f"the value is {values.said(value)}, not the name of a file without a folder", "correct the table"
+        )
+    return Update(edition, name)
 
 
 def _gains(edition: Edition, document: Mapping) -> list[float]:
@@ -383,7 +403,8 @@ def _gains(edition: Edition, document: Mapping) -> list[float]:
     if kind == LED:
         return [_LED_GAIN] * CHANNELS[LED]
     start = _timestamp(document, "start")
-    gains = [edition.function(pmt=pmt, t=start, t0=0) for pmt in range(CHANNELS[TPC])]
+    steps = expressions.Steps()  # of all of them together
+    gains = [edition.function(steps, pmt=pmt, t=start, t0=0) for pmt in range(CHANNELS[TPC])]
     for pmt, gain in enumerate(gains):
         # A gain of zero is a tube that is switched off.
         if gain < 0:

@@ -5,11 +5,11 @@ down as plain JSON, with where every value came from, and stays with the product
 """
 
 import datetime
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from caxflow import documents, receipts, values
-from caxflow.conditions import corrections
+from caxflow.conditions import corrections, parameters
 from caxflow.conditions.runkind import CHANNELS, CONFIGURATIONS, LED, MUON_VETO, TPC, kind_of
 from caxflow.errors import CaxflowError
 from caxflow.targets import Run
@@ -23,10 +23,10 @@ DEFAULT_EVENTS_PER_FILE = 1000
 DO_NOT_PROCESS = "donotprocess"
 
 _WRITE_TO_FILES = 2  # the readers' write_mode in which raw data exist at all
-_BOOKKEEPING = "correction_versions"
+_REMOVE = "correct it in the run document, or remove it there"
 
 
-def skip_reason(document: Mapping, *, has_verified_raw: bool) -> str | None:
+def skip_reason(document: Mapping, *, has_verified_raw: bool, also: Collection[str] = ()) -> str | None:
     """Why a run is not processed now, or None if it can be.
 
     Parameters
@@ -35,17 +35,24 @@ def skip_reason(document: Mapping, *, has_verified_raw: bool) -> str | None:
         The run document.
     has_verified_raw : bool
         Whether a byte-verified raw copy is at the site.
+    also : collection of str
+        What a document may set besides, see `caxflow.conditions.parameters`.
 
     Raises
     ------
     CaxflowError
         Naming the run and the key, if the document cannot be understood.
     """
-    return next(_reasons(document, has_verified_raw), None)
+    return next(_reasons(document, has_verified_raw, also), None)
 
 
 def freeze(
-    document: Mapping, *, processor: str, pax_version: str, now: datetime.datetime | None = None
+    document: Mapping,
+    *,
+    processor: str,
+    pax_version: str,
+    also: Collection[str] = (),
+    now: datetime.datetime | None = None,
 ) -> dict[str, Any]:
     """Settings of a run for a processor, as plain JSON types.
 
@@ -56,6 +63,8 @@ def freeze(
     processor, pax_version : str
         Name of the configured processor, and the version its products carry
         (`caxflow.processing.processors`).
+    also : collection of str
+        As of `skip_reason`.
     now : datetime, optional
         Time of freezing; the present by default.
 
@@ -80,8 +89,10 @@ def freeze(
         document, run, "reader", "ini", "trigger_config_override", "Zip", "events_per_file"
     )
     start = documents.time_of(document.get("start"))
-    overrides = _overrides(document, run)
-    _read_parameters(overrides.get("DEFAULT", {}), run, kind)
+    overrides, refused = parameters.read(document.get("processor"), also)
+    if refused:
+        raise CaxflowError(f"{run}: {refused[0]}", _REMOVE)
+    _check_gains(overrides.get("DEFAULT", {}).get("gains"), run, kind)
     versions = corrections.recorded_versions(document)
     return {
         "run": str(run),
@@ -101,7 +112,7 @@ def freeze(
     }
 
 
-def _reasons(document: Mapping, has_verified_raw: bool) -> Iterator[str]:
+def _reasons(document: Mapping, has_verified_raw: bool, also: Collection[str]) -> Iterator[str]:
     """What speaks against processing; the first counts, since later ones build on the earlier."""
     run = documents.run_of(document)
     if DO_NOT_PROCESS in _tags(document, run):
@@ -116,8 +127,9 @@ def _reasons(document: Mapping, has_verified_raw: bool) -> Iterator[str]:
         yield f"reader.ini.write_mode is {mode}, not {_WRITE_TO_FILES}"
     if not _count(document, run, "trigger", "events_built"):
         yield "no events built"
-    parameters = documents.value(document, "processor", "DEFAULT", type_=Mapping) or {}
-    missing = [name for name in REQUIRED[kind_of(document)] if parameters.get(name) is None]
+    yield from parameters.refused(document, also)
+    found = documents.value(document, "processor", "DEFAULT", type_=Mapping) or {}
+    missing = [name for name in REQUIRED[kind_of(document)] if found.get(name) is None]
     if missing:
         yield f"waiting for the corrections of {', '.join(missing)}"
     if not has_verified_raw:
@@ -145,65 +157,17 @@ def _count(document: Mapping, run: Run, *keys: str) -> int | None:
     return count
 
 
-def _overrides(document: Mapping, run: Run) -> dict[str, dict]:
-    processor = document.get("processor") or {}
-    if not isinstance(processor, Mapping):
-        raise _bad(run, "processor", processor, "a mapping of sections")
-    sections = {}
-    for section in sorted(processor, key=str):
-        if section == _BOOKKEEPING:
-            continue
-        parameters = processor[section]
-        if not isinstance(parameters, Mapping):
-            raise _bad(run, f"processor.{section}", parameters, "a section of parameters")
-        sections[str(section)] = _plain(parameters, run, f"processor.{section}")
-    return sections
-
-
-def _plain(value: object, run: Run, key: str) -> Any:
-    """The value in plain JSON types; those of bson are stripped to what they are."""
-    if value is None or value is True or value is False:
-        return value
-    if isinstance(value, str):
-        return str(value)
-    if (number := values.number(value)) is not None:
-        return number
-    if isinstance(value, Mapping):
-        return {str(name): _plain(value[name], run, f"{key}.{name}") for name in sorted(value, key=str)}
-    if isinstance(value, list | tuple):
-        return [_plain(item, run, f"{key}[{index}]") for index, item in enumerate(value)]
-    raise _bad(run, key, value, "a number, a text, a list or a mapping")
-
-
-def _read_parameters(parameters: dict, run: Run, kind: str) -> None:
-    """Make numbers of the parameters that have to be some, which may be texts."""
-
-    def read(name: str, value: object, wanted: str, check: Callable[[float], bool]) -> float:
-        number = values.number(value)
-        if number is None or not check(number):
-            raise _bad(run, f"processor.DEFAULT.{name}", value, wanted)
-        return number
-
-    for name in ("drift_velocity_liquid", "electron_lifetime_liquid"):
-        if parameters.get(name) is not None:
-            parameters[name] = read(name, parameters[name], "a positive number", lambda found: found > 0)
-    gains = parameters.get("gains")
-    if gains is None:
-        return
+def _check_gains(gains: list | None, run: Run, kind: str) -> None:
     # Runs of the commissioning list the arrays' tubes only.
-    if not isinstance(gains, list) or not 0 < len(gains) <= CHANNELS[kind]:
+    if gains is not None and len(gains) > CHANNELS[kind]:
         raise _bad(run, "processor.DEFAULT.gains", gains, f"a list of up to {CHANNELS[kind]} gains")
-    parameters["gains"] = [
-        read(f"gains[{channel}]", gain, "a gain", lambda found: found >= 0)
-        for channel, gain in enumerate(gains)
-    ]
 
 
 def _sources(overrides: Mapping, versions: Mapping, *, default_events_per_file: bool) -> dict[str, str]:
     by_key = {f"{each.section}.{each.parameter}": each.name for each in corrections.CORRECTIONS}
     sources = {}
-    for section, parameters in overrides.items():
-        for parameter in parameters:
+    for section, found in overrides.items():
+        for parameter in found:
             correction = by_key.get(f"{section}.{parameter}")
             corrected = correction in versions
             sources[f"{section}.{parameter}"] = (

@@ -13,6 +13,7 @@ from caxflow import clock, documents, words
 from caxflow.config import Settings, Site
 from caxflow.config.retention import Demand
 from caxflow.documents import Copy
+from caxflow.legible import printable
 from caxflow.rundb import Key
 from caxflow.targets import Run
 from caxflow.workdir import witnessed
@@ -116,7 +117,7 @@ def witnesses(
         if why := documents.misplaced(
             copy.kind, documents.run_of(document), copy.location.rstrip("/"), site.roots.get(copy.kind, "")
         ):
-            against, renewable = f"it is said to be in {copy.location}, {why}", False
+            against, renewable = f"it is said to be in {printable(copy.location)}, {why}", False
         found.append(Witness(site.name, copy, verified, against, renewable))
     return sorted(found, key=lambda each: (not each.counts, -_seconds(each.verified)))
 

@@ -1,6 +1,7 @@
 """Whether run documents make sense, and whether they say what the receipts of a site prove."""
 
 import datetime
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,17 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from caxflow import documents, receipts, targets, values
+from caxflow.conditions import parameters
 from caxflow.config import Settings, Site
 from caxflow.copies import evidence
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Manifest
+from caxflow.legible import printable
 from caxflow.planning import copystate, sync
 from caxflow.rundb import Key
 from caxflow.targets import Run, Target
 
 # Stages of receipts about copies, and the stage whose receipt says that the bytes were read again.
 PROOFS = {"raw.done": "checksum", "processed.done": "processed.checksum"}
+
+_MOST_REFUSED = 10  # parameters of one document that are named
 
 # Values that are read, how, and what they have to be.
 _RUN = {
@@ -31,8 +36,6 @@ _RUN = {
     "reader.self_trigger": (values.truth, "true or false"),
     "reader.ini.write_mode": (values.whole, "a whole number"),
     "reader.ini.trigger_config_override.Zip.events_per_file": (values.whole, "a whole number"),
-    "processor.DEFAULT.drift_velocity_liquid": (values.number, "a number"),
-    "processor.DEFAULT.electron_lifetime_liquid": (values.number, "a number"),
 }
 _ENTRY = {
     "creation_time": (values.time, "a time"),
@@ -101,15 +104,18 @@ def surprises(document: Mapping, settings: Settings, now: datetime.datetime) -> 
         if number > 1:
             of = f" {version}" if version else ""
             yield f"{run}: {number} entries for its {kind}{of} copy at {host} -> remove the wrong one"
-    yield from unreadable(document)
+    yield from unreadable(document, settings)
     for copy in good:
         yield from _odd_copy(run, copy, settings, now)
         yield from _odd_checksum(run, document, copy, settings)
 
 
-def unreadable(document: Mapping) -> Iterator[str]:
-    """Yield which values of a document cannot be read, and so count as missing."""
-    run = documents.run_of(document)
+def unreadable(document: Mapping, settings: Settings) -> Iterator[str]:
+    """Yield which values of a document cannot be read, and so count as missing, or may not be there."""
+    run, here = documents.run_of(document), settings.here
+    also = settings.processor(here).run_parameters if here.processed else ()
+    for text in itertools.islice(parameters.refused(document, also), _MOST_REFUSED):
+        yield f"{run}: {text} -> correct it in the run document"
     yield from (f"{run}: {text}" for text in _unreadable(document, _RUN))
     for entry in documents.value(document, "data", type_=list) or ():
         kind, host = (documents.value(entry, key) for key in ("type", "host"))
@@ -284,7 +290,7 @@ def _odd_copy(run: Run, copy: Copy, settings: Settings, now: datetime.datetime) 
     if root is None or not documents.inside(copy.location, root):
         yield f"{where} is said to be in {copy.location!r}, outside {root} -> mend it, or roots.{copy.kind}"
     elif why := documents.misplaced(copy.kind, run, copy.location.rstrip("/"), root):
-        yield f"{where} is said to be in {copy.location}, {why} -> correct the document's location"
+        yield f"{where} is said to be in {printable(copy.location)}, {why} -> correct the document's location"
     if copy.kind == "processed" and copy.version is None:
         yield f"{where} has no pax_version -> set it"
     lease = documents.time_of(copy.note.get("lease"))

@@ -147,7 +147,7 @@ def answer(
         )
         found = Answer(**vars(standing), here=here, away=away, verdict=standing.state)
         found.removed = list(_removed(document, settings, audit))
-        found.odd = list(consistency.unreadable(document))
+        found.odd = list(consistency.unreadable(document, settings))
     else:
         found = Answer(str(run), here=here, away=away, verdict=UNASKED if away else UNKNOWN)
     if work_dir is not None:

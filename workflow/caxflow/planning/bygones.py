@@ -77,7 +77,7 @@ def _is_made_up_for(document: Mapping, target: Target, settings: Settings, work_
         if key is None or (key.kind, key.version) in documents.leaving(document, key.host):
             return False
         copy = documents.find(document, key.kind, key.host, key.version)
-        skipped = target.stage in _PROCESSING and decisions.skip_function()(document)
+        skipped = target.stage in _PROCESSING and decisions.skip_function(settings)(document)
     except CaxflowError:
         return False  # a document with surprises tells nothing
     if target.stage.endswith(".purged"):
@@ -95,7 +95,7 @@ def _is_still_wanted(document: Mapping, target: Target, settings: Settings, work
         if target.stage != "raw.done" or (journal.failure(work_dir, target) or {}).get("entry"):
             return False
         now = receipts.now().replace(tzinfo=None)
-        decision = decisions.decide(document, settings, decisions.skip_function(), now)
+        decision = decisions.decide(document, settings, decisions.skip_function(settings), now)
     except CaxflowError:
         return False
     wanted = map(targets.parse, decision.targets)

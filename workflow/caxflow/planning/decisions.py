@@ -110,11 +110,13 @@ def is_to_process(decision: Decision, settings: Settings) -> bool:
     return targets.path(settings.here.name, run, "processed.root") in decision.targets
 
 
-def skip_function() -> Callable[[Mapping], str | None]:
-    """The rules that tell why a run is not processed, as planning uses them."""
+def skip_function(settings: Settings) -> Callable[[Mapping], str | None]:
+    """The rules that tell why a run is not processed here, as planning uses them."""
     from caxflow.conditions.settings import skip_reason
 
-    return lambda document: skip_reason(document, has_verified_raw=True)
+    here = settings.here
+    also = settings.processor(here).run_parameters if here.processed else ()
+    return lambda document: skip_reason(document, has_verified_raw=True, also=also)
 
 
 def _moving(kind: str, site: Site) -> str:

@@ -149,7 +149,7 @@ class Standings:
         self.work_dir = work_dir if work_dir and work_dir.is_dir() else None
         self._voltage = voltage
         self.policy = plan.policy(settings, editions)
-        self._skip_reason = decisions.skip_function()
+        self._skip_reason = decisions.skip_function(settings)
         self._pauses = Pauses(self.work_dir, settings, now) if self.work_dir else None
         self._presence = Presence(settings.here) if self.work_dir else None
         self._failed: dict[Run, list[Target]] = defaultdict(list)

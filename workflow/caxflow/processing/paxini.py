@@ -2,14 +2,17 @@
 
 pax 6.11 (``configuration.py``) reads it with Python's configparser: case-sensitive keys, ``$`` interpolation,
 ``#`` begins a comment, every value handed to ``eval``. So only literals are written, and nothing that comes
-from a document can become a section, a key, a comment or code.
+from a document can become a section, a key, a comment or code. pax executes values of some sections, too:
+what is no parameter that a run may set (`caxflow.conditions.parameters`) is not written at all, wherever the
+settings come from.
 """
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from caxflow.conditions import parameters
 from caxflow.errors import CaxflowError
 
 _SECTION = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", re.ASCII)
@@ -20,7 +23,7 @@ _CORE = "pax"
 _INPUT_TYPES = {"pickle": "zpickle", "bson": "zbson"}
 
 
-def render(settings: Mapping, extra: Mapping[str, Mapping] | None = None) -> str:
+def render(settings: Mapping, extra: Mapping[str, Mapping] | None = None, also: Collection[str] = ()) -> str:
     """Write the overrides of a run.
 
     Parameters
@@ -29,6 +32,8 @@ def render(settings: Mapping, extra: Mapping[str, Mapping] | None = None) -> str
         As `caxflow.conditions.settings.freeze` gives it.
     extra : mapping, optional
         Sections of a site's or a processor's own; what the run says goes before them.
+    also : collection of str
+        As `caxflow.conditions.parameters.read` takes it.
 
     Returns
     -------
@@ -43,23 +48,24 @@ def render(settings: Mapping, extra: Mapping[str, Mapping] | None = None) -> str
     """
     run = settings["run"]
     sections: dict[str, dict] = {}
-    for name, parameters in (extra or {}).items():
-        sections.setdefault(name, {}).update(parameters)
-    mine = {name.replace("|", "."): parameters for name, parameters in settings["processor"].items()}
-    if len(mine) < len(settings["processor"]):
+    for name, found in (extra or {}).items():
+        sections.setdefault(name, {}).update(found)
+    own, refused = parameters.read(settings["processor"], also)
+    if refused:
+        raise CaxflowError(f"{run}: {refused[0]}", "remove it from the run document")
+    mine = {name.replace("|", "."): found for name, found in own.items()}
+    if len(mine) < len(own):
         raise CaxflowError(f"{run}: two sections of processor have the same name once | is .", "join them")
-    for name, parameters in mine.items():
-        sections.setdefault(name, {}).update(parameters)
+    for name, found in mine.items():
+        sections.setdefault(name, {}).update(found)
     sections.setdefault("DEFAULT", {}).update(run_number=settings["number"], run_name=settings["name"])
     sections["correction_versions"] = settings["correction_versions"]
     lines = []
-    for name, parameters in sections.items():
+    for name, found in sections.items():
         if not _SECTION.fullmatch(name) or name == _CORE:
             raise CaxflowError(f"{run}: processor section {name[:60]!r} is not admitted", "remove it")
         lines.append(f"[{name}]")
-        lines += [
-            f"{_key(run, name, key)} = {_literal(run, name, key, parameters[key])}" for key in parameters
-        ]
+        lines += [f"{_key(run, name, key)} = {_literal(run, name, key, found[key])}" for key in found]
         lines.append("")
     return "\n".join(lines)
 

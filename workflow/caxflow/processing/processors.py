@@ -35,13 +35,14 @@ PLACEHOLDERS = {
 }
 
 _PAX_VERSION = re.compile(r"v\d+(?:\.\d+)*")
+_PARAMETER = re.compile(r"(?!pax\.)[A-Za-z_]\w*(?:\.[A-Za-z_]\w*){1,5}", re.ASCII)
 _KEYS = {
     "mini": {"kind", "pax_version", "scatter", "memory_mb_per_core", "cpu_ms_per_event"},
     "command": {"kind", "command", "setup", "module", "conda", "container", "overrides", "pax_version"}
-    | {"memory_mb_per_core", "cpu_ms_per_event"},
+    | {"memory_mb_per_core", "cpu_ms_per_event", "run_parameters", "variables"},
 }
 # What a command means depends on these.
-_AROUND = ("setup", "module", "conda", "container", "overrides")
+_AROUND = ("setup", "module", "conda", "container", "overrides", "variables")
 # What a job reserves where the configuration does not say: pax needs 2 GB a core and 125 ms an event.
 _MEMORY_MB_PER_CORE = {"mini": 1000, "command": 2000}
 _CPU_MS_PER_EVENT = {"mini": 20, "command": 125}
@@ -67,6 +68,8 @@ class Processor:
         The command, of kind ``command``.
     overrides : mapping
         Sections of pax's configuration that hold for every run, below what the run says.
+    run_parameters : tuple of str
+        What run documents may set beside what corrections set, as ``Section.key``.
     memory_mb_per_core, cpu_ms_per_event : float
         What a job needs.
     scatter : int or None
@@ -81,6 +84,7 @@ class Processor:
     template: commands.Template | None = None
     environment: commands.Environment = field(default_factory=commands.Environment)
     overrides: Mapping[str, Mapping] = field(default_factory=dict)
+    run_parameters: tuple[str, ...] = ()
     memory_mb_per_core: float = 0
     cpu_ms_per_event: float = 0
     scatter: int | None = None
@@ -121,8 +125,9 @@ def read(name: str, definition: Mapping) -> Processor:
     ----------
     name : str
     definition : mapping
-        ``kind``, and for a command ``command`` and any of ``setup, module, conda, container, overrides``;
-        ``pax_version``, ``memory_mb_per_core`` and ``cpu_ms_per_event`` where the defaults do not fit.
+        ``kind``, and for a command ``command`` and any of ``setup, module, conda, container, overrides,
+        variables``; ``pax_version``, ``memory_mb_per_core`` and ``cpu_ms_per_event`` where the defaults do
+        not fit.
 
     Raises
     ------
@@ -145,6 +150,7 @@ def read(name: str, definition: Mapping) -> Processor:
         template=_template(about, definition) if kind == "command" else None,
         environment=commands.Environment.read(definition, about),
         overrides=definition.get("overrides") or {},
+        run_parameters=_run_parameters(about, definition.get("run_parameters") or ()),
         memory_mb_per_core=_positive(about, "memory_mb_per_core", definition, _MEMORY_MB_PER_CORE[kind]),
         cpu_ms_per_event=_positive(about, "cpu_ms_per_event", definition, _CPU_MS_PER_EVENT[kind]),
         scatter=_scatter(about, definition),
@@ -238,6 +244,16 @@ def _template(about: str, definition: Mapping) -> commands.Template:
             "it needs {input} and {output_stem} or {output}",
         )
     return template
+
+
+def _run_parameters(about: str, listed: Sequence) -> tuple[str, ...]:
+    for name in listed:
+        if not isinstance(name, str) or not _PARAMETER.fullmatch(name):
+            raise CaxflowError(
+                f"{about}: run_parameters has {name!r}, which is no parameter of a processor's plug-in",
+                "write a section and a key of pax's configuration with a dot between them",
+            )
+    return tuple(listed)
 
 
 def _text(about: str, key: str, value: object) -> str:

@@ -5,6 +5,7 @@ uncompressed under its event's number and holds zlib(pickle or BSON of one event
 (``FolderIO``, ``Zip``, ``datastructure``) and the data of the time.
 """
 
+import os
 import re
 import zipfile
 import zlib
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caxflow.errors import CaxflowError
+from caxflow.files import zipdirectory
 from caxflow.rawdata import safepickle
 
 if TYPE_CHECKING:
@@ -34,6 +36,10 @@ SIDE_FILES = {
 
 # The longest event (10 ms, every channel read out throughout) has 520 MB; what unpacks to more is no event.
 _MAX_EVENT_BYTES = 2**30
+# Samples have noise: they are packed to a quarter, and not to a twentieth.
+_MOST_PACKED, _SMALL = 20, 1 << 20
+# A member that was packed again has hardly become smaller.
+_MOST_REPACKED, _SMALL_MEMBER = 4, 1 << 16
 
 _ZIP_NAME = re.compile(TPC_NAME + r"-(\d{1,12})-(\d{9,12})-(\d{9,12})(?:-(\d{9,12}))?\.zip", re.ASCII)
 _MEMBER_NAME = re.compile(r"\d{1,12}", re.ASCII)
@@ -178,7 +184,13 @@ def event_numbers(zip_path: str | Path) -> list[int]:
 
 
 def run_event_numbers(directory: str | Path) -> "np.ndarray":
-    """Numbers of all events of a run, in the zips' order; int64, shape (events,)."""
+    """Numbers of all events of a run, in the zips' order; int64, shape (events,).
+
+    Raises
+    ------
+    CaxflowError
+        If a zip has others than its name says.
+    """
     import numpy as np
 
     numbers = [event_numbers(Path(directory) / name) for name in zip_names(directory)]
@@ -252,6 +264,32 @@ def iter_zip(zip_path: str | Path, numbers: Sequence[int] | None = None) -> Iter
             yield event
 
 
+def check_zip(zip_path: str | Path) -> None:
+    """See that all events of a zip are data for other programs, too: whole, and made of plain values.
+
+    Python's own unpickler, which pax uses, does what a pickle says.
+
+    Raises
+    ------
+    CaxflowError
+        Names the zip and the member.
+    """
+    name = Path(zip_path).name
+    with _open_zip(zip_path) as archive:
+        for number in _event_numbers(archive, name):
+            with _naming(name, number):
+                data = _inflate(_read_member(archive, number))
+                if sniff(data) == "bson":
+                    _event_from_bson(data)
+                    continue
+                record = _record_from_pickle(data)
+                try:
+                    safepickle.check_flat(record, len(data))
+                except safepickle.RefusedError as error:
+                    raise _refused(error) from None
+                _event_of_record(record, len(data))
+
+
 def iter_run(directory: str | Path, zips: Sequence[str] | None = None) -> Iterator[Event]:
     """Go through the events of a run in order, one at a time in memory; `zips` selects some of its zips."""
     for name in zip_names(directory) if zips is None else zips:
@@ -275,6 +313,10 @@ class _naming:  # noqa: N801 - a context manager, used like a function
 
 def _open_zip(path: str | Path) -> zipfile.ZipFile:
     try:
+        with Path(path).open("rb") as file:
+            if zipdirectory.size(file, file.seek(0, os.SEEK_END)) > zipdirectory.MOST:
+                reason = f"has a directory of more than {zipdirectory.MOST} bytes"
+                raise CaxflowError(f"{Path(path).name} {reason}", _MEND)
         return zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
         raise CaxflowError(f"{Path(path).name} cannot be read as a zip: {error}", _MEND) from None
@@ -287,41 +329,71 @@ def _event_numbers(archive: zipfile.ZipFile, name: str) -> list[int]:
     for member in members:
         if not _MEMBER_NAME.fullmatch(member):
             raise CaxflowError(f"{name}: member {member[:40]!r} is not an event's number", _MEND)
-    return sorted(map(int, members))
+    numbers = sorted(map(int, members))
+    if _ZIP_NAME.fullmatch(name):
+        _check_members(numbers, name)
+    return numbers
+
+
+def _check_members(numbers: list[int], name: str) -> None:
+    """See that a zip holds the events that its name says, each once."""
+    said = ZipName.parse(name)
+    for expected, number in enumerate(numbers, said.first):
+        if number > said.last or number < said.first:
+            raise CaxflowError(f"{name} holds event {number}, which is none of its own", _MEND)
+        if number != expected:
+            what = f"holds event {number} twice" if number < expected else f"lacks event {expected}"
+            raise CaxflowError(f"{name} {what}", _MEND)
+    if said.first + len(numbers) <= said.last:
+        raise CaxflowError(f"{name} lacks event {said.first + len(numbers)}", _MEND)
 
 
 def _read_member(archive: zipfile.ZipFile, number: int) -> bytes:
     member = archive.getinfo(str(number))
-    if member.file_size > _MAX_EVENT_BYTES:  # of one that is compressed against the rules
+    # The rules are that it is not compressed.
+    most = min(_MAX_EVENT_BYTES, _MOST_REPACKED * member.compress_size + _SMALL_MEMBER)
+    if member.file_size > most:
         raise ValueError("unpacks to more than any event has")
     return archive.read(member)
 
 
 def _inflate(blob: bytes) -> bytes:
     inflator = zlib.decompressobj()
+    most = min(_MAX_EVENT_BYTES, _MOST_PACKED * len(blob) + _SMALL)
     try:
-        data = inflator.decompress(blob, _MAX_EVENT_BYTES)
+        data = inflator.decompress(blob, most)
     except zlib.error as error:
         raise ValueError(f"cannot be decompressed ({error})") from None
     if not inflator.eof:
-        reason = "is cut short" if len(data) < _MAX_EVENT_BYTES else "unpacks to more than any event has"
-        raise ValueError(reason)
+        raise ValueError("is cut short" if len(data) < most else "unpacks to more than any event has")
     return data
 
 
+def _refused(error: safepickle.RefusedError) -> ValueError:
+    return ValueError(f"its pickle was refused: {error}")
+
+
 def _event_from_pickle(data: bytes) -> Event:
+    return _event_of_record(_record_from_pickle(data), len(data))
+
+
+def _record_from_pickle(data: bytes) -> safepickle.Record:
     try:
         record = safepickle.loads(data)
     except safepickle.RefusedError as error:
-        raise ValueError(f"its pickle was refused: {error}") from None
+        raise _refused(error) from None
     if not isinstance(record, safepickle.Record) or record.kind != "Event":
         raise ValueError("its pickle holds something else than an event")
+    return record
+
+
+def _event_of_record(record: safepickle.Record, n_data: int) -> Event:
     pulses = record.fields.get("pulses")
     if not isinstance(pulses, list) or not all(
         isinstance(pulse, safepickle.Record) and pulse.kind == "Pulse" for pulse in pulses
     ):
         raise ValueError("its pulses are not a list of pulses")
-    return _event(record.fields, [pulse.fields for pulse in pulses], _pickled_samples)
+    return _event(record.fields, [pulse.fields for pulse in pulses], _pickled_samples, n_data)
 
 
 def _event_from_bson(data: bytes) -> Event:
@@ -329,12 +401,12 @@ def _event_from_bson(data: bytes) -> Event:
 
     try:
         fields = bson.decode(data)
-    except bson.errors.InvalidBSON as error:
+    except (bson.errors.InvalidBSON, RecursionError) as error:
         raise ValueError(f"its BSON is damaged ({error})") from None
     pulses = fields.get("pulses")
     if not isinstance(pulses, list) or not all(isinstance(pulse, dict) for pulse in pulses):
         raise ValueError("its pulses are not a list of pulses")
-    return _event(fields, pulses, _bson_samples)
+    return _event(fields, pulses, _bson_samples, len(data))
 
 
 def _pickled_samples(array) -> bytes:
@@ -363,8 +435,8 @@ def _bson_samples(data) -> bytes:
     return data
 
 
-def _event(fields: dict, pulses: list[dict], samples_of) -> Event:
-    """Check the fields and lay the pulses out side by side."""
+def _event(fields: dict, pulses: list[dict], samples_of, n_data: int) -> Event:
+    """Check the fields and lay the pulses of an event of `n_data` bytes out side by side."""
     import numpy as np
 
     def integer(name, default=None, limit=2**31):
@@ -385,8 +457,8 @@ def _event(fields: dict, pulses: list[dict], samples_of) -> Event:
     except KeyError as error:
         raise ValueError(f"a pulse has no {error.args[0]}") from None
     # One array may be named by many pulses of a hostile file.
-    if (n_bytes := sum(map(len, pieces))) > _MAX_EVENT_BYTES:
-        raise ValueError(f"its samples take {n_bytes} bytes, more than any event has")
+    if (n_bytes := sum(map(len, pieces))) > n_data:
+        raise ValueError(f"its samples take {n_bytes} bytes, more than it has")
     lengths = np.array([len(piece) // 2 for piece in pieces], np.int64)
     n_channels = integer("n_channels")
     if len(pulses):

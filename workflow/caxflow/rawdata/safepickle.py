@@ -16,10 +16,14 @@ _PROTOCOLS = range(2, 6)
 
 # One number of a dtype's code: kind and bytes. No objects, no strings, no times.
 _DTYPE_CODE = re.compile(r"[biuf][1248]|V\d{1,4}")
+_OBJECTS = 0x6F  # flags of a dtype whose items are more than their bytes
 _MAX_MEMBERS = 100  # of a dtype; those of the trigger's signals have a dozen
 
 # Each may take memory, a hundred times its own length; a pulse takes about 40, the longest event 10 million.
 _MAX_OPERATIONS = 1 << 24
+# Bytes of a pickle that go with each list, dictionary or tuple, and with each place in the memo: in events
+# they are 30 and more. A few there may always be.
+_BYTES_OF_ONE, _FEW = 10, 1000
 
 
 class RefusedError(ValueError):
@@ -82,12 +86,16 @@ class RawDtype:
 
     def set_state(self, state):
         match state:
-            case (3, str(order), None, None, None, *_) if order in ("<", ">", "|", "="):
+            case (3, str(order), None, None, None, -1, -1, 0, *_) if order in ("<", ">", "|", "="):
                 self.order = order
-            case (3, "|", None, tuple(names), dict(members), *_) if len(names) <= _MAX_MEMBERS and all(
-                type(name) is str for name in names
+            case (3, "|", None, tuple(names), dict(members), int(size), int(), int(flags), *_) if (
+                len(names) <= _MAX_MEMBERS
+                and all(type(name) is str for name in names)
+                and self.code == f"V{size}"
+                and not flags & _OBJECTS
             ):
                 self.names, self.members = names, members
+                self.numpy()
             case _:
                 raise RefusedError("the description of a dtype is not that of plain numbers")
 
@@ -116,7 +124,7 @@ class RawDtype:
                     "itemsize": int(self.code[1:]),
                 }
             )
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             raise RefusedError(f"a dtype contradicts itself: {error}") from None
 
 
@@ -147,6 +155,9 @@ _GLOBALS = {
     ("_codecs", "encode"): _ENCODE,
     ("__builtin__", "bytes"): _BYTES,
 }
+_CODES = (b"b", "b")  # of what an array is made before its state comes
+_EMPTY = tuple(((0,), code) for code in _CODES)
+_PLAIN = frozenset((int, float, bool, str, bytes, type(None)))
 # What an array that was read at once would have left in the memo beside itself; nothing genuine refers to it.
 _PART = _Name("a part of an array")
 
@@ -166,7 +177,7 @@ def _reduce(function, arguments):
         return b""
     if type(arguments) is not tuple or not arguments:
         raise RefusedError("it calls something without arguments")
-    if function is _RECONSTRUCT and arguments[0] is _NDARRAY:
+    if function is _RECONSTRUCT and arguments[0] is _NDARRAY and arguments[1:] in _EMPTY:
         return RawArray()
     if function is _DTYPE:
         code = arguments[0]
@@ -221,6 +232,33 @@ def _extend(sequence, values):
     sequence.extend(values)
 
 
+def check_flat(record: "Record", most: int) -> None:
+    """See that an object and those in its lists are few, however often one is named, and hold plain values.
+
+    Whatever goes through them, as a program that writes them down, then ends.
+
+    Parameters
+    ----------
+    most : int
+        How many values there may be.
+    """
+    waiting: list = [record]
+    while waiting:
+        fields = waiting.pop().fields.values()
+        most -= len(fields)
+        for value in fields:
+            if type(value) is list and all(type(item) is Record for item in value):
+                most -= len(value)
+                waiting += value if most > 0 else ()
+            elif type(value) is RawArray:
+                most -= len(value.data) // 64
+                value.numpy()
+            elif type(value) not in _PLAIN:
+                raise RefusedError(f"it holds a {type(value).__name__} where a value belongs")
+        if most < 0:
+            raise RefusedError("it has an object again and again")
+
+
 def loads(data: bytes):
     """Read one pickle of protocol 2 to 5 that holds plain data, `Record`, `RawArray` and `RawDtype`.
 
@@ -245,14 +283,14 @@ def loads(data: bytes):
 # counted from then on.
 _NUMBERED = (
     re.compile(
-        rb"h(.)K\0\x85r....h.\x87r....Rr(....)\(K\x01(?:K(.)|M(..))\x85r....h(.)\x89(?:C(.)|B(....))",
+        rb"h(.)K\0\x85r....h(.)\x87r....Rr(....)\(K\x01(?:K(.)|M(..))\x85r....h(.)\x89(?:C(.)|B(....))",
         re.DOTALL,
     ),
     re.compile(rb"r....tr....b", re.DOTALL),
 )
 _COUNTED = (
     re.compile(
-        rb"h(.)K\0\x85\x94h.\x87\x94R\x94()\(K\x01(?:K(.)|M(..))\x85\x94h(.)\x89(?:C(.)|B(....))", re.DOTALL
+        rb"h(.)K\0\x85\x94h(.)\x87\x94R\x94()\(K\x01(?:K(.)|M(..))\x85\x94h(.)\x89(?:C(.)|B(....))", re.DOTALL
     ),
     re.compile(rb"\x94t\x94b"),
 )
@@ -271,11 +309,13 @@ def _array(data: bytes, i: int, memo: dict) -> tuple[RawArray, int] | None:
     head = head_of.match(data, i)
     if head is None:
         return None
-    kind, place, byte, word, dtype, short, long = head.groups()
+    kind, code, place, byte, word, dtype, short, long = head.groups()
     start = head.end()
     stop = start + int.from_bytes(short or long, "little")
     end, dtype = end_of.match(data, stop), memo.get(dtype[0])
     if end is None or memo.get(kind[0]) is not _NDARRAY or type(dtype) is not RawDtype:
+        return None
+    if memo.get(code[0]) not in _CODES:
         return None
     array = RawArray(int.from_bytes(byte or word, "little"), dtype, data[start:stop])
     if counted:
@@ -307,10 +347,10 @@ def _buffer(data: bytes, i: int, memo: dict) -> tuple[RawArray, int] | None:
 
 
 def _run(data: bytes):  # noqa: PLR0912, PLR0915 - one branch an operation, the commonest first
-    stack, marks, memo, encoded = [], [], {}, 0
+    stack, marks, memo, encoded, made = [], [], {}, 0, 0
     push, pop = stack.append, stack.pop
     u32, u64, end = struct.Struct("<I").unpack_from, struct.Struct("<Q").unpack_from, len(data)
-    i = 0
+    i, most = 0, _FEW + end // _BYTES_OF_ONE
     for _ in range(_MAX_OPERATIONS):
         op = data[i]
         i += 1
@@ -324,6 +364,8 @@ def _run(data: bytes):  # noqa: PLR0912, PLR0915 - one branch an operation, the 
                     value, i = read
                 push(value)
             elif op == 0x72:  # r LONG_BINPUT
+                if len(memo) > most:
+                    raise _too_many(end)
                 memo[u32(data, i)[0]] = stack[-1]
                 i += 4
             elif op == 0x71:  # q BINPUT
@@ -334,6 +376,8 @@ def _run(data: bytes):  # noqa: PLR0912, PLR0915 - one branch an operation, the 
                 items = tuple(stack[mark:])
                 del stack[mark:]
                 push(items)
+                if (made := made + 1) > most:
+                    raise _too_many(end)
             elif op == 0x75:  # u SETITEMS
                 mark = marks.pop()
                 items = stack[mark:]
@@ -341,6 +385,8 @@ def _run(data: bytes):  # noqa: PLR0912, PLR0915 - one branch an operation, the 
                 _set_items(stack[-1], items)
             elif op == 0x7D:  # } EMPTY_DICT
                 push({})
+                if (made := made + 1) > most:
+                    raise _too_many(end)
             elif op == 0x6A:  # j LONG_BINGET
                 push(memo[u32(data, i)[0]])
                 i += 4
@@ -351,22 +397,32 @@ def _run(data: bytes):  # noqa: PLR0912, PLR0915 - one branch an operation, the 
                 raise _unknown(op)
         elif op >= 0x80:
             if op == 0x94:  # MEMOIZE
+                if len(memo) > most:
+                    raise _too_many(end)
                 memo[len(memo)] = stack[-1]
             elif op == 0x85:  # TUPLE1
                 push((pop(),))
+                if (made := made + 1) > most:
+                    raise _too_many(end)
             elif op in (0x88, 0x89):  # NEWTRUE, NEWFALSE
                 push(op == 0x88)
             elif op == 0x87:  # TUPLE3
                 third, second, first = pop(), pop(), pop()
                 push((first, second, third))
+                if (made := made + 1) > most:
+                    raise _too_many(end)
             elif op == 0x81:  # NEWOBJ
                 arguments, kind = pop(), pop()
                 if type(kind) is not _PaxClass or arguments != ():
                     raise RefusedError(f"it makes a {getattr(kind, 'name', type(kind).__name__)!r}")
                 push(Record(kind.name))
+                if (made := made + 1) > most:
+                    raise _too_many(end)
             elif op == 0x86:  # TUPLE2
                 second, first = pop(), pop()
                 push((first, second))
+                if (made := made + 1) > most:
+                    raise _too_many(end)
             elif op == 0x8A:  # LONG1
                 start = i + 1
                 i = start + data[i]
@@ -415,6 +471,8 @@ def _run(data: bytes):  # noqa: PLR0912, PLR0915 - one branch an operation, the 
         elif op == 0x52:  # R REDUCE
             arguments, function = pop(), pop()
             push(_reduce(function, arguments))
+            if (made := made + 1) > most:
+                raise _too_many(end)
             if function is _ENCODE:
                 encoded += len(stack[-1])
                 # One text may be named many times, and each gives bytes of its own.
@@ -443,6 +501,8 @@ def _run(data: bytes):  # noqa: PLR0912, PLR0915 - one branch an operation, the 
             i += 8
         elif op == 0x5D:  # ] EMPTY_LIST
             push([])
+            if (made := made + 1) > most:
+                raise _too_many(end)
         elif op == 0x65:  # e APPENDS
             mark = marks.pop()
             items = stack[mark:]
@@ -461,6 +521,10 @@ def _run(data: bytes):  # noqa: PLR0912, PLR0915 - one branch an operation, the 
         else:
             raise _unknown(op)
     raise RefusedError(f"it takes more than {_MAX_OPERATIONS} operations, more than any event does")
+
+
+def _too_many(size: int) -> RefusedError:
+    return RefusedError(f"it makes more objects than an event of {size} bytes has")
 
 
 def _unknown(op: int) -> RefusedError:

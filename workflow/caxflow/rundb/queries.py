@@ -4,7 +4,22 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from caxflow.conditions.corrections import CORRECTIONS
+from caxflow.conditions.parameters import NAMES
+from caxflow.rundb import marks
+
+MANIFESTS = "caxflow_manifests"
+SCHEMA = "caxflow_schema"
+AUDIT = "caxflow_audit"
+HEALTH = "caxflow_health"
 REMOVING = "caxflow.removing"
+
+
+def _each(of: str, name: str, wanted: object) -> dict[str, Any]:
+    """Return an expression for something `wanted` of each field of a mapping; null where it is none."""
+    fields = {"$map": {"input": {"$objectToArray": of}, "as": name, "in": wanted}}
+    return {"$cond": [{"$eq": [{"$type": of}, "object"]}, fields, None]}
+
 
 # What all that decides or tells how a run stands looks at: not the 260 gains, nor the catalogue's long lists
 # of rules.
@@ -26,6 +41,11 @@ PLANNING = {
     "processor.DEFAULT.electron_lifetime_liquid": 1,
     "processor.DEFAULT.gains": {"$slice": 1},
     "processor.correction_versions": 1,
+    **{each.key: 1 for each in CORRECTIONS if not each.symbols},
+    # Of whatever else is there, the names.
+    NAMES: _each(
+        "$processor", "section", {"name": "$$section.k", "keys": _each("$$section.v", "each", "$$each.k")}
+    ),
     "raw_size_byte": 1,
     "data.type": 1,
     "data.host": 1,
@@ -48,13 +68,21 @@ OLD_CHECKSUMS = {
     ]
 }
 
-# Indexes of the run documents: name, keys, options.
-INDEXES: tuple[tuple[str, list[tuple[str, int]], dict[str, bool]], ...] = (
+Index = tuple[str, list[tuple[str, int]], dict[str, bool]]  # name, keys, options
+
+# Indexes of the run documents.
+INDEXES: tuple[Index, ...] = (
     ("caxflow_run", [("name", -1), ("detector", 1)], {"unique": True}),
     ("caxflow_number", [("number", 1)], {}),
     ("caxflow_hosts", [("data.host", 1), ("start", 1)], {}),
     ("caxflow_removing", [(REMOVING, 1)], {"sparse": True}),
 )
+AUDIT_INDEX: Index = ("caxflow_audit", [("run", 1), ("at", 1)], {})
+
+
+def settled_index(site: str) -> Index:
+    """Return the index of the run documents by which `site` finds what it has not settled."""
+    return f"caxflow_settled_{site}", [(marks.key(site), 1)], {}
 
 
 def naming(fields: Iterable[str], path: str, around: Iterable[str]) -> dict[str, Any]:

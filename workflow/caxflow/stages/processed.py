@@ -21,14 +21,16 @@ from caxflow.stages.raw import make_copy
 def fetch_settings(job: Job, processor: str) -> None:
     """Freeze the parameters for processing a run by `processor`; batch jobs need nothing else."""
     document = job.database.get(job.run)
-    why = skip_reason(document, has_verified_raw=True)
+    configured = job.settings.processors[processor]
+    also = configured.run_parameters
+    why = skip_reason(document, has_verified_raw=True, also=also)
     if why:
         raise CaxflowError(f"{job.run} is not processed: {why}", "mend the run document if that is wrong")
     # The jobs that write there may not ask the database.
-    product = job.settings.processors[processor].product_path(job.site.roots["processed"], job.run)
+    product = configured.product_path(job.site.roots["processed"], job.run)
     roots.ensure(job.settings, job.database, job.site, "processed", str(product))
-    version = job.settings.processors[processor].pax_version
-    job.state(freeze(document, processor=processor, pax_version=version, now=receipts.now()))
+    version = configured.pax_version
+    job.state(freeze(document, processor=processor, pax_version=version, also=also, now=receipts.now()))
 
 
 def part_zips(names: Sequence[str], part: str) -> Sequence[str]:
@@ -79,6 +81,7 @@ def process_raw(job: Job, link: Path, settings: str = "settings.json", parts: Se
         replace=kept and job.facts.anew,
         aside=aside,
         parts=parts,
+        roots=tuple(job.site.roots.values()),
     )
     job.say(f"{made.events} events, {made.size} bytes in {made.seconds:.1f} s")
     if made.remark:
@@ -88,7 +91,7 @@ def process_raw(job: Job, link: Path, settings: str = "settings.json", parts: Se
     link.unlink(missing_ok=True)
     link.symlink_to(product)
     job.permit("processed", str(product))
-    taken = manifest.take_all(str(product), ("xxh128", "sha512"))
+    taken = manifest.take_all(str(product), ("xxh128", "sha512"), roots=tuple(job.site.roots.values()))
     # Only the version that the site keeps is read again, and copied.
     status = documents.VERIFYING if kept and job.settings.verify else documents.TRANSFERRED
     job.state(

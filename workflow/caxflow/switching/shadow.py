@@ -88,7 +88,7 @@ def compare(found: Iterable[Mapping], cax: Cax, settings: Settings, now: datetim
     now : datetime
         Naive UTC.
     """
-    result, skip = Differences(), decisions.skip_function()
+    result, skip = Differences(), decisions.skip_function(settings)
     looks: list[tuple[_Look, dict[Action, Action], list[str]]] = []
     for document in found:
         looked = _look(document, cax, now)

@@ -328,13 +328,14 @@ class RootLook:
     """What a data root is like: its `kind` (see `exists`; a link is followed), and the text of its `marker`.
 
     `empty` says whether nothing is in it; `folder`, of a folder in it, ``empty``, ``full``, or None if it is
-    not there.
+    not there; `others`, in words, which others may write to it.
     """
 
     kind: str | None
     marker: str | None
     empty: bool
     folder: str | None
+    others: str = ""
 
 
 def root(place: Place, path: str, folder: str | None = None) -> RootLook:

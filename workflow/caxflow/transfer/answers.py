@@ -45,7 +45,7 @@ _SHAPES: dict[str, Any] = {
     "permissions": _PATHS,
     "publish": _PATHS,
     "rename": bool,
-    "root": {"kind": _KIND, "marker": (str, None), "empty": bool, "folder": (str, None)},
+    "root": {"kind": _KIND, "marker": (str, None), "empty": bool, "folder": (str, None), "others": str},
     "mark": bool,
     "markers": [[str, str]],
     "scan": _LISTING,

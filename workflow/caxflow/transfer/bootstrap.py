@@ -7,15 +7,20 @@ from pathlib import Path
 
 # What the far end may import; the packages themselves are empty there.
 _MODULES = (
+    "legible",
     "errors",
     "abilities",
     "files.census",
     "files.digests",
     "files.libxxhash",
+    "files.folder",
     "files.listing",
     "files.manifest",
     "files.marker",
+    "owners",
     "files.permissions",
+    "files.reading",
+    "files.zipdirectory",
     "threads",
     "transfer.below",
     "transfer.durable",
@@ -59,7 +64,7 @@ class Sources:
 
 sys.meta_path.insert(0, Sources())
 from caxflow.transfer.helper import main
-main(timeout)
+main(timeout, roots)
 """
 
 
@@ -70,12 +75,12 @@ def command(python: str) -> str:
 
 
 @functools.cache
-def program(timeout: float) -> bytes:
+def program(timeout: float, roots: tuple[str, ...] = ()) -> bytes:
     """What that command reads from standard input first: its length in hexadecimal, then its source."""
     package = Path(__file__).parents[1]
     sources = {"caxflow": "", "caxflow.files": "", "caxflow.transfer": ""}
     for name in _MODULES:
         sources[f"caxflow.{name}"] = (package / (name.replace(".", "/") + ".py")).read_text("utf-8")
-    text = f"sources = {sources!r}\ntimeout = {float(timeout)!r}\n{_START}"
+    text = f"sources = {sources!r}\ntimeout = {float(timeout)!r}\nroots = {roots!r}\n{_START}"
     packed = zlib.compress(text.encode("utf-8"), 6)
     return b"%08x" % len(packed) + packed

@@ -6,9 +6,9 @@ Every end has ``place``, ``remote`` (reached over SSH), ``helped`` (our own prog
 
 import time
 
+from caxflow import legible
 from caxflow.errors import CaxflowError, DiskAway
 from caxflow.files import digests
-from caxflow.files.listing import legible
 from caxflow.transfer.answers import largest, makes_sense
 from caxflow.transfer.place import Place
 from caxflow.transfer.protocol import ACK, JSON, LostError
@@ -49,7 +49,8 @@ class LocalEnd:
                 limit(count)
             tell(count)
 
-        self._session = Session(read)
+        self._session = Session(read, place.roots)
+        self.folder = self._session.folder
 
     def call(self, operation: str, **arguments):
         """Perform an operation of `caxflow.transfer.session.Session`."""
@@ -145,7 +146,7 @@ class RemoteEnd:
             if not (isinstance(said, list) and [*map(type, said)] == [str, str]):
                 said = ["an error that it cannot name", "ask the site's manager"]
             kind = DiskAway if message.get("disk_away") is True else CaxflowError
-            raise at(self.place.site, kind(*map(legible, said)))
+            raise at(self.place.site, kind(*map(legible.line, said)))
         if type(count := message.get("progress")) is int:
             count = max(0, min(count, self._unread))
             self._unread -= count

@@ -9,12 +9,11 @@ import os
 import signal
 import time
 
-from caxflow import threads
+from caxflow import owners, threads
 from caxflow.errors import CaxflowError, DiskAway
 from caxflow.files import digests
 from caxflow.files.listing import FileStat, os_error
 from caxflow.transfer import protocol
-from caxflow.transfer.folder import Folder
 from caxflow.transfer.pieces import Receiver, Sender
 from caxflow.transfer.session import Session, Throttle, perform
 
@@ -24,9 +23,9 @@ _ACKS_AT_ONCE = 64
 class Helper:
     """Serves one connection."""
 
-    def __init__(self, stream):
+    def __init__(self, stream, roots):
         self._stream = stream
-        self._session = Session(Throttle(lambda count: stream.send({"progress": count})))
+        self._session = Session(Throttle(lambda count: stream.send({"progress": count})), roots)
         self._receiver = self._sender = None
         self._written = [0, 0]  # pieces and bytes that were not acknowledged yet
 
@@ -75,8 +74,8 @@ class Helper:
         elif "receive" in message:
             self._receive(**message["receive"])
         elif "send" in message:
-            settings = message["send"]
-            self._sender = Sender(Folder(settings["root"]), self._stream, (settings["algorithm"],))
+            root, algorithm = message["send"]["root"], message["send"]["algorithm"]
+            self._sender = Sender(self._session.folder(root), self._stream, (algorithm,))
         elif "get" in message:
             for index, file, offset, length in message["get"]:
                 listed = FileStat(*file)
@@ -99,7 +98,7 @@ class Helper:
             self._written[0] += 1
             self._written[1] += length
 
-        self._receiver = Receiver(Folder(data), self._stream, (algorithm,), sealed)
+        self._receiver = Receiver(self._session.folder(data), self._stream, (algorithm,), sealed)
 
 
 def _watch(stream, timeout: float) -> None:
@@ -121,8 +120,9 @@ def _watch(stream, timeout: float) -> None:
         signal.setitimer(signal.ITIMER_REAL, interval, interval)
 
 
-def main(timeout: float) -> None:
-    """Serve standard input and output; `timeout` in seconds."""
+def main(timeout: float, roots=()) -> None:
+    """Serve standard input and output; `timeout` in seconds, `roots` as for `Session`."""
+    owners.mask()
     reading, writing = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
@@ -135,7 +135,7 @@ def main(timeout: float) -> None:
     stream.send({"hello": hello})
     status = 0
     try:
-        Helper(stream).serve()
+        Helper(stream, roots).serve()
     except protocol.LostError:
         pass
     except CaxflowError as error:

@@ -7,6 +7,7 @@ import time
 from caxflow import threads
 from caxflow.errors import CaxflowError, Occupied
 from caxflow.files import digests
+from caxflow.files.folder import Folder
 from caxflow.files.listing import Listing, printable
 from caxflow.files.manifest import Manifest
 from caxflow.transfer import plan
@@ -70,6 +71,14 @@ class Job(Task):
     def names(self) -> list[str]:
         """Of the same files at the destination."""
         return self.dataset.names
+
+    def source_folder(self) -> Folder:
+        """Open the folder that the source's files are in, which are reached from here."""
+        return self.source.folder(self.listing.root)
+
+    def destination_folder(self) -> Folder:
+        """Open the folder that is written to, which is reached from here."""
+        return self.destination.folder(self.data)
 
     def hold_back(self, count: int) -> None:
         """Take note of bytes that go by, and wait as the limits demand of sites whose files are just opened.
@@ -475,7 +484,7 @@ class Job(Task):
         parts -= self._digests.keys()
         if not parts or self._relayed():
             return
-        here = self.listing.root if not self.source.remote else self.data
+        here = self.source_folder() if not self.source.remote else self.destination_folder()
         names = [file.path for file in self.listing.files] if not self.source.remote else self.names
         self._frontier = Frontier(here, self.wanted(), self.read_here, self.stop)
         self._followed = parts

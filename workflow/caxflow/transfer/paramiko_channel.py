@@ -15,8 +15,8 @@ from pathlib import Path
 
 import paramiko
 
+from caxflow import legible
 from caxflow.errors import CaxflowError
-from caxflow.files.listing import legible
 from caxflow.transfer import causes, ssh_config
 from caxflow.transfer.bootstrap import MARK
 from caxflow.transfer.place import LOGIN, Place, preferred
@@ -203,7 +203,7 @@ class _Proxy:
         with self._said:
             self._said.seek(max(0, self._said.seek(0, os.SEEK_END) - 1000))
             lines = self._said.read().decode("utf-8", "replace").splitlines()
-        return next((legible(line).strip() for line in reversed(lines) if line.strip()), "")
+        return next((legible.line(line).strip() for line in reversed(lines) if line.strip()), "")
 
 
 def _factory(place: Place):

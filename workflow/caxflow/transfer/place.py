@@ -58,6 +58,8 @@ class Place:
         Path of a file through which transfers of this machine share that limit.
     timeout : float
         Seconds without progress after which a transfer fails.
+    roots : tuple of str
+        Its data roots: below them no symbolic link is followed.
     client : str
         ``auto`` (OpenSSH's ``ssh`` where it is on the PATH, else paramiko), ``openssh`` or ``paramiko``.
     hops : int
@@ -79,6 +81,7 @@ class Place:
     bandwidth: float | None = None
     ledger: str | None = None
     timeout: float = 60.0
+    roots: tuple[str, ...] = ()
     client: str = "auto"
     hops: int = 0
 

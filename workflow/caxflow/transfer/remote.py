@@ -3,8 +3,8 @@
 import threading
 from collections import deque
 
+from caxflow import legible
 from caxflow.errors import CaxflowError
-from caxflow.files.listing import legible
 from caxflow.threads import started
 from caxflow.transfer.protocol import BUFFER, DATA, FILE, JSON, SEAL, LostError
 
@@ -54,7 +54,7 @@ class Writing:
         try:
             lacking = self._end.result(self._acknowledged)
             if isinstance(lacking, list) and all(isinstance(each, str) for each in lacking):
-                self._job.remark(legible(each) for each in lacking)
+                self._job.remark(legible.line(each) for each in lacking)
         except BaseException as error:
             self._error = error
             self._job.stop(error)

@@ -39,11 +39,12 @@ _GREETING = re.compile(rb"\0[\0-\x03]..\x02\0\0\0\x03\Z", re.DOTALL)
 
 
 class Attributes(NamedTuple):
-    """Of a file: size in bytes, mode with the file's type, seconds of its last modification."""
+    """Of a file: size in bytes, mode with the file's type, seconds of its last modification, its owner."""
 
     size: int
     mode: int
     mtime: int
+    owner: int | None = None
 
 
 class Room(NamedTuple):
@@ -77,14 +78,13 @@ class _Fields:
     def attributes(self) -> Attributes:
         flags = self.number()
         size = self.number("Q") if flags & _SIZE else 0
-        if flags & _OWNER:
-            self._at += 8
+        owner, _ = (self.number(), self.number()) if flags & _OWNER else (None, None)
         mode = self.number() if flags & _MODE else 0
         _, mtime = (self.number(), self.number()) if flags & _TIMES else (0, 0)
         if flags & 0x80000000:
             for _ in range(2 * self.number()):
                 self.string()
-        return Attributes(size, mode, mtime)
+        return Attributes(size, mode, mtime, owner)
 
     @property
     def more(self) -> bool:
@@ -230,8 +230,8 @@ class SftpClient:
                 f"more than {MOST_NAMES} names came", "ask the site's manager what is there, or what answers"
             )
 
-    def make(self, path: str, mode: int = 0o777) -> None:
-        """Make a directory."""
+    def make(self, path: str, mode: int = 0o755) -> None:
+        """Make a directory, which others may not write to whatever the server's umask is."""
         self._path(_MKDIR, path, struct.pack(">II", _MODE, mode))
 
     def set_mtime(self, path: str, seconds: int) -> None:
@@ -277,16 +277,23 @@ class SftpClient:
         """Remove an empty directory."""
         self._path(_RMDIR, path)
 
-    def remove_tree(self, path: str, alive=lambda: None) -> None:
+    def remove_tree(self, path: str, alive=lambda: None, check=lambda path: None) -> None:
         """Remove a file, or a directory with all that is below; links are not followed.
 
-        `alive` is called for each file, as it may take long.
+        Parameters
+        ----------
+        alive : callable
+            Called for each file, as it may take long.
+        check : callable
+            Called with the path of each directory before what is in it is removed; may raise.
         """
         kind = self.kind(path)
         alive()
         if kind == "directory":
+            check(path)
             for name, _ in self.each(path):
-                self.remove_tree(f"{path}/{name}", alive)
+                self.remove_tree(f"{path}/{name}", alive, check)
+            check(path)
             self.remove_directory(path)
         elif kind:
             self.remove(path)
@@ -307,8 +314,12 @@ class SftpClient:
     # Open files
 
     def open(self, path: str, how: int = READ) -> bytes:
-        """Open a file and return its handle; `how` adds READ, WRITE, and CREATE or NEW."""
-        return self._path(_OPEN, path, struct.pack(">II", how, 0)).string()
+        """Open a file and return its handle; `how` adds READ, WRITE, and CREATE or NEW.
+
+        Others may not write to what is made, whatever the server's umask is.
+        """
+        attributes = struct.pack(">II", _MODE, 0o644) if how & CREATE else struct.pack(">I", 0)
+        return self._path(_OPEN, path, struct.pack(">I", how), attributes).string()
 
     def close(self, handle: bytes) -> None:
         """Close a file or directory."""

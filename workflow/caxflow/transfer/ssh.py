@@ -14,9 +14,9 @@ import threading
 import time
 from contextlib import suppress
 
+from caxflow import legible
 from caxflow.errors import CaxflowError
 from caxflow.files import digests
-from caxflow.files.listing import legible
 from caxflow.threads import started
 from caxflow.transfer import bootstrap, causes
 from caxflow.transfer.limiter import Limited, Limiter
@@ -136,7 +136,7 @@ class Connection:
         """End the connection and say in words why it broke."""
         channel, place = self._channel, self.place
         said, status = channel.end(wait=2)
-        lines = [legible(line) for line in said.splitlines() if not _CHATTER.match(line)]
+        lines = [legible.line(line) for line in said.splitlines() if not _CHATTER.match(line)]
         if self._greeted:
             why = f" ({lines[-1].strip()})" if lines else ""
             return CaxflowError(
@@ -160,7 +160,7 @@ class Connection:
             lines = lines or ["it said nothing"]
         else:
             # What came in the place of an answer: a shell's complaint, or start-up files.
-            lines = [legible(line) for line in str(error).splitlines() if line.strip()] + lines
+            lines = [legible.line(line) for line in str(error).splitlines() if line.strip()] + lines
         known = causes.find(lines, self.causes, place)
         return known or self._mute((lines or [str(error)])[-1].strip(), status)
 
@@ -217,7 +217,7 @@ class HelperConnection(Connection):
 
     def _begin(self) -> None:
         with suppress(LostError):  # what the far end has printed tells why
-            self.stream.write(memoryview(bootstrap.program(self._longest_silence())))
+            self.stream.write(memoryview(bootstrap.program(self._longest_silence(), self.place.roots)))
         self.stream.skip_noise()
         kind, _, _, length = self.stream.header()
         if kind != JSON:
@@ -227,7 +227,7 @@ class HelperConnection(Connection):
             hello = self.stream.json(length)["hello"]
             self.algorithms = tuple(name for name in digests.ALGORITHMS if name in hello["algorithms"])
             if isinstance(host := hello.get("host"), str):
-                self.host = legible(host)
+                self.host = legible.line(host)
         except (CaxflowError, KeyError, TypeError):
             raise LostError("an odd greeting") from None
         if "sha256" not in self.algorithms:

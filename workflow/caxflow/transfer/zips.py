@@ -12,6 +12,8 @@ import struct
 import zipfile
 import zlib
 
+from caxflow.files import zipdirectory
+
 _MOST = 5  # faults of one kind that are named
 _RANGES = 100  # pieces that numbers may be in; more, and no event builder numbered them
 _END = 22  # bytes of an end-of-archive record without a comment
@@ -46,6 +48,9 @@ class Archive:
     def __init__(self, file, size: int):
         self.members, self.faults, self.oddities = [], [], []
         self.end = 0  # of the members
+        if zipdirectory.size(file, size) > zipdirectory.MOST:
+            self.faults.append(f"has a directory of more than {zipdirectory.MOST} bytes")
+            return
         try:
             with zipfile.ZipFile(file) as archive:
                 self._read(archive, file, size)

@@ -4,14 +4,16 @@ import datetime
 import time
 from collections.abc import Iterator
 
-from caxflow.config import Settings
+from caxflow.config import Settings, address
 from caxflow.monitoring.doctor.finding import BAD, DOUBTFUL, GOOD, Finding, clock
-from caxflow.rundb import RunsDB
+from caxflow.rundb import RunsDB, public
 
 
 def examine(settings: Settings, profile: str) -> Iterator[Finding]:
     """Check it; `profile` is what the command that mends it is given."""
     about = "runs database"
+    for said, fix in address.risks(settings.rundb.uri):
+        yield Finding(about, BAD, f"{public(settings.rundb.uri)} {said}", fix)
     with RunsDB(settings.rundb) as database:
         before = time.time()
         theirs = database.now()

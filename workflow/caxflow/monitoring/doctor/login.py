@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass
 from typing import IO
 
-from caxflow.files.listing import legible
+from caxflow import legible
 from caxflow.transfer import Place, causes, ssh
 
 PATIENCE = 60.0  # s; more than servers give a login
@@ -90,7 +90,7 @@ class Login:
         return data[:_MOST]
 
     def _sum_up(self, out: bytes, said: str, status: int) -> Said:
-        lines = [legible(line.rstrip()) for line in said.splitlines()]
+        lines = [legible.line(line.rstrip()) for line in said.splitlines()]
         inside = next((number for number, line in enumerate(lines) if line.startswith(_IN)), None)
         if inside is None:
             known = causes.find(lines, causes.OF_LOGINS, self._place)

@@ -59,7 +59,11 @@ def _root(settings: Settings, site: Site, place: Place, kind: str, *, pushed: bo
     about, root = f"{kind} data at {site.name}", site.roots[kind]
     if transfer.exists(place, root) != "directory":
         yield Finding(about, BAD, f"{root} is no folder", typed.there(place, f"mkdir -p {shlex.quote(root)}"))
-    elif wrong := marks.missing(settings, site, kind, about, written=site.name in settings.here.push_to):
+        return
+    if others := transfer.root(place, root).others:
+        mend = typed.there(place, f"chmod go-w {shlex.quote(root)}")
+        yield folders.open_to_others(about, root, others, f"have its manager do it: {mend}")
+    if wrong := marks.missing(settings, site, kind, about, written=site.name in settings.here.push_to):
         yield from wrong
     elif pushed:
         yield from _push(place, root, kind, about)
