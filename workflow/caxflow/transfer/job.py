@@ -217,7 +217,7 @@ class Job(Task):
         """Open the source and list its files, perhaps while the other end still logs in."""
         end = self._open(self.source_place)
         self.dataset.take(end.call("scan", path=self.source_path))
-        self.beat()
+        self.bear_with(len(self.listing.files))
         return end
 
     def _open_destination(self):
