@@ -553,6 +553,12 @@ def test_a_program_gets_no_events_that_do_something(settings, place, tmp_path):
     assert trap.exists()
 
 
+def test_a_program_that_is_not_told_of_bson_gets_none(settings, place, tmp_path):
+    simulate.simulate_run(tmp_path / NAME, NAME, number=4242, events=1, seed=1, encoding="bson")
+    with pytest.raises(CaxflowError, match=r"its events are bson.* -> write \{input_type\} into the command"):
+        place.run(command("true {input} {output}"), tmp_path / NAME, settings | {"events_built": 1})
+
+
 def test_a_missing_zip_is_noticed_before_anything_runs(simulated, settings, place, tmp_path):
     raw = copied(simulated, tmp_path)
     sorted(raw.glob("XENON1T-*.zip"))[1].unlink()

@@ -597,6 +597,71 @@ def test_commands_are_not_run(protocol, tmp_path):
     assert trap.exists()
 
 
+def numbered_and_counted(first, command):
+    """A pickle that means something else to Python than to who reads arrays at once and does not count."""
+
+    def put(number):
+        return b"q" + bytes([number])
+
+    def text(said):
+        return b"X" + struct.pack("<I", len(said)) + said.encode()
+
+    def puts(number):
+        return b"r" + struct.pack("<I", number)
+
+    def either(at, here, there):  # `here` if it is read at once, `there` if it is not, is then number `at`
+        return here + put(at) + there + b"\x94N" + put(at + 20)
+
+    dtype = b"cnumpy\ndtype\n"
+    data = first + b"cnumpy.core.multiarray\n_reconstruct\n" + put(0) + b"cnumpy\nndarray\n" + put(1)
+    data += b"C\x01b" + put(2) + dtype + text("i2") + b"K\0K\x01\x87R(K\x03" + text("<")
+    data += b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb" + put(3)
+    for at in (10, 16):
+        data += b"h\0h\x01K\0\x85" + puts(at) + b"h\x02\x87" + puts(at + 1) + b"R" + puts(at + 2)
+        data += (
+            b"(K\x01K\x01\x85"
+            + puts(at + 3)
+            + b"h\x03\x89C\x02ab"
+            + puts(at + 4)
+            + b"t"
+            + puts(at + 5)
+            + b"b"
+        )
+    data += either(16, text("pax.datastructure"), text("posix")) + either(17, text("Event"), text("system"))
+    data += either(18, dtype, b"h\x10h\x11\x93") + either(19, text("i2"), text(command))
+    return data + b"h\x12h\x13\x85R."
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_what_is_read_at_once_is_what_python_reads(protocol, tmp_path):
+    trap = tmp_path / "trap"
+    data = numbered_and_counted(bytes([0x80, protocol]), f"touch {trap}")
+    with pytest.raises(safepickle.RefusedError):
+        safepickle.loads(data)
+    pickle.loads(data)
+    assert trap.exists()
+
+
+def test_bytes_that_are_bson_and_a_pickle_are_for_no_program(run, tmp_path):
+    trap, path = tmp_path / "trap", tmp_path / str(rawformat.ZipName(0, 2, 7, 3))
+    event = {"event_number": 1, "start_time": 1, "stop_time": 1000, "sample_duration": 10, "pulses": []}
+    event = {"n": f"\ncposix\nsystem\n(S'touch {trap}'\ntR.", "n_channels": 260} | event
+    event["pad"] = "x" * ((ord("V") - len(bson.encode(event | {"pad": ""}))) % 256)
+    data = bson.encode(event)
+    assert rawformat.read_event(zlib.compress(data)).event_number == 1
+    pickle.loads(data)
+    trap.unlink()
+    with zipfile.ZipFile(run / rawformat.zip_names(run)[0]) as archive:
+        members = {str(number): archive.read(str(number)) for number in range(3)}
+    rewrite(path, members)
+    rawformat.check_zip(path)
+    rewrite(path, members | {"1": zlib.compress(data)})
+    with pytest.raises(CaxflowError, match=f"{path.name}, event 1: is a bson, and those before it"):
+        rawformat.check_zip(path)
+    with pytest.raises(CaxflowError, match=f"{path.name}, event 0: "):
+        rawformat.check_zip(path, "bson")
+
+
 def test_a_registered_extension_is_not_called_either(tmp_path):
     trap = tmp_path / "trap"
     copyreg.add_extension("os", "system", 77)

@@ -209,7 +209,14 @@ def _check_pickles(job: _Job) -> None:
     from caxflow.mini.workers import ordered_map
     from caxflow.rawdata import rawformat
 
-    zips = ((job.raw_directory / name,) for name in rawformat.zip_names(job.raw_directory))
+    names = rawformat.zip_names(job.raw_directory)
+    encoded = rawformat.encoding(job.raw_directory / names[0])
+    if encoded != "pickle" and "input_type" not in job.processor.template.names:
+        raise CaxflowError(
+            f"its events are {encoded}, which a program that is not told so may unpickle",
+            f"write {{input_type}} into the command of {job.processor.name}",
+        )
+    zips = ((job.raw_directory / name, encoded) for name in names)
     for _ in ordered_map(rawformat.check_zip, zips, job.threads):
         pass
 

@@ -271,10 +271,17 @@ def iter_zip(zip_path: str | Path, numbers: Sequence[int] | None = None) -> Iter
             yield event
 
 
-def check_zip(zip_path: str | Path) -> None:
+def check_zip(zip_path: str | Path, encoded: str = "") -> None:
     """See that all events of a zip are data for other programs, too: whole, and made of plain values.
 
-    Python's own unpickler, which pax uses, does what a pickle says.
+    Python's own unpickler, which pax uses, does what a pickle says, and bytes can be both: BSON for one
+    reader, and a pickle for another. So all events are of one encoding.
+
+    Parameters
+    ----------
+    zip_path : path
+    encoded : str, optional
+        How they must be encoded, ``"pickle"`` or ``"bson"``; as the first one if not given.
 
     Raises
     ------
@@ -286,7 +293,11 @@ def check_zip(zip_path: str | Path) -> None:
         for number in _event_numbers(archive, name):
             with _naming(name, number):
                 data = _inflate(_read_member(archive, number))
-                if sniff(data) == "bson":
+                found = sniff(data)
+                encoded = encoded or found
+                if found != encoded:
+                    raise ValueError(f"is a {found}, and those before it are of the encoding {encoded}")
+                if found == "bson":
                     _event_from_bson(data)
                     continue
                 record = _record_from_pickle(data)

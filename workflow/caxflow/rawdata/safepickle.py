@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 PAX_MODULE = "pax.datastructure"
 _NUMPY_CORE = ("numpy.core", "numpy._core")  # before numpy 2, and since
 _PROTOCOLS = range(2, 6)
+_FIRST_THAT_COUNTS = 4
 
 # One number of a dtype's code: kind and bytes. No objects, no strings, no times.
 _DTYPE_CODE = re.compile(r"[biuf][1248]|V\d{1,4}")
@@ -283,14 +284,14 @@ def loads(data: bytes):
 # counted from then on.
 _NUMBERED = (
     re.compile(
-        rb"h(.)K\0\x85r....h(.)\x87r....Rr(....)\(K\x01(?:K(.)|M(..))\x85r....h(.)\x89(?:C(.)|B(....))",
+        rb"h(.)K\0\x85r(....)h(.)\x87r(....)Rr(....)\(K\x01(?:K(.)|M(..))\x85r(....)h(.)\x89(?:C(.)|B(....))",
         re.DOTALL,
     ),
-    re.compile(rb"r....tr....b", re.DOTALL),
+    re.compile(rb"r(....)tr(....)b", re.DOTALL),
 )
 _COUNTED = (
     re.compile(
-        rb"h(.)K\0\x85\x94h(.)\x87\x94R\x94()\(K\x01(?:K(.)|M(..))\x85\x94h(.)\x89(?:C(.)|B(....))", re.DOTALL
+        rb"h(.)K\0\x85\x94h(.)\x87\x94R\x94\(K\x01(?:K(.)|M(..))\x85\x94h(.)\x89(?:C(.)|B(....))", re.DOTALL
     ),
     re.compile(rb"\x94t\x94b"),
 )
@@ -299,17 +300,19 @@ _BUFFER_HEAD = re.compile(rb"\(\x96(........)", re.DOTALL)
 _BUFFER_END = re.compile(rb"\x94h(.)(?:K(.)|M(..))\x85\x94h(.)t\x94R\x94", re.DOTALL)
 
 
-def _array(data: bytes, i: int, memo: dict) -> tuple[RawArray, int] | None:
+def _array(data: bytes, i: int, memo: dict, counted: bool) -> tuple[RawArray, int] | None:
     """Read at once what follows a reference to the reconstructor, if it is an array as they mostly are.
 
     Half of all operations are spent so. Any other array gives None, and goes through them one by one.
     """
-    counted = data[i + 5 : i + 6] == b"\x94"
     head_of, end_of = _COUNTED if counted else _NUMBERED
     head = head_of.match(data, i)
     if head is None:
         return None
-    kind, code, place, byte, word, dtype, short, long = head.groups()
+    if counted:
+        kind, code, byte, word, dtype, short, long = head.groups()
+    else:
+        kind, zero, code, made, place, byte, word, shape, dtype, short, long = head.groups()
     start = head.end()
     stop = start + int.from_bytes(short or long, "little")
     end, dtype = end_of.match(data, stop), memo.get(dtype[0])
@@ -322,7 +325,13 @@ def _array(data: bytes, i: int, memo: dict) -> tuple[RawArray, int] | None:
         first = len(memo)
         memo.update(zip(range(first, first + 6), (_PART, _PART, array, _PART, _PART, _PART), strict=True))
     else:
-        memo[int.from_bytes(place, "little")] = array
+        # In their order: one may have the number of another.
+        for number, value in zip(
+            (zero, made, place, shape, *end.groups()),
+            (_PART, _PART, array, _PART, _PART, _PART),
+            strict=True,
+        ):
+            memo[int.from_bytes(number, "little")] = value
     return array, end.end()
 
 
@@ -351,6 +360,9 @@ def _run(data: bytes):  # noqa: PLR0912, PLR0915 - one branch an operation, the 
     push, pop = stack.append, stack.pop
     u32, u64, end = struct.Struct("<I").unpack_from, struct.Struct("<Q").unpack_from, len(data)
     i, most = 0, _FEW + end // _BYTES_OF_ONE
+    # Where a pickle counts what may be referred to, and numbers it, too, what is read at once would be
+    # something else here than for Python. No pickler does both.
+    counts = data[1] >= _FIRST_THAT_COUNTS
     for _ in range(_MAX_OPERATIONS):
         op = data[i]
         i += 1
@@ -358,17 +370,21 @@ def _run(data: bytes):  # noqa: PLR0912, PLR0915 - one branch an operation, the 
             if op == 0x68:  # h BINGET
                 value = memo[data[i]]
                 i += 1
-                if (value is _RECONSTRUCT and (read := _array(data, i, memo))) or (
-                    value is _FROM_BUFFER and (read := _buffer(data, i, memo))
+                if (value is _RECONSTRUCT and (read := _array(data, i, memo, counts))) or (
+                    value is _FROM_BUFFER and counts and (read := _buffer(data, i, memo))
                 ):
                     value, i = read
                 push(value)
             elif op == 0x72:  # r LONG_BINPUT
                 if len(memo) > most:
                     raise _too_many(end)
+                if counts:
+                    raise _unknown(op)
                 memo[u32(data, i)[0]] = stack[-1]
                 i += 4
             elif op == 0x71:  # q BINPUT
+                if counts:
+                    raise _unknown(op)
                 memo[data[i]] = stack[-1]
                 i += 1
             elif op == 0x74:  # t TUPLE
@@ -399,6 +415,8 @@ def _run(data: bytes):  # noqa: PLR0912, PLR0915 - one branch an operation, the 
             if op == 0x94:  # MEMOIZE
                 if len(memo) > most:
                     raise _too_many(end)
+                if not counts:
+                    raise _unknown(op)
                 memo[len(memo)] = stack[-1]
             elif op == 0x85:  # TUPLE1
                 push((pop(),))
@@ -449,7 +467,7 @@ def _run(data: bytes):  # noqa: PLR0912, PLR0915 - one branch an operation, the 
                 i += 8
                 if i + u64(data, i - 8)[0] > end:
                     raise IndexError
-            elif op == 0x80:  # PROTO
+            elif op == 0x80 and i == 1:  # PROTO
                 if data[i] not in _PROTOCOLS:
                     raise RefusedError(f"its protocol is {data[i]}, raw data have 2 to 5")
                 i += 1
