@@ -3,6 +3,7 @@
 import os
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,7 @@ from caxflow.transfer import Look, Place
 from caxflow.transfer.ends import LocalEnd, RemoteEnd
 from caxflow.transfer.sftp_client import SftpClient
 from copies import mark
+from lab import pythons
 
 
 @pytest.fixture(scope="module")
@@ -119,3 +121,49 @@ def test_a_removal_that_begins_too_late_removes_nothing(place, root, monkeypatch
         transfer.remove_tree(place, str(root / what), root=str(root), begin_by=begin_by)
     assert (root / what).exists() == (when != "never")
     assert when == "never" or sorted((root / what).rglob("*")) == before
+
+
+def test_h7_no_link_below_a_root_is_followed_by_any_method(place, root, tmp_path):
+    """The root itself may be one."""
+    (tmp_path / "outside/run").mkdir(parents=True)
+    (tmp_path / "outside/run/a.zip").write_text("precious")
+    (tmp_path / "there").symlink_to(root)
+    (root / "deep").symlink_to(tmp_path / "outside")
+    mark(place.site, {"raw": str(root)})
+    top = str(tmp_path / "there")
+    place = replace(place, roots=(top,))
+    assert transfer.take_manifest(place, f"{top}/run").size == 18
+    copied = transfer.copy(place, f"{top}/run", place, f"{top}/new", root=top)
+    assert copied.manifest.size == 18
+    within = f"{top}/deep/run"
+    calls = {
+        "take_manifest": (within,),
+        "census": (within,),
+        "inventory": (within,),
+        "names": (within,),
+        "exists": (within,),
+        "remove_leftovers": (f"{top}/deep", 0),
+    }
+    for name, arguments in calls.items():
+        with pytest.raises(CaxflowError, match=r"deep is not below .*: it is a symbolic link"):
+            getattr(transfer, name)(place, *arguments)
+    (look,) = transfer.look(place, [within])
+    assert (look.files, "is a symbolic link" in look.error) == ({}, True)
+    for one, other in ((within, f"{top}/other"), (f"{top}/run", f"{within}2")):
+        with pytest.raises(CaxflowError, match=r"deep is not below .*: it is a symbolic link"):
+            transfer.copy(place, one, place, other, root=top)
+    assert [path.name for path in (tmp_path / "outside").rglob("*")] == ["run", "a.zip"]
+
+
+def test_h3_others_may_write_to_nothing_that_a_far_end_makes(far, root, tmp_path):
+    before = os.umask(0o022)
+    try:
+        place = replace(far("stream"), python=pythons.with_umask(tmp_path, "000"))
+        transfer.copy(Place("here"), str(root), place, str(tmp_path / "copies/new"))
+        mark("far", {"raw": str(tmp_path)})
+        transfer.rename(place, f"{tmp_path}/copies/new", f"{tmp_path}/deep/er", root=str(tmp_path))
+    finally:
+        os.umask(before)
+    made = [tmp_path / "copies", tmp_path / "deep", *(tmp_path / "deep").rglob("*")]
+    assert len(made) > 5
+    assert [path for path in made if path.stat().st_mode & 0o022] == []

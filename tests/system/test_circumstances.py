@@ -177,8 +177,29 @@ def test_s12_s13_all_works_whatever_the_account_lacks(place, case):
     for path in (place.page, place.metrics, *place.page.rglob("*")):
         wanted = 0o055 if path.is_dir() else 0o044
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 & ~0o022 == wanted, path
-    receipts = [path for path in place.copies.work().rglob("*160315_1432*") if path.suffix != ".log"]
-    assert [path for path in receipts if path.is_file() and path.stat().st_mode & 0o022] == []
+    # H3: whatever umask the account has.
+    made = [place.copies.work(), place.copies.path("tegner")]
+    made = [path for folder in made for path in (folder, *folder.rglob("*")) if not path.is_symlink()]
+    assert [path for path in made if path.stat().st_mode & 0o022] == []
+    assert {"scripts", "lock", "log", "logs"} <= {path.name for path in made}
+
+
+def test_h3_in_a_work_directory_that_others_may_write_to_nothing_is_run(place):
+    """Of a version that left Snakemake's scripts to the account's umask, 002, and after the remedy."""
+    scripts = place.copies.work() / ".snakemake/scripts"
+    scripts.mkdir(parents=True)
+    scripts.chmod(0o775)
+    line = f"{BIN}/snakemake --profile {place.profile}"
+    code, *said = place.call(f"{line} all")
+    assert code == 1
+    (told,) = [each for each in "".join(said).splitlines() if each.startswith("caxflow: ")]
+    remedy = f"chmod -R go-w {place.copies.work()}"
+    assert f"{scripts} may be written by group root" in told
+    assert told.endswith(remedy)
+    assert not place.copies.path("tegner").exists()
+    code, *said = place.call(f"{remedy}; {line} all")
+    assert code == 0, said
+    assert place.copies.whole("tegner")
 
 
 def test_s12_a_page_that_was_made_under_umask_077_is_opened_up(place):

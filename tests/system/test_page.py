@@ -529,6 +529,29 @@ def test_receipts_of_all_runs_are_there_and_only_new_ones_are_read(settings, tmp
     assert [path.stem for path in (folder / "data/receipts").iterdir()] == [newest[:6]]
 
 
+def test_accounts_and_the_work_directory_are_not_on_it(settings, tmp_path):
+    folder, work = tmp_path / "page", tmp_path / "a & b" / "work"
+    (work / "midway").mkdir(parents=True)
+    (run,) = documents(1)
+    lease, by = NOW + datetime.timedelta(hours=1), {"user": "xenon", "host": "login1", "pid": 4, "started": 5}
+    copy = {"host": HOSTS["midway"], "type": "raw", "location": "/d/x", "creation_time": NOW}
+    run["data"] += [
+        copy | {"status": "transferring", "caxflow": {"owner": "midway", "lease": lease, "by": by}},
+        copy
+        | {
+            "host": HOSTS["nikhef"],
+            "status": "error",
+            "caxflow": {"owner": "midway", "error": f"read {work}/logs/a.log; removed by xenon@login1.org"},
+        },
+    ]
+    assert page.write([run], settings, folder, work, NOW) == 1
+    text = "".join(path.read_text() for path in folder.rglob("*") if path.is_file())
+    assert "being made by midway, claimed until" in text
+    assert "read logs/a.log; removed by another process" in text
+    assert "login1" not in text.replace(HOSTS["midway"], "")
+    assert str(tmp_path) not in text.replace(str(DATA["lngs"]), "")
+
+
 def test_loads_nothing_from_elsewhere(site):
     """Every address in the page is its own; and the browser is told to refuse others."""
     folder = site.removeprefix("file://").removesuffix("/index.html")
@@ -537,3 +560,6 @@ def test_loads_nothing_from_elsewhere(site):
     assert "https://" not in text
     assert POLICY in text
     assert "default-src 'none'" in POLICY
+    # What that does not stand for.
+    assert "base-uri 'none'" in POLICY
+    assert "form-action 'none'" in POLICY

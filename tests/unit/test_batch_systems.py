@@ -77,7 +77,8 @@ SUBMITS = [
 
 
 @pytest.mark.parametrize(("name", "tool", "answer", "job", "words"), SUBMITS)
-def test_a_job_asks_for_what_its_rule_reserves(tools, tmp_path, name, tool, answer, job, words):
+def test_a_job_asks_for_what_its_rule_reserves(tools, tmp_path, monkeypatch, name, tool, answer, job, words):
+    monkeypatch.setenv("PYTHONPATH", "/lib")
     asked = tools(tool, f"a banner of the site\n{answer}")
     made = batch.load(name).submit(replace(WANTED, options=("-x",)), tmp_path / "job.sh", tmp_path / "logs")
     assert made == job
@@ -104,6 +105,9 @@ def test_jobs_get_no_secret_and_nothing_of_the_job_that_submits_them(
         monkeypatch.setenv(variable, "hunter2")
     monkeypatch.setenv("RUNS", "mongodb://caxflow:hunter2@runs.example/runs")
     monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
+    # Nothing of their names says what they are.
+    monkeypatch.setenv("EDITOR", "hunter2")
+    monkeypatch.setenv("SSH_AUTH_SOCK", "/tmp/hunter2")
     asked = tools(tool, answer)
     batch.load(name).submit(WANTED, tmp_path / "job.sh", tmp_path / "logs")
     passed = (tmp_path / f"{tool}.env").read_text()
@@ -114,7 +118,8 @@ def test_jobs_get_no_secret_and_nothing_of_the_job_that_submits_them(
         if name == "htcondor":
             named = Path(asked()[-1]).read_text()
         assert "PATH" in named
-        assert "MONGODB" not in named
+        for variable in ("MONGODB", "RUNS", "EDITOR", "SSH_AUTH_SOCK", "SLURM_CONF"):
+            assert variable not in named
 
 
 REFUSED = [

@@ -17,7 +17,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from caxflow import config
-from caxflow.config import retention
+from caxflow.config import address, calls, retention
 from caxflow.errors import CaxflowError
 from caxflow.planning import plan
 from caxflow.transfer.session import OPERATIONS
@@ -255,6 +255,47 @@ MAIN_WRONG = {
         "mongodb://reader:h@hunter2@db.example/run",
         ["rundb.uri", "MONGODB_PASSWORD"],
     ),
+    "password without an at sign": (
+        "rundb.uri",
+        "mongodb://reader:hunter2/run",
+        ["rundb.uri", "mongodb://user@"],
+    ),
+    "password behind the host": (
+        "rundb.uri",
+        "mongodb://db.example:hunter2",
+        ["rundb.uri", "mongodb://user@"],
+    ),
+    "password in percent signs": (
+        "rundb.uri",
+        "mongodb://reader%3Ahun%ter2hunter2@db.example",
+        ["MONGODB_PASSWORD"],
+    ),
+    "password behind a slash alone": ("rundb.uri", "mongodb://reader/hunter2@db.example", ["rundb.uri"]),
+    "password with a blank": ("rundb.uri", "mongodb://reader:hun hunter2@db.example", ["rundb.uri"]),
+    "password without a scheme": ("rundb.uri", "reader:hunter2@db.example/run", ["rundb.uri"]),
+    "password behind half a scheme": ("rundb.uri", "mongodb:/reader:hunter2@db.example/run", ["rundb.uri"]),
+    "password as a mapping": ("rundb.uri", {"password": "hunter2"}, ["rundb.uri"]),
+    "password as an option": (
+        "rundb.uri",
+        "mongodb://db.example/?tlsCertificateKeyFilePassword=hunter2",
+        ["rundb.uri"],
+    ),
+    "password of a proxy": (
+        "rundb.uri",
+        "mongodb://db.example/?tls=true&proxyPassword=hunter2",
+        ["rundb.uri"],
+    ),
+    "token of a cloud": (
+        "rundb.uri",
+        "mongodb://db.example/?authMechanismProperties=AWS_SESSION_TOKEN:hunter2",
+        ["rundb.uri"],
+    ),
+    "port that is none": ("rundb.uri", "mongodb://reader@db.example:99999/run", ["rundb.uri"]),
+    "password of a web service": (
+        "corrections",
+        {"slow_control": {"service": {"url": "ftp://me:hunter2@sc.example/x", "user": "sc"}}},
+        ["url"],
+    ),
     "password in another scheme": ("rundb.uri", "mongo://reader:hunter2@db.example/run", ["rundb.uri"]),
     "password where a mapping belongs": ("rundb", "mongodb://reader:hunter2@db.example/run", ["rundb"]),
     "password under a wrong key": (
@@ -285,6 +326,55 @@ def test_what_is_wrong_in_the_main_file(folder, case):
     assert str(folder.path) in message
     for word in expected:
         assert word in message
+
+
+@pytest.mark.parametrize("words", [["rundb=mongodb://me:hunter2@db"], ["mongodb://me:hunter2@db"]])
+def test_a_password_on_the_command_line_is_not_said_again(folder, words):
+    with pytest.raises(CaxflowError) as caught:
+        config.load(calls.layers([], ["site=midway", *words]), folder.path)
+    assert "hunter2" not in str(caught.value)
+    assert "--config" in str(caught.value)
+
+
+HERE = [
+    "",
+    "localhost",
+    "127.0.0.1",
+    "127.8.8.8:27017",
+    "[::1]",
+    "[::1]:27017",
+    "%2Frun%2Fmongodb-27017.sock",
+]
+RISKS = [
+    *((f"mongodb://{host or 'localhost'}/run", []) for host in HERE),
+    *((f"mongodb://{host or 'localhost'}/run?tls=true&tlsInsecure=true", []) for host in HERE),
+    ("mongodb://me@db.example:27017/run?authSource=run", ["without TLS"]),
+    ("mongodb://localhost:1,db.example:2/run", ["without TLS"]),
+    ("mongodb://127.0.0.1.example/run", ["without TLS"]),
+    ("mongodb://192.168.0.1/run?tls=false", ["without TLS"]),
+    ("mongodb+srv://db.example/run?tls=false", ["without TLS"]),
+    ("mongodb+srv://db.example/run", []),
+    ("mongodb://db.example/run?ssl=true", []),
+    ("mongodb://db.example/run?tls=true&tlsCAFile=/ca.pem", []),
+    ("mongodb://db.example/?TLS=true&TLSINSECURE=true", ["tlsinsecure"]),
+    ("mongodb://db.example/?tls=true&tlsAllowInvalidCertificates=true", ["tlsallowinvalidcertificates"]),
+    ("mongodb://db.example/?tls=true&tlsAllowInvalidHostnames=true", ["tlsallowinvalidhostnames"]),
+]
+
+
+@pytest.mark.parametrize(("uri", "expected"), RISKS)
+def test_what_is_open_on_the_way_to_the_database_is_told(uri, expected):
+    address.check(uri, "config.yaml")
+    found = list(address.risks(uri))
+    assert len(found) == len(expected)
+    for (said, fix), word in zip(found, expected, strict=True):
+        assert word in said
+        assert "rundb.uri" in fix
+
+
+def test_the_shipped_configuration_reaches_the_database_by_tls():
+    shipped = config.load({"site": "lngs"}, config.HOME / "config")
+    assert list(address.risks(shipped.rundb.uri)) == []
 
 
 OVERRIDE_KEYS = ("batchsize", "kinds", "runs", "select", "attempts")
@@ -451,6 +541,10 @@ def test_a_policy_is_told_in_the_words_of_the_configuration():
     keys = {"after_days": 90, "copies": 1, "verified_within_days": 0.5, "at_most": {"runs": 5}}
     told = "after_days: 90, copies: 1, verified_within_days: 0.5, processed: true"
     assert str(retention.read_purge(keys)) == told
+    assert str(retention.read_purge(keys | {"evidence": "rows"})) == told
+    assert str(retention.read_purge(keys | {"evidence": "read"})) == f"{told}, evidence: read"
+    assert retention.demand(retention.read_purge({"evidence": "read"})).read
+    assert not retention.demand(None).read
 
 
 @pytest.mark.parametrize("key", ["runs", "select", "purge", "notify", "rundb"])

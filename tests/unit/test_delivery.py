@@ -1,6 +1,8 @@
 """The ways by which people are told, and real servers at their ends."""
 
 import contextlib
+import email
+import email.policy
 import http.server
 import json
 import socketserver
@@ -42,7 +44,31 @@ def webhook():
 def test_webhook_gets_slacks_format(webhook, monkeypatch):
     monkeypatch.setenv(delivery.WEBHOOK, webhook.address)
     assert delivery.deliver(Notify(webhook=True), "two things", "• <!channel> & <https://evil|x>") == []
-    assert webhook.posted == [{"text": "*two things*\n• &lt;!channel&gt; &amp; &lt;https://evil|x&gt;"}]
+    (posted,) = webhook.posted
+    assert posted["text"] == "```\ntwo things\n• &lt;!channel&gt; &amp; &lt;https://evil|x&gt;\n```"
+    assert posted["parse"] == "none"
+    assert not any(posted[key] for key in ("link_names", "unfurl_links", "unfurl_media"))
+
+
+def test_chat_and_mail_show_foreign_text_as_it_is(webhook, mailbox, monkeypatch):
+    monkeypatch.setenv(delivery.WEBHOOK, webhook.address)
+    mail = Mail(("a@x.org",), "caxflow@x.org", "127.0.0.1", mailbox.port, "none")
+    nasty = "*a* ```\n<!here> `b` [c](http://evil) \x1b[31m\u202e\ud800" + "\u0301" * 99
+    assert delivery.deliver(Notify(webhook=True, mail=mail), f"1 {nasty}", f"• {nasty} {'x' * 99_999}") == []
+    text = webhook.posted[0]["text"]
+    assert text.startswith("```\n")
+    assert text.endswith("\n```")
+    assert "`" not in text[3:-3]  # which would end the block
+    assert not set(text) & {"<", ">", "\x1b", "\u202e", "\ud800"}
+    assert "characters are left out" in text
+    assert len(text) < 4000
+    told = email.message_from_string(mailbox.mails[0], policy=email.policy.default)
+    assert set(told) >= {"From", "To", "Subject"}
+    assert len(told["Subject"]) < 300
+    body = told.get_content()
+    assert r"\x1b[31m\u202e\ud800" in body
+    assert len(body) < 20_000
+    assert told.get_content_type() == "text/plain"
 
 
 @pytest.mark.parametrize("answer", [b"what?\r\n\r\n", b"", b"HTTP/1.1 " + b"x" * 70_000])

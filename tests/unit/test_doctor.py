@@ -117,6 +117,36 @@ def test_what_people_are_told_by(tmp_path, examine, monkeypatch):
     assert found(findings, "metrics")[0][::2] == (DOUBTFUL, f"mkdir -p {tmp_path}/metrics")
 
 
+OPEN = {
+    "work directory": ("work/midway", "no call runs there", "chmod -R go-w {}/work/midway"),
+    "raw data here": ("midway/raw", "they can rename, exchange and remove", "chmod go-w {}/midway/raw"),
+    "raw data at tegner": ("tegner/raw", "they can rename, exchange and remove", "chmod go-w {}/tegner/raw"),
+    "configuration": ("snakemake/midway", "they can have this account do anything", "chmod -R go-w {}"),
+    "runs page": ("page", "what is shown there could be theirs", "chmod -R go-w {}/page"),
+}
+
+
+def test_h3_what_others_may_write_to_is_found(tmp_path, profile, examine):
+    folder = profile()
+    configured(tmp_path)
+    (tmp_path / "page").mkdir()
+    how = {"page": {"folder": f"{tmp_path}/page"}}
+    assert not any("may be written by" in one.said for one in examine(folder, **how))
+    for name, _, _ in OPEN.values():
+        (tmp_path / name).chmod(0o2775)
+    (tmp_path / "midway").chmod(0o777)
+    findings = [one for one in examine(folder, **how) if "may be written by" in one.said]
+    assert {one.verdict for one in findings} == {BAD}
+    for about, (name, said, remedy) in OPEN.items():
+        (one,) = [one for one in findings if f"{tmp_path / name} may be written" in one.said]
+        assert one.about == about
+        assert f"{tmp_path / name} may be written by group root (mode 2775)" in one.said
+        assert said in one.said
+        assert remedy.format(tmp_path) in one.mend
+    above = [one.said for one in findings if f"{tmp_path}/midway may be written by all" in one.said]
+    assert f"what is at {tmp_path}/midway/raw could be exchanged" in "".join(above)
+
+
 def test_only_one_partner(tmp_path):
     settings = configured(tmp_path)
     findings = list(doctor.examine(settings, [], settings.site("lngs")))

@@ -6,8 +6,8 @@ import subprocess
 import pytest
 
 from caxflow.errors import CaxflowError
+from caxflow.files.folder import Folder
 from caxflow.transfer import durable
-from caxflow.transfer.folder import Folder
 
 MTIME = 1_458_052_320_123_456_789
 

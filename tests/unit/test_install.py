@@ -1,8 +1,11 @@
 """Profiles are linked where Snakemake looks, and nothing that is there already is touched."""
 
+import hashlib
 import os
+import re
 import shutil
 import subprocess
+import zipfile
 
 import pytest
 
@@ -92,8 +95,8 @@ def test_names_the_profiles_whose_plugin_is_not_installed(profiles, tmp_path, ca
 
 def test_make_in_a_path_with_blanks_wants_an_environment_elsewhere(tmp_path):
     clone, elsewhere = tmp_path / "a clone of mine", tmp_path / "environment"
-    (clone / "requirements").mkdir(parents=True)
-    for name in ("Makefile", "pyproject.toml", "requirements/lock.txt"):
+    shutil.copytree(HOME / "requirements", clone / "requirements")
+    for name in ("Makefile", "pyproject.toml"):
         shutil.copy(HOME / name, clone / name)
     python = elsewhere / "bin/python"
     python.parent.mkdir(parents=True)
@@ -115,6 +118,60 @@ def test_make_in_a_path_with_blanks_wants_an_environment_elsewhere(tmp_path):
     done = make(VIRTUAL_ENV=str(elsewhere))
     assert (done.returncode, done.stderr) == (0, "")
     assert f"{python} -m caxflow.demo\n" in done.stdout
+
+
+def wheel_of(folder, name, text):
+    """Write a wheel by the rules of its format; return its line of a lock file."""
+    info = f"{name}-1.dist-info"
+    entries = {
+        f"{name}.py": text,
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    entries[f"{info}/RECORD"] = "".join(f"{path},,\n" for path in [*entries, f"{info}/RECORD"])
+    path = folder / f"{name}-1-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for entry, content in entries.items():
+            archive.writestr(entry, content)
+    return f"{name}==1 --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
+
+
+def test_make_install_takes_no_file_but_those_of_the_lock(tmp_path):
+    clone, index = tmp_path / "clone", tmp_path / "index"
+    (clone / "requirements").mkdir(parents=True)
+    index.mkdir()
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(HOME / name, clone / name)
+    (clone / "requirements/build.txt").write_text(wheel_of(index, "first", "as it was locked"))
+    (clone / "requirements/lock.txt").write_text(wheel_of(index, "second", "as it was locked"))
+    wheel_of(index, "second", "exchanged since")
+    outside = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONNOUSERSITE": "1"}
+    outside |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(index), "PIP_CONFIG_FILE": os.devnull}
+    command = ["make", f"VENV={tmp_path / 'environment'}", "install"]
+    done = subprocess.run(command, check=False, cwd=clone, env=outside, text=True, capture_output=True)
+    assert done.returncode != 0
+    assert "DO NOT MATCH THE HASHES" in done.stderr
+    site = next((tmp_path / "environment/lib").glob("python*/site-packages"))
+    assert (site / "first.py").read_text() == "as it was locked"
+    assert not (site / "second.py").exists()
+    assert not (tmp_path / "environment/.caxflow").exists()
+
+
+def test_every_locked_version_has_hashes_and_no_place():
+    lines = [
+        line
+        for path in (HOME / "requirements").glob("*.txt")
+        for line in path.read_text().splitlines()
+        if not line.startswith("#")
+    ]
+    packages = [line for line in lines if not line.startswith(" ")]
+    assert len(packages) > 90
+    for at, line in enumerate(lines):
+        if line in packages:
+            assert re.fullmatch(r"[a-z0-9-]+==[\w.]+ \\", line)
+            assert lines[at + 1].startswith("    --hash=sha256:")
+        else:
+            assert re.fullmatch(r"    --hash=sha256:[0-9a-f]{64}( \\)?", line)
 
 
 def test_an_interpreter_whose_path_a_shell_would_part_is_refused(tmp_path, monkeypatch):

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caxflow.errors import CaxflowError
-from caxflow.files.listing import safe_path, scan, to_bytes, to_text
+from caxflow.files.listing import safe_path, to_bytes, to_text
 from caxflow.files.manifest import Entry, Manifest, take, take_all
+from caxflow.files.reading import scan
 
 names = st.binary(min_size=1, max_size=40).map(lambda b: to_text(b.replace(b"\0", b"x").replace(b"/", b"_")))
 components = names.filter(lambda name: name not in (".", ".."))

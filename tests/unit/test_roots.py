@@ -525,7 +525,7 @@ def test_of_two_that_mark_at_the_same_time_one_does(place, tmp_path):
 
 
 def test_without_links_a_marker_is_made_all_the_same(tmp_path, monkeypatch):
-    def refuse(*_):
+    def refuse(*_, **__):
         raise PermissionError(1, "no links here")
 
     monkeypatch.setattr(os, "link", refuse)

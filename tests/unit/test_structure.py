@@ -82,7 +82,7 @@ NEWER = {"removeprefix", "removesuffix", "pairwise", "bit_count", "strict", "slo
 
 
 def test_what_runs_at_the_far_end_is_python_3_8_and_brings_all_it_imports():
-    sent = {f"caxflow.{name}" for name in bootstrap._MODULES}
+    sent = {f"caxflow.{name}" for name in bootstrap.SERVING}
     for module in sent:
         path = MODULES[module]
         tree = ast.parse(path.read_text(), feature_version=(3, 8))
@@ -116,3 +116,29 @@ def test_numbers_and_times_of_documents_are_read_by_one_module():
                 names = {getattr(each, "attr", getattr(each, "id", None)) for each in ast.walk(node.args[1])}
                 found |= {module} if names & TYPES else set()
     assert found - OTHERS == {"caxflow.values", "caxflow.documents"}
+
+
+# Each way on which text gets to somebody has one door, through which foreign text goes inert.
+DOORS = {
+    "rich.console.Console": {"caxflow.terminal"},
+    "html.escape": {"caxflow.legible"},
+    "str.isprintable": {
+        "caxflow.legible",
+        "caxflow.documents",
+        "caxflow.config.folders",
+        "caxflow.transfer.place",
+    },
+    "print": {"caxflow.planning.planner", "caxflow.monitoring.doctor.trials", "caxflow.cli."},
+}
+
+
+def test_what_people_see_goes_through_one_door_each():
+    for module, path in MODULES.items():
+        names = {name for name in imported(path) if name in DOORS}
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and node.attr == "isprintable":
+                names.add("str.isprintable")
+            if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "print":
+                names.add("print")
+        for name in names:
+            assert any(f"{module}.".startswith(door) for door in DOORS[name]), f"{module}: {name}"

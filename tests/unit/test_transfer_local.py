@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from caxflow import transfer
 from caxflow.errors import CaxflowError
 from caxflow.files import digests
-from caxflow.files.listing import DEEPEST, FileStat, scan
+from caxflow.files.folder import Folder, names_below
+from caxflow.files.listing import DEEPEST, FileStat
 from caxflow.files.manifest import Entry, Manifest, take
+from caxflow.files.reading import scan
 from caxflow.transfer import Place, copy, plan, renaming
-from caxflow.transfer.below import names_below
-from caxflow.transfer.folder import HELD_UP, Folder, remove_tree
+from caxflow.transfer.folder import HELD_UP, remove_tree
 from caxflow.transfer.job import Job
 from caxflow.transfer.local import copy_piece
 from caxflow.transfer.part import Part
@@ -171,7 +172,7 @@ def test_what_was_published_is_never_written_to_again(tmp_path, out, monkeypatch
     source, copy_of_it = tmp_path / "file", out / "file"
     source.write_bytes(b"1" * 90_000)
 
-    def crash(path):
+    def crash(path, **_):
         raise OSError(errno.EIO, "as if all ended here", path)
 
     monkeypatch.setattr("os.unlink", crash)

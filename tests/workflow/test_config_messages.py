@@ -47,6 +47,11 @@ def password_in_the_file(clone):
     return [], ["config/config.yaml", "rundb.uri", "MONGODB_PASSWORD"]
 
 
+def password_typed(_clone):
+    words = ["--config", "site=midway", "rundb={uri: 'mongodb://reader:hunter2/run'}"]
+    return words, ["--config", "rundb.uri", "may hold a password"]
+
+
 def site_lost(_clone):
     words = ["--configfile", "empty.yaml", "--config", "dry=True"]
     return words, ["which site", "--profile", "profiles/<site>/caxflow.yaml"]
@@ -108,6 +113,7 @@ CASES = [
     missing_site_file,
     not_yaml,
     password_in_the_file,
+    password_typed,
     site_lost,
     database_away,
     missing_configfile,
@@ -124,6 +130,8 @@ def test_one_line(clone, case):
     for word in expected:
         assert word in line
     assert "hunter2" not in said.text
+    kept = (clone.folder / ".snakemake/log").glob("*")
+    assert not any("hunter2" in log.read_text() for log in kept)
     # Snakemake names the profile on a line of its own; nothing else is said.
     assert len(said.text.splitlines()) <= 2, said.text
     assert not clone.work().exists() or case is database_away

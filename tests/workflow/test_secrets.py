@@ -1,17 +1,22 @@
 """The password of the runs database is nowhere but in the environment."""
 
+import json
 import subprocess
+import sys
 import threading
+import uuid
 from pathlib import Path
 
 import pymongo
 import pytest
 
+from caxflow import credentials
 from caxflow.demo.database import DatabaseServer
 from caxflow.simulate import simulate_run
 from clones import Clone
+from copies import mark
 
-SECRET = "hunter2-nowhere-else"
+SECRET = f"hunter2-{uuid.uuid4()}"
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +39,7 @@ def command_lines(stop, seen):
                 continue
 
 
-@pytest.mark.parametrize("password", [SECRET, "wrong-" + SECRET])
+@pytest.mark.parametrize("password", [SECRET, "wrong-" + SECRET], ids=["right", "wrong"])
 def test_it_is_in_no_file_no_message_and_no_command_line(tmp_path, asking, password):
     clone = Clone(tmp_path, asking, "run")
     with pymongo.MongoClient(asking, password=SECRET) as client:
@@ -65,3 +70,67 @@ def test_it_is_in_no_file_no_message_and_no_command_line(tmp_path, asking, passw
         assert list(clone.work("lngs").glob("logs/**/*.log"))
     else:
         assert "MONGODB_PASSWORD" in said.refused()
+
+
+# What a processor can find: in its own environment, in those of all other processes, and by asking as a job.
+THIEF = """import json, os, pathlib, socket, sys
+loot = {"own": dict(os.environ), "others": [], "asked": []}
+for process in pathlib.Path("/proc").glob("[0-9]*"):
+    try:
+        variables = (process / "environ").read_bytes()
+        command = (process / "cmdline").read_bytes()
+    except OSError:
+        continue
+    if sys.argv[1].encode() in variables:
+        loot["others"].append(command.decode())
+    for name in [each[20:] for each in variables.split(b"\\0") if each.startswith(b"CAXFLOW_CREDENTIALS=")]:
+        with socket.socket(socket.AF_UNIX) as asking:
+            try:
+                asking.connect(b"\\0" + name)
+                loot["asked"].append(asking.recv(65536).decode())
+            except OSError:
+                pass
+pathlib.Path(sys.argv[2]).write_text(json.dumps(loot))
+"""
+
+
+@pytest.mark.parametrize("way", ["snakemake", "daemon"])
+def test_a_processor_beside_the_main_process_gets_none(tmp_path, asking, way):
+    clone, thief, loot = Clone(tmp_path, asking, "run"), tmp_path / "thief.py", tmp_path / "loot"
+    thief.write_text(THIEF)
+    roots = {kind: str(clone.data / f"lngs/{kind}") for kind in ("raw", "processed")}
+    mark("lngs", roots)
+    clone.site("lngs", roots=roots, processed={"version": "pax_v6.11.2", "make": True, "cores": 1})
+    command = f"{sys.executable} {thief} {SECRET} {loot} {{input}} {{output}}"
+    processor = {"kind": "command", "command": command, "variables": ["PAX_DATA"]}
+    clone.configure(
+        processors={"mini_v1": {"kind": "mini"}, "pax_v6.11.2": processor}, kinds=["raw", "processed"]
+    )
+    with pymongo.MongoClient(asking, password=SECRET) as client:
+        client.run.runs_new.delete_many({})
+        run = clone.document()
+        client.run.runs_new.insert_one(run)
+        simulate_run(
+            Path(run["data"][0]["location"]), run["name"], kind="tpc", number=7, events=8, events_per_file=4
+        )
+        more = {
+            "SSH_AUTH_SOCK": "/tmp/agent",
+            "CAXFLOW_WEBHOOK": "https://hooks.example/T1",
+            "PAX_DATA": "/d",
+        }
+        more |= {"MONGODB_PASSWORD": SECRET}
+        if way == "daemon":  # which its snakemake asks, and whose environment snakemake has
+            more["PYTHONPATH"] = str(clone.folder / "workflow")
+            said = clone.run("caxflow", "run", "--once", "--profile", "lngs", **more)
+        else:
+            said = clone.snakemake("lngs/160315_1432.processed.root", profile="lngs", **more)
+        marks = client.run.runs_new.find_one()["data"][0]
+    # It wrote no file, which is said; the jobs before it had the database's word.
+    assert "wrote no" in said.text, said.text
+    assert marks["status"] == "transferred", said.text
+    found = json.loads(loot.read_text())
+    assert found["own"]["PAX_DATA"] == "/d"
+    names = ("MONGODB_PASSWORD", "MONGODB_PASSWORD_FILE", "SSH_AUTH_SOCK", *credentials.NAMES)
+    assert not {*names, credentials.SOCKET} & set(found["own"])
+    assert found["others"] == []
+    assert set(found["asked"]) <= {""}

@@ -22,7 +22,7 @@ from caxflow.planning import bygones, planner
 from caxflow.planning.tidy import Tidy
 from caxflow.rundb import RunsDB
 from caxflow.targets import Target
-from caxflow.workdir import chores, journal, lock
+from caxflow.workdir import chores, guard, journal, lock
 
 # Longest pause, in pauses, after failures in a row; a new run ends it early.
 MOST = 8
@@ -206,6 +206,7 @@ def alone(work_dir: Path) -> Iterator[None]:
         If there is one already, or nothing may be changed.
     """
     preview.refuse(f"serving {work_dir}")
+    guard.check(work_dir)
     handle = lock.take(
         work_dir / journal.STATE / "daemon",
         lambda owner: CaxflowError(

@@ -3,13 +3,38 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
+
+from caxflow.legible import line, short
+
+SHORT = 3  # signs that are no secret: they would be found everywhere
+_hidden: dict[str, str] = {}  # values that no message shows, and what stands for them
+_ACCOUNT = re.compile(r"://[^/\s@]{0,1000}:[^\s]{0,1000}@")
+_MOST = 1 << 16  # characters of foreign text that are searched for what is hidden; fewer are shown
+
+
+def hide(name: str, value: str) -> None:
+    """Keep a value out of all messages."""
+    if len(value) > SHORT:
+        _hidden[value] = f"${{{name}}}"
+
+
+def public(text: str) -> str:
+    """Return a text without what is hidden, and without the account of an address that has a password."""
+    for value in sorted(_hidden, key=len, reverse=True):
+        text = text.replace(value, _hidden[value])
+    return _ACCOUNT.sub("://", text) if "://" in text else text
+
+
+def _shown(text: str) -> str:
+    return line(public(short(text, _MOST)))
 
 
 class CaxflowError(Exception):
     """Something the user can understand and mend; shown as one line, never with a traceback.
 
-    Whatever a name in it is made of, the message is one printable line.
+    Whatever a name in it is made of, the message is one printable line, and not endless.
 
     Parameters
     ----------
@@ -20,10 +45,8 @@ class CaxflowError(Exception):
     """
 
     def __init__(self, what: str, mend: str = ""):
-        self.what = what
-        self.mend = mend
-        message = f"{what} -> {mend}" if mend else what
-        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
+        self.what, self.mend = _shown(what), _shown(mend)
+        super().__init__(f"{self.what} -> {self.mend}" if mend else self.what)
 
 
 class Overrun(CaxflowError):

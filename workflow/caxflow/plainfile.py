@@ -1,8 +1,12 @@
-"""Files that people write or name: read at once, and only where they are files."""
+"""Files that people write, name or look at: read at once, and only where they are files; replaced whole."""
 
 import errno
 import os
 import stat
+import tempfile
+from pathlib import Path
+
+from caxflow import abilities
 
 
 def read(path: str | os.PathLike, most: int) -> bytes:
@@ -27,3 +31,19 @@ def read(path: str | os.PathLike, most: int) -> bytes:
     if len(content) > most:
         raise OSError(errno.EFBIG, f"It is larger than {most / 1e6:g} MB", str(path))
     return content
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Put a file that all may read in the place of what has its name; nothing waits for the disk.
+
+    It is made under a new name, whatever others have put in its place or beside it.
+    """
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            abilities.attempt(abilities.MODES, os.fchmod, stream.fileno(), 0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

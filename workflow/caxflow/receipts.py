@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from caxflow import __version__, abilities, clock, preview, processes
+from caxflow import __version__, abilities, clock, owners, preview, processes
 from caxflow.errors import CaxflowError
 from caxflow.targets import Target
 
@@ -75,11 +75,11 @@ def touch(path: str | os.PathLike) -> None:
     """Make an empty file, or empty it, in one step; its time of modification is now."""
     target = Path(path)
     preview.refuse(f"writing {target}")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(target, flags, 0o644)
+        handle = owners.open_own(target, os.O_WRONLY | os.O_CREAT)
         try:
+            os.ftruncate(handle, 0)
             os.utime(handle)
         finally:
             os.close(handle)
@@ -131,9 +131,11 @@ def content_of(path: str | os.PathLike) -> bytes:
     """
     try:
         # A pipe in its place must not be waited for.
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             found = os.fstat(handle)
+            if why := _strange(found, path):
+                raise CaxflowError(f"receipt {path} is not trusted: it {why}", REMOVE)
             if stat.S_ISREG(found.st_mode) and found.st_size <= _LARGEST:
                 with open(handle, "rb", closefd=False) as stream:
                     return stream.read()
@@ -144,6 +146,14 @@ def content_of(path: str | os.PathLike) -> bytes:
         raise CaxflowError(f"receipt {path} cannot be read: {error.strerror}", mend) from error
     odd = f"it has {found.st_size} bytes" if stat.S_ISREG(found.st_mode) else "it is no file"
     raise CaxflowError(f"receipt {path} is damaged: {odd}", REMOVE)
+
+
+def _strange(found: os.stat_result, path: str | os.PathLike) -> str:
+    """Return why others may have written a receipt; empty if only we may, or the one whose folder it is."""
+    why = owners.foreign(found)
+    if why and Path(path).parent.stat().st_uid == found.st_uid:
+        why = ""
+    return why or owners.shared(found)
 
 
 @contextlib.contextmanager

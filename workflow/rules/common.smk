@@ -2,6 +2,7 @@
 
 from caxflow.batch import lastwords
 from caxflow.config import reach
+from caxflow.monitoring import records
 from caxflow.planning import interrupts, requests, upkeep
 from caxflow.planning.facts import describe
 from caxflow.processing import minitrees, processors
@@ -33,6 +34,7 @@ if workflow.is_main_process:
     shell.prefix(interrupts.DEAF)
     logger.addFilter(lastwords.LastWords(SETTINGS, PLANNER.work_dir, give_up))
     logger.addFilter(requests.InOurWords(SETTINGS, lambda: [rule.name for rule in workflow.rules]))
+logger.addFilter(records.Legible())
 
 # For want of memory or time; a job on a batch system is a call of its own, which has nothing to try again.
 TRY_AGAIN = processors.ATTEMPTS - 1 if workflow.is_main_process else 0

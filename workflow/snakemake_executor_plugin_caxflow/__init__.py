@@ -44,6 +44,7 @@ class ExecutorSettings(ExecutorSettingsBase):
 
     system: str | None = _option("Batch system: slurm, htcondor, gridengine or pbs", None)
     options: str = _option("More words for its command that submits; of HTCondor, lines, separated by ;", "")
+    variables: str = _option("Names of variables that jobs get beside those that all get", "")
     lost_after: float = _option("Seconds until a job that is no longer listed has failed", 120, float)
     longest_silence: float = _option(
         "Hours until jobs of a system that does not answer are left to the next call", 6, float
@@ -56,7 +57,7 @@ class Executor(RemoteExecutor):
 
     def __post_init__(self) -> None:
         """Take stock of what earlier calls left there."""
-        from caxflow import batch
+        from caxflow import batch, variables
         from caxflow.batch.queue import Limits, Queue
         from caxflow.errors import CaxflowError
 
@@ -64,6 +65,7 @@ class Executor(RemoteExecutor):
         try:
             limits = Limits.of_profile(settings.lost_after, settings.longest_silence, settings.longest_wait)
             self.queue = Queue(batch.load(settings.system), Path.cwd(), limits, self._say)
+            variables.declare(settings.variables.split(), "caxflow-variables in the profile")
             self._options = self.queue.system.options(settings.options)
         except CaxflowError as error:
             raise WorkflowError(f"caxflow: {error}") from error
@@ -145,8 +147,8 @@ class Executor(RemoteExecutor):
         return str(Path(self.tmpdir) / hashlib.sha256(made.encode()).hexdigest()[:12])
 
     def get_job_exec_prefix(self, job: JobExecutorInterface) -> str:
-        """Return what a script begins with: jobs start where this call did."""
-        return f"cd {shlex.quote(str(self.workflow.workdir_init))}"
+        """Return what a script begins with: jobs start where this call did, with its umask."""
+        return f"umask g-w,o-w && cd {shlex.quote(str(self.workflow.workdir_init))}"
 
     def _submit(self, info: SubmittedJobInfo) -> "Watched":
         from caxflow.batch import lastwords

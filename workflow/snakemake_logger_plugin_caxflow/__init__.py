@@ -76,6 +76,8 @@ class LogHandler(LogHandlerBase):
 
     def __post_init__(self) -> None:
         """Look where to write: previews are answers, on standard output."""
+        # As `caxflow.owners.mask`: Snakemake writes its log before it reads the Snakefile.
+        os.umask(os.umask(0o077) | 0o022)
         _have_streams()
         _have_a_name()
         _have_a_cache()

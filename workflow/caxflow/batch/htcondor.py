@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from caxflow.batch import system
-from caxflow.batch.system import DONE, PASSED_ON, RUNS, WAITS, NoAnswer, Report, System, Wanted
+from caxflow.batch.system import DONE, RUNS, WAITS, NoAnswer, Report, System, Wanted
 
 _IDLE, _RUNNING, _REMOVED, _COMPLETED, _HELD, _TRANSFERRING, _SUSPENDED = range(1, 8)
 _STATES = ("", "idle", "running", "removed", "completed", "held", "transferring output", "suspended")
@@ -56,7 +56,7 @@ class HTCondor(System):
             f"allowed_execute_duration = {60 * wanted.minutes}",
             # Between the request to end and the end by force; Snakemake in the job waits for its program.
             "job_max_vacate_time = 60",
-            f"getenv = {','.join(PASSED_ON)}",
+            f"getenv = {system.passed_on()}",
             *(*group, *queue, *wanted.options, "queue"),
         ]
         description.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -45,7 +45,11 @@ class Slurm(System):
     queue_key, account_key = "slurm_partition", "slurm_account"
 
     def words(self, wanted: Wanted, script: Path, logs: Path) -> list[str]:
-        """Return the command; Slurm's own requeueing would run unseen beside another attempt."""
+        """Return the command; Slurm's own requeueing would run unseen beside another attempt.
+
+        What the command itself gets is exported, no more than `caxflow.batch.system.environment`: for a list
+        of names Slurm would log in on the node, where start-up files may export anything.
+        """
         where = [f"--partition={wanted.queue}"] if wanted.queue else []
         where += [f"--account={wanted.account}"] if wanted.account else []
         return [

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from caxflow import credentials, legible, variables
 from caxflow.errors import CaxflowError
 
 # The phases of a job.
@@ -18,17 +19,8 @@ WAITS, RUNS, DONE, FAILED = "waits", "runs", "done", "failed"
 SUBMISSION = 120  # s that a submission may take: a controller under load answers late
 QUESTION = 20  # s that any other command may take
 _TAIL = 8192  # bytes of a log that are read
-# What jobs get of this environment where everybody may read what they get.
-PASSED_ON = (
-    *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH"),
-    *("PYTHONPATH", "MODULEPATH", "CONDA_EXE", "MAMBA_EXE", "CAXFLOW_SHOWN"),
-)
-# Jobs ask no database and send no message: they get no variable with such a name.
-_SECRET = re.compile(r"passw|secret|token|credential|api_?key|webhook", re.IGNORECASE)
-# Nor one with a password in an address.
-_WITH_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
-# Defaults of the user's for Slurm's commands, and what a job leaves to those that it submits in turn.
-_MISLEADING = re.compile(r"(SLURM|SBATCH|SQUEUE|SACCT|SCANCEL|SINFO)_(?!CONF$|CLUSTERS$)")
+# What the commands of batch systems, and not their jobs, need of this environment.
+_COMMANDS = re.compile(r"SLURM_(CONF|CLUSTERS)|(SGE|PBS)_\w+|_?CONDOR_\w+|KRB5CCNAME|XDG_RUNTIME_DIR")
 
 
 class NotTaken(CaxflowError):
@@ -365,20 +357,20 @@ def ask(*words: str, fine: Iterable[str] = ()) -> str:
 
 
 def environment(found: Mapping[str, str]) -> dict[str, str]:
-    """Return what the commands of a batch system, and by them the jobs, get of an environment."""
-    kept = {
-        name: value
-        for name, value in found.items()
-        if not (_SECRET.search(name) or _WITH_PASSWORD.search(value))
-        and not _MISLEADING.match(name)
-        and name != "SNAKEMAKE_PROFILE"
-    }
+    """Return what the commands of a batch system get of an environment.
+
+    Whatever a command hands on to jobs, as with Slurm or by an option in the profile, is not more than that.
+    """
+    kept = variables.for_jobs(found)
+    for name, value in found.items():
+        if _COMMANDS.fullmatch(name) and not credentials.is_secret(name, value):
+            kept[name] = value
     return kept | {"LC_ALL": found.get("LC_ALL", "C.UTF-8"), "SLURM_TIME_FORMAT": "standard"}
 
 
 def passed_on() -> str:
     """Return the names of the variables that jobs get, for commands that take a list."""
-    return ",".join(name for name in PASSED_ON if name in os.environ)
+    return ",".join(sorted(variables.for_jobs(os.environ)))
 
 
 def tail(log: Path) -> str:
@@ -393,7 +385,7 @@ def tail(log: Path) -> str:
 
 def last_line(text: str) -> str:
     """Return the last line of a text that says something."""
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+    return legible.line(next((line.strip() for line in reversed(text.splitlines()) if line.strip()), ""))
 
 
 def _why(error: Exception) -> str:

@@ -9,7 +9,9 @@ import sys
 
 from caxflow import signals
 
-COMMANDS = ("run", "status", "why", "doctor", "page", "strays", "rm", "mv", "rundb", "shadow", "import_")
+COMMANDS = (
+    "run", "status", "why", "doctor", "page", "strays", "rm", "mv", "serve", "rundb", "shadow", "import_",
+)  # fmt: skip
 
 
 def main(words: list[str] | None = None) -> int:
@@ -27,35 +29,41 @@ def main(words: list[str] | None = None) -> int:
 
 def _main(words: list[str] | None) -> int:
     # Imported late: until `main` is called, Ctrl-C is a traceback.
-    import argparse
     import importlib
     import io
     import os
 
-    from caxflow import __version__, preview
+    from caxflow import __version__, credentials, legible, owners, preview, terminal
+    from caxflow.cli import screen
     from caxflow.cli.site import WrongCallError
     from caxflow.errors import CaxflowError
 
+    owners.mask()
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:  # else the next file takes its number, and gets what programs print
             stream = open(os.devnull, "r+", encoding="utf-8")  # noqa: SIM115, PTH123
             os.set_inheritable(stream.fileno(), True)
             setattr(sys, name, stream)
+    if words is None:
+        credentials.share()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal's encoding lacks
-    parser = argparse.ArgumentParser(
+    parser = screen.Parser(
         prog="caxflow",
         description="Looks after what is not a file target; targets are made by snakemake --profile SITE.",
         epilog="caxflow COMMAND --help tells more.",
     )
     parser.add_argument("--version", action="version", version=f"caxflow {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for name in COMMANDS:
+    words = sys.argv[1:] if words is None else words
+    named = [name for name in COMMANDS if words[:1] == [name.rstrip("_")]]
+    for name in named or COMMANDS:  # of one that is named the others are not needed, and take time
         importlib.import_module(f"caxflow.cli.{name}").add(commands)
     try:
         arguments = parser.parse_args(words)
         signals.raise_again()
-        code = arguments.run(arguments)
+        with terminal.guarded():
+            code = arguments.run(arguments)
         sys.stdout.flush()
         return code
     except WrongCallError as error:
@@ -67,7 +75,7 @@ def _main(words: list[str] | None) -> int:
     except BrokenPipeError:
         return 1  # the reader has seen enough
     except OSError as error:
-        print(f"caxflow: {_in_words(error)} -> mend it, then ask again", file=sys.stderr)
+        print(f"caxflow: {legible.line(_in_words(error))} -> mend it, then ask again", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

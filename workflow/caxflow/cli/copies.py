@@ -29,6 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def subjects(arguments: argparse.Namespace, settings: Settings, database: RunsDB) -> Iterator[Subject]:
     """The copies that the command line names."""
+    work_dir = site.work_dir(settings, acts=True) or Path(settings.here.work_dir or ".")
     where = settings.site(arguments.at or settings.here.name)
     key = evidence.key_of(arguments.kind, where, settings)
     if key and getattr(arguments, "version", None):
@@ -44,6 +45,6 @@ def subjects(arguments: argparse.Namespace, settings: Settings, database: RunsDB
             site=where,
             run=run,
             key=key,
-            work_dir=site.work_dir(settings) or Path(settings.here.work_dir or "."),
+            work_dir=work_dir,
             say=lambda text: print(text, flush=True),
         )

@@ -1,19 +1,19 @@
 """``caxflow doctor [SITE]``: checks what a site needs before its first run."""
 
 import argparse
-import json
 
 from rich.text import Text
 
-from caxflow import words
+from caxflow import terminal, words
 from caxflow.cli import screen, site
 from caxflow.errors import CaxflowError
 from caxflow.monitoring import doctor, status
 
 _EPILOG = """\
 Without SITE: the profile, the work directory, the data folders here, the processor, the batch system, the
-runs database, what people are told by, and every site that this one pulls from or pushes to; whether two of
-these sites are one storage. With SITE: that partner only.
+runs database, what people are told by, what each key in authorized_keys may do here, and every site that this
+one pulls from or pushes to, with what our key may do there; whether two of these sites are one storage. With
+SITE: that partner only.
 
 Nothing is only asked that can be tried: a small file is written, sent, read and removed, the database is
 written to, SSH checks the host keys. The batch system looks at the largest job that the profile will ask
@@ -83,7 +83,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 console.print(Text(f"       -> {finding.mend}"), soft_wrap=True)
     bad = sum(finding.verdict == doctor.BAD for finding in found)
     if arguments.json:
-        print(json.dumps(status.plain(found), indent=1))
+        terminal.show_json(status.plain(found))
     else:
         doubtful = sum(finding.verdict == doctor.DOUBTFUL for finding in found)
         also = f", {words.count(doubtful, 'thing')} to look at" if doubtful else ""

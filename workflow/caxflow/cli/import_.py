@@ -11,6 +11,7 @@ from caxflow import config
 from caxflow.cli import screen
 from caxflow.cli.site import WrongCallError
 from caxflow.errors import CaxflowError
+from caxflow.legible import printable
 from caxflow.switching import caximport
 
 SITES, PROFILES = config.HOME / "config" / "sites", config.HOME / "profiles"
@@ -112,10 +113,9 @@ def _import(arguments: argparse.Namespace) -> int:
     for note in notes:
         print(f"note: {note}")
     if here:
-        profile = here if arguments.profiles == PROFILES else arguments.profiles / here
-        print(
-            f"next: caxflow doctor --profile {profile}; caxflow shadow {arguments.source} --profile {profile}"
-        )
+        profile = printable(here if arguments.profiles == PROFILES else str(arguments.profiles / here))
+        source = printable(str(arguments.source))
+        print(f"next: caxflow doctor --profile {profile}; caxflow shadow {source} --profile {profile}")
     return 0
 
 

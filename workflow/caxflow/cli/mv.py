@@ -9,6 +9,7 @@ from caxflow.copies import roots
 from caxflow.copies.moving import Move
 from caxflow.copies.subject import Subject
 from caxflow.errors import CaxflowError
+from caxflow.legible import printable
 from caxflow.rundb import RunsDB
 from caxflow.transfer import kept
 
@@ -62,7 +63,10 @@ def _run(arguments: argparse.Namespace) -> int:
                 roots.ensure(settings, database, subject.site, subject.key.kind, new)
                 old = Move(subject, new, arguments.old_root).perform()
                 verb = "would move" if database.dry else "moved"
-                print(f"{old} is already where it should be" if old == new else f"{verb} {old} to {new}")
+                if old == new:
+                    print(f"{printable(old)} is already where it should be")
+                else:
+                    print(f"{verb} {printable(old)} to {printable(new)}")
             except CaxflowError as error:
                 print(f"caxflow: {error}", file=sys.stderr)
                 failed += 1

@@ -12,6 +12,7 @@ from caxflow.copies.hearing import Hearing
 from caxflow.copies.removal import Removal
 from caxflow.copies.subject import Subject
 from caxflow.errors import CaxflowError
+from caxflow.legible import printable
 from caxflow.rundb import RunsDB
 from caxflow.stages.scrub import STAGES
 from caxflow.targets import Target
@@ -19,9 +20,10 @@ from caxflow.transfer import kept
 
 _EPILOG = """\
 A copy goes only if enough others are good: read again from disk lately, equal to it, and there. Others whose
-evidence is stale are read again first. Nothing lets the last good copy go. An entry that points at nothing
-goes on the same evidence, once the site has been looked at. Minitrees go if the processed file that they can
-be made of again is good. What was removed is not made or fetched again unless it is asked for by its name.
+evidence is stale are read again first; with purge.evidence: read, all that were not read from here, and the
+copy itself. Nothing lets the last good copy go. An entry that points at nothing goes on the same evidence,
+once the site has been looked at. Minitrees go if the processed file that they can be made of again is good.
+What was removed is not made or fetched again unless it is asked for by its name.
 
 -n looks at all places, and at all that is said; what reading other copies again would find, it cannot know.
 
@@ -118,12 +120,14 @@ def _is_gone(subject: Subject) -> bool:
 
 def _preview(planned: Removal) -> None:
     verdict, subject = planned.preview(), planned.subject
+    where = f"{printable(verdict.location)} at {subject.site.name}"
     if verdict.missing:
-        print(f"would remove the entry at {subject.site.name}: there is nothing at {verdict.location}")
+        what = f"there is nothing at {printable(verdict.location)}"
+        print(f"would remove the entry at {subject.site.name}: {what}")
     elif verdict.begun:
-        print(f"would go on removing {verdict.location} at {subject.site.name}")
+        print(f"would go on removing {where}")
     else:
-        print(f"would remove {verdict.location} at {subject.site.name}, {words.size(verdict.size)}")
+        print(f"would remove {where}, {words.size(verdict.size)}")
     for each in verdict.sure:
         print(f"  {each}")
     for each in verdict.hoped:
@@ -134,4 +138,4 @@ def _remove(planned: Removal) -> None:
     facts = planned.perform()
     others = ", ".join(each["site"] for each in facts["evidence"])
     # That it is removed was said.
-    print(f"  {facts['location']}, {words.size(facts['bytes'])}; good copies: {others}")
+    print(f"  {printable(facts['location'])}, {words.size(facts['bytes'])}; good copies: {others}")

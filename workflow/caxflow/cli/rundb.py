@@ -1,18 +1,17 @@
 """``caxflow rundb``: looks after the runs database itself."""
 
 import argparse
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from caxflow import versions, words
+from caxflow import terminal, versions, words
 from caxflow.cli import screen, site
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
 from caxflow.monitoring import consistency
 from caxflow.monitoring.consistency import Stated
 from caxflow.planning import planner, settled, summary, sync
-from caxflow.rundb import PLANNING, RunsDB, TwoDocuments
+from caxflow.rundb import PLANNING, RunsDB, TwoDocuments, roles
 from caxflow.targets import Run, Target
 from caxflow.workdir import lost as receipts_lost
 
@@ -34,6 +33,15 @@ what it would do, unless --apply is given; never steps back from what the databa
 exit code: 0 the database says what the receipts prove (or would, without --apply); 1 something could not be
 told; 2 the command line or the configuration is wrong
 """
+_ROLES = """\
+Prints commands for mongosh: the roles that sites and readers need, the indexes, and how users are made.
+The roles let nobody remove run documents, change or remove records of the audit, or make indexes, so these
+commands are for who administers the database. The database is not asked, and nothing is changed.
+
+examples:
+  caxflow rundb roles --profile midway > roles.js
+  mongosh 'mongodb://admin@runs.example/?tls=true' --file roles.js     # where the administrator is
+"""
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -53,6 +61,14 @@ def add(commands: argparse._SubParsersAction) -> None:
     init.set_defaults(run=_init)
     _add_check(actions)
     _add_rebuild(actions)
+    roles_ = actions.add_parser(
+        "roles",
+        help="print the commands that make roles and indexes, for who administers the database",
+        description=_ROLES,
+        formatter_class=screen.Paragraphs,
+    )
+    site.add_options(roles_)
+    roles_.set_defaults(run=_roles)
 
 
 def _add_check(actions: argparse._SubParsersAction) -> None:
@@ -102,6 +118,12 @@ def _init(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _roles(arguments: argparse.Namespace) -> int:
+    settings = site.settings(arguments)
+    print(roles.script(settings.rundb, settings.sites))
+    return 0
+
+
 def _check(arguments: argparse.Namespace) -> int:
     settings = site.settings(arguments)
     found: list[str] = []
@@ -112,7 +134,7 @@ def _check(arguments: argparse.Namespace) -> int:
             if not arguments.json:
                 print(line, flush=True)
     if arguments.json:
-        print(json.dumps(found, indent=1))
+        terminal.show_json(found)
     else:
         print(*_lost(lost), sep="", end="")
         print(f"{words.count(len(found), 'surprise')}" if found else "no surprises")
@@ -173,7 +195,7 @@ def _stated(folder: Path | None, settings: Settings) -> Iterator[tuple[Run, list
 
 def _rebuild(arguments: argparse.Namespace) -> int:
     settings = site.settings(arguments)
-    folder, told, lost, problems = site.work_dir(settings), 0, 0, []
+    folder, told, lost, problems = site.work_dir(settings, acts=arguments.apply), 0, 0, []
     with RunsDB(settings.rundb, dry=settings.dry or not arguments.apply) as database:
         for run, stated, problem in _stated(folder, settings):
             if problem:

@@ -7,6 +7,7 @@ from caxflow import config, preview
 from caxflow.config import Settings, calls
 from caxflow.errors import CaxflowError
 from caxflow.targets import Run
+from caxflow.workdir import guard
 
 
 class WrongCallError(CaxflowError):
@@ -87,7 +88,17 @@ def runs(arguments: argparse.Namespace) -> list[Run]:
         raise WrongCallError(error.what, error.mend) from error
 
 
-def work_dir(settings: Settings) -> Path | None:
-    """The folder of this site's targets; None where no workflow has run yet."""
+def work_dir(settings: Settings, *, acts: bool = False) -> Path | None:
+    """The folder of this site's targets; None where no workflow has run yet.
+
+    Parameters
+    ----------
+    acts : bool
+        Whether something is done by what is in it: then no other account may have written there.
+    """
     folder = Path(settings.here.work_dir) if settings.here.work_dir else None
-    return folder if folder and folder.is_dir() else None
+    if folder is None or not folder.is_dir():
+        return None
+    if acts and not preview.only_looks():
+        guard.check(folder)
+    return folder

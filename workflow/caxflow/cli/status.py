@@ -3,24 +3,24 @@
 import argparse
 import contextlib
 import datetime
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from caxflow import documents, receipts, words
+from caxflow import documents, legible, receipts, terminal, words
 from caxflow.cli import screen, site
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
+from caxflow.legible import printable
 from caxflow.monitoring import status
 from caxflow.monitoring.status import CopyState, Row, RunStatus
 from caxflow.planning import bygones, copystate, pauses, planner, standing
 from caxflow.planning.presence import Presence
 from caxflow.rundb import PLANNING, DatabaseAway, RunsDB
 from caxflow.targets import Run, Target
+from caxflow.terminal import Terminal
 from caxflow.workdir import journal, underway
 
 COLOURS = {
@@ -96,7 +96,7 @@ def _all(settings: Settings, as_json: bool) -> int:
     if as_json:
         known = {"here": settings.here.name, "at": receipts.now().isoformat(), "away": away, "rows": rows}
         known |= {"pending": pending, "failures": [str(target) for target in targets]}
-        print(json.dumps(status.plain(known), indent=1))
+        terminal.show_json(status.plain(known))
     else:
         console = screen.console()
         if rows:
@@ -119,14 +119,14 @@ def _has_failed(work_dir: Path, target: Target, settings: Settings) -> bool:
 def _overview(rows: list[Row]) -> Table:
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for name, justify in (("site", "left"), ("data", "left"), ("state", "left")):
-        shown.add_column(name, justify=justify, no_wrap=True)
+        shown.add_column(name, justify=justify, no_wrap=True, max_width=screen.WIDEST_CELL)
     for name in ("copies", "size", "oldest read"):
         shown.add_column(name, justify="right", no_wrap=True)
     before = ""
     for row in rows:
         name = row.site if row.site != before else ""
         before = row.site
-        state = Text(row.state, style=COLOURS.get(row.state, ""))
+        state = Text(legible.line(row.state), style=COLOURS.get(row.state, ""))
         size = words.size(row.bytes) if row.bytes else ""
         shown.add_row(name, row.kind, state, f"{row.copies:,}", size, _ago(row.oldest))
     return shown
@@ -163,11 +163,11 @@ def _runs(runs: list[Run], settings: Settings, as_json: bool) -> int:
         if not as_json:
             _show(console, one, known)
     if as_json:
-        print(json.dumps(status.plain(found), indent=1))
+        terminal.show_json(status.plain(found))
     return 1 if bad else 0
 
 
-def _show(console: Console, one: RunStatus, known: bool) -> None:
+def _show(console: Terminal, one: RunStatus, known: bool) -> None:
     facts = [f"number {one.number}"] if one.number else []
     facts += [f"started {one.start:%Y-%m-%d %H:%M} UTC"] if one.start else []
     facts += [words.count(one.events, "event")] if one.events else []
@@ -188,7 +188,7 @@ def _show(console: Console, one: RunStatus, known: bool) -> None:
             console.print(Text(f"  {text}"), soft_wrap=True)
     console.print(_copies(one.copies) if one.copies else "no copies yet")
     for copy in one.copies:
-        line = Text(f"{copy.site} {_kind(copy)}: ").append(copy.location, style="dim")
+        line = Text(f"{copy.site} {_kind(copy)}: ").append(printable(copy.location), style="dim")
         console.print(line, soft_wrap=True)
         if copy.remark:
             console.print(Text(f"  {copy.remark}", style=COLOURS.get(copy.state, "")), soft_wrap=True)
@@ -207,12 +207,12 @@ def _show(console: Console, one: RunStatus, known: bool) -> None:
 def _copies(copies: list[CopyState]) -> Table:
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("site", "data", "state"):
-        shown.add_column(name, no_wrap=True)
+        shown.add_column(name, no_wrap=True, max_width=screen.WIDEST_CELL)
     shown.add_column("size", justify="right", no_wrap=True)
     shown.add_column("last read", no_wrap=True)
     shown.add_column("digest", no_wrap=True)
     for copy in copies:
-        state = Text(copy.state, style=COLOURS.get(copy.state, ""))
+        state = Text(legible.line(copy.state), style=COLOURS.get(copy.state, ""))
         size = words.size(copy.size) if copy.size else ""
         digest = f"{copy.manifest[:15]}…" if copy.manifest else ""
         shown.add_row(copy.site, _kind(copy), state, size, _ago(copy.verified), digest)

@@ -3,14 +3,14 @@
 import argparse
 import dataclasses
 import datetime
-import json
 
 from rich.table import Table
 
-from caxflow import receipts, words
+from caxflow import receipts, terminal, words
 from caxflow.cli import screen, site
 from caxflow.copies import strays
 from caxflow.copies.strays import Stray
+from caxflow.legible import printable
 from caxflow.rundb import RunsDB
 from caxflow.transfer import kept
 
@@ -64,7 +64,7 @@ def _run(arguments: argparse.Namespace) -> int:
             return 0
     if arguments.json:
         rows = [dataclasses.asdict(each) for each in found]
-        print(json.dumps({"site": where.name, "strays": rows}, indent=1, default=_plain))
+        terminal.show_json({"site": where.name, "strays": rows}, default=_plain)
     else:
         _show(found, where.name)
     return 1 if found else 0
@@ -83,9 +83,8 @@ def _show(found: list[Stray], name: str) -> None:
     for each in sorted(found, key=lambda stray: (stray.what, -(stray.size or 0))):
         note = ": ".join(filter(None, (each.run, each.note)))
         note = f" ({note})" if note else ""
-        shown.add_row(
-            each.what, words.size(each.size) if each.size is not None else "", _age(each), each.path + note
-        )
+        size = words.size(each.size) if each.size is not None else ""
+        shown.add_row(each.what, size, _age(each), printable(each.path) + note)
     console.print(shown)
     size = sum(each.size or 0 for each in found)
     console.print(f"{words.count(len(found), 'thing')} astray at {name}, {words.size(size)}")

@@ -1,14 +1,14 @@
 """``caxflow why RUN``: what a run waits for, what went wrong, and what happens next."""
 
 import argparse
-import json
 from collections.abc import Iterator
 
 from rich.text import Text
 
-from caxflow import receipts, words
+from caxflow import receipts, terminal, words
 from caxflow.cli import screen, site
 from caxflow.config import Settings
+from caxflow.legible import printable
 from caxflow.monitoring import status, why
 from caxflow.monitoring.why import Answer, Deed
 from caxflow.planning import planner, standing
@@ -59,11 +59,12 @@ def _run(arguments: argparse.Namespace) -> int:
     settings = site.settings(arguments)
     found = [_ask(run, settings) for run in runs]
     if arguments.json:
-        print(json.dumps(status.plain(found), indent=1))
+        terminal.show_json(status.plain(found))
     else:
         console = screen.console()
+        profile = " --profile ".join(map(printable, site.profiles(arguments))) or settings.here.name
         for each in found:
-            lines = _lines(each, " --profile ".join(site.profiles(arguments)) or settings.here.name)
+            lines = _lines(each, profile)
             for line in [*lines, *(_deed(deed) for deed in each.history if arguments.history)]:
                 console.print(line, soft_wrap=True)
     return 0 if all(each.well for each in found) else 1

@@ -13,16 +13,15 @@ import os
 import socket
 import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from caxflow import plainfile, values
+from caxflow import credentials, network, plainfile, values
 from caxflow.conditions import runranges
 from caxflow.errors import CaxflowError
 
-KEY_VARIABLE = "SC_API_KEY"
+KEY_VARIABLE = credentials.SLOW_CONTROL
 CATHODE = "XE1T.GEN_HEINZVMON.PI"  # the historian's name of the voltage monitor
 
 _MOST = 100_000_000  # bytes of a table
@@ -125,8 +124,7 @@ class Service:
     timeout: float = 30.0
 
     def __post_init__(self):
-        if urllib.parse.urlsplit(self.url).scheme not in ("http", "https"):
-            raise CaxflowError(f"slow control: {self.url!r} is not a web address", "it begins with https://")
+        network.check_web(self.url, f"slow control: {self.url!r}")
 
     def __call__(
         self, _name: str, _number: int, start: datetime.datetime, end: datetime.datetime
@@ -135,7 +133,7 @@ class Service:
         return _mean(self._samples(self._ask(start, end)))
 
     def _ask(self, start: datetime.datetime, end: datetime.datetime) -> bytes:
-        key = os.environ.get(KEY_VARIABLE)
+        key = credentials.get(KEY_VARIABLE)
         if not key:
             raise CaxflowError("slow control: the key of the service is missing", f"export {KEY_VARIABLE}")
         query = {
@@ -146,9 +144,10 @@ class Service:
             "username": self.user,
             "api_key": key,
         }
-        opener = urllib.request.build_opener(_NoRedirect)
         try:
-            with opener.open(f"{self.url}?{urllib.parse.urlencode(query)}", timeout=self.timeout) as answer:
+            with network.opener(self.url).open(
+                f"{self.url}?{urllib.parse.urlencode(query)}", timeout=self.timeout
+            ) as answer:
                 content = answer.read(_LARGEST_ANSWER + 1)
         except urllib.error.HTTPError as error:
             error.close()
@@ -206,13 +205,6 @@ class Remembered:
                 self._away = error
                 raise
         return self._known[name, number]
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A key goes to the configured address only."""
-
-    def redirect_request(self, *_arguments):
-        return None
 
 
 def provider(

@@ -188,13 +188,8 @@ def _settings(merged: Mapping, sites: Mapping[str, Site], site_files: Path, sour
             "targets need a folder of their own, or a folder named like a profile hides it",
         )
     rundb = RunDBAddress(**merged["rundb"], place=sources.of("rundb", "uri"))
-    # Up to the last @, since whoever writes a password here may not have escaped it.
-    if ":" in rundb.uri.partition("//")[2].rpartition("@")[0]:
-        raise CaxflowError(
-            f"{sources.of('rundb', 'uri')}: rundb.uri contains a password",
-            "take it out; export MONGODB_PASSWORD in the environment instead",
-        )
     return Settings(
+        site_files=str(site_files),
         here=here,
         sites=sites,
         rundb=rundb,

@@ -198,7 +198,8 @@ def _pairs(words: Iterable[str], where: str) -> dict[str, Any]:
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
-            raise CaxflowError(f"{where}: {word!r} is no key with a value", "write it as dry=true")
+            shown = "a word" if "//" in word else repr(word)  # an address may have a password
+            raise CaxflowError(f"{where}: {shown} is no key with a value", "write it as dry=true")
         value = value.strip("'\"")
         pairs = merge(pairs, {key: read_value(value) if value else None})
     return pairs

@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 
+from caxflow import variables
 from caxflow.errors import CaxflowError
 
 HOME = Path(__file__).resolve().parents[3]
@@ -21,6 +22,7 @@ def folder(text: str, path: Path | str, key: str) -> str:
                 f"{path}: {key}: environment variable {name} is not set",
                 f"export {name}, or write the folder out",
             )
+        variables.also([name])  # batch jobs read the configuration, too
         return os.environ[name]
 
     full = re.sub(r"\$\{(\w+)\}", value, text)

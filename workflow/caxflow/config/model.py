@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from caxflow import targets
-from caxflow.config import retention
+from caxflow.config import address, retention
 from caxflow.errors import CaxflowError
 from caxflow.files.permissions import Wanted
 from caxflow.processing.minitrees import Recipe
@@ -88,6 +88,9 @@ class RunDBAddress:
     timeout: float = 10
     place: str = field(default="config.yaml", compare=False)
 
+    def __post_init__(self):
+        address.check(self.uri, self.place)
+
 
 @dataclass(frozen=True)
 class Page:
@@ -147,7 +150,7 @@ class Settings:
     """The whole configuration; `lease` and `pause` in minutes, `keep_failed` in days.
 
     `masters` are the sites whose copies are right, the first counts most. `foreign_files` says what comes of
-    raw data with files that do not belong to them: ``refuse`` or ``register``.
+    raw data with files that do not belong to them: ``refuse`` or ``register``. `site_files` is their folder.
     """
 
     here: Site
@@ -172,6 +175,7 @@ class Settings:
     metrics: str | None = None
     notify: Notify | None = None
     daemon: Unattended = field(default_factory=Unattended)
+    site_files: str = ""
 
     def site_at(self, host: str) -> Site | None:
         """Return the site that entries call `host`; None if it is none of the sites."""

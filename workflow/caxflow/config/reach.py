@@ -33,10 +33,11 @@ def ledger(work_dir: str | os.PathLike, site: Site) -> str:
 
 def place(settings: Settings, site: Site) -> Place:
     """The place of a site as transfers need it."""
-    access = site.access
+    access, roots = site.access, tuple(site.roots.values())
     if site.name == settings.here.name:
-        return Place(site=site.name, method="local")
+        return Place(site=site.name, method="local", roots=roots)
     limits = {
+        "roots": roots,
         "bandwidth": int(access.bandwidth * 1e6) or 1 if access.bandwidth else None,
         "ledger": ledger(settings.here.work_dir, site) if settings.here.work_dir else None,
     }

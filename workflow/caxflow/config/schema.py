@@ -89,7 +89,7 @@ def read(document: Mapping, kind: str, where: Callable[..., object]) -> dict[str
     if error is not None:
         what, mend = _explain(error)
         place = where(*error.absolute_path, *_wrong_key(error))
-        raise CaxflowError(f"{place}: {_without_secrets(what)}{_line(error.instance)}", mend)
+        raise CaxflowError(f"{place}: {what}{_line(error.instance)}", mend)
     read = each_word(read, str)
     os.environ[CHECKED] = " ".join([*os.environ.get(CHECKED, "").split()[-MOST:], _digest(read, kind)])
     return read
@@ -151,11 +151,6 @@ def _digest(document: Mapping, kind: str) -> str:
     return hashlib.sha256(form + text.encode()).hexdigest()[:32]
 
 
-def _without_secrets(text: str) -> str:
-    """A message without the user and password of any URI in it."""
-    return re.sub(r"//\S*@", "//", text)
-
-
 def _key(way: Iterable[str | int]) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in way).lstrip(".")
 
@@ -186,6 +181,8 @@ def _shown(value: object, form: Callable[[object], str] = repr) -> str:
 
 def _explain_value(key: str, error: "jsonschema.ValidationError") -> tuple[str, str]:
     value, described = error.instance, error.schema.get("description", "")
+    if error.schema.get("writeOnly"):
+        return f"{key}: its value, which may hold a secret, is not allowed", f"expected: {described}"
     what, mend = (
         error.message.replace(repr(value), _shown(value)),
         f"expected: {described}" if described else "see config/README.md",

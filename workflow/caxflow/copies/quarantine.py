@@ -16,6 +16,7 @@ from caxflow.copies import evidence, proof, roots
 from caxflow.copies.subject import Subject
 from caxflow.documents import Copy
 from caxflow.errors import BadCopy, CaxflowError
+from caxflow.legible import printable
 from caxflow.rundb import MARK, DatabaseAway, Held, audit, identity, recording
 from caxflow.workdir import journal
 
@@ -82,7 +83,7 @@ def condemn(
         return CaxflowError(f"{subject} was changed while it was read", "have it read again")
     if not told:
         # It stays what the failure of the job makes of it; the next verification finds the same.
-        return BadCopy(what, f"it stays in {location} until the runs database knows")
+        return BadCopy(what, f"it stays in {printable(location)} until the runs database knows")
     journal.forget(subject.work_dir, subject.site.name, subject.run, key.kind, key.version)
     if not there and elsewhere:
         subject.say(what)
@@ -95,15 +96,16 @@ def condemn(
             if key.kind == "raw"
             else ""
         )
-        mend = f"it stays in {location}; look for another copy, and ask who made it"
+        mend = f"it stays in {printable(location)}; look for another copy, and ask who made it"
         mend = mend if there else "look for another copy, and ask who took it away"
         return BadCopy(what, f"{mend}{again}")
     try:
         subject.rename(location, moved[0])
     except CaxflowError as error:
         # It is condemned all the same.
-        subject.say(f"{what}; it stays in {location}: {error}")
-        return BadCopy(what, f"it stays in {location} until a later call moves it aside: {error.what}")
+        subject.say(f"{what}; it stays in {printable(location)}: {error}")
+        stays = f"it stays in {printable(location)} until a later call moves it aside"
+        return BadCopy(what, f"{stays}: {error.what}")
     subject.say(f"{what}; moved to {moved[0]}")
     return BadCopy(what, f"it was moved to {moved[0]}; a later call copies it anew")
 

@@ -17,6 +17,7 @@ from caxflow.copies.subject import sign_of
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Manifest
+from caxflow.legible import printable
 from caxflow.rundb import Key, RunsDB, audit
 from caxflow.targets import Run
 
@@ -182,7 +183,9 @@ def remove(database: RunsDB, settings: Settings, site: Site, strays: list[Stray]
     by_path = {stray.path: stray for stray in strays if stray.removable}
     for path in paths:
         if path not in by_path:
-            raise CaxflowError(f"{path} is no stray at {site.name}", "name one that `caxflow strays` lists")
+            raise CaxflowError(
+                f"{printable(path)} is no stray at {site.name}", "name one that `caxflow strays` lists"
+            )
     for kind in {by_path[path].kind for path in paths}:
         roots.check(settings, site, kind)
     size = 0
@@ -217,7 +220,8 @@ def _check_unchanged(database: RunsDB, settings: Settings, site: Site, stray: St
     _check_unknown(database, site, stray)
     own = transfer.look(reach.place(settings, site), [stray.path])[0]
     if not own.error and own.kind and sum(own.files.values()) != stray.size:
-        raise CaxflowError(f"{stray.path} has changed since it was listed", "look at it: caxflow strays")
+        what = f"{printable(stray.path)} has changed since it was listed"
+        raise CaxflowError(what, "look at it: caxflow strays")
     names = [stray.path, *own.files] if own.kind == "directory" else [stray.path]
     runs = {_run_of(part) for name in names for part in name.split("/")} - {None}
     for run in sorted(runs, key=str):
@@ -232,7 +236,8 @@ def _check_unknown(database: RunsDB, site: Site, stray: Stray) -> None:
         known = set(_paths(document, site.host))
         inside = any(documents.inside(path, stray.path) for path in known)
         if inside or stray.path in known or around & known:
-            raise CaxflowError(f"{stray.path} is no stray: a document knows it by now", "see caxflow strays")
+            what = f"{printable(stray.path)} is no stray: a document knows it by now"
+            raise CaxflowError(what, "see caxflow strays")
 
 
 def _check_may_go(database: RunsDB, settings: Settings, stray: Stray, own: transfer.Look, run: Run) -> None:
@@ -251,7 +256,8 @@ def _check_may_go(database: RunsDB, settings: Settings, stray: Stray, own: trans
             wrong.append(f"{other.name}: {why}")
     seen = "; ".join(wrong) or "the runs database knows of none"
     raise CaxflowError(
-        f"{stray.path} is not removed: it may be the last of {run}, no good copy is elsewhere ({seen})",
+        f"{printable(stray.path)} is not removed: "
+        f"it may be the last of {run}, no good copy is elsewhere ({seen})",
         "have a copy elsewhere read again, bring this one to safety, or remove it by hand",
     )
 
@@ -278,7 +284,8 @@ def _remove(place: transfer.Place, stray: Stray, root: str) -> None:
     if not growing:
         transfer.remove_tree(place, stray.path, root=root)
     elif not transfer.remove_leftovers(place, folder, 0, growing[1]):
-        raise CaxflowError(f"{stray.path} is being written to", "wait for that transfer, or end it")
+        what = f"{printable(stray.path)} is being written to"
+        raise CaxflowError(what, "wait for that transfer, or end it")
 
 
 def _above(path: str) -> set[str]:

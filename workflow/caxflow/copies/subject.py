@@ -13,6 +13,7 @@ from caxflow.copies import roots
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Manifest
+from caxflow.legible import printable
 from caxflow.rundb import Claim, Key, RunsDB
 from caxflow.targets import Run
 from caxflow.transfer import Place, Progress
@@ -118,7 +119,8 @@ class Subject:
             )
         if copy and (why := documents.misplaced(self.key.kind, self.run, copy.location, self.root)):
             raise CaxflowError(
-                f"{self} is said to be in {copy.location}, {why}", "correct the document's location"
+                f"{self} is said to be in {printable(copy.location)}, {why}",
+                "correct the document's location",
             )
         return copy
 

@@ -11,41 +11,42 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rich.console import Console
-
 from caxflow.config import HOME
 from caxflow.demo import report
 from caxflow.demo.scene import Scene
 from caxflow.errors import CaxflowError
+from caxflow.terminal import Terminal
 
 COMMAND = ("snakemake", "--profile", "demo", "all")
 
 
-def run(scene: Scene, console: Console) -> int:
+def run(scene: Scene, console: Terminal) -> int:
     """Run the main job as a user would type it, and show what came of it."""
     status = _call(list(COMMAND), scene, console)
-    console.print("", report.table(scene), "", report.LEGEND, "", sep="\n")
+    for each in ("", report.table(scene), "", *report.LEGEND.splitlines(), ""):
+        console.print(each)
     if status == 0:
         console.print("To look further, in the shell that `make demo-shell` opens:")
-        console.print(report.hints(scene), soft_wrap=True)
+        _show(report.hints(scene), console)
     else:
         console.print(f"Snakemake ended with {status}; what failed and why stands above.")
     return status
 
 
-def shell(scene: Scene, console: Console) -> int:
+def shell(scene: Scene, console: Terminal) -> int:
     """Open the user's shell with everything running, until it is left."""
     console.print("All of it runs until you leave this shell. In it:")
-    console.print(report.hints(scene), soft_wrap=True)
+    _show(report.hints(scene), console)
     _call([os.environ.get("SHELL", "/bin/sh")], scene, None)
     return 0
 
 
-def up(scene: Scene, console: Console) -> int:
+def up(scene: Scene, console: Terminal) -> int:
     """Keep everything running for commands in other terminals, until Ctrl-C."""
     settings = (f"export {name}={scene.environment[name]}" for name in ("XDG_CONFIG_HOME",))
     console.print("In another terminal, in the clone:")
-    console.print(f"  export PATH={Path(sys.executable).parent}:$PATH", *settings, sep="\n  ", soft_wrap=True)
+    for line in (f"export PATH={Path(sys.executable).parent}:$PATH", *settings):
+        console.print(f"  {line}", soft_wrap=True)
     console.print(f"  {' '.join(COMMAND)}")
     console.print(f"The runs database is {scene.database.uri}; Ctrl-C ends everything.")
     signal.pause()
@@ -57,7 +58,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m caxflow.demo", description=__doc__.splitlines()[0])
     parser.add_argument("what", nargs="?", choices=["run", "shell", "up"], default="run")
     what = {"run": run, "shell": shell, "up": up}[parser.parse_args().what]
-    console = Console(highlight=False)
+    console = Terminal()
     # A polite end from outside leaves nothing behind either.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
@@ -74,7 +75,12 @@ def main() -> int:
         return 130
 
 
-def _call(command: list[str], scene: Scene, console: Console | None) -> int:
+def _show(text: str, console: Terminal) -> None:
+    for line in text.splitlines():
+        console.print(line, soft_wrap=True)
+
+
+def _call(command: list[str], scene: Scene, console: Terminal | None) -> int:
     """Run a command in the clone, with the terminal its own; end it if we are ended."""
     if console:
         console.print(f"$ {' '.join(command)}")

@@ -5,12 +5,15 @@ This module also runs at the far end of a transfer, so it needs only Python 3.8 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
 from collections import namedtuple
 
+from caxflow.errors import CaxflowError
 from caxflow.files import marker
+from caxflow.files.folder import Folder, naming
 from caxflow.files.listing import is_leftover, os_error, printable, to_bytes, to_text
 
 Item = namedtuple("Item", "name kind size files newest unread", defaults=("",))
@@ -38,7 +41,7 @@ def is_furniture(name: str) -> bool:
     return _FURNITURE.fullmatch(name) is not None or is_leftover(name)
 
 
-def census(root: str, depth: int = 1, report=None) -> list:
+def census(root: str, depth: int = 1, report=None, roots=()) -> list:
     """List the items below a root, without its marker and what is the file system's own; follow no links.
 
     Parameters
@@ -48,26 +51,40 @@ def census(root: str, depth: int = 1, report=None) -> list:
         At which level the items are: 1 right below the root, 2 in its folders.
     report : callable, optional
         Called with 0 now and then, as it may take long.
+    roots : sequence of str
+        What it may be below, see `caxflow.files.folder.split`.
 
     Returns
     -------
     list of Item
     """
     try:
-        return list(items(_list, root, depth, report or (lambda _: None)))
+        with Folder(root, roots) as folder:
+
+            def list_folder(path: str) -> list:
+                return _list(folder, path[len(folder.root) :].strip("/"))
+
+            return list(items(list_folder, folder.root, depth, report or (lambda _: None)))
     except OSError as error:
         raise os_error(error, root) from None
 
 
-def _list(path: str):
-    """Yield what is in a folder; what goes meanwhile may be left out."""
-    with os.scandir(to_bytes(path)) as found:
+def _list(folder, path: str) -> list:
+    """Return what is in a folder; what goes meanwhile may be left out."""
+    listed = []
+    try:
+        fd = folder.directory(to_bytes(path))
+    except CaxflowError:  # a link has come into its place
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
+    with naming(f"{folder.root}/{path}"), os.scandir(fd) as found:
         for entry in found:
             try:
                 status = entry.stat(follow_symlinks=False)
             except FileNotFoundError:
                 continue
-            yield Found(to_text(entry.name), status.st_mode, status.st_size, status.st_mtime)
+            name = to_text(os.fsencode(entry.name))
+            listed.append(Found(name, status.st_mode, status.st_size, status.st_mtime))
+    return listed
 
 
 def items(list_folder, root: str, depth: int, report, below: str = ""):
@@ -76,7 +93,7 @@ def items(list_folder, root: str, depth: int, report, below: str = ""):
     Parameters
     ----------
     list_folder : callable
-        Called with the path of a folder, yields a `Found` for each name in it.
+        Called with the path of a folder, returns a `Found` for each name in it.
     """
     for found in sorted(list_folder(_join(root, below)), key=lambda found: to_bytes(found.name)):
         if is_furniture(found.name) or (not below and found.name.startswith(marker.NAME)):

@@ -4,18 +4,15 @@ This module also runs at the far end of a transfer, so it needs only Python 3.8 
 Paths are relative, with ``/``; bytes in a name that are not UTF-8 are kept as surrogate escapes.
 """
 
-# ruff: noqa: PTH118 (this also runs under Python 3.8, and paths are bytes)
-
 from __future__ import annotations
 
 import errno
 import os
 import re
-import stat
 from collections import namedtuple
 
 from caxflow.errors import CaxflowError
-from caxflow.files import digests
+from caxflow.legible import line, printable
 
 
 def to_bytes(path: str) -> bytes:
@@ -53,7 +50,8 @@ def safe_path(path: str) -> str:
     strange = any(part in ("", ".", "..") or "\0" in part for part in parts)
     if strange or max(sizes) > 255 or sum(sizes) + len(sizes) > 4096:
         raise CaxflowError(
-            f"file name {path!r:.200} may not be used", "names must be relative and stay inside the dataset"
+            f"file name {line(repr(path), 200)} may not be used",
+            "names must be relative and stay inside the dataset",
         )
     if len(parts) > DEEPEST:
         raise CaxflowError(
@@ -61,16 +59,6 @@ def safe_path(path: str) -> str:
             "no dataset is so deep: find out what made it",
         )
     return path
-
-
-def printable(path: str) -> str:
-    """`path` for a message: quoted where it has spaces, control characters or bytes that are not UTF-8."""
-    return path if path.isprintable() and " " not in path and path else repr(path)
-
-
-def legible(text: str, most: int = 1000) -> str:
-    """What another machine said, without control characters and not endless."""
-    return "".join(c if c.isprintable() else "?" for c in text[:most])
 
 
 FileStat = namedtuple("FileStat", "path size mtime_ns ctime_ns inode")
@@ -100,90 +88,12 @@ class Listing(namedtuple("Listing", "root single files directories")):
         return sum(file.size for file in self.files)
 
 
-_KINDS = (
-    (stat.S_ISLNK, "a symbolic link"),
-    (stat.S_ISFIFO, "a named pipe"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISBLK, "a block device"),
-    (stat.S_ISCHR, "a character device"),
-)
-
-
 def is_leftover(path: str) -> bool:
     """Return whether a file is what NFS, FUSE or AFS keep of one that is removed while it is open.
 
     Such a file goes by itself, so it is never part of a dataset.
     """
     return "/." in "/" + path and _LEFTOVER.fullmatch(path) is not None
-
-
-def scan(path: str, report=None, leftovers=None) -> Listing:
-    """List a dataset: regular files and directories only.
-
-    Parameters
-    ----------
-    path : str
-    report : callable, optional
-        Called with 0 for each file, as it may take long.
-    leftovers : list, optional
-        Gets the paths of files that were left out, see `is_leftover`.
-
-    Raises
-    ------
-    CaxflowError
-        If there is nothing at `path`, it cannot be read, or it is or holds a symbolic link, a device, a
-        socket or a named pipe: followed or opened, these could lead anywhere.
-    """
-    path = os.fspath(path)
-    root = to_bytes(path)
-    try:
-        status = os.lstat(root)
-        if not stat.S_ISDIR(status.st_mode) and not stat.S_ISREG(status.st_mode):
-            raise _irregular(root, status.st_mode)
-        if stat.S_ISREG(status.st_mode):
-            folder, name = os.path.split(root)
-            return Listing(to_text(folder) or ".", True, (_file(name, status),), ())
-        files, directories = [], []
-        left = [] if leftovers is None else leftovers
-        _descend(root, b"", files, directories, report or (lambda _: None), leftovers=left)
-    except OSError as error:
-        raise os_error(error, path) from None
-    files.sort(key=lambda file: to_bytes(file.path))
-    return Listing(to_text(root), False, tuple(files), tuple(sorted(directories)))
-
-
-def _file(name: bytes, status) -> FileStat:
-    return FileStat(to_text(name), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-
-
-def _irregular(path: bytes, mode: int) -> CaxflowError:
-    kind = next((text for test, text in _KINDS if test(mode)), "no regular file")
-    return CaxflowError(
-        f"{printable(to_text(path))} is {kind}",
-        "a dataset holds only regular files and directories: remove or replace it",
-    )
-
-
-def _descend(root: bytes, below: bytes, files: list, directories: list, report, *, leftovers: list) -> None:
-    folders = []
-    with os.scandir(os.path.join(root, below)) as found:
-        for entry in found:
-            name = below + b"/" + entry.name if below else entry.name
-            status = entry.stat(follow_symlinks=False)
-            report(0)
-            if stat.S_ISREG(status.st_mode):
-                file = _file(name, status)
-                if is_leftover(file.path):
-                    leftovers.append(file.path)
-                else:
-                    files.append(file)
-            elif stat.S_ISDIR(status.st_mode):
-                folders.append(name)
-            else:
-                raise _irregular(os.path.join(root, name), status.st_mode)
-    for name in folders:
-        directories.append(safe_path(to_text(name)))
-        _descend(root, name, files, directories, report, leftovers=leftovers)
 
 
 def os_error(error: OSError, path: str = "") -> CaxflowError:
@@ -211,28 +121,6 @@ def os_error(error: OSError, path: str = "") -> CaxflowError:
         f"{about}{os.strerror(error.errno) if error.errno else error}",
         mend.get(errno.errorcode.get(error.errno or 0, ""), "mend this at the site, then start again"),
     )
-
-
-def hash_listed(
-    root: bytes, file: FileStat, algorithms, drop_cache=False, progress=None, *, check=None
-) -> dict:
-    """Digests of a file of a listing; an error if it is no longer the one that was listed.
-
-    `check` is called with the file and its open descriptor, and returns what else is to see the bytes.
-    """
-    try:
-        fd = os.open(os.path.join(root, to_bytes(file.path)), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            if drop_cache:
-                digests.drop_cache(fd)
-            also = check(file, fd) if check else ()
-            found, _ = digests.hash_fd(fd, algorithms, 0, file.size, progress, also=also)
-            unchanged(file, os.fstat(fd))
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise os_error(error, os.path.join(root, to_bytes(file.path))) from None
-    return found
 
 
 class Touched(CaxflowError):

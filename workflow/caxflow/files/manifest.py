@@ -14,17 +14,17 @@ from dataclasses import dataclass
 
 from caxflow.errors import CaxflowError
 from caxflow.files import digests
+from caxflow.files.folder import Folder
 from caxflow.files.listing import (
     Touched,
-    hash_listed,
     is_leftover,
     os_error,
     printable,
     safe_path,
-    scan,
     to_bytes,
     to_text,
 )
+from caxflow.files.reading import hash_listed, scan
 from caxflow.threads import do_all
 
 __all__ = [
@@ -274,7 +274,7 @@ def _hexadecimal(digest: str, algorithm: str) -> str:
 
 
 def take_all(
-    path: str, algorithms=("xxh128",), drop_cache=False, threads=None, progress=None, *, check=None
+    path: str, algorithms=("xxh128",), drop_cache=False, threads=None, progress=None, *, check=None, roots=()
 ) -> dict:
     """Read a dataset once and make a manifest for each of several digests.
 
@@ -291,7 +291,9 @@ def take_all(
     progress : callable, optional
         Called with the number of bytes of each block; from several threads, one at a time.
     check : callable, optional
-        See `caxflow.files.listing.hash_listed`; from several threads.
+        See `caxflow.files.reading.hash_listed`; from several threads.
+    roots : sequence of str
+        What the dataset may be below, see `caxflow.files.folder.split`.
 
     Returns
     -------
@@ -303,18 +305,18 @@ def take_all(
         If the dataset cannot be read or changes meanwhile.
     """
     threads = threads or min(4, os.cpu_count() or 1)
+    how = {"check": check, "roots": roots}
     try:
-        return _read(os.fspath(path), algorithms, drop_cache, threads, progress, check=check)
+        return _read(os.fspath(path), algorithms, drop_cache, threads, progress, **how)
     except Touched:
         # Some file systems tell the time of change of what was just renamed only after a while, or number
         # files anew each time they forget them.
-        return _read(os.fspath(path), algorithms, drop_cache, threads, progress, check=check)
+        return _read(os.fspath(path), algorithms, drop_cache, threads, progress, **how)
 
 
-def _read(path: str, algorithms, drop_cache, threads: int, progress, *, check) -> dict:
-    listing = scan(path, progress)
+def _read(path: str, algorithms, drop_cache, threads: int, progress, *, check, roots) -> dict:
+    listing = scan(path, progress, roots=roots)
     lock = threading.Lock()
-    root = to_bytes(listing.root)
     left = sorted(listing.files, key=lambda file: file.size)
     hashed = {}
 
@@ -325,15 +327,21 @@ def _read(path: str, algorithms, drop_cache, threads: int, progress, *, check) -
                 with lock:
                     progress(size)
 
-        while True:
-            with lock:
-                file = left.pop() if left else None
-            if file is None:
-                return
-            hashed[file] = hash_listed(root, file, algorithms, drop_cache, count, check=check)
+        with folder.again() as own:
+            while True:
+                with lock:
+                    file = left.pop() if left else None
+                if file is None:
+                    return
+                hashed[file] = hash_listed(own, file, algorithms, drop_cache, count, check=check)
 
-    do_all([work] * threads, lambda: None)
-    now = scan(path, progress)
+    try:
+        folder = Folder(listing.root, roots)
+    except OSError as error:
+        raise os_error(error, path) from None
+    with folder:
+        do_all([work] * threads, lambda: None)
+    now = scan(path, progress, roots=roots)
     if now != listing:
         kind = Touched if _timeless(now) == _timeless(listing) else CaxflowError
         raise kind(
@@ -349,6 +357,8 @@ def _timeless(listing):
     return listing._replace(files=[file[:3] for file in listing.files])
 
 
-def take(path: str, algorithm="xxh128", drop_cache=False, threads=None, progress=None) -> Manifest:
+def take(
+    path: str, algorithm="xxh128", drop_cache=False, threads=None, progress=None, *, roots=()
+) -> Manifest:
     """Read a dataset and make its manifest; see `take_all`."""
-    return take_all(path, (algorithm,), drop_cache, threads, progress)[algorithm]
+    return take_all(path, (algorithm,), drop_cache, threads, progress, roots=roots)[algorithm]

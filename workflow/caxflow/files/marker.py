@@ -11,6 +11,7 @@ import os
 import stat
 
 from caxflow.errors import DiskAway
+from caxflow.files.folder import READ, parent_of
 from caxflow.files.listing import printable, to_bytes
 
 NAME = ".caxflow-root"
@@ -22,8 +23,10 @@ def path(root: str) -> str:
     return f"{root.rstrip('/')}/{NAME}"
 
 
-def read(root: str, site: str = "") -> str | None:
+def read(root: str, site: str = "", roots=()) -> str | None:
     """Return the text of a root's marker, perhaps that of a `site`; None where there is none.
+
+    A folder that is no root may be below one of `roots`: no link leads to it.
 
     Raises
     ------
@@ -32,8 +35,9 @@ def read(root: str, site: str = "") -> str | None:
     """
     name = to_bytes(path(root))
     try:
-        check_mode(os.lstat(name).st_mode, root, site)
-        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with parent_of(name, roots) as (folder, last):
+            check_mode(os.stat(last, dir_fd=folder, follow_symlinks=False).st_mode, root, site)
+            fd = os.open(last, READ, dir_fd=folder)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError as error:

@@ -5,7 +5,7 @@ Access control lists are written as the extended attribute that Linux keeps them
 ``posix_acl_xattr.h``: a version word, then tag, permissions and id of each entry, little-endian).
 """
 
-# ruff: noqa: PTH112, PTH114, PTH118, PTH208 (this also runs under Python 3.8, and paths are bytes)
+# ruff: noqa: PTH118 (this also runs under Python 3.8, and paths are bytes)
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ import struct
 from collections import namedtuple
 
 from caxflow.errors import CaxflowError
-from caxflow.files.listing import os_error, printable, to_bytes, to_text
+from caxflow.files.folder import READ, entries, naming, parent_of
+from caxflow.files.listing import DEEPEST, os_error, printable, to_bytes, to_text
 
 ACCESS, DEFAULT = "system.posix_acl_access", "system.posix_acl_default"
 
@@ -53,7 +54,7 @@ def read(keys, where: str) -> Wanted:
     return Wanted(keys.get("owner"), keys.get("group"), modes["directories"], modes["files"], acl)
 
 
-def deviations(path: str, wanted: Wanted, apply: bool = False, report=None) -> list:
+def deviations(path: str, wanted: Wanted, apply: bool = False, report=None, roots=()) -> list:
     """What of a copy is not as wanted.
 
     Parameters
@@ -65,6 +66,8 @@ def deviations(path: str, wanted: Wanted, apply: bool = False, report=None) -> l
         Whether to make it so.
     report : callable, optional
         Called with 0 for each file, as it may take long.
+    roots : sequence of str
+        What the copy may be below, see `caxflow.files.folder.split`.
 
     Returns
     -------
@@ -81,58 +84,84 @@ def deviations(path: str, wanted: Wanted, apply: bool = False, report=None) -> l
     group = _id(grp.getgrnam, "gr_gid", "group", wanted.group)
     named = [_named(*entry) for entry in wanted.acl]
     found = []
-    for each in _below(to_bytes(path)):
-        try:
-            wrong = _one(each, (user, group), wanted, named, apply)
-        except OSError as error:
-            raise _explained(error, each) from None
+
+    def look(fd: int, path: bytes) -> None:
+        wrong = _one(fd, path, (user, group), wanted, named, apply=apply)
         if report:
             report(0)
         if wrong:
-            found.append(f"{printable(to_text(each))}: {', '.join(wrong)}")
+            found.append(f"{printable(to_text(path))}: {', '.join(wrong)}")
+
+    path = to_bytes(path)
+    try:
+        with parent_of(path, roots) as (folder, name):
+            _visit(folder, name, path, look)
+    except OSError as error:
+        raise _explained(error, path) from None
     return found
 
 
-def _below(root: bytes):
-    """`root` and all below it; a directory comes after what it holds, for it may shut us out."""
-    if os.path.islink(root):
-        return
-    if os.path.isdir(root):
-        for name in sorted(os.listdir(root)):
-            yield from _below(os.path.join(root, name))
-    yield root
+def _visit(folder: int, name: bytes, path: bytes, look, depth: int = 0) -> None:
+    """Open what has a name in an open folder, and all below it; a link is passed over.
 
-
-def _one(path: bytes, owner, wanted: Wanted, named: list, apply: bool) -> list:
-    user, group = owner
-    # Held open without following a link: what is looked at is what is changed.
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    What is looked at is what is changed, wherever its path leads meanwhile. A directory comes after what it
+    holds, for it may shut us out.
+    """
+    if depth > DEEPEST:
+        raise CaxflowError(
+            f"{printable(to_text(path))} goes more than {DEEPEST} folders deep", "find out what made it"
+        )
     try:
-        status = os.fstat(fd)
-        directory = stat.S_ISDIR(status.st_mode)
-        wrong = []
-        if (user is not None and user != status.st_uid) or (group is not None and group != status.st_gid):
-            wrong.append("owner or group")
-            if apply:
-                os.fchown(fd, -1 if user is None else user, -1 if group is None else group)
-                status = os.fstat(fd)  # the kernel takes set-id bits away
-        mode = wanted.directories if directory else wanted.files
-        mode = stat.S_IMODE(status.st_mode) if mode is None else mode
-        lists = _lists(mode, named, directory)
-        # With a list, the bits of the group are its mask.
-        shown = mode if not named else mode & ~0o070 | _mask(lists[ACCESS]) << 3
-        if stat.S_IMODE(status.st_mode) != shown:
-            wrong.append(f"mode {stat.S_IMODE(status.st_mode):04o} instead of {shown:04o}")
-            if apply:
-                os.fchmod(fd, mode)
-        for name, value in lists.items():
-            if _attribute(fd, name) != value:
-                wrong.append("access control list")
-                if apply:
-                    os.setxattr(fd, name, value)
-        return wrong
+        with naming(path):
+            fd = os.open(name, READ, dir_fd=folder)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return
+        raise
+    try:
+        with naming(path):
+            names = sorted(entries(fd)) if stat.S_ISDIR(os.fstat(fd).st_mode) else ()
+        for inner in names:
+            _visit(fd, inner, os.path.join(path, inner), look, depth + 1)
+        with naming(path):
+            look(fd, path)
     finally:
         os.close(fd)
+
+
+def _one(fd: int, path: bytes, owner, wanted: Wanted, named: list, *, apply: bool) -> list:
+    user, group = owner
+    status = os.fstat(fd)
+    directory = stat.S_ISDIR(status.st_mode)
+    wrong, changes = [], []
+    if (user is not None and user != status.st_uid) or (group is not None and group != status.st_gid):
+        wrong.append("owner or group")
+        changes.append((os.fchown, fd, -1 if user is None else user, -1 if group is None else group))
+    mode = wanted.directories if directory else wanted.files
+    if mode is None:
+        # With the owner of a file the kernel takes its set-id bits away.
+        mode = stat.S_IMODE(status.st_mode) & ~(0o6000 if changes and not directory else 0)
+    lists = _lists(mode, named, directory)
+    # With a list, the bits of the group are its mask.
+    shown = mode if not named else mode & ~0o070 | _mask(lists[ACCESS]) << 3
+    if stat.S_IMODE(status.st_mode) != shown:
+        wrong.append(f"mode {stat.S_IMODE(status.st_mode):04o} instead of {shown:04o}")
+    if stat.S_IMODE(status.st_mode) != shown or (changes and mode & 0o6000):
+        changes.append((os.fchmod, fd, mode))
+    for name, value in lists.items():
+        if _attribute(fd, name) != value:
+            wrong.append("access control list")
+            changes.append((os.setxattr, fd, name, value))
+    if apply and changes:
+        if not directory and status.st_nlink > 1:
+            names = f"{printable(to_text(path))} has {status.st_nlink} names"
+            raise CaxflowError(
+                f"{names}: what changes here changes under all, wherever they are",
+                "put a copy of it in its place, then start again",
+            )
+        for change, *arguments in changes:
+            change(*arguments)
+    return wrong
 
 
 def _lists(mode: int, named: list, directory: bool) -> dict:
@@ -195,7 +224,8 @@ def _attribute(fd: int, name: str) -> bytes | None:
 
 
 def _explained(error: OSError, path: bytes) -> CaxflowError:
-    where = printable(to_text(path))
+    at = error.filename if isinstance(error.filename, bytes) else path
+    where = printable(to_text(at))
     if error.errno == errno.EPERM:
         return CaxflowError(
             f"{where}: this account may not change its owner, group or mode",

@@ -16,6 +16,7 @@ from caxflow.copies import evidence
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Manifest
+from caxflow.legible import printable
 from caxflow.planning import copystate, sync
 from caxflow.rundb import Key
 from caxflow.targets import Run, Target
@@ -289,7 +290,7 @@ def _odd_copy(run: Run, copy: Copy, settings: Settings, now: datetime.datetime) 
     if root is None or not documents.inside(copy.location, root):
         yield f"{where} is said to be in {copy.location!r}, outside {root} -> mend it, or roots.{copy.kind}"
     elif why := documents.misplaced(copy.kind, run, copy.location.rstrip("/"), root):
-        yield f"{where} is said to be in {copy.location}, {why} -> correct the document's location"
+        yield f"{where} is said to be in {printable(copy.location)}, {why} -> correct the document's location"
     if copy.kind == "processed" and copy.version is None:
         yield f"{where} has no pax_version -> set it"
     lease = documents.time_of(copy.note.get("lease"))

@@ -5,15 +5,16 @@ Addresses of webhooks and passwords are secrets: they come from the environment,
 
 import contextlib
 import json
-import os
-import re
 import smtplib
 from collections.abc import Iterator, Mapping
 
+from caxflow import credentials, legible, network
 from caxflow.config import Mail, Notify
 from caxflow.errors import CaxflowError
 
-WEBHOOK, USER, PASSWORD = "CAXFLOW_WEBHOOK", "CAXFLOW_MAIL_USER", "CAXFLOW_MAIL_PASSWORD"
+_SUBJECT = 200  # characters
+_CHAT = 3500  # characters; of longer messages Slack makes several, which would break the block
+WEBHOOK, USER, PASSWORD = credentials.WEBHOOK, credentials.MAIL_USER, credentials.MAIL_PASSWORD
 
 
 def deliver(options: Notify, subject: str, text: str) -> list[str]:
@@ -27,7 +28,7 @@ def deliver(options: Notify, subject: str, text: str) -> list[str]:
     failed: list[CaxflowError] = []
     if options.webhook:
         with _noting(failed):
-            _post({"text": f"*{_slack(subject)}*\n{_slack(text)}"})
+            _post(_chat(f"{subject}\n{text}"))
     if options.mail:
         with _noting(failed):
             _mail(options.mail, subject, text)
@@ -71,21 +72,22 @@ def _noting(failed: list[CaxflowError]) -> Iterator[None]:
         failed.append(error)
 
 
-def _post(content: Mapping[str, str], refusals: tuple[int, ...] = ()) -> None:
+def _post(content: Mapping[str, str | bool], refusals: tuple[int, ...] = ()) -> None:
     """Post to the webhook; `refusals` are answers that are expected."""
     import http.client
     import urllib.error
     import urllib.request
 
-    address = os.environ.get(WEBHOOK, "")
-    if not re.match(r"https://|http://(127\.\d+\.\d+\.\d+|localhost)[:/]", address):
+    address = credentials.get(WEBHOOK)
+    if not address:
         raise CaxflowError(
             "the webhook's address is not known", f"export {WEBHOOK}=https://…, as Slack gives it"
         )
+    network.check_web(address, f"the webhook's address, {WEBHOOK},")
     body = json.dumps(content).encode()
     request = urllib.request.Request(address, body, {"Content-Type": "application/json"})  # noqa: S310
     try:
-        with urllib.request.urlopen(request, timeout=20):  # noqa: S310 - the scheme was checked above
+        with network.opener(address).open(request, timeout=20):
             pass
     except urllib.error.HTTPError as error:
         error.close()
@@ -102,9 +104,9 @@ def _mail(options: Mail, subject: str, text: str) -> None:
 
     with _server(options) as server:
         mail = EmailMessage()
-        mail["From"], mail["To"], mail["Subject"] = options.sender, ", ".join(options.to), subject
-        # What is no text, as in the name of a file, is told all the same.
-        mail.set_content(text.encode(errors="backslashreplace").decode())
+        mail["From"], mail["To"] = options.sender, ", ".join(options.to)
+        mail["Subject"] = legible.line(subject, _SUBJECT)
+        mail.set_content(legible.lines(text))
         server.send_message(mail)
 
 
@@ -115,7 +117,12 @@ def _server(options: Mail) -> Iterator[smtplib.SMTP]:
 
     port = options.port or {"tls": 465, "starttls": 587, "none": 25}[options.tls]
     secure = ssl.create_default_context()
-    user, password = os.environ.get(USER), os.environ.get(PASSWORD)
+    user, password = credentials.get(USER), credentials.get(PASSWORD)
+    if user and password and options.tls == "none" and not network.is_here(options.server):
+        raise CaxflowError(
+            f"mail by {options.server}: with tls: none the password would be sent readably",
+            f"set notify.mail.tls to starttls or tls in {options.place}, or take {PASSWORD} away",
+        )
     try:
         if options.tls == "tls":
             server = smtplib.SMTP_SSL(options.server, port, timeout=20, context=secure)
@@ -135,6 +142,13 @@ def _server(options: Mail) -> Iterator[smtplib.SMTP]:
         ) from None
 
 
-def _slack(text: str) -> str:
-    """Text as Slack wants it: a run comment or a path must not become a link or a call to everybody."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+def _chat(text: str) -> dict[str, str | bool]:
+    """Return a message in which nothing of a text is a link, a call to everybody, or markup.
+
+    All of it is in one block of code, which means the same to Slack and to others that take its format; a
+    back quote would end that.
+    """
+    text = legible.short(legible.lines(text), _CHAT).replace("`", "'")
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    quiet = dict.fromkeys(("link_names", "unfurl_links", "unfurl_media"), False)
+    return {"text": f"```\n{text}\n```", "parse": "none"} | quiet

@@ -11,16 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from caxflow import documents, joblogs, receipts, targets, words
+from caxflow import documents, joblogs, legible, receipts, targets, words
 from caxflow.errors import CaxflowError
 from caxflow.planning.plan import Plan
 from caxflow.targets import Target
+from caxflow.terminal import Terminal
 from caxflow.workdir import journal, underway
 from caxflow.workdir.underway import State
 
@@ -67,7 +68,7 @@ class Display:
     """
 
     def __init__(self, stream: TextIO, live: bool, colour: bool):
-        self.console = Console(file=stream, no_color=not colour, highlight=False, soft_wrap=not live)
+        self.console = Terminal(file=stream, no_color=not colour, soft_wrap=not live)
         self.work: dict[int, Work] = {}
         self.failed: dict[int, str] = {}  # the run of each job that failed, by the job's number
         self.done = self.total = 0
@@ -154,8 +155,9 @@ class Display:
         self._line("FAILED", "red", f"{work.text}: {reason}")
 
     def message(self, text: str, bad: bool = False) -> None:
-        """Show anything else that was said."""
-        self.console.print(Text(text, style="yellow" if bad else ""))
+        """Show anything else that was said, which may have several lines."""
+        for line in legible.lines(text).split("\n"):
+            self.console.print(Text(line, style="yellow" if bad else ""))
 
     def preview(self, text: str | None) -> None:
         """A job that would be done; one without words is not worth a line."""

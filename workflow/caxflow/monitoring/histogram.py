@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Callable, Sequence
-from html import escape
 from typing import TYPE_CHECKING
+
+from caxflow.legible import html
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,7 +44,7 @@ def draw(
     values = np.asarray(values, np.float64)
     usable = values[_usable(values, log)]
     if not len(usable):
-        return f"<figure><h3>{escape(title)}</h3><p>no {escape(unit)} with a value</p></figure>"
+        return f"<figure><h3>{html(title)}</h3><p>no {html(unit)} with a value</p></figure>"
     low, high = _range(usable, log)
     shown = np.log10(usable) if log else usable
     counts, edges = np.histogram(shown, bins=_bins(len(usable)), range=(low, high))
@@ -62,12 +63,12 @@ def draw(
     if len(usable) < len(values):
         caption += f"; {len(values) - len(usable):,} without"
     parts = [
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}: {escape(caption)}">',
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html(title)}: {html(caption)}">',
         *_grid(y, top),
         *_ticks(x, low, high, log),
         f'<path class="area" d="{"".join(path)}"/>',
-        f'<text class="label" x="{WIDTH - _RIGHT}" y="{HEIGHT - 6}">{escape(label)}</text>',
-        f'<text class="side" x="{_LEFT}" y="9">{escape(unit)} a bin</text>',
+        f'<text class="label" x="{WIDTH - _RIGHT}" y="{HEIGHT - 6}">{html(label)}</text>',
+        f'<text class="side" x="{_LEFT}" y="9">{html(unit)} a bin</text>',
         "</svg>",
     ]
     return _figure(title, parts, caption)
@@ -101,7 +102,7 @@ def draw_plane(
 
     good = _usable(across, log[0]) & _usable(up, log[1])
     if not good.any():
-        return f"<figure><h3>{escape(title)}</h3><p>no events with both values</p></figure>"
+        return f"<figure><h3>{html(title)}</h3><p>no events with both values</p></figure>"
     shown, limits = [], []
     for values, is_log in zip((across[good], up[good]), log, strict=True):
         limits.append(_range(values, is_log))
@@ -117,21 +118,19 @@ def draw_plane(
 
     most = int(counts.max())
     parts = [
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">',
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html(title)}">',
         *_rungs(y, *limits[1], log[1]),
         *_ticks(x, *limits[0], log[0]),
         *_cells(counts, [x(edge) for edge in columns], [y(edge) for edge in rows]),
-        f'<text class="label" x="{WIDTH - _RIGHT}" y="{HEIGHT - 6}">{escape(labels[0])}</text>',
-        f'<text class="side" x="{_LEFT}" y="9">{escape(labels[1])}</text>',
+        f'<text class="label" x="{WIDTH - _RIGHT}" y="{HEIGHT - 6}">{html(labels[0])}</text>',
+        f'<text class="side" x="{_LEFT}" y="9">{html(labels[1])}</text>',
         "</svg>",
     ]
     return _figure(title, parts, f"{int(good.sum()):,} events, at most {most:,} a cell")
 
 
 def _figure(title: str, parts: Sequence[str], caption: str) -> str:
-    return (
-        f"<figure><h3>{escape(title)}</h3>{''.join(parts)}<figcaption>{escape(caption)}</figcaption></figure>"
-    )
+    return f"<figure><h3>{html(title)}</h3>{''.join(parts)}<figcaption>{html(caption)}</figcaption></figure>"
 
 
 def _usable(values: "np.ndarray", log: bool) -> "np.ndarray":

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from caxflow import __version__, receipts
+from caxflow import __version__, legible, receipts
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
 from caxflow.planning import pauses, plan
@@ -129,4 +129,4 @@ def _disks(settings: Settings, here: Mapping[str, str]) -> Iterator[Metric]:
 
 
 def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return legible.line(text).replace("\\", "\\\\").replace('"', '\\"')

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from caxflow import clock, receipts, words
+from caxflow import clock, legible, receipts, words
 from caxflow.config import Notify, Settings
 from caxflow.errors import CaxflowError
 from caxflow.monitoring.delivery import deliver
@@ -23,6 +23,7 @@ STATE = ".caxflow/notified.json"
 AWAY = datetime.timedelta(hours=1)  # a shorter absence mends itself
 MOST_RUNS = 8  # named in one line of a message
 MOST_LINES = 20
+_LONGEST = 400  # characters of a reason, or of what is named
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,8 @@ def message(site: str, found: list[Alarm]) -> tuple[str, str]:
     lines = []
     for group, what in sorted(groups.items(), key=lambda item: -len(item[1])):
         more = f" and {len(what) - MOST_RUNS:,} more" if len(what) > MOST_RUNS else ""
-        lines.append(f"• {group} ({', '.join(what[:MOST_RUNS])}{more})")
+        named = ", ".join(legible.line(each, _LONGEST) for each in what[:MOST_RUNS])
+        lines.append(f"• {legible.line(group, _LONGEST)} ({named}{more})")
     if len(lines) > MOST_LINES:
         lines[MOST_LINES:] = [f"• and {len(lines) - MOST_LINES:,} more: caxflow status --profile {site}"]
     subject = f"caxflow at {site}: {words.count(len(found), 'thing')} for a human"
@@ -134,7 +136,7 @@ def message(site: str, found: list[Alarm]) -> tuple[str, str]:
 def _without_run(reason: str, run: str) -> str:
     """A reason without the run's name, so that equal ones make one line."""
     text = " ".join(reason.split())
-    return re.sub(rf"^{re.escape(run)}:? *", "", text).replace(run, "RUN")[:300]
+    return re.sub(rf"^{re.escape(run)}:? *", "", text).replace(run, "RUN")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -7,13 +7,13 @@ receipts beside it.
 import datetime
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caxflow import __version__, words
 from caxflow.conditions.runkind import LED, TPC
 from caxflow.errors import CaxflowError
+from caxflow.legible import html
 from caxflow.monitoring import histogram
 
 if TYPE_CHECKING:
@@ -147,8 +147,8 @@ def page(spectra: Spectra, made: Mapping, settings: Mapping, receipts: Mapping[s
     ]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f"<title>{escape(run)}</title><style>{_STYLE}</style></head>\n"
-        f'<body><h1>{escape(run)}</h1><p class="about">{escape(", ".join(about))}</p>\n'
+        f"<title>{html(run)}</title><style>{_STYLE}</style></head>\n"
+        f'<body><h1>{html(run)}</h1><p class="about">{html(", ".join(about))}</p>\n'
         + "\n".join(sections)
         + f'\n<p class="about">caxflow {__version__}</p></body></html>\n'
     )
@@ -207,40 +207,40 @@ def _events(spectra: Spectra, settings: Mapping) -> Rows:
 
 def _settings(settings: Mapping) -> Iterator[tuple[str, str]]:
     default = settings["processor"].get("DEFAULT", {})
-    yield "configuration", escape(settings["configuration"])
+    yield "configuration", html(settings["configuration"])
     for name, unit, factor, label in (
         ("electron_lifetime_liquid", "µs", 1e-3, "electron lifetime"),
         ("drift_velocity_liquid", "km/s", 1e4, "drift velocity"),
     ):
         if isinstance(default.get(name), int | float):
             source = settings["sources"].get(f"DEFAULT.{name}", "")
-            yield label, escape(f"{default[name] * factor:.4g} {unit} ({source})")
+            yield label, html(f"{default[name] * factor:.4g} {unit} ({source})")
     if gains := default.get("gains"):
         source = settings["sources"].get("DEFAULT.gains", "")
-        yield "gains", escape(f"{sum(gain > 0 for gain in gains)} of {len(gains)} tubes on ({source})")
+        yield "gains", html(f"{sum(gain > 0 for gain in gains)} of {len(gains)} tubes on ({source})")
     versions = settings["correction_versions"]
-    yield "corrections", escape(", ".join(f"{k} {v}" for k, v in versions.items()) or "none recorded")
-    yield "frozen", escape(_time(settings["frozen"]))
+    yield "corrections", html(", ".join(f"{k} {v}" for k, v in versions.items()) or "none recorded")
+    yield "frozen", html(_time(settings["frozen"]))
 
 
 def _provenance(made: Mapping, receipts: Mapping[str, Mapping | None]) -> Iterator[tuple[str, str]]:
     if raw := receipts.get("raw.done"):
-        source = f"copied from {raw['source']}, " if raw.get("source") else ""
-        yield "raw copy", f"{escape(raw['location'])}<br>{source}{_bytes(raw)}, {escape(raw['proof'])}"
-    yield "processed file", f"{escape(made['location'])}<br>{_bytes(made)}, {escape(made['proof'])}"
+        source = f"copied from {html(raw['source'])}, " if raw.get("source") else ""
+        yield "raw copy", f"{html(raw['location'])}<br>{source}{_bytes(raw)}, {html(raw['proof'])}"
+    yield "processed file", f"{html(made['location'])}<br>{_bytes(made)}, {html(made['proof'])}"
     by = made["by"]
     seconds = f" in {words.duration(made['seconds'])}" if made.get("seconds") else ""
     yield (
         "made",
-        escape(f"{_time(made['at'])} by {by['user']}@{by['host']}{seconds}, caxflow {made['caxflow']}"),
+        html(f"{_time(made['at'])} by {by['user']}@{by['host']}{seconds}, caxflow {made['caxflow']}"),
     )
     if trees := receipts.get("minitrees.done"):
         names = ", ".join(f"{name} ({rows:,} rows)" for name, rows in trees["rows"].items())
-        yield "minitrees", f"{escape(trees['location'])}<br>{escape(names)}"
+        yield "minitrees", f"{html(trees['location'])}<br>{html(names)}"
 
 
 def _bytes(receipt: Mapping) -> str:
-    return escape(f"{words.size(receipt['bytes'])}, {receipt['manifest']['digest']}")
+    return html(f"{words.size(receipt['bytes'])}, {receipt['manifest']['digest']}")
 
 
 def _time(text: str) -> str:

@@ -3,7 +3,8 @@
 import datetime
 import math
 from collections.abc import Callable, Sequence
-from html import escape
+
+from caxflow.legible import html
 
 Points = Sequence[tuple[datetime.date, float]]
 
@@ -47,7 +48,7 @@ def lines(
             parts.append(f'<polygon class="area c{number}" points="{area}"/>')
         parts.append(f'<polyline class="line c{number}" points="{path}"/>')
         for (x, y), (day, value) in zip(places, line, strict=True):
-            title = f"{escape(name)}, {day}: {escape(say(value))}"
+            title = f"{html(name)}, {day}: {html(say(value))}"
             parts.append(
                 f'<circle class="hit" cx="{x:.1f}" cy="{y:.1f}" r="5"><title>{title}</title></circle>'
             )
@@ -71,7 +72,7 @@ def bars(series: dict[str, Points], say: Callable[[float], str], what: str) -> s
             _, top = scale.place(day, floor + value)
             _, low = scale.place(day, floor)
             floor += value
-            title = f"{escape(name)}, {day}: {escape(say(value))}"
+            title = f"{html(name)}, {day}: {html(say(value))}"
             x, width, height = LEFT + index * step + 0.5, step - 1, max(low - top, 0.5)
             box = f'x="{x:.1f}" y="{top:.1f}" width="{width:.1f}" height="{height:.1f}"'
             parts.append(f'<rect class="bar c{number}" {box}><title>{title}</title></rect>')
@@ -98,8 +99,8 @@ def ranking(
     for name, value in values.items():
         bar = '<svg class="rank" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
         bar += f'<rect class="bar c0" width="{max(100 * value / most, 1):.1f}" height="8" rx="1"/></svg>'
-        shown = f'<a href="{escape(link(name))}">{escape(name)}</a>' if link else escape(name)
-        lines.append(f"<tr><td>{shown}{bar}</td><td>{escape(say(value))}</td></tr>")
+        shown = f'<a href="{html(link(name))}">{html(name)}</a>' if link else html(name)
+        lines.append(f"<tr><td>{shown}{bar}</td><td>{html(say(value))}</td></tr>")
     return f'<table class="ranking"><tbody>{"".join(lines)}</tbody></table>'
 
 
@@ -107,17 +108,17 @@ def legend(names: Sequence[str] | dict) -> str:
     """Name the colours, if there is more than one."""
     if len(names) < 2:
         return ""
-    items = (f'<li><i class="key c{n}"></i>{escape(name)}</li>' for n, name in enumerate(names))
+    items = (f'<li><i class="key c{n}"></i>{html(name)}</li>' for n, name in enumerate(names))
     return f'<ul class="legend">{"".join(items)}</ul>'
 
 
 def nothing(why: str) -> str:
     """Say why there is no picture."""
-    return f'<p class="nothing">{escape(why)}</p>'
+    return f'<p class="nothing">{html(why)}</p>'
 
 
 def _open(what: str) -> str:
-    return f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(what)}">'
+    return f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html(what)}">'
 
 
 class _Scale:
@@ -140,7 +141,7 @@ class _Scale:
         while value <= self.top * 1.001:
             _, y = self.place(self.first, value)
             parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
-            parts.append(f'<text x="{LEFT - 6}" y="{y + 3.5:.1f}" class="end">{escape(say(value))}</text>')
+            parts.append(f'<text x="{LEFT - 6}" y="{y + 3.5:.1f}" class="end">{html(say(value))}</text>')
             value += self.step
         form = "%b %Y" if (self.last - self.first).days > 200 else "%-d %b"
         ends = ((self.first, "start"), (self.last, "end"))

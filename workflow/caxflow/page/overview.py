@@ -2,10 +2,10 @@
 
 import datetime
 from collections.abc import Iterator, Mapping
-from html import escape
 from urllib.parse import quote
 
 from caxflow import words
+from caxflow.legible import html
 from caxflow.page import charts, rows
 from caxflow.page.summary import DAYS, Summary
 
@@ -72,7 +72,7 @@ def _backlog(summary: Summary, here: str) -> Iterator[str]:
     line = {"runs": summary.waiting_here()}
     yield _card(
         "Backlog",
-        f"runs that had ended and whose raw data were not at {escape(here)}",
+        f"runs that had ended and whose raw data were not at {html(here)}",
         charts.lines(line, _count, "backlog over time", filled=True, least=1),
     )
 
@@ -87,17 +87,17 @@ def _ages(summary: Summary) -> str:
         age = ""
         if site in summary.oldest:
             since, run = summary.oldest[site]
-            link = f'<a href="#/run/{quote(run)}">{escape(run)}</a>'
+            link = f'<a href="#/run/{quote(run)}">{html(run)}</a>'
             age = f"<small>the oldest, {link}, for {_age(summary.now - since)}</small>"
         said = f"{words.count(count['runs'], 'run')}, {words.size(count['bytes'])}"
-        lines.append(f"<tr><td>{escape(site)}{age}</td><td>{said}</td></tr>")
+        lines.append(f"<tr><td>{html(site)}{age}</td><td>{said}</td></tr>")
     return f'<table class="ranking"><tbody>{"".join(lines)}</tbody></table>'
 
 
 def _problems(problems: list[str]) -> str:
     if not problems:
         return ""
-    lines = "".join(f"<li>{escape(line)}</li>" for line in problems[:50])
+    lines = "".join(f"<li>{html(line)}</li>" for line in problems[:50])
     more = f"<p>and {len(problems) - 50:,} more</p>" if len(problems) > 50 else ""
     return f'<section class="card"><h3>Documents to mend</h3><ul class="why">{lines}</ul>{more}</section>'
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from caxflow import documents
+from caxflow import documents, legible
 from caxflow.config import Settings
 from caxflow.documents import TRANSFERRING, VERIFYING, Copy
 from caxflow.planning import copystate, standing
@@ -115,7 +115,7 @@ def _where(copies: list[Copy], stands: Standing, codes: Codes) -> str:
 
 def reason_of(error: object) -> str:
     """An error without what differs from run to run, so that equal failures count together."""
-    text = str(error).partition(" -> ")[0]
+    text = legible.line(error).partition(" -> ")[0]
     text = re.sub(r"\d{6}_\d{4}(_MV)?", "RUN", text)
     text = re.sub(r"(?<![\w.])/\S+", "…", text)
     text = re.sub(r"\d+(\.\d+)?", "N", text)

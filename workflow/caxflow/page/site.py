@@ -7,12 +7,11 @@ import re
 import statistics
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any
 
-from caxflow import __version__, documents
+from caxflow import __version__, documents, legible, owners, plainfile
 from caxflow.conditions.corrections import Edition, Voltage
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
@@ -26,15 +25,26 @@ from caxflow.planning.standing import Standings
 from caxflow.rundb import PLANNING
 from caxflow.targets import Run
 
+# In JSON: what is not printable ASCII, or a long text; looking is much faster than going through all texts.
+_MAY_BE_ODD = re.compile(rf"\\[^\"\\]|\x7f|[^\"]{{{legible.LONGEST}}}")
 ASSETS = Path(__file__).with_name("assets")
 SCRIPTS = ("runs.js", "table.js", "run.js", "app.js")
+FOLDERS = ("data", "data/runs", "data/days", "data/receipts", "assets")
 RECENT = 2000  # runs whose copies make the rates
 
 # What the page looks at: what planning does, and what people wrote.
 PROJECTION = PLANNING | {"user": 1, "comments": 1}
 
 # Nothing but the page's own files, even where something hostile found its way in.
-POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; base-uri 'none'"
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; "
+    "base-uri 'none'; form-action 'none'"
+)
+# Accounts that work on something, as messages name them: on a page that all may read, the site is enough.
+_ACCOUNT = re.compile(
+    r" \([\w.+-]+@[\w.-]+(?:, process \d+[^()<]*)?\)|"
+    r"(?<=by )[\w.+-]+@[\w.-]+(?:, process \d+ of this machine)?"
+)
 
 
 def write(
@@ -90,6 +100,12 @@ def write(
 
 def _check_folder(folder: Path) -> None:
     index = folder / "index.html"
+    for path in (folder, *(folder / name for name in FOLDERS)):
+        if path.exists() and (why := owners.strange(path.stat())):
+            raise CaxflowError(
+                f"{path}, where the runs page is written, {why}",
+                f"as its owner: chmod -R go-w {folder}; or name another folder",
+            )
     if folder.exists() and not index.exists() and any(folder.iterdir()):
         raise CaxflowError(f"{folder} holds something that is no runs page", "name an empty or a new folder")
 
@@ -109,7 +125,7 @@ class _Site:
         self.day, self.runs = "", []
 
     def write(self, found: Iterable[Mapping]) -> int:
-        for name in ("data/runs", "data/days", "data/receipts", "assets"):
+        for name in FOLDERS:
             self._make(self.folder / name)
         for document in found:
             try:
@@ -186,7 +202,6 @@ class _Site:
         written = self.now.isoformat(sep=" ", timespec="minutes")
         meta = {
             "here": here,
-            "work_dir": str(self.work_dir),
             "written": self.now.isoformat(timespec="seconds"),
             "runs": self.summary.runs,
             "sites": [{"name": site.name, "host": site.host} for site in self.settings.sites.values()],
@@ -194,7 +209,7 @@ class _Site:
         }
         page = Template((ASSETS / "index.html").read_text(encoding="utf-8")).substitute(
             policy=POLICY,
-            here=escape(here),
+            here=legible.html(here),
             overview=overview.overview(self.summary, rates, list(dict.fromkeys(self.problems))),
             written=written,
             version=__version__,
@@ -206,14 +221,20 @@ class _Site:
     def put(self, name: str, text: str) -> None:
         """Write a file at once and whole; the same content leaves it alone."""
         path = self.folder / name
-        content = text.encode()
+        content = self._public(text).encode()
         if path.exists() and path.stat().st_size == len(content) and path.read_bytes() == content:
             _let_read(path, 0o044)
             return
-        temporary = path.with_name(f".{path.name}.part")
-        temporary.write_bytes(content)
-        _let_read(temporary, 0o044)
-        temporary.replace(path)
+        plainfile.replace(path, content)
+
+    def _public(self, text: str) -> str:
+        """Return a text with paths below the work directory instead of whole ones, and without accounts."""
+        forms = str, legible.html, lambda path: _json(path)[1:-1]
+        for known in {form(str(self.work_dir)) for form in forms}:
+            text = text.replace(f"{known}/", "").replace(known, "the work directory")
+        if "@" not in text:
+            return text
+        return _ACCOUNT.sub(lambda found: "" if found[0].startswith(" ") else "another process", text)
 
     def _make(self, folder: Path) -> None:
         """Make a folder of the site, and those that it is in; all of its own may be read by a web server."""
@@ -239,5 +260,11 @@ def _begins(path: Path, head: str) -> bool:
 
 
 def _json(value: Any) -> str:
-    """JSON that means the same in a script of its own and inside HTML: ASCII, and no '<' at all."""
-    return re.sub("[<>&]", lambda match: f"\\u{ord(match[0]):04x}", json.dumps(value, separators=(",", ":")))
+    """JSON that means the same in a script of its own and inside HTML: ASCII, and no '<' at all.
+
+    Its texts are printable and short.
+    """
+    text = json.dumps(value, separators=(",", ":"))
+    if _MAY_BE_ODD.search(text):
+        text = json.dumps(legible.data(value), separators=(",", ":"))
+    return re.sub("[<>&]", lambda match: f"\\u{ord(match[0]):04x}", text)

@@ -3,8 +3,9 @@
 import datetime
 from collections.abc import Mapping
 
-from caxflow import clock, documents, processes
+from caxflow import clock, documents, legible, processes
 from caxflow.documents import Copy
+from caxflow.legible import printable
 
 PROVEN, COPIED, SUSPECT, MISSING = "proven", "copied", "suspect", "missing"
 REMOVING, MOVING = "removing", "moving"
@@ -46,7 +47,7 @@ def remark(copy: Copy) -> str:
     if "suspect" in copy.note:
         suspect = copy.note["suspect"]
         aside = documents.value(copy.note, "suspect", "quarantine", type_=str)
-        where = f"; set aside in {aside}" if aside else ""
+        where = f"; set aside in {printable(aside)}" if aside else ""
         return f"suspect: {_line(suspect) or _line(copy.note.get('error'))}{where}"
     if copy.status == documents.ERROR:
         return _line(copy.note.get("error")) or "another program reported an error"
@@ -87,4 +88,4 @@ def held_until(copy: Copy) -> datetime.datetime | None:
 
 
 def _line(value: object) -> str:
-    return " ".join(value.split()) if isinstance(value, str) else ""
+    return legible.line(" ".join(value.split())) if isinstance(value, str) else ""

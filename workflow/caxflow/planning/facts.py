@@ -10,6 +10,7 @@ from caxflow.config import Settings, Site
 from caxflow.copies import evidence
 from caxflow.documents import Copy
 from caxflow.errors import CaxflowError
+from caxflow.legible import printable
 from caxflow.targets import Run
 
 _EVENTS_PER_FILE = ("reader", "ini", "trigger_config_override", "Zip", "events_per_file")
@@ -256,6 +257,6 @@ def _check_location(run: Run, copy: Copy, site: Site) -> None:
         )
     if why := documents.misplaced(copy.kind, run, copy.location.rstrip("/"), root):
         raise CaxflowError(
-            f"{run}: its {copy.kind} copy at {site.name} is said to be in {copy.location}, {why}",
+            f"{run}: its {copy.kind} copy at {site.name} is said to be in {printable(copy.location)}, {why}",
             "correct the document's location",
         )

@@ -17,14 +17,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from caxflow import joblogs
+from caxflow import credentials, joblogs, variables
 from caxflow.errors import CaxflowError, Overrun
 from caxflow.processing import leash
 
-# What an outside program has no business to know.
-_SECRETS = ("MONGODB_PASSWORD", "MONGO_PASSWORD", "SC_API_KEY")
-# Variables whose values no log may have.
-_SECRET = re.compile(r"PASS|SECRET|TOKEN|KEY|WEBHOOK|CREDENTIAL", re.IGNORECASE)
 _SHELLS = re.compile(r"[<>|&;]+$|[^'\"]*\$[A-Za-z_{]|~/")
 # What Python, numpy, C++ and the system say where memory is limited by address space, as Grid Engine does.
 _WANTS_MEMORY = re.compile(r"MemoryError|bad_alloc|[Cc]annot allocate memory|Unable to allocate")
@@ -45,16 +41,19 @@ class Environment:
         Name or path of a conda environment.
     container : str
         An apptainer image; it sees the folders the job needs, and no others that apptainer does not add.
+    variables : tuple of str
+        Variables of our environment that the program gets beside those that all get.
     """
 
     setup: str = ""
     module: str = ""
     conda: str = ""
     container: str = ""
+    variables: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, definition: Mapping, about: str) -> "Environment":
-        """Read it from the keys ``setup``, ``module``, ``conda`` and ``container`` of a definition.
+        """Read it from its keys in a definition, which are called as its parameters.
 
         Raises
         ------
@@ -69,7 +68,8 @@ class Environment:
                 raise CaxflowError(f"{about}: {key} is {value!r}, not text", f"write {key}: …")
         if "conda" in given and "container" in given:
             raise CaxflowError(f"{about}: both conda and container are given", "keep one of them")
-        return cls(**given)
+        more = variables.declare(definition.get("variables") or (), f"{about}: variables")
+        return cls(**given, variables=more)
 
     def wrap(self, words: list[str], directory: Path, folders: Collection[Path] = ()) -> list[str]:
         """Put what is needed in front of the words of a command.
@@ -158,11 +158,11 @@ class Template:
         ]
 
 
-def run(words: list[str], directory: Path, log: Path) -> str:
+def run(words: list[str], directory: Path, log: Path, more: Collection[str] = ()) -> str:
     """Run a command to its end, in `directory`, with all it says appended to `log`; its last line.
 
-    Before that the log gets the directory, the names of environment variables, never their values, and the
-    command as a shell reads it.
+    Of our environment it gets what `caxflow.variables` names, and `more`. Before that the log gets the
+    directory, the names of environment variables, never their values, and the command as a shell reads it.
 
     Raises
     ------
@@ -174,7 +174,7 @@ def run(words: list[str], directory: Path, log: Path) -> str:
         # Or Python writes standard output after the traceback that ended it, and that is not its last line.
         "PYTHONUNBUFFERED": "1",
     }
-    environment = {name: value for name, value in os.environ.items() if name not in _SECRETS} | set_here
+    environment = variables.for_programs(os.environ, more) | set_here
     (directory / "tmp").mkdir(exist_ok=True)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as stream:
@@ -237,7 +237,7 @@ def _not_a_program(name: str, directory: Path, path: str | None) -> tuple[str, s
 
 def _shown(words: list[str]) -> str:
     """Return a command as a shell reads it, with the names of secret variables for their values."""
-    secrets = {value: name for name, value in os.environ.items() if _SECRET.search(name) and len(value) > 3}
+    secrets = credentials.values()
     if not secrets:
         return shlex.join(words)
     known = re.compile("(" + "|".join(map(re.escape, sorted(secrets, key=len, reverse=True))) + ")")

@@ -39,10 +39,10 @@ _PARAMETER = re.compile(r"(?!pax\.)[A-Za-z_]\w*(?:\.[A-Za-z_]\w*){1,5}", re.ASCI
 _KEYS = {
     "mini": {"kind", "pax_version", "scatter", "memory_mb_per_core", "cpu_ms_per_event"},
     "command": {"kind", "command", "setup", "module", "conda", "container", "overrides", "pax_version"}
-    | {"memory_mb_per_core", "cpu_ms_per_event", "run_parameters"},
+    | {"memory_mb_per_core", "cpu_ms_per_event", "run_parameters", "variables"},
 }
 # What a command means depends on these.
-_AROUND = ("setup", "module", "conda", "container", "overrides")
+_AROUND = ("setup", "module", "conda", "container", "overrides", "variables")
 # What a job reserves where the configuration does not say: pax needs 2 GB a core and 125 ms an event.
 _MEMORY_MB_PER_CORE = {"mini": 1000, "command": 2000}
 _CPU_MS_PER_EVENT = {"mini": 20, "command": 125}
@@ -125,8 +125,9 @@ def read(name: str, definition: Mapping) -> Processor:
     ----------
     name : str
     definition : mapping
-        ``kind``, and for a command ``command`` and any of ``setup, module, conda, container, overrides``;
-        ``pax_version``, ``memory_mb_per_core`` and ``cpu_ms_per_event`` where the defaults do not fit.
+        ``kind``, and for a command ``command`` and any of ``setup, module, conda, container, overrides,
+        variables``; ``pax_version``, ``memory_mb_per_core`` and ``cpu_ms_per_event`` where the defaults do
+        not fit.
 
     Raises
     ------

@@ -14,7 +14,7 @@ there: a change that is refused leaves no record, and one that was made loses no
 import secrets
 from typing import Any
 
-from caxflow import __version__, receipts
+from caxflow import __version__, legible, receipts
 from caxflow.rundb import Key, RunsDB
 from caxflow.targets import Run
 
@@ -55,5 +55,5 @@ def entry(
         "at": database.now(),
         "by": receipts.who(),
         "caxflow": __version__,
-        "grounds": grounds,
+        "grounds": legible.line(grounds),
     } | facts

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from caxflow import clock, config, joblogs, processes, receipts, targets, transfer, words
+from caxflow import clock, config, joblogs, legible, processes, receipts, targets, transfer, words
 from caxflow.config import Settings, Site, reach
 from caxflow.copies import roots
 from caxflow.copies.subject import Subject
@@ -188,7 +188,7 @@ class Job:
     def say(self, text: str) -> None:
         """A line in the log; a disk that cannot take it is no reason to fail."""
         with contextlib.suppress(OSError):
-            self.log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime())} {text}\n")
+            self.log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime())} {legible.line(text)}\n")
             self.log.flush()
 
     def state(self, content: Mapping[str, Any] | str) -> None:
@@ -292,7 +292,7 @@ def logging_to(log: Path) -> Iterator[TextIO]:
     except KeyboardInterrupt:
         sys.exit(130)
     except OSError as error:
-        sys.exit(f"caxflow: {error.filename or log}: {error.strerror} -> {receipts.MEND}")
+        sys.exit(f"caxflow: {legible.line(error.filename or log)}: {error.strerror} -> {receipts.MEND}")
 
 
 def end_with(main: Mapping[str, Any]) -> None:
@@ -342,11 +342,11 @@ def _attempt(work: Callable[[Job], None], job: Job, batch: bool) -> str:
         reason, final = str(CaxflowError(what, f"mend it, then ask again; see {job.log.name}")), True
     except Exception as error:
         # The user gets one line, the log the rest.
-        traceback.print_exc(file=job.log)
+        job.log.write(legible.lines(traceback.format_exc()))
         where, known = f"{job.run} {job.stage} at {job.site.name}", explained(error)
         reason = f"{where}: unexpected {type(error).__name__}: {error}"
         reason = f"{' '.join(reason.split())} -> see {job.log.name}"
-        reason = f"{where}: {known}" if known is not error else reason
+        reason = legible.line(f"{where}: {known}" if known is not error else reason)
         final = not isinstance(error, MemoryError)
     else:
         _keep(job, joblogs.forget)

@@ -13,24 +13,10 @@ import os
 from contextlib import contextmanager, suppress
 
 from caxflow.errors import CaxflowError
+from caxflow.files.folder import names_below, naming, parent_of
 from caxflow.files.listing import printable, to_bytes, to_text
 from caxflow.transfer import renaming
-from caxflow.transfer.folder import DIRECTORY, naming, remove_tree
-
-
-def names_below(path: str, root: str) -> list:
-    """Return the names that lead from `root` to `path`, as bytes.
-
-    Raises
-    ------
-    CaxflowError
-        If `path` does not lie strictly below `root`, or is not written plainly.
-    """
-    whole, above = to_bytes(path), to_bytes(root).rstrip(b"/") + b"/"
-    names = whole[len(above) :].rstrip(b"/").split(b"/")
-    if not whole.startswith(above) or any(name in (b"", b".", b"..") for name in names):
-        raise not_below(path, root)
-    return names
+from caxflow.transfer.folder import remove_tree
 
 
 def rename(old: str, new: str, root: str, new_root: str) -> bool:
@@ -123,49 +109,7 @@ def _text_of(name: bytes, folder: int) -> bytes | None:
 
 @contextmanager
 def _folder_of(path: str, root: str, made=None):
-    """Open the folder that holds `path`; yield its descriptor, and the name of `path` in it.
-
-    Parameters
-    ----------
-    made : list of bytes, optional
-        Takes the paths of the folders that were missing and are made; without it they must exist.
-    """
-    *above, name = names_below(path, root)
-    at = to_bytes(root).rstrip(b"/")
-    with naming(at or b"/"):
-        fd = os.open(at or b"/", DIRECTORY)
-    try:
-        for each in above:
-            at += b"/" + each
-            if made is not None and not _is_there(each, fd):
-                with naming(at), suppress(FileExistsError):
-                    os.mkdir(each, dir_fd=fd)
-                    made.append(at)
-            fd, last = _step(each, fd, at, root), fd
-            os.close(last)
-        yield fd, name
-    finally:
-        os.close(fd)
-
-
-def _step(name: bytes, fd: int, path: bytes, root: str) -> int:
-    with naming(path):
-        try:
-            return os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
-        except OSError as error:
-            if error.errno in (errno.ELOOP, errno.ENOTDIR):
-                raise not_below(to_text(path), root, ": it is a symbolic link, or no folder") from None
-            raise
-
-
-def _is_there(name: bytes, fd: int) -> bool:
-    try:
-        os.stat(name, dir_fd=fd, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def not_below(path: str, root: str, why: str = "") -> CaxflowError:
-    """Return the error that a path does not lie below a root, and why."""
-    return CaxflowError(f"{printable(path)} is not below {printable(root)}{why}", "name a path that is")
+    """Open the folder that holds `path`, strictly below `root`, as `caxflow.files.folder.parent_of` does."""
+    names_below(path, root)
+    with parent_of(path, (root,), made) as found:
+        yield found

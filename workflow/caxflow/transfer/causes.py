@@ -52,6 +52,11 @@ OF_LOGINS = (
         "ask the site's manager for a new one",
     ),
     (
+        r"^No \S+ host key is known for (\S+) and(?=[\s\S]*UNKNOWN port 65535)",
+        "the host key of {match[1]}, through which {host} is reached, is not known",
+        "get its fingerprint from its manager, then add it to known_hosts",
+    ),
+    (
         r"Host key verification failed|host key is known for|not found in known_hosts",
         "the host key of {host} is not known",
         "get its fingerprint from the site's manager, then add it to known_hosts",
@@ -140,7 +145,11 @@ OF_PARAMIKO = (
     ),
 )
 
+# Of a key that starts `caxflow serve`, and of what was asked for in its place.
+RESTRICTED = (r"^caxflow serve: (.+) -> (.+)$", "{host}: {match[1]}", "{match[2]}")
+
 OF_HELPERS = (
+    RESTRICTED,
     (
         r"^(ModuleNotFoundError: No module named 'encodings'|LookupError: unknown encoding.*)",
         "{python} at {host} does not start: {match[1]}",
@@ -178,6 +187,7 @@ OF_HELPERS = (
 )
 
 OF_SFTP = (
+    RESTRICTED,
     (
         r"(?i)subsystem request failed|no such file or directory|not found",
         "{host} offers no SFTP",

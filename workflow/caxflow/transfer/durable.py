@@ -20,7 +20,6 @@ from caxflow.abilities import TIMES, attempt
 from caxflow.errors import CaxflowError
 from caxflow.files.listing import os_error
 from caxflow.threads import do_all, start
-from caxflow.transfer.folder import Folder
 
 _AT_ONCE = 1 << 20  # bytes of a file up to which beginning to write it out takes less than waking a thread
 _THREADS = 4
@@ -58,7 +57,7 @@ def sync_files(folder, times: dict, alive) -> None:
         do_all([lambda _: whole.append(sync_file_system(folder.fileno()))], alive)
     if not any(whole):
         shares = [paths[turn::_THREADS] for turn in range(min(_THREADS, len(paths)))]
-        do_all([functools.partial(_sync, folder.root, share, lacking) for share in shares], alive)
+        do_all([functools.partial(_sync, folder, share, lacking) for share in shares], alive)
     return sorted(lacking)
 
 
@@ -69,15 +68,9 @@ def sync_folders(folder, paths, alive) -> list:
     return sorted(lacking)
 
 
-def _sync(root: str, paths, lacking: set, goes_on) -> None:
-    try:
-        folder = Folder(root)
-    except OSError as error:
-        raise os_error(error, root) from None
-    try:
-        _each(folder, folder.sync_file, paths, goes_on, lacking)
-    finally:
-        folder.close()
+def _sync(folder, paths, lacking: set, goes_on) -> None:
+    with folder.again() as own:
+        _each(own, own.sync_file, paths, goes_on, lacking)
 
 
 def _each(folder, do, paths, goes_on, lacking: set) -> None:

@@ -6,10 +6,10 @@ Every end has ``place``, ``remote`` (reached over SSH), ``helped`` (our own prog
 
 import time
 
+from caxflow import legible
 from caxflow.errors import CaxflowError, DiskAway
 from caxflow.files import digests
-from caxflow.files.listing import legible
-from caxflow.transfer.answers import makes_sense
+from caxflow.transfer.answers import largest, makes_sense
 from caxflow.transfer.place import Place
 from caxflow.transfer.protocol import ACK, JSON, LostError
 from caxflow.transfer.session import Session, Throttle, perform
@@ -49,7 +49,8 @@ class LocalEnd:
                 limit(count)
             tell(count)
 
-        self._session = Session(read)
+        self._session = Session(read, place.roots)
+        self.folder = self._session.folder
 
     def call(self, operation: str, **arguments):
         """Perform an operation of `caxflow.transfer.session.Session`."""
@@ -70,6 +71,9 @@ class RemoteEnd:
     ----------
     round_trip : float
         Seconds from a question to its answer.
+    size : int
+        Bytes of the dataset that it is asked about, as far as they are known here: the far end's word is
+        taken for no more that it has read of it.
     """
 
     remote, helped = True, True
@@ -79,6 +83,7 @@ class RemoteEnd:
         self.connection = connection
         self.algorithms = connection.algorithms
         self.round_trip = 0.0
+        self.size = self._unread = 0
 
     def measure(self) -> None:
         """Measure the round trip, unless the login has told it."""
@@ -90,6 +95,9 @@ class RemoteEnd:
 
     def call(self, operation: str, **arguments):
         """Perform an operation of `caxflow.transfer.session.Session` there; one at a time."""
+        self.must_allow(operation, arguments)
+        self._unread = 2 * self.size  # what changes is read twice
+        self.connection.stream.largest = largest(operation, arguments)
         try:
             self.connection.stream.send({"do": operation, "with": arguments})
         except LostError:
@@ -100,6 +108,15 @@ class RemoteEnd:
                 f"{self.place.site}: gives an answer to {operation!r} that makes no sense", _STRANGE
             )
         return answer
+
+    def must_allow(self, operation: str, arguments) -> None:
+        """Raise a CaxflowError if our key may not do that there, as far as is known."""
+        if self.connection.restriction:
+            about = next((value for value in arguments.values() if isinstance(value, str)), "")
+            try:
+                self.connection.restriction.check(operation, about, applies=bool(arguments.get("apply")))
+            except CaxflowError as error:
+                raise at(self.place.site, error) from None
 
     def result(self, acknowledged=None):
         """Wait for a result.
@@ -118,24 +135,32 @@ class RemoteEnd:
                     continue
                 if kind != JSON:
                     raise LostError(f"a frame {kind!r} that was not asked for")
-                message = stream.json(length)
+                message = self.message(length)
                 if "result" in message:
                     return message["result"]
-                self.handle(message)
         except LostError as error:
             raise self.connection.diagnosis(error) from None
 
-    def handle(self, message: dict) -> None:
-        """Take note of progress, raise what the far end reports."""
+    def message(self, length: int) -> dict:
+        """Read a message; take note of progress, raise what the far end reports."""
+        try:
+            message = self.connection.stream.json(length)
+        except CaxflowError as error:
+            raise at(self.place.site, error) from None
+        self._handle(message)
+        return message
+
+    def _handle(self, message: dict) -> None:
         if "error" in message:
-            try:
-                what, mend = message["error"]
-            except (TypeError, ValueError):
-                what, mend = "an error that it cannot name", "ask the site's manager"
+            said = message["error"]
+            if not (isinstance(said, list) and [*map(type, said)] == [str, str]):
+                said = ["an error that it cannot name", "ask the site's manager"]
             kind = DiskAway if message.get("disk_away") is True else CaxflowError
-            raise at(self.place.site, kind(legible(str(what)), legible(str(mend))))
-        if isinstance(message.get("progress"), int):
-            self._report(message["progress"])
+            raise at(self.place.site, kind(*map(legible.line, said)))
+        if type(count := message.get("progress")) is int:
+            count = max(0, min(count, self._unread))
+            self._unread -= count
+            self._report(count)
 
     def close(self) -> None:
         """End the connection; the helper lets go of its locks."""

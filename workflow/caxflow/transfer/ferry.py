@@ -9,7 +9,6 @@ from caxflow.files import digests
 from caxflow.files.listing import os_error, printable, unchanged
 from caxflow.threads import do_all
 from caxflow.transfer.ends import at
-from caxflow.transfer.folder import Folder
 from caxflow.transfer.protocol import DATA, FILE, HEADER, SEAL, LostError, frame_name
 from caxflow.transfer.remote import Reading, Writing
 from caxflow.transfer.sftp import SftpEnd
@@ -74,7 +73,7 @@ class _End:
 
 class _LocalSource(_End):
     def __init__(self, job):
-        self._folder, self._site = Folder(job.listing.root), job.source_place.site
+        self._folder, self._site = job.source_folder(), job.source_place.site
 
     def chunks(self, piece):
         try:
@@ -153,7 +152,7 @@ class _HelperSource(_End):
 
 class _LocalDestination(_End):
     def __init__(self, job):
-        self._job, self._folder = job, Folder(job.data)
+        self._job, self._folder = job, job.destination_folder()
 
     def put(self, piece, chunks) -> None:
         name = self._job.names[piece.index]

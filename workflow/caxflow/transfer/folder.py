@@ -1,4 +1,4 @@
-"""Files below one directory, reached without ever following a symbolic link.
+"""Removing what is in an open folder, without ever following a symbolic link.
 
 Runs at the far end too: Python 3.8, standard library only.
 """
@@ -11,96 +11,12 @@ import errno
 import os
 import stat
 import time
-from contextlib import contextmanager
 
-from caxflow import abilities
 from caxflow.errors import CaxflowError
-from caxflow.files.listing import is_leftover, printable, safe_path, to_bytes, to_text
+from caxflow.files.folder import DIRECTORY, naming
+from caxflow.files.listing import is_leftover, printable, to_text
 
-DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_OPEN_AT_ONCE = 64
 _RELEASED = 0.5  # seconds within which a file that was closed is gone, where removed ones are only renamed
-
-
-class Folder:
-    """A directory that is held open; what is opened through it is below it, whatever the names say.
-
-    For use by one thread.
-    """
-
-    def __init__(self, root: str):
-        self.root = root
-        self._fd = os.open(to_bytes(root), DIRECTORY)
-        self._known = {}
-
-    def fileno(self) -> int:
-        """The descriptor of the directory itself."""
-        return self._fd
-
-    def close(self) -> None:
-        """Close what is held open."""
-        self._forget()
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def _forget(self) -> None:
-        for fd in self._known.values():
-            os.close(fd)
-        self._known.clear()
-
-    def _directory(self, path: bytes) -> int:
-        if not path:
-            return self._fd
-        if path not in self._known:
-            if len(self._known) >= _OPEN_AT_ONCE:
-                self._forget()
-            above, _, name = path.rpartition(b"/")
-            self._known[path] = os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=self._directory(above))
-        return self._known[path]
-
-    def open(self, path: str, flags: int) -> int:
-        """Open the file `path` (checked by `caxflow.files.listing.safe_path`) and return its descriptor."""
-        above, _, name = to_bytes(safe_path(path)).rpartition(b"/")
-        flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe put in a file's place must not block
-        try:
-            return os.open(name, flags, 0o666, dir_fd=self._directory(above))
-        except OSError as error:
-            error.filename = f"{self.root}/{path}"  # as `naming` does, which takes time
-            raise
-
-    def make(self, directory: str) -> None:
-        """Make a sub-directory whose parent exists; it may exist already."""
-        above, _, name = to_bytes(safe_path(directory)).rpartition(b"/")
-        with naming(f"{self.root}/{directory}"):
-            try:
-                os.mkdir(name, 0o777, dir_fd=self._directory(above))
-            except FileExistsError:
-                self._directory(to_bytes(directory))
-
-    def set_mtime(self, path: str, mtime_ns: int) -> str:
-        """Set a file's time of modification; what is lacking for that, see `caxflow.abilities`."""
-        above, _, name = to_bytes(safe_path(path)).rpartition(b"/")
-        with naming(f"{self.root}/{path}"):
-            folder, times = self._directory(above), (mtime_ns, mtime_ns)
-            return abilities.attempt(
-                abilities.TIMES, os.utime, name, ns=times, dir_fd=folder, follow_symlinks=False
-            )
-
-    def sync_file(self, path: str) -> str:
-        """Bring a file's content to the disk, quick where it is there already; what is lacking for that."""
-        fd = self.open(path, os.O_RDONLY)
-        try:
-            return abilities.sync_file(fd)
-        finally:
-            os.close(fd)
-
-    def sync_directory(self, directory: str = "") -> str:
-        """Bring a directory's entries to the disk; what is lacking for that."""
-        with naming(f"{self.root}/{directory}".rstrip("/")):
-            folder = self._directory(to_bytes(directory))
-            return abilities.attempt(abilities.SYNC_FOLDERS, os.fsync, folder)
-
 
 HELD_UP = 60  # seconds between two steps after which what allowed the first may hold no more
 
@@ -205,13 +121,3 @@ def _gone(remove, folder: bytes, name: bytes, fd: int) -> None:
             remove(name, dir_fd=fd)
         except FileNotFoundError:
             pass
-
-
-@contextmanager
-def naming(path):
-    """An error about a name in an open directory knows the whole path."""
-    try:
-        yield
-    except OSError as error:
-        error.filename = path
-        raise

@@ -8,7 +8,6 @@ from caxflow.errors import CaxflowError
 from caxflow.files import digests
 from caxflow.files.listing import os_error, printable
 from caxflow.threads import start
-from caxflow.transfer.folder import Folder
 
 
 class Frontier:
@@ -16,8 +15,8 @@ class Frontier:
 
     Parameters
     ----------
-    root : str
-        Directory that the files are in.
+    folder : Folder
+        What the files are in; it is taken over.
     algorithms : sequence of str
         Digests wanted.
     progress : callable
@@ -26,8 +25,8 @@ class Frontier:
         Called with what ended it.
     """
 
-    def __init__(self, root: str, algorithms, progress, failed):
-        self._folder, self._algorithms = Folder(root), tuple(algorithms)
+    def __init__(self, folder, algorithms, progress, failed):
+        self._folder, self._algorithms = folder, tuple(algorithms)
         self._progress, self._failed = progress, failed
         self._queue = queue.SimpleQueue()
         self._ends = defaultdict(dict)  # of a file: where a range that is there begins, to where it ends

@@ -7,6 +7,7 @@ import time
 from caxflow import threads
 from caxflow.errors import CaxflowError, Occupied
 from caxflow.files import digests
+from caxflow.files.folder import Folder
 from caxflow.files.listing import Listing, printable
 from caxflow.files.manifest import Manifest
 from caxflow.transfer import plan
@@ -16,8 +17,9 @@ from caxflow.transfer.frontier import Frontier
 from caxflow.transfer.pieces import altered
 from caxflow.transfer.place import Place
 from caxflow.transfer.progress import Copied
+from caxflow.transfer.protocol import SMALL
 from caxflow.transfer.session import BLOCK
-from caxflow.transfer.task import StoppedError, Task
+from caxflow.transfer.task import StoppedError, Task, any_remote
 
 
 class Job(Task):
@@ -70,6 +72,14 @@ class Job(Task):
         """Of the same files at the destination."""
         return self.dataset.names
 
+    def source_folder(self) -> Folder:
+        """Open the folder that the source's files are in, which are reached from here."""
+        return self.source.folder(self.listing.root)
+
+    def destination_folder(self) -> Folder:
+        """Open the folder that is written to, which is reached from here."""
+        return self.destination.folder(self.data)
+
     def hold_back(self, count: int) -> None:
         """Take note of bytes that go by, and wait as the limits demand of sites whose files are just opened.
 
@@ -78,7 +88,7 @@ class Job(Task):
         for place in self.places:
             if not place.remote and (limit := self.limit(place)):
                 limit(count)
-        self.beat(count)
+        self._sign(count, count)
 
     def read_here(self, count: int) -> None:
         """Wait as the limit demands of a site whose files are just opened, for what is read again."""
@@ -92,7 +102,7 @@ class Job(Task):
         ends = []
         for place in self.places:
             try:
-                ends.append(self.open(place, lambda _: self.beat(), needed=False))
+                ends.append(self.open(place, self._sign, needed=False))
             except (CaxflowError, OSError, RuntimeError, MemoryError) as error:
                 if self.stopped.is_set():
                     raise StoppedError from None
@@ -115,6 +125,10 @@ class Job(Task):
                 self.remark([what])
                 return False
         return True
+
+    def acknowledged(self, pieces: int, length: int) -> None:
+        """Take note of what the far end has written."""
+        self.sign(max(length, pieces * SMALL))
 
     def _check_source(self, end) -> None:
         file = self.listing.files[0]
@@ -141,6 +155,7 @@ class Job(Task):
             if piece.whole and piece.index not in self._followed:
                 self._digests.setdefault(piece.index, found)
                 self.files_done += 1
+            self.passed += SMALL  # what a small file takes, whatever its size
         if piece.index in self._followed:
             self._frontier.done(piece.index, piece.offset, piece.length)
 
@@ -194,9 +209,7 @@ class Job(Task):
                     end.close()
 
     def _open_ends(self) -> None:
-        self.source, self.destination = threads.at_once(
-            self._open_source, lambda: self._open(self.destination_place)
-        )
+        self.source, self.destination = threads.at_once(self._open_source, self._open_destination)
         common = set(self.source.algorithms) & set(self.destination.algorithms)
         self.algorithm = next(name for name in ("xxh128", "sha256") if name in common)
 
@@ -204,26 +217,44 @@ class Job(Task):
         """Open the source and list its files, perhaps while the other end still logs in."""
         end = self._open(self.source_place)
         self.dataset.take(end.call("scan", path=self.source_path))
+        self.bear_with(len(self.listing.files))
+        return end
+
+    def _open_destination(self):
+        """Open the destination, unless our key may make no copy there: then nothing is read in vain."""
+        end = self._open(self.destination_place)
+        if end.remote and end.helped:
+            end.must_allow("begin", {"destination": self.destination_path})
         return end
 
     def _open(self, place: Place):
         began = time.monotonic()
-        end = self.open(place, self._report)
+        note = self.sign if place.remote else lambda _, done: self.beat(done)
+        end = self.open(place, lambda count: note(count, count if self.phase == "comparing" else 0))
         self._login = max(self._login, time.monotonic() - began)
         if end.remote and end.helped:
             end.measure()
         return end
 
-    def _report(self, count: int) -> None:
-        self.beat(count if self.phase == "comparing" else 0)
+    def _sign(self, passed: int, done: int = 0) -> None:
+        """Take note that something goes on; where a far end takes part, only bytes are progress."""
+        if any_remote(self.places):
+            self.sign(passed, done)
+        else:
+            self.beat(done)
 
     def _copy(self) -> Copied:
         self.files = len(self.listing.files)
+        self.source.size = self.destination.size = self.listing.size
         begun = self._start()
+        self.beat()
         if begun["exists"]:
             return self._adopt(begun["exists"])
         self.data = begun["data"]
-        self._move(self._compare(begun["present"]))
+        missing = self._compare(begun["present"])
+        self.beat()
+        self._move(missing)
+        self.beat()
         manifests = self.dataset.manifests(self._digests, self.wanted())
         self.dataset.check(manifests)
         self._publish()
@@ -251,6 +282,7 @@ class Job(Task):
         """Publish the copy, unless the source is no longer what was copied."""
         self.phase = "publishing"
         self.dataset.refuse_changes(self.source.call("scan_again", path=self.source_path))
+        self.beat()
         try:
             remarks = self.destination.call(
                 "publish",
@@ -270,7 +302,7 @@ class Job(Task):
     def _is_published(self) -> bool:
         """Whether the copy was published by a far end that could not say so any more."""
         try:
-            end = self.open(self.destination_place, lambda _: self.beat())
+            end = self.open(self.destination_place, self._sign)
             there, growing = end.call("look", paths=[self.destination_path, self.data])
         except CaxflowError:
             return False
@@ -457,7 +489,7 @@ class Job(Task):
         parts -= self._digests.keys()
         if not parts or self._relayed():
             return
-        here = self.listing.root if not self.source.remote else self.data
+        here = self.source_folder() if not self.source.remote else self.destination_folder()
         names = [file.path for file in self.listing.files] if not self.source.remote else self.names
         self._frontier = Frontier(here, self.wanted(), self.read_here, self.stop)
         self._followed = parts

@@ -7,7 +7,7 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 
-from caxflow import preview
+from caxflow import owners, preview
 
 _STEP = 0.25  # seconds for which bytes pass at once
 _LEAST, _MOST = 1 << 10, 1 << 20  # bytes that pass at once
@@ -58,7 +58,7 @@ class Limiter:
         fd = -1
         with suppress(OSError):
             if self._ledger and not preview.only_looks():
-                fd = os.open(self._ledger, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                fd = owners.open_own(self._ledger, os.O_RDWR | os.O_CREAT, 0o644)
         if fd < 0:
             yield
             return

@@ -3,7 +3,6 @@
 from caxflow.errors import CaxflowError
 from caxflow.files import digests
 from caxflow.transfer.ends import at
-from caxflow.transfer.folder import Folder
 from caxflow.transfer.local import copy_piece
 from caxflow.transfer.pieces import Receiver, Sender, altered
 from caxflow.transfer.protocol import BUFFER, DATA, FILE, HEADER, SMALL, LostError, frame_name
@@ -12,7 +11,7 @@ from caxflow.transfer.remote import Reading, Writing
 
 def local(job, _source, _destination) -> None:
     """Copy on this machine."""
-    source, destination = Folder(job.listing.root), Folder(job.data)
+    source, destination = job.source_folder(), job.destination_folder()
     try:
         while (piece := job.next_piece()) is not None:
             name = job.names[piece.index]
@@ -36,7 +35,7 @@ def local(job, _source, _destination) -> None:
 def push(job, _source, destination) -> None:
     """Read here, write there."""
     with Writing(job, destination) as end:
-        folder = Folder(job.listing.root)
+        folder = job.source_folder()
         sender = Sender(folder, end.connection.stream, job.wanted(), job.hold_back)
         known = set()
         try:
@@ -65,7 +64,7 @@ def pull(job, source, _destination) -> None:
     def sealed(index, offset, length, found):
         job.piece_done(reading.waiting[0], found)
 
-    folder = Folder(job.data)
+    folder = job.destination_folder()
     receiver = None
     try:
         reading = Reading(

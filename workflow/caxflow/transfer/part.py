@@ -8,7 +8,7 @@ waits until the last writer of an earlier attempt is dead. Publishing is one ren
 Runs at the far end too: Python 3.8, standard library only.
 """
 
-# ruff: noqa: PTH102, PTH106, PTH108, PTH110, PTH118, PTH121, PTH208 (this also runs under Python 3.8, and paths are bytes)
+# ruff: noqa: PTH110, PTH118 (this also runs under Python 3.8, and paths are bytes)
 
 from __future__ import annotations
 
@@ -17,14 +17,28 @@ import os
 import re
 import stat
 import time
+from contextlib import suppress
 
 from caxflow import abilities
 from caxflow.errors import CaxflowError
-from caxflow.files.listing import os_error, printable, scan, to_bytes, to_text
+from caxflow.files.folder import (
+    DIRECTORY,
+    PASS,
+    Folder,
+    enter,
+    entries,
+    make_folder,
+    naming,
+    open_folder,
+    sync_folder,
+)
+from caxflow.files.listing import os_error, printable, to_bytes, to_text
+from caxflow.files.reading import scan_folder
+from caxflow.owners import foreign, not_own
 from caxflow.threads import do_all
 from caxflow.transfer import renaming
 from caxflow.transfer.durable import sync_files, sync_folders
-from caxflow.transfer.folder import Folder, remove_directory, remove_tree
+from caxflow.transfer.folder import remove_directory, remove_tree
 
 SUFFIX = b".part-caxflow"
 # Method scp, which cannot lock, has a token in each attempt's name.
@@ -43,18 +57,24 @@ class Part:
         The path under which the copy will be published.
     token : str
         Names the attempt; its writers are those who know it.
+    roots : sequence of str
+        What the copy may be below, see `caxflow.files.folder.split`.
+    whose : str, optional
+        Whose copies these are: what others have left is not taken over then.
     """
 
-    def __init__(self, destination: str, token: str):
+    def __init__(self, destination: str, token: str, roots=(), whose: str | None = None):
         self.destination = to_bytes(destination)
         self.parent, self.name = os.path.split(self.destination)
         if not self.name or self.name in (b".", b".."):
             raise CaxflowError(f"{printable(destination)} cannot be the name of a copy", "give a full path")
-        self.container = os.path.join(self.parent, b"." + self.name + SUFFIX)
+        self._hidden = b"." + self.name + SUFFIX
+        self.container = os.path.join(self.parent, self._hidden)
         self.data = os.path.join(self.container, b"data")
-        self._lock_path = os.path.join(self.container, b"lock")
         self._token = token.encode("ascii")
-        self._lock = -1
+        self._roots, self._whose = roots, whose
+        # Open, so that what is written goes there, whatever others rename meanwhile.
+        self._above = self._inside = self._lock = -1
         self._left = set()  # paths of files that an earlier attempt left
         self._began = False
         self._lockless = ""  # what the file system lacks, where it has no locks
@@ -71,23 +91,45 @@ class Part:
         """Return whether another attempt seems to write, by its process or files, where locks are lacking."""
         if not self._lockless:
             return False
-        token, _, holder = self._holder().partition("\n")
+        token, holder, _ = self._holder()
         if not token:
             return False
         process, _, host = holder.partition(" on ")
         if host == os.uname().nodename and process[8:].isdigit():
             return os.path.exists(f"/proc/{process[8:]}")
-        return abs(time.time() - _last_written(self.container)) < max(quiet, _QUIET)
+        return abs(time.time() - _last_written(self._inside)) < max(quiet, _QUIET)
 
-    def _holder(self) -> str:
-        """Return the lock's text: the token of who began last, and its process; empty once that has ended."""
-        return os.pread(self._lock, 400, 0).decode("ascii", "replace").strip()
+    def _holder(self) -> list:
+        """Return the lock's lines: the token of who began last, its process, and whose the copy is.
+
+        The first two are empty once that has ended, the last one where that was not said.
+        """
+        lines = os.pread(self._lock, 400, 0).decode("ascii", "replace").split("\n")
+        return [*map(str.strip, lines), "", "", ""][:3]
+
+    def _belongs_to_another(self) -> bool:
+        found = self._holder()
+        return self._whose not in (None, found[2]) and (any(found) or b"data" in entries(self._inside))
 
     def _still_there(self) -> bool:
+        names = ((self._above, self._hidden, self._inside), (self._inside, b"lock", self._lock))
         try:
-            return os.path.samestat(os.fstat(self._lock), os.lstat(self._lock_path))
+            return all(
+                os.path.samestat(os.fstat(fd), os.stat(name, dir_fd=folder, follow_symlinks=False))
+                for folder, name, fd in names
+            )
         except FileNotFoundError:
             return False
+
+    def _enter(self, *, made: bool) -> None:
+        """Open the container, which none but this account may write to; `made` by this attempt, or before."""
+        with naming(self.container):
+            self._inside = enter(self._hidden, self._above, self.container, self.parent)
+            if not made and (why := not_own(self._inside, self._above)):
+                raise CaxflowError(
+                    f"{printable(to_text(self.container))}, which is to hold an unfinished copy, {why}",
+                    f"remove it: rm -r {printable(to_text(self.container))}; the copy then begins anew",
+                )
 
     def begin(self, wait: float, alive=None) -> None:
         """Make the container, or take over the one that an earlier attempt left.
@@ -100,19 +142,21 @@ class Part:
             Called now and then while waiting.
         """
         deadline = time.monotonic() + wait
+        self._above = open_folder(self.parent, self._roots, PASS)
         while True:
-            self._make(self.container, 0o700)
+            with naming(self.container):
+                made = make_folder(self._hidden, self._above, 0o700)
             try:
-                self._lock = os.open(
-                    self._lock_path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-                )
+                self._enter(made=made)
+                self._open_lock(os.O_CREAT)
             except FileNotFoundError:
+                self._let_go()
                 continue  # the other one just published and removed the container
             free = self._flock(fcntl.LOCK_EX | fcntl.LOCK_NB) and self._still_there()
             if free and not self._is_written(wait):
                 break
-            holder = self._holder().partition("\n")[2]
-            self.close()
+            holder = self._holder()[1]
+            self._let_go()
             if time.monotonic() > deadline:
                 raise CaxflowError(
                     f"{printable(to_text(self.destination))} is being written by another transfer ({holder})",
@@ -121,17 +165,34 @@ class Part:
             if alive:
                 alive()
             time.sleep(0.2)
+        if self._belongs_to_another():
+            self.close()
+            raise CaxflowError(
+                f"{printable(to_text(self.container))} was left by another account or key",
+                "at that site: caxflow strays, whose --remove takes it away",
+            )
         os.ftruncate(self._lock, 0)
-        who = f"process {os.getpid()} on {os.uname().nodename}".encode("ascii", "replace")
-        os.pwrite(self._lock, self._token + b"\n" + who + b"\n", 0)
+        who = f"process {os.getpid()} on {os.uname().nodename}\n{self._whose or ''}"
+        os.pwrite(self._lock, self._token + b"\n" + who.encode("ascii", "replace") + b"\n", 0)
         self._began = True
         self._share()
-        self._make(self.data, 0o777)
+        with naming(self.data):
+            make_folder(b"data", self._inside, 0o777)
 
     def join(self) -> None:
         """Write to a container that this attempt has begun."""
-        self._lock = os.open(self._lock_path, _LOCK_FLAGS)
+        self._above = open_folder(self.parent, self._roots, PASS)
+        self._enter(made=False)
+        self._open_lock()
         self._share()
+
+    def _open_lock(self, flags: int = 0) -> None:
+        with naming(os.path.join(self.container, b"lock")):
+            self._lock = os.open(b"lock", _LOCK_FLAGS | flags, 0o600, dir_fd=self._inside)
+
+    def folder(self) -> Folder:
+        """Open the growing copy."""
+        return Folder(to_text(self.data), fd=enter(b"data", self._inside, self.data, self.container))
 
     def _share(self) -> None:
         # Between exclusive and shared a flock is not held: the token tells whether somebody slipped in.
@@ -141,23 +202,22 @@ class Part:
                 f"another transfer to {printable(to_text(self.destination))} began", "let that one finish"
             )
 
+    def alone(self) -> bool:
+        """Return whether none else takes part in the copy any more; from then on none can."""
+        if self._flock(fcntl.LOCK_EX | fcntl.LOCK_NB):
+            return True
+        self._flock(fcntl.LOCK_SH | fcntl.LOCK_NB)  # which is gone where the other is not had
+        return False
+
     def held(self) -> bool:
         """Whether the container is still this attempt's."""
         token = os.pread(self._lock, len(self._token) + 1, 0)
         return token == self._token + b"\n" and self._still_there()
 
-    @staticmethod
-    def _make(path: bytes, mode: int) -> None:
-        try:
-            os.mkdir(path, mode)
-        except FileExistsError:
-            if not stat.S_ISDIR(os.lstat(path).st_mode):
-                raise
-
     def allocated(self, report) -> int:
         """Bytes on the disk that the growing copy takes already."""
-        files = scan(to_text(self.data), report).files
-        found = [os.lstat(os.path.join(self.data, to_bytes(file.path))) for file in files]
+        with self.folder() as folder:
+            found = [folder.stat(file.path) for file in scan_folder(folder, report).files]
         # Some file systems do not say what files take.
         return sum(each.st_blocks * 512 for each in found) or sum(each.st_size for each in found)
 
@@ -180,30 +240,25 @@ class Part:
         """
         wanted = {to_bytes(name) for name in directories}
         left = []
-        for folder, names, files in os.walk(self.data, topdown=False):
-            below = os.path.relpath(folder, self.data)
+        for below, names, files, fd in os.fwalk(b"data", topdown=False, dir_fd=self._inside):
             for name in files + names:
-                path = name if below == b"." else os.path.join(below, name)
-                status = os.lstat(os.path.join(folder, name))
+                path = os.path.join(below, name)[len(b"data/") :]
+                status = os.stat(name, dir_fd=fd, follow_symlinks=False)
                 alive()
                 # A file with a second name may be published under that: nothing is written to it any more.
                 own = stat.S_ISREG(status.st_mode) and status.st_nlink < 2
                 size = sizes.get(to_text(path), -1)
                 if status.st_size > size >= 0 and own:
-                    cut = os.path.join(folder, name), size
-                    own = not abilities.attempt(abilities.SIZES, os.truncate, *cut)
+                    own = not abilities.attempt(abilities.SIZES, _cut, name, size, fd)
                 if own and size >= 0:
                     left.append((to_text(path), min(size, status.st_size)))
                 elif not stat.S_ISDIR(status.st_mode):
-                    os.unlink(os.path.join(folder, name))
+                    os.unlink(name, dir_fd=fd)
                 elif path not in wanted:
-                    os.rmdir(os.path.join(folder, name))
-        folder = Folder(to_text(self.data))
-        try:
+                    os.rmdir(name, dir_fd=fd)
+        with self.folder() as folder:
             for directory in directories:
                 folder.make(directory)
-        finally:
-            folder.close()
         self._left = {path for path, _ in left}
         return left
 
@@ -230,7 +285,11 @@ class Part:
             raise CaxflowError(
                 f"{printable(to_text(self.destination))} was taken over by another transfer", "start again"
             )
-        there = {file.path: file for file in scan(to_text(self.data), lambda _: alive()).files}
+        with self.folder() as folder:
+            return self._publish(folder, files, directories, single=single, alive=alive)
+
+    def _publish(self, folder: Folder, files, directories, *, single: bool, alive) -> list:
+        there = {file.path: file for file in scan_folder(folder, lambda _: alive()).files}
         wanted = {(path, size) for path, size, _ in files}
         differing = wanted ^ {(file.path, file.size) for file in there.values()}
         if differing:
@@ -245,24 +304,20 @@ class Part:
             for path, _, mtime_ns in files
             if path in self._left or there[path].mtime_ns != mtime_ns
         }
-        folder = Folder(to_text(self.data))
-        try:
-            lacking = sync_files(folder, unsure, alive)
-            lacking += sync_folders(folder, reversed(("", *directories)), alive)
-        finally:
-            folder.close()
-        if not lacking and any(self._has_other_time(path, at) for path, at in unsure.items()):
+        lacking = sync_files(folder, unsure, alive)
+        lacking += sync_folders(folder, reversed(("", *directories)), alive)
+        others = (abs(folder.stat(path).st_mtime_ns - at) > _COARSE for path, at in unsure.items())
+        if not lacking and any(others):
             lacking.append("its file system keeps other times of modification than it is given")
         inner = to_bytes(files[0][0]) if single else b""
-        self._rename(inner)
+        self._rename(folder, inner)
         return list(dict.fromkeys([*lacking, *filter(None, [self._lockless]), *self._tidy_up(inner, alive)]))
 
-    def _has_other_time(self, path: str, mtime_ns: int) -> bool:
-        return abs(os.lstat(os.path.join(self.data, to_bytes(path))).st_mtime_ns - mtime_ns) > _COARSE
-
-    def _rename(self, single: bytes) -> None:
+    def _rename(self, folder: Folder, single: bytes) -> None:
+        old, source = (single, folder.fileno()) if single else (b"data", self._inside)
         try:
-            renaming.publish(os.path.join(self.data, single) if single else self.data, self.destination)
+            with naming(self.destination):
+                renaming.publish(old, self.name, source, self._above)
         except FileExistsError:
             raise CaxflowError(
                 f"{printable(to_text(self.destination))} appeared while it was being copied",
@@ -273,50 +328,88 @@ class Part:
         """Remove the container of what is published, as far as that goes; what failed."""
         failed = []
         try:
-            do_all([lambda _: failed.append(abilities.sync_folder(self.parent or b"."))], alive)
+            do_all([lambda _: failed.append(sync_folder(self._above))], alive)
         except OSError as error:
             where = printable(to_text(self.parent))
             failed.append(f"{where} could not be brought to the disk: {os.strerror(error.errno)}")
         # First the lock, then its file is closed: who waits for it must not get it.
-        for remove, path in (
-            *(((os.unlink, os.path.join(self.data, single)), (os.rmdir, self.data)) if single else ()),
-            (os.unlink, self._lock_path),
-            (lambda _: self.close(), self._lock_path),
+        steps = [
+            ("lock", lambda: os.unlink(b"lock", dir_fd=self._inside)),
+            ("", self._let_go),
             # Not empty where open files are only renamed (FUSE, NFS), while others have the lock open.
-            (remove_directory, self.container),
-        ):
+            ("", lambda: remove_directory(self._hidden, self._above)),
+        ]
+        if single:
+            steps.insert(0, ("data", lambda: self._remove_data(single)))
+        for name, remove in steps:
+            path = to_text(os.path.join(self.container, to_bytes(name)).rstrip(b"/"))
             try:
-                remove(path)
+                remove()
             except FileNotFoundError:
                 pass
             except OSError as error:
-                failed.append(f"{printable(to_text(path))} could not be removed: {os.strerror(error.errno)}")
+                failed.append(f"{printable(path)} could not be removed: {os.strerror(error.errno)}")
+        self.close()
         return list(filter(None, failed))
+
+    def _remove_data(self, name: bytes) -> None:
+        """Remove the folder of a single file that is published, under whose old name it may still be."""
+        with self.folder() as folder, suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=folder.fileno())
+        os.rmdir(b"data", dir_fd=self._inside)
 
     def discard_empty(self) -> None:
         """Remove the container if nothing has arrived in it, or nothing but what is published already."""
         try:
-            for folder, _, files in os.walk(self.data, topdown=False):
-                for file in files:
-                    if os.path.samefile(os.path.join(folder, file), self.destination):
-                        os.unlink(os.path.join(folder, file))
-                os.rmdir(folder)
-            os.unlink(self._lock_path)
-            os.rmdir(self.container)
+            published = os.stat(self.name, dir_fd=self._above, follow_symlinks=False)
+        except OSError:
+            published = None
+        try:
+            for _, folders, files, fd in os.fwalk(b"data", topdown=False, dir_fd=self._inside):
+                for name in files:
+                    found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                    if published and os.path.samestat(found, published):
+                        os.unlink(name, dir_fd=fd)
+                for name in folders:
+                    os.rmdir(name, dir_fd=fd)
+            os.rmdir(b"data", dir_fd=self._inside)
+            os.unlink(b"lock", dir_fd=self._inside)
+            os.rmdir(self._hidden, dir_fd=self._above)
         except OSError:
             pass  # it holds something worth keeping
 
     def close(self) -> None:
-        """Let go of the lock."""
-        if self._lock >= 0:
-            if self._began and self._lockless and self.held():
-                os.ftruncate(self._lock, 0)  # what shows others that nothing is written any more
-            os.close(self._lock)
-            self._lock = -1
+        """Let go of the lock, and of all that is held open."""
+        self._let_go()
+        if self._above >= 0:
+            os.close(self._above)
+            self._above = -1
+
+    def _let_go(self) -> None:
+        if self._lock >= 0 and self._began and self._lockless and self.held():
+            # What shows others that nothing is written any more.
+            os.ftruncate(self._lock, 0)
+            os.pwrite(self._lock, f"\n\n{self._whose or ''}\n".encode("ascii", "replace"), 0)
+        for fd in (self._lock, self._inside):
+            if fd >= 0:
+                os.close(fd)
+        self._lock = self._inside = -1
 
 
-def remove_leftovers(parent: str, older_than: float, only: str | None = None, alive=lambda: None) -> list:
+def _cut(name: bytes, size: int, folder: int) -> None:
+    fd = os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        os.ftruncate(fd, size)
+    finally:
+        os.close(fd)
+
+
+def remove_leftovers(
+    parent: str, older_than: float, only=None, alive=lambda: None, *, roots=(), whose: str | None = None
+) -> list:
     """Remove what transfers left unfinished below a directory and nobody writes to any more.
+
+    What belongs to another account stays.
 
     Parameters
     ----------
@@ -328,6 +421,10 @@ def remove_leftovers(parent: str, older_than: float, only: str | None = None, al
         Name of a copy; by default all are looked at.
     alive : callable, optional
         Called for each file that goes.
+    roots : sequence of str
+        What the directory may be below, see `caxflow.files.folder.split`.
+    whose : str, optional
+        Whose they must be; by default all are looked at.
 
     Returns
     -------
@@ -335,35 +432,49 @@ def remove_leftovers(parent: str, older_than: float, only: str | None = None, al
         Paths removed.
     """
     removed = []
-    root = to_bytes(parent)
     try:
-        matches = [match for match in map(_LEFTOVER.fullmatch, sorted(os.listdir(root))) if match]
+        with Folder(parent, roots) as folder:
+            for name in sorted(entries(folder.fileno())):
+                match = _LEFTOVER.fullmatch(name)
+                if match and (only is None or match[1] == to_bytes(only)):
+                    removed += _remove_leftover(folder, match, older_than, alive, roots=roots, whose=whose)
     except OSError as error:
         raise os_error(error, parent) from None
-    for match in matches:
-        own, container = match[1], os.path.join(root, match[0])
-        if (only is not None and own != to_bytes(only)) or not stat.S_ISDIR(os.lstat(container).st_mode):
-            continue
-        if older_than and time.time() - _last_written(container) < older_than:
-            continue
-        part = Part(to_text(os.path.join(root, own)), "cleaner")
-        try:
-            if not match[2]:
-                part.begin(wait=0)
-            remove_tree(container, alive)
-            removed.append(to_text(container))
-        except CaxflowError:
-            continue  # somebody writes to it
-        except OSError as error:
-            raise os_error(error, to_text(container)) from None
-        finally:
-            part.close()
     return removed
 
 
-def _last_written(container: bytes) -> float:
-    newest = os.lstat(container).st_mtime
-    for folder, names, files in os.walk(container):
+def _remove_leftover(folder: Folder, match, older_than: float, alive, *, roots, whose) -> list:
+    """Remove what an attempt left, if none writes to it; its path, or nothing."""
+    name, root = match[0], to_bytes(folder.root)
+    if whose is not None and match[2]:
+        return []  # whose it is, is not said
+    container = os.path.join(root, name)
+    try:
+        fd = os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=folder.fileno())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    try:
+        young = older_than and time.time() - _last_written(fd) < older_than
+        if young or not_own(fd, folder.fileno(), foreign):
+            return []
+    finally:
+        os.close(fd)
+    part = Part(to_text(os.path.join(root, match[1])), "cleaner", roots, whose)
+    try:
+        if not match[2]:
+            part.begin(wait=0)
+        with naming(container):
+            remove_tree(name, alive, folder.fileno())
+    except CaxflowError:
+        return []  # somebody writes to it
+    finally:
+        part.close()
+    return [to_text(container)]
+
+
+def _last_written(container: int) -> float:
+    newest = os.fstat(container).st_mtime
+    for _, names, files, fd in os.fwalk(b".", dir_fd=container):
         for name in names + files:
-            newest = max(newest, os.lstat(os.path.join(folder, name)).st_mtime)
+            newest = max(newest, os.stat(name, dir_fd=fd, follow_symlinks=False).st_mtime)
     return newest

@@ -43,14 +43,14 @@ def rename(old: bytes, new: bytes, old_folder: int | None = None, new_folder: in
         raise OSError(code, os.strerror(code), new if code == errno.EEXIST else old)
 
 
-def publish(old: bytes, new: bytes) -> None:
+def publish(old: bytes, new: bytes, old_folder: int | None = None, new_folder: int | None = None) -> None:
     """Rename where the new name is all that matters: an old one that cannot be taken away is no failure."""
     try:
-        rename(old, new)
+        rename(old, new, old_folder, new_folder)
     except FileExistsError:
         raise
     except OSError:
-        if not _is_one_file(old, new, None, None):
+        if not _is_one_file(old, new, old_folder, new_folder):
             raise
 
 

@@ -4,7 +4,7 @@ The same class works here and, called by name through `helper`, at the far end: 
 library only; arguments and results are plain values.
 """
 
-# ruff: noqa: B905, PTH102, PTH108, PTH112, PTH116, PTH118, PTH120, PTH208 (this also runs under Python 3.8, and paths are bytes)
+# ruff: noqa: B905, PTH112, PTH116, PTH120 (this also runs under Python 3.8, and paths are bytes)
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ import os
 import stat
 import threading
 import time
+from contextlib import suppress
 
-from caxflow import abilities
+from caxflow import abilities, owners
 from caxflow.errors import CaxflowError, DiskAway
 from caxflow.files import digests, marker
 from caxflow.files.census import census, is_furniture
-from caxflow.files.listing import FileStat, os_error, printable, safe_path, scan, to_bytes, to_text, unchanged
+from caxflow.files.folder import Folder, entries, parent_of
+from caxflow.files.listing import FileStat, os_error, printable, to_bytes, to_text, unchanged
+from caxflow.files.reading import scan
 from caxflow.threads import do_all
 from caxflow.transfer import below
 from caxflow.transfer.folder import Pace
 from caxflow.transfer.part import Part, remove_leftovers
 
 BLOCK = 4 << 20  # bytes; what a resumed file is compared by
-_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class Session:
@@ -35,10 +37,15 @@ class Session:
     ----------
     report : callable
         Called with a number of bytes as long operations go on (0: still alive).
+    roots : sequence of str
+        The data roots: below them no symbolic link is followed.
+    whose : str, optional
+        Whose the copies are that are made here, see `caxflow.transfer.part.Part`.
     """
 
-    def __init__(self, report):
-        self.report = report
+    def __init__(self, report, roots=(), whose: str | None = None):
+        self.report, self._whose = report, whose
+        self.roots = tuple(roots)
         self.part = None
         self._listed = None  # path and listing of the dataset that was listed last
         self._asked = None  # when the other end last asked whether this one is there
@@ -47,9 +54,15 @@ class Session:
         """Answer."""
         self._asked = time.monotonic()
 
+    def folder(self, path: str) -> Folder:
+        """Open a folder: that of the copy that is being made, or one below a root."""
+        if self.part and path == to_text(self.part.data):
+            return self.part.folder()
+        return Folder(path, self.roots)
+
     def scan(self, path: str) -> dict:
-        """List a dataset; see `caxflow.files.listing.scan`."""
-        listing = scan(path, self.report)
+        """List a dataset; see `caxflow.files.reading.scan`."""
+        listing = scan(path, self.report, roots=self.roots)
         self._listed = path, listing
         return {
             "root": listing.root,
@@ -67,7 +80,8 @@ class Session:
     def kind(self, path: str) -> str | None:
         """``file``, ``directory``, ``other``, or None if nothing is there."""
         try:
-            mode = os.lstat(to_bytes(path)).st_mode
+            with parent_of(path, self.roots) as (folder, name):
+                mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
         except (FileNotFoundError, NotADirectoryError):
             return None
         return "file" if stat.S_ISREG(mode) else "directory" if stat.S_ISDIR(mode) else "other"
@@ -87,7 +101,7 @@ class Session:
         """Read a dataset; its manifests by algorithm as JSON documents."""
         from caxflow.files.manifest import take_all
 
-        found = take_all(path, algorithms, drop_cache, progress=self.report)
+        found = take_all(path, algorithms, drop_cache, progress=self.report, roots=self.roots)
         return {name: manifest.to_json() for name, manifest in found.items()}
 
     def examine(self, path: str, algorithms) -> dict:
@@ -109,7 +123,7 @@ class Session:
                 checkers[file.path] = zips.Checker(archive)
             return [checkers[file.path]] if archive else []
 
-        found = take_all(path, algorithms, progress=self.report, check=check)
+        found = take_all(path, algorithms, progress=self.report, check=check, roots=self.roots)
         return {
             "manifests": {name: manifest.to_json() for name, manifest in found.items()},
             "zips": {name: list(checker.results()) for name, checker in checkers.items()},
@@ -132,15 +146,15 @@ class Session:
         list of (dict of str to str, list of str)
             Digests of the whole file by algorithm, and the digest of each block, for each file.
         """
-        return [self._blocks(to_bytes(root), file, algorithms) for file in files]
+        with self.folder(root) as folder:
+            return [self._blocks(folder, file, algorithms) for file in files]
 
-    def _blocks(self, root: bytes, file, algorithms) -> tuple:
-        path = os.path.join(root, to_bytes(safe_path(file[0])))
+    def _blocks(self, folder, file, algorithms) -> tuple:
         whole = [digests.hasher(name) for name in algorithms]
         found = []
         view = memoryview(bytearray(min(digests.BUFFER, max(1, file[1]))))
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            fd = folder.open(file[0], os.O_RDONLY)
             try:
                 if self.part:
                     # What a disk refused may still be in memory, as if it were there.
@@ -162,7 +176,7 @@ class Session:
             finally:
                 os.close(fd)
         except OSError as error:
-            raise os_error(error, path) from None
+            raise os_error(error, folder.root + "/" + file[0]) from None
         return {name: each.hexdigest() for name, each in zip(algorithms, whole)}, found
 
     def begin(
@@ -194,9 +208,10 @@ class Session:
             None; ``data``: the directory to write to; ``present``: path and size of files left by an
             earlier attempt.
         """
-        self._check_marker(root, site)
-        self._parent(destination, root)
-        part = Part(destination, token)
+        check_marker(root, site)
+        roots = (root, *self.roots) if root else self.roots
+        self._parent(destination, root, roots)
+        part = Part(destination, token, roots, self._whose)
         try:
             part.begin(wait, alive=lambda: self.report(0))
             exists = self.kind(destination)
@@ -220,7 +235,7 @@ class Session:
         self.part = part
         return {"exists": None, "data": to_text(part.data), "present": present}
 
-    def _parent(self, destination: str, root) -> None:
+    def _parent(self, destination: str, root, roots) -> None:
         """Make the directory that will hold the copy, but neither the one above nor the data root."""
         parent = os.path.dirname(to_bytes(destination))
         above = os.path.dirname(parent)
@@ -228,17 +243,22 @@ class Session:
             if root and parent == to_bytes(root):
                 above = parent
                 os.stat(parent)
-            else:
-                os.mkdir(parent or b".")
+            elif parent:
+                with parent_of(parent, roots) as (folder, name):
+                    os.mkdir(name, dir_fd=folder)
         except FileExistsError:
             pass
         except FileNotFoundError:
-            raise _absent(to_text(above)) from None
+            raise absent(to_text(above)) from None
 
     def join(self, destination: str, token: str) -> None:
         """Take part in a copy that the same attempt has begun."""
-        part = Part(destination, token)
-        part.join()
+        part = Part(destination, token, self.roots, self._whose)
+        try:
+            part.join()
+        except BaseException:
+            part.close()
+            raise
         self.part = part
 
     def publish(self, files, directories, single: bool) -> list:
@@ -256,24 +276,26 @@ class Session:
 
     def leftovers(self, parent: str, older_than: float, only: str | None) -> list:
         """Remove unfinished copies; see `caxflow.transfer.part.remove_leftovers`."""
-        return remove_leftovers(parent, older_than, only, lambda: self.report(0))
+        how = {"roots": self.roots, "whose": self._whose}
+        return remove_leftovers(parent, older_than, only, lambda: self.report(0), **how)
 
     def inventory(self, path: str) -> dict:
         """What a dataset holds by its folders and the directories of its zip files."""
         from caxflow.transfer import zips
 
         leftovers = []
-        listing = scan(path, self.report, leftovers)
+        listing = scan(path, self.report, leftovers, self.roots)
         found = {}
-        for file in listing.files:
-            fd = os.open(os.path.join(to_bytes(listing.root), to_bytes(file.path)), _READ)
-            try:
-                archive = zips.read(file.path, fd, file.size)
-            finally:
-                os.close(fd)
-            if archive:
-                found[file.path] = archive.contents()
-            self.report(0)
+        with Folder(listing.root, self.roots) as folder:
+            for file in listing.files:
+                fd = folder.open(file.path, os.O_RDONLY)
+                try:
+                    archive = zips.read(file.path, fd, file.size)
+                finally:
+                    os.close(fd)
+                if archive:
+                    found[file.path] = archive.contents()
+                self.report(0)
         return {
             "files": {file.path: file.size for file in listing.files},
             "directories": list(listing.directories),
@@ -286,14 +308,15 @@ class Session:
         return [self._look(path, opened) for path in paths]
 
     def _look(self, path: str, opened: bool) -> dict:
-        listing, error = None, ""
+        kind, listing, error = "other", None, ""
         self.report(0)
-        kind = self.kind(path)
         try:
+            kind = self.kind(path)
             if kind is not None:
-                listing = scan(path, self.report)
-                for file in some(listing.files) if opened else ():
-                    _open(os.path.join(to_bytes(listing.root), to_bytes(file.path)))
+                listing = scan(path, self.report, roots=self.roots)
+                with Folder(listing.root, self.roots) as folder:
+                    for file in some(listing.files) if opened else ():
+                        _read_a_byte(folder, file.path)
         except CaxflowError as wrong:
             error = wrong.what
         except OSError as wrong:
@@ -310,19 +333,20 @@ class Session:
     def names(self, folder: str) -> list:
         """Names of what is right in a folder."""
         try:
-            return sorted(to_text(name) for name in os.listdir(to_bytes(folder)))
+            with Folder(folder, self.roots) as found:
+                return sorted(map(to_text, entries(found.fileno())))
         except OSError as error:
             raise os_error(error, folder) from None
 
     def census(self, root: str, depth: int) -> list:
         """What is below a root; see `caxflow.files.census.census`."""
-        return [list(item) for item in census(root, depth, self.report)]
+        return [list(item) for item in census(root, depth, self.report, self.roots)]
 
     def permissions(self, path: str, wanted, apply: bool) -> list:
         """How owners, modes and lists of a copy deviate; see `caxflow.files.permissions.deviations`."""
         from caxflow.files.permissions import deviations
 
-        return deviations(path, wanted, apply, self.report)
+        return deviations(path, wanted, apply, self.report, roots=self.roots)
 
     def root(self, root: str, folder: str, site: str = "") -> dict:
         """What a data root is like, and a folder in it.
@@ -331,13 +355,16 @@ class Session:
         -------
         dict
             ``kind`` of the root, a link followed; its ``marker``, the text; whether it is ``empty``; of the
-            ``folder``, ``empty``, ``full``, or None if it is not there.
+            ``folder``, ``empty``, ``full``, or None if it is not there; which
+            ``others`` may write to the root.
         """
+        there = os.path.isdir(to_bytes(root))
         return {
-            "kind": "directory" if os.path.isdir(to_bytes(root)) else self.kind(root),
+            "kind": "directory" if there else self.kind(root),
+            "others": owners.shared(os.stat(to_bytes(root))) if there else "",
             "marker": marker.read(root, site),
             "empty": _filling(root) == "empty",
-            "folder": _filling(folder),
+            "folder": _filling(folder, (root,)),
         }
 
     def markers(self, root: str) -> list:
@@ -347,33 +374,25 @@ class Session:
         while above != os.path.dirname(above):
             above = os.path.dirname(above)
             folders.append(to_text(above))
-        with os.scandir(to_bytes(root)) as found:
-            inner = [each for each in found if not is_furniture(to_text(each.name))]
-            folders += [to_text(each.path) for each in inner if each.is_dir(follow_symlinks=False)]
-        return [[folder, text] for folder in folders if (text := marker.read(folder)) is not None]
+        folders += inner_folders(root)
+        found = ((folder, marker.read(folder, roots=(root,))) for folder in folders)
+        return [[folder, text] for folder, text in found if text is not None]
 
     def mark(self, root: str, text: str) -> bool:
         """Give a root its marker, whole or not at all; False if it has one already."""
-        path = to_bytes(marker.path(root))
-        new = path + b"." + os.urandom(4).hex().encode("ascii")
-        try:
-            _write_new(new, text)
-            if abilities.attempt(abilities.LINKS, os.link, new, path):
-                _write_new(path, text)
-            return True
-        except FileExistsError:
-            return False
-        finally:
+        with Folder(root) as folder:
+            there, name = folder.fileno(), to_bytes(marker.NAME)
+            new = name + b"." + os.urandom(4).hex().encode("ascii")
             try:
-                os.unlink(new)
-            except OSError:
-                pass
-
-    def _check_marker(self, root, site) -> None:
-        if root and site:
-            if _filling(root) is None:
-                raise _absent(root)
-            marker.check(marker.read(root, site), root, site)
+                _write_new(there, new, text)
+                if abilities.attempt(abilities.LINKS, os.link, new, name, src_dir_fd=there, dst_dir_fd=there):
+                    _write_new(there, name, text)
+                return True
+            except FileExistsError:
+                return False
+            finally:
+                with suppress(OSError):
+                    os.unlink(new, dir_fd=there)
 
     def rename(self, old: str, new: str, root: str, new_root: str, site=None) -> bool:
         """Rename a copy from below `root` to below `new_root`, where nothing may be at the new path.
@@ -385,7 +404,7 @@ class Session:
         bool
             False if the two are on different file systems, and nothing was done.
         """
-        self._check_marker(new_root, site)
+        check_marker(new_root, site)
         return below.rename(old, new, root, new_root)
 
     def touch(self, path: str, root: str) -> None:
@@ -416,27 +435,45 @@ class Session:
         below.remove(path, root, lambda: self.report(0), Pace(path, within, since))
 
 
+def inner_folders(root: str) -> list:
+    """Return the folders right in a root, but the file system's own."""
+    with os.scandir(to_bytes(root)) as found:
+        inner = [each for each in found if not is_furniture(to_text(each.name))]
+        return [to_text(each.path) for each in inner if each.is_dir(follow_symlinks=False)]
+
+
 def some(files, most: int = 16):
     """Return at most so many of the files, from all over the list."""
     return files[:: max(1, -(-len(files) // most))]
 
 
-def _absent(folder: str) -> DiskAway:
+def check_marker(root, site) -> None:
+    """See that a root, if one is given, has the marker of a site."""
+    if root and site:
+        if _filling(root) is None:
+            raise absent(root)
+        marker.check(marker.read(root, site), root, site)
+
+
+def absent(folder: str) -> DiskAway:
+    """Return the error that a folder is missing which is to hold data."""
     return DiskAway(
         f"{printable(folder)}, which is to hold the data, does not exist", "make it, or mount its file system"
     )
 
 
-def _filling(folder: str) -> str | None:
-    if not os.path.isdir(to_bytes(folder)):
+def _filling(folder: str, roots=()) -> str | None:
+    try:
+        with Folder(folder, roots) as found:
+            names = map(to_text, entries(found.fileno()))
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    names = map(to_text, os.listdir(to_bytes(folder)))
     return "empty" if all(map(is_furniture, names)) else "full"
 
 
-def _write_new(path: bytes, text: str) -> None:
+def _write_new(folder: int, name: bytes, text: str) -> None:
     """Write a file that is not there yet, for all to read, and bring it to the disk."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=folder)
     try:
         os.write(fd, text.encode("utf-8"))
         abilities.attempt(abilities.MODES, os.fchmod, fd, 0o644)  # else the account that made it reads it
@@ -445,9 +482,9 @@ def _write_new(path: bytes, text: str) -> None:
         os.close(fd)
 
 
-def _open(path: bytes) -> None:
+def _read_a_byte(folder: Folder, path: str) -> None:
     """Open a file for reading and read a byte: what a cache only remembers fails."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    fd = folder.open(path, os.O_RDONLY)
     try:
         os.read(fd, 1)
     finally:

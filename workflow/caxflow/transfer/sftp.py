@@ -16,9 +16,10 @@ from contextlib import contextmanager, suppress
 from caxflow.abilities import SYNC_FILES, attempt
 from caxflow.errors import CaxflowError, DiskAway
 from caxflow.files import census, digests, marker
+from caxflow.files.folder import names_below, not_below, split
 from caxflow.files.listing import FileStat, is_leftover, os_error, printable, safe_path, unchanged
 from caxflow.files.manifest import Entry, Manifest
-from caxflow.transfer import below, causes, zips
+from caxflow.transfer import causes, zips
 from caxflow.transfer.ends import at
 from caxflow.transfer.folder import Pace
 from caxflow.transfer.limiter import Limiter
@@ -29,6 +30,8 @@ from caxflow.transfer.sftp_client import CREATE, NEW, READ, WRITE, Attributes, R
 from caxflow.transfer.sftp_part import Beacon, SftpPart, remove_leftovers
 from caxflow.transfer.ssh import Connection, open_channel
 
+# Arguments that are paths: of a dataset, and of a folder in which something is done.
+_PATHS, _FOLDERS = ("path", "destination"), ("parent", "folder", "root")
 _MARKED = 1000  # folders in which a marker is looked for: each takes a round trip
 _ROOM = 1 << 20  # bytes: with less free a disk is full
 
@@ -89,11 +92,32 @@ class SftpEnd:
                 f"{self.place.site}: method scp has no {operation!r}",
                 "set access.method of the site to stream",
             )
+        self.client.let_go()
         try:
             with self.explained(next(iter(arguments.values()), "")):
-                return method(**arguments)
+                # All that the protocol allows: what is exchanged between two requests is not seen.
+                self._check_ways(arguments)
+                result = method(**arguments)
+                self._check_ways(arguments)
+                return result
         except CaxflowError as error:
             raise at(self.place.site, error) from None
+
+    def _check_ways(self, arguments: dict) -> None:
+        """See that no path below a root leads over a symbolic link; none is asked about right in a root."""
+        for name in (*_PATHS, *_FOLDERS):
+            if path := arguments.get(name):
+                self._check_way(f"{path}/any" if name in _FOLDERS else path)
+
+    def _check_way(self, path: str) -> None:
+        root, names = split(path, self.place.roots)
+        at = os.fsdecode(root).rstrip("/")
+        if not any(at == each.rstrip("/") for each in self.place.roots):
+            return
+        for name in map(os.fsdecode, names[:-1]):
+            at += f"/{name}"
+            if self.client.kind(at) == "other":
+                raise not_below(at, os.fsdecode(root), ": it is a symbolic link")
 
     def close(self) -> None:
         """Log out; a copy that was begun is let go of, if need be over a new connection."""
@@ -284,9 +308,10 @@ class SftpEnd:
         return [self._look(path, opened) for path in paths]
 
     def _look(self, path: str, opened: bool) -> dict:
-        files, error = [], ""
-        kind = self._do_kind(path)
+        files, error, kind = [], "", "other"
         try:
+            self._check_way(path)
+            kind = self._do_kind(path)
             if kind is not None:
                 listing = self._do_scan(path)
                 files = listing["files"]
@@ -314,7 +339,7 @@ class SftpEnd:
         return [list(item) for item in census.items(self._list, root, depth, self._report)]
 
     def _list(self, path: str) -> Iterator[census.Found]:
-        for name, status in self.client.listing(path):
+        for name, status in self.client.each(path):
             yield census.Found(name, status.mode, status.size, status.mtime)
 
     def _do_names(self, folder: str) -> list[str]:
@@ -459,7 +484,14 @@ class SftpEnd:
             "marker": self._marker(root, site),
             "empty": filling == "empty",
             "folder": self._filling(folder),
+            "others": self._others(root),
         }
+
+    def _others(self, root: str) -> str:
+        """Return which others may write to a root, in words."""
+        mode = stat.S_IMODE(self.client.stat(root).mode) if self.client.kind(root) else 0
+        who = "all accounts" if mode & 0o002 else "its group"
+        return f"may be written by {who} (mode {mode:04o})" if mode & 0o022 else ""
 
     def _filling(self, folder: str) -> str | None:
         try:
@@ -573,16 +605,19 @@ class SftpEnd:
             self._go_on()
             pace()
 
-        self.client.remove_tree(self._beneath(path, root), go_on)
+        def check(folder: str) -> None:
+            self._beneath(f"{folder}/any", root)
+
+        self.client.remove_tree(self._beneath(path, root), go_on, check)
 
     def _beneath(self, path: str, root: str) -> str:
         """Return `path` once it was found strictly below `root`, with no symbolic link on the way."""
-        *above, _ = below.names_below(path, root)
+        *above, _ = names_below(path, root)
         at = root.rstrip("/")
         for name in map(os.fsdecode, above):
             at += f"/{name}"
             if self.client.kind(at) not in ("directory", None):
-                raise below.not_below(at, root, ": it is a symbolic link, or no folder")
+                raise not_below(at, root, ": it is a symbolic link, or no folder")
         return path.rstrip("/")
 
 

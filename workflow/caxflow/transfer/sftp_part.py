@@ -18,11 +18,12 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from caxflow import legible
 from caxflow.abilities import TIMES, attempt
 from caxflow.errors import CaxflowError
-from caxflow.files.listing import legible, printable
+from caxflow.files.listing import printable
 from caxflow.transfer.protocol import LostError
-from caxflow.transfer.sftp_client import CREATE, WRITE, SftpClient
+from caxflow.transfer.sftp_client import CREATE, WRITE, Attributes, SftpClient
 
 _BEAT = 5.0  # seconds
 # A server has one word for most that may be wrong.
@@ -51,6 +52,7 @@ class SftpPart:
         self.container = f"{self._parent}/.{self._name}.part-{token}-caxflow"
         self.data = f"{self.container}/data"
         self._presence: socket.socket | None = None
+        self._made: Attributes | None = None
 
     def begin(self, wait: float, alive) -> str | None:
         """Make the container and take over what an earlier attempt left.
@@ -74,7 +76,8 @@ class SftpPart:
                 client.make(self._parent)
             client.make(self.container, 0o700)
             # The server's clock, which its files' times are by.
-            offset = client.lstat(self.container).mtime - time.monotonic()
+            self._made = client.lstat(self.container)
+            offset = self._made.mtime - time.monotonic()
             deadline = time.monotonic() + wait + 2
             who = f"{self._token} {_machine() or '-'} process {os.getpid()} on {os.uname().nodename}\n"
             _write(client, f"{self.container}/owner", who)
@@ -104,10 +107,12 @@ class SftpPart:
     def _others(self) -> list[str]:
         """Containers of other attempts, the one that was last written to first."""
         found = []
-        for name, status in self._client.listing(self._parent or "/"):
+        for name, status in self._client.each(self._parent or "/"):
             match = _LEFTOVER.fullmatch(name)
             path = f"{self._parent}/{name}"
-            if match and match[1] == self._name and match[2] and path != self.container:
+            # What others may have written to is not taken over, nor waited for.
+            own = status.owner == self._made.owner and not status.mode & ~self._made.mode & 0o022
+            if match and match[1] == self._name and match[2] and path != self.container and own:
                 found.append((status.mtime, path))
         return [path for _, path in sorted(found, reverse=True)]
 
@@ -142,8 +147,8 @@ class SftpPart:
         token, _, who = owner.partition(" ")
         machine, _, who = who.partition(" ")
         if machine == _machine() and re.fullmatch("[0-9a-f]+", token):
-            return legible(who) if _lives(token) else ""
-        return legible(who) if _newest(self._client, container) > dead_since else ""
+            return legible.line(who) if _lives(token) else ""
+        return legible.line(who) if _newest(self._client, container) > dead_since else ""
 
     def _has(self, container: str, name: str) -> bool:
         return self._client.kind(f"{container}/{name}") is not None
@@ -173,7 +178,7 @@ class SftpPart:
         return left
 
     def _keep(self, below: str, sizes: dict, directories: set, left: list, alive) -> None:
-        for name, status in self._client.listing(f"{self.data}/{below}"):
+        for name, status in self._client.each(f"{self.data}/{below}"):
             path = f"{below}/{name}" if below else name
             if stat.S_ISDIR(status.mode) and path in directories:
                 self._keep(path, sizes, directories, left, alive)
@@ -252,7 +257,7 @@ def remove_leftovers(
 def _newest(client: SftpClient, path: str) -> int:
     """The latest time of modification below a directory."""
     newest = client.lstat(path).mtime
-    for name, status in client.listing(path):
+    for name, status in client.each(path):
         below = f"{path}/{name}"
         newest = max(newest, _newest(client, below) if stat.S_ISDIR(status.mode) else status.mtime)
     return newest
@@ -261,7 +266,7 @@ def _newest(client: SftpClient, path: str) -> int:
 def _holds_something(client: SftpClient, path: str) -> bool:
     return any(
         not stat.S_ISDIR(status.mode) or _holds_something(client, f"{path}/{name}")
-        for name, status in client.listing(path)
+        for name, status in client.each(path)
     )
 
 

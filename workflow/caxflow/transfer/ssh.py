@@ -14,14 +14,16 @@ import threading
 import time
 from contextlib import suppress
 
+from caxflow import legible
 from caxflow.errors import CaxflowError
-from caxflow.files.listing import legible
+from caxflow.files import digests
 from caxflow.threads import started
-from caxflow.transfer import bootstrap, causes
+from caxflow.transfer import bootstrap, causes, restriction
 from caxflow.transfer.limiter import Limited, Limiter
 from caxflow.transfer.place import LOGIN, Place, preferred
 from caxflow.transfer.plan import MOST
-from caxflow.transfer.protocol import BUFFER, JSON, FdChannel, LostError, Stream
+from caxflow.transfer.protocol import BUFFER, JSON, FdChannel, LostError, OtherVersionError, Stream
+from caxflow.transfer.restriction import Restriction
 
 _CHATTER = re.compile(
     r"debug\d: (?!Server accepts key|kex_exchange_identification: banner)"
@@ -36,6 +38,7 @@ _ASIDE = re.compile(r"(?<=.)debug\d: .*")
 _OPTIONS = {
     "BatchMode": "yes",
     "StrictHostKeyChecking": "yes",
+    "NoHostAuthenticationForLocalhost": "no",  # which may be the end of a tunnel
     "Compression": "no",
     "RekeyLimit": "default 1d",  # new keys each second would let no byte pass; "none" leaves a time as it is
     "ClearAllForwardings": "yes",
@@ -66,6 +69,9 @@ _NEWER = {
 }
 
 
+_LOGIN_AT_MOST = 10  # times as long as one step of a login may take, however many steps a server makes of it
+
+
 class Connection:
     """A program at the far end and the channel to it.
 
@@ -87,14 +93,17 @@ class Connection:
 
     def greet(self, alive=lambda: None) -> None:
         """Wait until the program at the far end answers; `alive` is called when the login gets on."""
+        answered = threading.Event()
+        latest = time.monotonic() + _LOGIN_AT_MOST * self._patience
 
         def step() -> None:
-            self._deadline = time.monotonic() + self._patience
+            if answered.is_set():
+                return  # what a far end prints may look like ssh's words
+            self._deadline = min(time.monotonic() + self._patience, latest)
             with suppress(Exception):  # of a task that was stopped, which ends this, too
                 alive()
 
         step()
-        answered = threading.Event()
         threading.Thread(target=self._guard, args=(answered,), daemon=True).start()
         try:
             self._channel.start(step)
@@ -128,7 +137,7 @@ class Connection:
         """End the connection and say in words why it broke."""
         channel, place = self._channel, self.place
         said, status = channel.end(wait=2)
-        lines = [legible(line) for line in said.splitlines() if not _CHATTER.match(line)]
+        lines = [legible.line(line) for line in said.splitlines() if not _CHATTER.match(line)]
         if self._greeted:
             why = f" ({lines[-1].strip()})" if lines else ""
             return CaxflowError(
@@ -152,7 +161,7 @@ class Connection:
             lines = lines or ["it said nothing"]
         else:
             # What came in the place of an answer: a shell's complaint, or start-up files.
-            lines = [legible(line) for line in str(error).splitlines() if line.strip()] + lines
+            lines = [legible.line(line) for line in str(error).splitlines() if line.strip()] + lines
         known = causes.find(lines, self.causes, place)
         return known or self._mute((lines or [str(error)])[-1].strip(), status)
 
@@ -197,6 +206,8 @@ class HelperConnection(Connection):
         Digests that the far end can compute, the preferred first.
     host : str
         What that machine calls itself.
+    restriction : Restriction or None
+        What our key may do there, where that is less than all.
     """
 
     causes = causes.OF_HELPERS
@@ -206,22 +217,32 @@ class HelperConnection(Connection):
         self.stream = Stream(self._limited)
         self.algorithms: tuple[str, ...] = ()
         self.host = place.host
+        self.restriction: Restriction | None = None
 
     def _begin(self) -> None:
         with suppress(LostError):  # what the far end has printed tells why
-            self.stream.write(memoryview(bootstrap.program(self._longest_silence())))
-        self.stream.skip_noise()
+            self.stream.write(memoryview(bootstrap.program(self._longest_silence(), self.place.roots)))
+        try:
+            self.stream.skip_noise()
+        except OtherVersionError as error:
+            mend = "use the same version at both sites: its manager writes caxflow serve anew"
+            raise CaxflowError(f"{self.place.site}: {error}", mend) from None
         kind, _, _, length = self.stream.header()
         if kind != JSON:
             raise LostError("no greeting")
+        self.stream.largest = BUFFER
         try:
             hello = self.stream.json(length)["hello"]
-            self.algorithms = tuple(str(name) for name in hello["algorithms"])
-            self.host = legible(str(hello.get("host", self.host)))
-        except (KeyError, TypeError):
+            self.algorithms = tuple(name for name in digests.ALGORITHMS if name in hello["algorithms"])
+            if isinstance(host := hello.get("host"), str):
+                self.host = legible.line(host)
+            self.restriction = restriction.parsed(hello.get("serve"))
+        except (CaxflowError, KeyError, TypeError):
             raise LostError("an odd greeting") from None
         if "sha256" not in self.algorithms:
             raise LostError("an odd greeting")
+        if self.restriction:  # the program that has the time-out was dropped
+            self.stream.send({"timeout": self._longest_silence()})
 
     def _longest_silence(self) -> float:
         """Return the seconds after which the far end may take us for dead: a limit holds our bytes back."""
@@ -273,8 +294,17 @@ def open_channel(place: Place, command: str | None = None):
     return ParamikoChannel(place, command)
 
 
-def arguments(place: Place, program: str = "ssh", session: str = "default") -> list[str]:
-    """Return OpenSSH's command line up to and including the host, for a kind of session."""
+def arguments(
+    place: Place, program: str = "ssh", session: str = "default", *, of_config: bool = False
+) -> list[str]:
+    """Return OpenSSH's command line up to and including the host, for a kind of session.
+
+    Parameters
+    ----------
+    of_config : bool
+        Whether jump hosts that ssh_config names are gone through under our options, too, as those of the
+        place are.
+    """
     command = [program, "-T", "-x"]
     if place.ssh_config:
         command += ["-F", place.ssh_config]
@@ -295,14 +325,12 @@ def arguments(place: Place, program: str = "ssh", session: str = "default") -> l
         options["Ciphers"] = ",".join(preferred(place.ciphers, ciphers.split(",")))
     if place.known_hosts:
         options |= {"UserKnownHostsFile": place.known_hosts, "GlobalKnownHostsFile": "none"}
+        options |= {"KnownHostsCommand": "none"} if "knownhostscommand" in found else {}
     if place.identity:
         options |= {"IdentityFile": place.identity, "IdentitiesOnly": "yes"}
-    if place.jump:
-        options["ProxyUseFdpass"] = "no"
-        if place.known_hosts or place.identity:
-            options["ProxyCommand"] = _proxy(place, program)
-        else:
-            command += ["-J", place.jump]
+    jump = place.jump or (_jump(place, found) if of_config else None)
+    if jump:
+        options |= {"ProxyUseFdpass": "no", "ProxyCommand": _proxy(place, jump, program)}
     for name, value in options.items():
         command += ["-o", f"{name}={value}"]
     return [*command, place.host]
@@ -332,14 +360,20 @@ def _configured(command: list[str], host: str) -> dict[str, str]:
     return {name: value for name, _, value in (line.partition(" ") for line in said.splitlines())}
 
 
-def _proxy(place: Place, program: str) -> str:
-    """A ProxyCommand with our own key and known hosts, which ``-J`` would not pass on to the jump host."""
-    hop = place.hop(place.jump)
-    command = arguments(hop, program)
+def _jump(place: Place, found: dict[str, str]) -> str | None:
+    """The jump hosts of ``ProxyJump``, but those at which ssh says that they lead to themselves."""
+    jump = found.get("proxyjump", "none")
+    return jump if jump != "none" and place.hop(jump).host != place.host else None
+
+
+def _proxy(place: Place, jump: str, program: str) -> str:
+    """A ProxyCommand with our own options, key and known hosts, none of which ``-J`` passes on."""
+    hop = place.hop(jump)
+    command = arguments(hop, program, of_config=True)
     command[command.index("LogLevel=DEBUG1")] = "LogLevel=ERROR"
     # -W needs its forwarding, which ClearAllForwardings would clear.
     command[command.index("ClearAllForwardings=yes")] = "ClearAllForwardings=no"
-    return shlex.join(command[:-1]).replace("%", "%%") + " -W %h:%p " + shlex.quote(hop.host)
+    return shlex.join(command[:-1]).replace("%", "%%") + " -W '[%h]:%p' " + shlex.quote(hop.host)
 
 
 class _OpenSsh(FdChannel):
@@ -358,9 +392,9 @@ class _OpenSsh(FdChannel):
 
     def __init__(self, place: Place, program: str, command: str | None):
         if command:
-            called = [*arguments(place, program), command]
+            called = [*arguments(place, program, of_config=True), command]
         else:
-            *options, host = arguments(place, program, "subsystem")
+            *options, host = arguments(place, program, "subsystem", of_config=True)
             called = [*options, "-s", host, "sftp"]
         self._process = subprocess.Popen(
             called,

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from caxflow import clock, receipts, targets
+from caxflow import clock, legible, receipts, targets
 from caxflow.errors import CaxflowError
 from caxflow.targets import Run, Target
 from caxflow.workdir import proofs
@@ -83,7 +83,7 @@ def fail(work_dir: Path, target: Target, reason: str, *, counts: bool = True, **
     again = before is not None and facts.get("call") is not None and before.get("call") == facts["call"]
     attempts = (before["attempts"] if before else 0) + (counts and not again)
     times = (before["times"] if before else 0) + 1
-    content = receipts.statement(target, reason=reason, attempts=attempts, times=times, **facts)
+    content = receipts.statement(target, reason=legible.line(reason), attempts=attempts, times=times, **facts)
     receipts.write(_failure(work_dir, target), content)
     announce(work_dir, target)
     return content
@@ -112,7 +112,7 @@ def failure(work_dir: Path, target: Target) -> dict | None:
             raise TypeError("of reason or entry")
         if counts["attempts"] < 0 or counts["times"] < 1:
             raise ValueError("no number of attempts")
-        return found | counts
+        return found | counts | {"reason": legible.line(found["reason"])}
 
 
 def failures(work_dir: Path) -> Iterator[Target]:

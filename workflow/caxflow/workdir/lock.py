@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from caxflow import abilities, receipts
+from caxflow import abilities, owners, receipts
 from caxflow.errors import CaxflowError
 
 _MEND = "have its file system mounted with locks, or put work_dir elsewhere"
@@ -32,7 +32,7 @@ def take(path: Path, taken: Callable[[str], CaxflowError]) -> int:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        handle = owners.open_own(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise CaxflowError(f"{path} cannot be made: {error.strerror}", "mend the work directory") from error
     try:

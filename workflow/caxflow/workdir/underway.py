@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from caxflow import processes, receipts, targets
+from caxflow import plainfile, processes, receipts, targets
 from caxflow.errors import CaxflowError
 from caxflow.targets import Target
 from caxflow.workdir import journal
@@ -84,11 +84,9 @@ class Teller:
             return
         self._next = time.monotonic() + INTERVAL
         state = State(phase, done, total, rate, **self._who)
-        temporary = self._file.with_name(f".{self._file.name}.{state.pid}")
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(asdict(state)), encoding="utf-8")
-            temporary.replace(self._file)
+            plainfile.replace(self._file, json.dumps(asdict(state)).encode())
         except OSError:
             return
 

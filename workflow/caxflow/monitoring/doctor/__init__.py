@@ -10,7 +10,8 @@ from pathlib import Path
 
 from caxflow.config import Settings, Site
 from caxflow.copies import roots
-from caxflow.monitoring.doctor import database, folders, outlets, partners, profiles, programs
+from caxflow.legible import printable
+from caxflow.monitoring.doctor import database, folders, keys, outlets, partners, profiles, programs
 from caxflow.monitoring.doctor.finding import BAD, DOUBTFUL, GOOD, Finding, guarded
 from caxflow.monitoring.doctor.marks import mark_roots
 
@@ -44,12 +45,14 @@ def examine(settings: Settings, files: Sequence[Path], only: Site | None = None)
 def _here(settings: Settings, files: Sequence[Path]) -> Iterator[tuple[str, Callable[[], Iterator[Finding]]]]:
     """Yield what each check of this site is about, and the check."""
     yield "profile", lambda: profiles.examine(settings, files)
+    yield "configuration", lambda: folders.trusted(settings, files)
     yield "work directory", lambda: folders.work_dir(settings)
     for kind in settings.here.roots:
         yield f"{kind} data here", lambda kind=kind: folders.own_root(settings, kind)
     yield "processor", lambda: programs.examine(settings)
-    name = " --profile ".join(map(profiles.as_typed, files)) or settings.here.name
+    name = " --profile ".join(printable(profiles.as_typed(file)) for file in files) or settings.here.name
     yield "runs database", lambda: database.examine(settings, name)
+    yield keys.ABOUT, lambda: keys.examine(settings)
     yield from outlets.checks(settings)
 
 

@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from caxflow import abilities
+from caxflow import abilities, legible
 from caxflow.config import Settings, Site, reach
-from caxflow.files.listing import legible
 from caxflow.monitoring.doctor import trials, typed
 from caxflow.monitoring.doctor.finding import BAD, DOUBTFUL, GOOD, Finding, clock
 from caxflow.monitoring.doctor.folders import remarks
@@ -94,7 +93,7 @@ def _probe(place: Place, roots: list[str]) -> tuple[Said, str, bool, Mapping[str
             for root, rows in found["refuses"].items()
         }
         known = {"python": str(found["python"]), "time": float(found["time"])}
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return said, noise, read, None
     return said, noise, read, known | {"lacks": lacks, "refuses": refuses}
 
@@ -108,22 +107,23 @@ def _noise(
         said = f"start-up files at {place.host} read what is meant for the program that is started"
         yield Finding(about, BAD, f"{said}: no copy gets there", f"look into those {where}")
     if text := " ".join(noise.split()):
-        said = f"start-up files at {place.host} print: {legible(text, 60)!r}"
+        said = f"start-up files at {place.host} print: {legible.line(text, 60)!r}"
         said += "; rsync, scp and sftp may fail of that"
         yield Finding(about, DOUBTFUL, said, f"look into those {where}")
     if complaints:
-        said = f"start-up files at {place.host} complain: {legible(complaints[0], 100)!r}"
+        said = f"start-up files at {place.host} complain: {legible.line(complaints[0], 100)!r}"
         said += "; where something fails, that may be told in the place of its cause"
         yield Finding(about, DOUBTFUL, said, f"look into those {where}")
 
 
 def _python(site: Site, place: Place, found: Mapping[str, Any]) -> Iterator[Finding]:
     about = f"Python at {site.name}"
-    version = legible(str(found["python"]), 40)
+    version = legible.line(found["python"], 40)
     for what, lost in found["lacks"]:
         mend = "name another in access.python of its file, if that matters"
         if "xxhash" in what:
             mend = typed.there(place, f"{place.python} -m pip install --user xxhash")
-        yield Finding(about, DOUBTFUL, f"{place.python} {version}: {legible(what)}: {legible(lost)}", mend)
+        said = f"{place.python} {version}: {legible.line(what)}: {legible.line(lost)}"
+        yield Finding(about, DOUBTFUL, said, mend)
     if not found["lacks"]:
         yield Finding(about, GOOD, f"{place.python} {version} has all that is of use")

@@ -5,14 +5,14 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from caxflow import abilities, preview, words
+from caxflow import abilities, config, legible, owners, preview, words
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
-from caxflow.files.listing import legible
 from caxflow.monitoring.doctor import marks, trials
 from caxflow.monitoring.doctor.finding import BAD, DOUBTFUL, GOOD, Finding, in_words, space
 from caxflow.planning import planner
 from caxflow.processing import products
+from caxflow.workdir import guard
 
 
 def work_dir(settings: Settings) -> Iterator[Finding]:
@@ -21,6 +21,9 @@ def work_dir(settings: Settings) -> Iterator[Finding]:
     if not Path(folder).is_dir():
         yield Finding(about, DOUBTFUL, f"{folder} is no folder yet; the first call makes it")
         return
+    for path, said in guard.found(Path(folder)):
+        yield Finding(about, BAD, f"{path} {said}: no call runs there", guard.mend(Path(folder), path))
+    yield from above(about, folder)
     found, refused = written(folder)
     locks = [each for each in refused if each[0].startswith(trials.LOCKS)]
     for what, _, _ in locks:
@@ -41,6 +44,9 @@ def own_root(settings: Settings, kind: str) -> Iterator[Finding]:
     if not Path(root).is_dir():
         yield Finding(about, BAD, f"{root} is no folder", f"mkdir -p {quoted}")
         return
+    if others := owners.shared(Path(root).stat()):
+        yield open_to_others(about, root, others, f"chmod go-w {quoted}")
+    yield from above(about, root)
     if not os.access(root, os.R_OK | os.X_OK):
         yield Finding(about, BAD, f"{root} cannot be read", f"chmod u+rx {quoted}, as its owner")
         return
@@ -54,6 +60,41 @@ def own_root(settings: Settings, kind: str) -> Iterator[Finding]:
     found, refused = written(root)
     yield space(about, root, kind, free(root), found=found, look=f"df -h {quoted}")
     yield from remarks(about, root, refused)
+
+
+def above(about: str, folder: str) -> Iterator[Finding]:
+    """Yield the folders above one in which others could put another one in its place."""
+    for path, said in guard.above(Path(folder)):
+        mend = f"as its owner: chmod go-w {shlex.quote(str(path))}, or chmod +t"
+        yield Finding(about, BAD, f"{path} {said}: what is at {folder} could be exchanged", mend)
+
+
+def open_to_others(about: str, root: str, others: str, mend: str) -> Finding:
+    """Return what is to be said of a data root to which others may write."""
+    said = f"{root} {others}: they can rename, exchange and remove what is right in it"
+    return Finding(about, BAD, said, f"{mend}; what a group is to write, permissions give to copies")
+
+
+def trusted(settings: Settings, files: Sequence[Path]) -> Iterator[Finding]:
+    """Check that no other account can change the configuration, or the programs here."""
+    about, code, sites = "configuration", config.HOME / "workflow", Path(settings.site_files)
+    looked_at = [*files, *(file.parent for file in files), config.HOME, code, *code.glob("[!._]*")]
+    looked_at += [sites, *sites.glob("[!.]*.yaml")]
+    found = [(path, said) for path in dict.fromkeys(looked_at) if (said := _others(path))]
+    for path, said in found[:1]:
+        more = f", as {words.count(len(found) - 1, 'other')}" if len(found) > 1 else ""
+        top = config.HOME if config.HOME in (path, *path.parents) else path
+        what = f"{path} {said}{more}: they can have this account do anything"
+        yield Finding(about, BAD, what, f"see what was changed, then: chmod -R go-w {shlex.quote(str(top))}")
+    if not found:
+        yield Finding(about, GOOD, "no other account may write to it, nor to the programs here")
+
+
+def _others(path: Path) -> str:
+    try:
+        return owners.shared(path.stat())
+    except OSError:
+        return ""
 
 
 def written(folder: str) -> tuple[str, list[tuple[str, str, bool]]]:
@@ -71,7 +112,7 @@ def remarks(about: str, folder: str, refused: Iterable[Sequence]) -> Iterator[Fi
     """Yield what the file system of a folder refuses, one finding each."""
     mend = "ask who keeps the file system, or name another folder"
     for what, lost, fails in refused:
-        said = f"{folder}: {legible(str(what))}: {legible(str(lost))}"
+        said = f"{folder}: {legible.line(what)}: {legible.line(lost)}"
         yield Finding(about, BAD if fails else DOUBTFUL, said, mend if fails else f"{mend}, if that matters")
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from caxflow import batch, words
+from caxflow import batch, variables, words
 from caxflow.batch.queue import Limits
 from caxflow.batch.system import NoAnswer, System, Wanted, ask
 from caxflow.config import Settings
@@ -45,6 +45,7 @@ def examine(settings: Settings, file: Path, profile: Mapping[str, Any]) -> Itera
         return
     system = batch.load(profile.get("caxflow-system"))
     options = system.options(str(profile.get("caxflow-options") or ""))
+    variables.declare(str(profile.get("caxflow-variables") or "").split(), f"{file}: caxflow-variables")
     names = ("lost_after", "longest_silence", "longest_wait")
     limits = {name: profile.get("caxflow-" + name.replace("_", "-")) for name in names}
     Limits.of_profile(**{name: float(value) for name, value in limits.items() if value is not None})
