@@ -50,6 +50,14 @@ def limited(folder: Path, limit: str) -> str:
     return str(path)
 
 
+def with_umask(folder: Path, umask: str) -> str:
+    """Path of a Python of an account with another umask, as ``000``."""
+    path = folder / "python-with-umask"
+    path.write_text(f'#!/bin/sh\numask {umask}\nexec {sys.executable} "$@"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
 def of_version(folder: Path, version: str) -> str:
     """Path of a Python that says it is of another version."""
     numbers = tuple(map(int, version.split(".")))

@@ -14,6 +14,7 @@ from caxflow.transfer import Look, Place
 from caxflow.transfer.ends import LocalEnd, RemoteEnd
 from caxflow.transfer.sftp_client import SftpClient
 from copies import mark
+from lab import pythons
 
 
 @pytest.fixture(scope="module")
@@ -152,3 +153,17 @@ def test_h7_no_link_below_a_root_is_followed_by_any_method(place, root, tmp_path
         with pytest.raises(CaxflowError, match=r"deep is not below .*: it is a symbolic link"):
             transfer.copy(place, one, place, other, root=top)
     assert [path.name for path in (tmp_path / "outside").rglob("*")] == ["run", "a.zip"]
+
+
+def test_h3_others_may_write_to_nothing_that_a_far_end_makes(far, root, tmp_path):
+    before = os.umask(0o022)
+    try:
+        place = replace(far("stream"), python=pythons.with_umask(tmp_path, "000"))
+        transfer.copy(Place("here"), str(root), place, str(tmp_path / "copies/new"))
+        mark("far", {"raw": str(tmp_path)})
+        transfer.rename(place, f"{tmp_path}/copies/new", f"{tmp_path}/deep/er", root=str(tmp_path))
+    finally:
+        os.umask(before)
+    made = [tmp_path / "copies", tmp_path / "deep", *(tmp_path / "deep").rglob("*")]
+    assert len(made) > 5
+    assert [path for path in made if path.stat().st_mode & 0o022] == []

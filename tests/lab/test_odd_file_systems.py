@@ -162,8 +162,8 @@ def test_names_that_are_not_told_apart_are_named(tmp_path):
 def test_products_and_receipts_are_written_where_something_lacks(tmp_path, fault):
     with oddfs.mounted(tmp_path / "odd", fault, "seconds") as folder:
         with products.workshop(folder / "product") as workshop:
-            (workshop / "made").write_bytes(b"made")
-            remark = products.publish(workshop / "made", folder / "product")
+            (workshop.path / "product").write_bytes(b"made")
+            remark = workshop.publish(folder / "product")
         assert remark.partition("; its file system ")[2] == LACKING[fault]
         products.set_aside(folder / "product", folder / "aside/product")
         assert (folder / "aside/product").read_bytes() == b"made"
@@ -178,9 +178,9 @@ def test_a_product_that_does_not_fit_is_told_with_its_folder(tmp_path, fault):
 
         def make():
             with products.workshop(folder / "product") as workshop:
-                with (workshop / "made").open("wb") as file:
+                with (workshop.path / "product").open("wb") as file:
                     file.write(bytes(400_000))
-                products.publish(workshop / "made", folder / "product")
+                workshop.publish(folder / "product")
 
         with pytest.raises(CaxflowError, match=rf"^{folder}\S*: (Disk quota|No space|Input/output)"):
             make()

@@ -17,7 +17,7 @@ import pytest
 
 import mortal
 import needs
-from caxflow import receipts, transfer
+from caxflow import abilities, receipts, transfer
 from caxflow.copies import strays
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import take
@@ -272,10 +272,12 @@ def test_each_step_after_the_rename_may_fail(tmp_path, dataset, monkeypatch, sou
 
 @pytest.mark.parametrize("replace", [False, True])
 def test_a_product_is_published_though_its_folder_cannot_be_synced(tmp_path, monkeypatch, replace):
-    (tmp_path / "made").write_bytes(b"made")
     (tmp_path / "product").write_bytes(b"old") if replace else None
-    monkeypatch.setattr(products, "sync_folder", refuse)
-    remark = products.publish(tmp_path / "made", tmp_path / "product", replace=replace)
+    for module in (abilities, products):
+        monkeypatch.setattr(module, "sync_folder", refuse)
+    with products.workshop(tmp_path / "product") as workshop:
+        (workshop.path / "product").write_bytes(b"made")
+        remark = workshop.publish(tmp_path / "product", replace=replace)
     assert "could not be brought to the disk: Input/output error" in remark
     assert (tmp_path / "product").read_bytes() == b"made"
     receipts.write(tmp_path / "receipt", {"a": 1})
@@ -303,7 +305,6 @@ def test_permissions_that_cannot_be_set_are_a_remark(tmp_path, database, databas
 def test_f1_an_old_name_that_cannot_be_taken_away_fails_nothing(tmp_path, dataset, monkeypatch, call):
     """On a file system with links only, where what is published has two names for a moment."""
     monkeypatch.setattr(renaming, "_renameat2", lambda: None)
-    (tmp_path / "made").write_bytes(b"made")
     real, refused = getattr(os, call), []
 
     def refuse_hidden(path, *more, **named):
@@ -315,7 +316,9 @@ def test_f1_an_old_name_that_cannot_be_taken_away_fails_nothing(tmp_path, datase
     with monkeypatch.context() as patched:
         patched.setattr(renaming.os, call, refuse_hidden)
         assert not copy(HERE, dataset / "one.zip", HERE, tmp_path / "copy").adopted
-        assert products.publish(tmp_path / "made", tmp_path / "product") == ""
+        with products.workshop(tmp_path / "product") as workshop:
+            (workshop.path / "product").write_bytes(b"made")
+            assert workshop.publish(tmp_path / "product") == ""
     assert len(refused) >= 2
     assert (tmp_path / "copy").read_bytes() == (dataset / "one.zip").read_bytes()
     assert (tmp_path / "product").read_bytes() == b"made"

@@ -98,7 +98,7 @@ def test_garbage_breaks_nothing(operation, answer):
 )
 def test_what_makes_no_sense_is_refused(operation, arguments, answer):
     class Connection:
-        place, algorithms = Place("far", "stream", host="far"), ("sha256",)
+        place, algorithms, restriction = Place("far", "stream", host="far"), ("sha256",), None
 
     near, far = socket.socketpair()
     with near, far:

@@ -102,6 +102,21 @@ print(subprocess.run(["sh", "-c", script, "sh", sys.executable, "-c", asked], st
     assert python(program, **{NAME: SECRET}).split() == ["None"]
 
 
+def test_where_no_output_is_open_the_socket_is_none(python):
+    program = """
+import os, sys
+os.close(1)
+sys.stdout = None
+sys.argv[1:] = ["--version"]
+from caxflow import cli
+try:
+    cli.main()
+except SystemExit:
+    print(os.readlink("/proc/self/fd/1"), credentials.get("SC_API_KEY"), file=sys.stderr)
+"""
+    assert python(f"import os\nos.dup2(1, 2)\n{program}", **{NAME: SECRET}).split() == ["/dev/null", SECRET]
+
+
 def test_it_may_come_from_a_file_or_from_systemd(tmp_path, monkeypatch):
     monkeypatch.delenv(NAME, raising=False)
     for variable, path in ((f"{NAME}_FILE", tmp_path / "key"), ("CREDENTIALS_DIRECTORY", tmp_path / NAME)):

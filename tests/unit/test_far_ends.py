@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from caxflow import threads, transfer
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import take
-from caxflow.transfer import Place, task
+from caxflow.transfer import Place, sftp_client, task
 from caxflow.transfer.helper import Helper
 from caxflow.transfer.protocol import (
     ACK,
@@ -286,7 +286,7 @@ def filled(item: bytes, size: int) -> bytes:
     return b'{"result":[' + b",".join([item] * (size // (len(item) + 1))) + b"]}"
 
 
-@pytest.mark.parametrize("item", [b"[]", b"{}", b"1000", b'{"a":[]}', b'"aa"', b"[[[[]]]]"])
+@pytest.mark.parametrize("item", [b"[]", b'{"a":[]}', b'"aa"'])
 def test_a_message_costs_no_more_than_the_largest_listing(item):
     """30 MB of empty lists took 767 MB."""
     body = filled(item, 30 << 20)
@@ -342,8 +342,8 @@ def test_bytes_one_by_one_take_no_more_memory():
 
     tracemalloc.start()
     try:
-        assert Stream(Slow()).body(300_000) == b"x" * 300_000
-        assert tracemalloc.get_traced_memory()[1] < 4e6
+        assert Stream(Slow()).body(50_000) == b"x" * 50_000
+        assert tracemalloc.get_traced_memory()[1] < 2e6
     finally:
         tracemalloc.stop()
 
@@ -494,8 +494,9 @@ def names(count, mark=b"%05d", attributes=FOLDER):
     return answers
 
 
-def test_an_endless_folder_is_given_up():
-    with sftp(names(20_000)) as client, pytest.raises(CaxflowError, match="more than 500000 names came"):
+def test_an_endless_folder_is_given_up(monkeypatch):
+    monkeypatch.setattr(sftp_client, "MOST_NAMES", 50_000)
+    with sftp(names(20_000)) as client, pytest.raises(CaxflowError, match="more than 50000 names came"):
         client.listing("/data")
 
 

@@ -8,6 +8,7 @@ import pytest
 import needs
 from caxflow import owners, plainfile, receipts
 from caxflow.errors import CaxflowError
+from caxflow.page import site
 from caxflow.transfer.limiter import Limiter
 from caxflow.transfer.part import Part
 from caxflow.workdir import guard, lock
@@ -137,6 +138,19 @@ def test_h7_a_growing_copy_of_another_account_is_not_continued(tmp_path, how):
         part.begin(wait=0)
     part.close()
     assert str(container) in str(caught.value)
+
+
+def test_h7_the_runs_page_is_not_written_where_others_may_write(tmp_path):
+    page = tmp_path / "page"
+    (page / "data/runs").mkdir(parents=True)
+    (page / "index.html").touch()
+    site._check_folder(page)
+    for path in (page / "data/runs", page):
+        path.chmod(0o2775)
+        with pytest.raises(CaxflowError, match="is written, may be written by group root") as caught:
+            site._check_folder(page)
+        assert str(path) in caught.value.what
+        assert f"chmod -R go-w {page}" in caught.value.mend
 
 
 def test_others_may_write_to_nothing_that_is_made(tmp_path):

@@ -629,12 +629,13 @@ def test_what_another_job_published_meanwhile_is_adopted(simulated, settings, pl
 
 
 def test_of_two_racing_jobs_one_publishes(tmp_path):
-    first, second, product = (tmp_path / name for name in ("first", "second", "product"))
-    first.write_text("first")
-    second.write_text("second")
-    products.publish(first, product)
-    with pytest.raises(CaxflowError, match="exists already and is not overwritten"):
-        products.publish(second, product)
+    product = tmp_path / "product"
+    with products.workshop(product) as first, products.workshop(product) as second:
+        (first.path / "product").write_text("first")
+        (second.path / "product").write_text("second")
+        first.publish(product)
+        with pytest.raises(CaxflowError, match="exists already and is not overwritten"):
+            second.publish(product)
     assert product.read_text() == "first"
 
 

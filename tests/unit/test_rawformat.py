@@ -856,6 +856,16 @@ def test_a_member_that_was_packed_again_is_bounded_by_what_it_takes(tmp_path):
     assert bounded(READ, 64, path) == "4"
 
 
+def test_what_members_say_they_take_is_what_the_zip_has(tmp_path):
+    path = tmp_path / "XENON1T-7-000000003-000000003-000000001.zip"
+    rewrite(path, {"3": zlib.compress(small_event())})
+    content = bytearray(path.read_bytes())
+    at = content.index(b"PK\1\2")
+    content[at + 20 : at + 28] = struct.pack("<2L", 3 << 30, 3 << 30)
+    path.write_bytes(content)
+    assert "its members take more than it has" in bounded(READ, 64, path)
+
+
 def test_a_directory_of_many_members_is_not_read(tmp_path):
     path = tmp_path / "XENON1T-7-000000000-000999999-001000000.zip"
     count = 400_000

@@ -7,7 +7,9 @@ import pytest
 
 from caxflow import transfer
 from caxflow.errors import CaxflowError
+from caxflow.monitoring.doctor.login import Login
 from caxflow.transfer import Place
+from caxflow.transfer import ssh as transfer_ssh
 from caxflow.transfer.ssh import HelperConnection
 from caxflow.transfer.task import Task
 
@@ -85,3 +87,24 @@ def test_a_far_end_that_takes_nothing_is_quoted():
     connection = HelperConnection(FAR, Closed(b"This service allows sftp connections only.\n"))
     with pytest.raises(CaxflowError, match=r"far: far lets us run no program -> set access\.method"):
         connection.greet()
+
+
+@pytest.mark.parametrize("where", ["1", "2"])
+def test_a_login_that_prints_without_end_is_ended(ssh, where):
+    ssh(f'case "$*" in *" -G "*) exit;; esac; exec yes "Authenticated to far" >&{where}')
+    said = Login(FAR, "cat").end()
+    assert len(said.out) <= 1 << 20
+    assert said.failed
+
+
+def test_words_of_a_far_end_do_not_prolong_a_login(ssh, monkeypatch):
+    """It prints what ssh prints when it gets on, again and again."""
+    monkeypatch.setattr(transfer_ssh, "_LOGIN_AT_MOST", 0.05)  # of 20 s
+    ssh(
+        'case "$*" in *" -G "*) exit;; esac; '
+        'while sleep 0.1; do echo "debug1: Connecting to far [127.0.0.1] port 22." >&2 || exit; done'
+    )
+    with pytest.raises(
+        CaxflowError, match=r"^far: far: a connection to 127\.0\.0\.1, port 22 took longer than"
+    ):
+        transfer.inventory(FAR, "/data")

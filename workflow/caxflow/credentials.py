@@ -19,6 +19,7 @@ import socket
 import stat
 import struct
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -96,7 +97,12 @@ def share() -> None:
 
 def _answer(server: socket.socket) -> None:
     while True:
-        with contextlib.suppress(OSError), server.accept()[0] as peer:
+        try:
+            peer = server.accept()[0]
+        except OSError:  # too many files are open, for a while
+            time.sleep(0.1)
+            continue
+        with contextlib.suppress(OSError), peer:
             peer.settimeout(_PATIENCE)
             pid, user, _ = _PEER.unpack(
                 peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size),

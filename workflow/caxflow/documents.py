@@ -22,6 +22,7 @@ from caxflow.targets import Run
 TRANSFERRING, VERIFYING, TRANSFERRED, ERROR = "transferring", "verifying", "transferred", "error"
 STATUSES = (TRANSFERRING, VERIFYING, TRANSFERRED, ERROR)
 STALLED = datetime.timedelta(days=1)
+_LONGEST_WORD = 4096
 LONGEST_LEASE = datetime.timedelta(minutes=100_000)  # that the configuration takes
 
 # A host may have several versions of these. Entries of type minitrees are caxflow's own: cax told nobody of
@@ -102,7 +103,8 @@ def run_of(document: Mapping) -> Run:
     name, detector = document.get("name"), document.get("detector")
     if values.text(name) is None or values.text(detector) is None:
         raise CaxflowError(
-            f"run document {document.get('_id')} has name {name!r} and detector {detector!r}",
+            f"run document {values.said(document.get('_id'))} has name {values.said(name)} "
+            f"and detector {values.said(detector)}",
             "correct the document",
         )
     return Run(name, detector)
@@ -120,7 +122,7 @@ def copies(document: Mapping, kind: str | None = None, host: str | None = None) 
         # Before the rest is looked at: planning asks this some ten times a run.
         if kind is not None and (entry.get("type") != kind or entry.get("host") != host):
             continue
-        words = [values.text(entry.get(key)) for key in ("type", "host", "status", "location")]
+        words = [_word(entry.get(key)) for key in ("type", "host", "status", "location")]
         if None in words:
             continue
         note = entry.get("caxflow")
@@ -366,4 +368,10 @@ def tags(document: Mapping) -> list[str]:
 
 
 def _text(found: object) -> str | None:
-    return values.text(found) or None
+    return _word(found) or None
+
+
+def _word(found: object) -> str | None:
+    """Return a text that is no longer than a path may be."""
+    text = values.text(found)
+    return text if text is not None and len(text) <= _LONGEST_WORD else None

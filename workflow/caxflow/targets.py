@@ -64,7 +64,7 @@ class Run:
     def __post_init__(self):
         if not re.fullmatch(r"[0-9]{6}_[0-9]{4}", self.name) or self.detector not in SUFFIXES:
             raise CaxflowError(
-                f"run name {self.name!r} of detector {self.detector!r} is not one of ours",
+                f"run name {self.name!r:.60} of detector {self.detector!r:.60} is not one of ours",
                 "names look like 160315_1432, detectors are tpc and muon_veto",
             )
 
@@ -83,7 +83,7 @@ class Run:
         match = _RUN.fullmatch(text)
         if match is None:
             raise CaxflowError(
-                f"{text!r} is not the name of a run",
+                f"{text!r:.60} is not the name of a run",
                 "names look like 160315_1432, or 160315_1432_MV for the muon veto",
             )
         return cls(match["name"], DETECTORS[match["suffix"] or ""])

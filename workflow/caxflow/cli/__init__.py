@@ -9,7 +9,9 @@ import sys
 
 from caxflow import signals
 
-COMMANDS = ("run", "status", "why", "doctor", "page", "strays", "rm", "mv", "rundb", "shadow", "import_")
+COMMANDS = (
+    "run", "status", "why", "doctor", "page", "strays", "rm", "mv", "serve", "rundb", "shadow", "import_",
+)  # fmt: skip
 
 
 def main(words: list[str] | None = None) -> int:
@@ -17,9 +19,6 @@ def main(words: list[str] | None = None) -> int:
     if words is not None:
         return _main(words)
     signals.end_at_once()
-    from caxflow import credentials
-
-    credentials.share()
     try:
         return _main(None)
     except KeyboardInterrupt:
@@ -34,7 +33,7 @@ def _main(words: list[str] | None) -> int:
     import io
     import os
 
-    from caxflow import __version__, legible, owners, preview, terminal
+    from caxflow import __version__, credentials, legible, owners, preview, terminal
     from caxflow.cli import screen
     from caxflow.cli.site import WrongCallError
     from caxflow.errors import CaxflowError
@@ -45,6 +44,8 @@ def _main(words: list[str] | None) -> int:
             stream = open(os.devnull, "r+", encoding="utf-8")  # noqa: SIM115, PTH123
             os.set_inheritable(stream.fileno(), True)
             setattr(sys, name, stream)
+    if words is None:
+        credentials.share()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal's encoding lacks
     parser = screen.Parser(
@@ -54,7 +55,9 @@ def _main(words: list[str] | None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"caxflow {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for name in COMMANDS:
+    words = sys.argv[1:] if words is None else words
+    named = [name for name in COMMANDS if words[:1] == [name.rstrip("_")]]
+    for name in named or COMMANDS:  # of one that is named the others are not needed, and take time
         importlib.import_module(f"caxflow.cli.{name}").add(commands)
     try:
         arguments = parser.parse_args(words)

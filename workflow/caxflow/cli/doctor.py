@@ -11,8 +11,9 @@ from caxflow.monitoring import doctor, status
 
 _EPILOG = """\
 Without SITE: the profile, the work directory, the data folders here, the processor, the batch system, the
-runs database, what people are told by, and every site that this one pulls from or pushes to; whether two of
-these sites are one storage. With SITE: that partner only.
+runs database, what people are told by, what each key in authorized_keys may do here, and every site that this
+one pulls from or pushes to, with what our key may do there; whether two of these sites are one storage. With
+SITE: that partner only.
 
 Nothing is only asked that can be tried: a small file is written, sent, read and removed, the database is
 written to, SSH checks the host keys. The batch system looks at the largest job that the profile will ask

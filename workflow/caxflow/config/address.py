@@ -41,12 +41,18 @@ def check(uri: str, place: str) -> None:
         )
 
 
-def risks(uri: str) -> Iterator[tuple[str, str]]:
-    """Yield what others on the way to the database could do, and what keeps them from it."""
+def is_here(uri: str) -> bool:
+    """Return whether the database is reached without leaving this machine."""
     found = _FORM.fullmatch(uri)
     hosts = [re.sub(r":\d+$", "", host) for host in found["hosts"].split(",")]
-    if not found["srv"] and all(map(network.is_here, hosts)):
+    return not found["srv"] and all(map(network.is_here, hosts))
+
+
+def risks(uri: str) -> Iterator[tuple[str, str]]:
+    """Yield what others on the way to the database could do, and what keeps them from it."""
+    if is_here(uri):
         return
+    found = _FORM.fullmatch(uri)
     options = dict(each.lower().partition("=")[::2] for each in _options(found))
     if options.get("tls", options.get("ssl", "true" if found["srv"] else "false")) != "true":
         yield (

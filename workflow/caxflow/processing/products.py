@@ -16,7 +16,6 @@ from caxflow import abilities, clock, joblogs, owners
 from caxflow.errors import CaxflowError
 from caxflow.files.folder import (
     DIRECTORY,
-    READ,
     Folder,
     enter,
     entries,
@@ -54,10 +53,41 @@ class Workshop:
     roots: Sequence[str]
 
     def publish(self, product: Path, *, replace: bool = False) -> str:
-        """Put the finished and checked file that has the product's name under it, as `publish` does."""
-        return _put(
-            self.folder.fileno(), self.path / product.name, product, replace=replace, roots=self.roots
-        )
+        """Put the finished and checked file that has the product's name under it, durably.
+
+        Parameters
+        ----------
+        product : path
+            Its name to be.
+        replace : bool
+            Whether a file that has the name may go; otherwise it stays and this is an error.
+
+        Returns
+        -------
+        str
+            What could not be done, or "".
+        """
+        made, source = self.path / product.name, self.folder.fileno()
+        with naming(str(made)):
+            fd = self.folder.open(made.name, os.O_RDONLY)
+            try:
+                if not stat.S_ISREG(os.fstat(fd).st_mode):
+                    raise CaxflowError(f"{made.name} is no file", "see what has put that into its place")
+                lacking = [abilities.sync_file(fd)]
+            finally:
+                os.close(fd)
+        with parent_of(os.fsencode(product), self.roots) as (place, name):
+            if replace:
+                with naming(str(product)):
+                    os.replace(os.fsencode(made.name), name, src_dir_fd=source, dst_dir_fd=place)
+            else:
+                _rename(source, made, place, product)
+            try:
+                lacking.append(sync_folder(place))
+            except OSError as error:
+                lacking.append(f"its folder could not be brought to the disk: {error.strerror}")
+        remark = "; ".join(filter(None, lacking))
+        return remark and f"{product} is published; {remark}"
 
 
 @contextlib.contextmanager
@@ -144,47 +174,6 @@ def failed(work_dir: Path) -> list[Path]:
     """Directories of jobs that failed, were killed, or still run."""
     folder = work_dir / JOBS
     return [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-
-
-def publish(made: Path, product: Path, *, replace: bool = False, roots: Sequence[str] = ()) -> str:
-    """Put a finished and checked file under its name, durably; a remark on what could not be done, or "".
-
-    Parameters
-    ----------
-    made : path
-        The file, on the same file system.
-    product : path
-        Its name to be.
-    replace : bool
-        Whether a file that has the name may go; otherwise it stays and this is an error.
-    roots : sequence of str
-        What they may be below, see `caxflow.files.folder.split`.
-    """
-    with parent_of(os.fsencode(made), roots) as (folder, _):
-        return _put(folder, made, product, replace=replace, roots=roots)
-
-
-def _put(folder: int, made: Path, product: Path, *, replace: bool, roots: Sequence[str]) -> str:
-    with naming(str(made)):
-        fd = os.open(made.name, READ, dir_fd=folder)
-        try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise CaxflowError(f"{made.name} is no file", "see what has put that into its place")
-            lacking = [abilities.sync_file(fd)]
-        finally:
-            os.close(fd)
-    with parent_of(os.fsencode(product), roots) as (place, name):
-        if replace:
-            with naming(str(product)):
-                os.replace(os.fsencode(made.name), name, src_dir_fd=folder, dst_dir_fd=place)
-        else:
-            _rename(folder, made, place, product)
-        try:
-            lacking.append(sync_folder(place))
-        except OSError as error:
-            lacking.append(f"its folder could not be brought to the disk: {error.strerror}")
-    remark = "; ".join(filter(None, lacking))
-    return remark and f"{product} is published; {remark}"
 
 
 def set_aside(product: Path, aside: Path, roots: Sequence[str] = ()) -> None:

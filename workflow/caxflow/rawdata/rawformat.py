@@ -5,8 +5,10 @@ uncompressed under its event's number and holds zlib(pickle or BSON of one event
 (``FolderIO``, ``Zip``, ``datastructure``) and the data of the time.
 """
 
+import errno
 import os
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -43,6 +45,11 @@ _MOST_REPACKED, _SMALL_MEMBER = 4, 1 << 16
 
 _ZIP_NAME = re.compile(TPC_NAME + r"-(\d{1,12})-(\d{9,12})-(\d{9,12})(?:-(\d{9,12}))?\.zip", re.ASCII)
 _MEMBER_NAME = re.compile(r"\d{1,12}", re.ASCII)
+# What a damaged directory makes zipfile raise.
+_NO_ZIP = (
+    *(zipfile.BadZipFile, EOFError, ValueError, NotImplementedError),
+    *(OverflowError, RuntimeError, struct.error),
+)
 _ZIP_ERRORS = zipfile.BadZipFile | zlib.error
 _MEND = (
     "it is damaged, or was not written by pax: a scrub says whether this copy is as it was registered; "
@@ -318,9 +325,11 @@ def _open_zip(path: str | Path) -> zipfile.ZipFile:
                 reason = f"has a directory of more than {zipdirectory.MOST} bytes"
                 raise CaxflowError(f"{Path(path).name} {reason}", _MEND)
         return zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
+    except _NO_ZIP as error:
         raise CaxflowError(f"{Path(path).name} cannot be read as a zip: {error}", _MEND) from None
     except OSError as error:
+        if error.errno == errno.EINVAL:  # that of a position before the file's begin
+            raise CaxflowError(f"{Path(path).name} cannot be read as a zip", _MEND) from None
         raise CaxflowError(f"{path}: {error.strerror}", "check the copy and its permissions") from None
 
 
@@ -329,6 +338,8 @@ def _event_numbers(archive: zipfile.ZipFile, name: str) -> list[int]:
     for member in members:
         if not _MEMBER_NAME.fullmatch(member):
             raise CaxflowError(f"{name}: member {member[:40]!r} is not an event's number", _MEND)
+    if sum(member.compress_size for member in archive.infolist()) > archive.start_dir:
+        raise CaxflowError(f"{name}: its members take more than it has", _MEND)
     numbers = sorted(map(int, members))
     if _ZIP_NAME.fullmatch(name):
         _check_members(numbers, name)
@@ -350,9 +361,11 @@ def _check_members(numbers: list[int], name: str) -> None:
 
 def _read_member(archive: zipfile.ZipFile, number: int) -> bytes:
     member = archive.getinfo(str(number))
+    if member.header_offset + member.compress_size > archive.start_dir:
+        raise ValueError("ends behind the zip's members")
     # The rules are that it is not compressed.
     most = min(_MAX_EVENT_BYTES, _MOST_REPACKED * member.compress_size + _SMALL_MEMBER)
-    if member.file_size > most:
+    if member.file_size > most or member.compress_type in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
         raise ValueError("unpacks to more than any event has")
     return archive.read(member)
 

@@ -170,6 +170,12 @@ class RunsDB(Connection):
             # No run has this name: nothing changes, but the right to is looked at.
             self.runs.update_one({"name": "", "detector": ""}, {"$set": {"caxflow.revision": 0}})
 
+    def privileges(self) -> list[Mapping[str, Any]] | None:
+        """Return what the server says that this user may do; None where it does not ask who a user is."""
+        with self.answers():
+            found = self._client.admin.command("connectionStatus", showPrivileges=True).get("authInfo", {})
+        return found.get("authenticatedUserPrivileges", []) if found.get("authenticatedUsers") else None
+
     def find(self, run: Run, projection: Mapping[str, Any] | None = None) -> dict | None:
         """A document of `run`, if there is one: whole, or what the projection leaves of it."""
         with self.answers():

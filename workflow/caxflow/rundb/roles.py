@@ -5,7 +5,7 @@ indexes: one that lets documents expire would remove them. Whoever administers t
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from caxflow.conditions.corrections import CORRECTIONS
@@ -14,7 +14,18 @@ from caxflow.rundb.queries import AUDIT, AUDIT_INDEX, HEALTH, INDEXES, MANIFESTS
 
 SITE, READER, REBUILDER = "caxflow_site", "caxflow_reader", "caxflow_rebuilder"
 
-_READ = ("find", "listIndexes")
+_READ = ("find", "listIndexes", "killCursors")  # the last for servers before 4.2, of a cursor's own user, too
+# By which documents that are there are removed or replaced, at once or in time.
+_REMOVING = {
+    "anyAction",
+    "remove",
+    "dropCollection",
+    "dropDatabase",
+    "convertToCapped",
+    "createIndex",
+    "collMod",
+}
+_REMOVING |= {"renameCollectionSameDB"}
 _FOR = {
     SITE: "what works at a site: snakemake, caxflow run, doctor, rm, mv, strays, rundb init",
     REBUILDER: "caxflow rundb rebuild --documents, beside caxflow_site, as long as it takes",
@@ -24,16 +35,17 @@ _FOR = {
 
 def privileges(collection: str) -> dict[str, dict[str, list[str]]]:
     """Return what each role may do, by collection; `collection` is that of the runs."""
-    corrections = {each.collection: ["find"] for each in CORRECTIONS}
-    kept = {collection: [*_READ], MANIFESTS: ["find"], SCHEMA: ["find"], AUDIT: [*_READ]}
+    read = list(_READ)
+    corrections = {each.collection: read for each in CORRECTIONS}
+    kept = {collection: read, MANIFESTS: read, SCHEMA: read, AUDIT: read}
     return {
         SITE: corrections
         | kept
         | {
-            collection: [*_READ, "update", "changeStream"],
-            MANIFESTS: ["find", "insert", "update"],
-            SCHEMA: ["find", "insert", "update"],
-            AUDIT: [*_READ, "insert"],
+            collection: [*read, "update", "changeStream"],
+            MANIFESTS: [*read, "insert", "update"],
+            SCHEMA: [*read, "insert", "update"],
+            AUDIT: [*read, "insert"],
             HEALTH: ["insert", "remove"],
         },
         REBUILDER: {collection: ["insert"]},
@@ -69,3 +81,22 @@ def script(address: RunDBAddress, sites: Mapping[str, Any]) -> str:
         made = f"{{ user: {json.dumps(user)}, pwd: passwordPrompt(), roles: [{json.dumps(role)}] }}"
         lines.append(f"// runs.createUser({made});")
     return "\n".join(lines)
+
+
+def excess(held: Sequence[Mapping[str, Any]], address: RunDBAddress) -> Iterator[tuple[str, list[str]]]:
+    """Yield collections in which a user may do what no role of ours allows there, and the actions.
+
+    Parameters
+    ----------
+    held : sequence of mapping
+        ``resource`` and ``actions``, as ``connectionStatus`` of MongoDB lists a user's privileges.
+    """
+    for collection, unwanted in ((address.collection, _REMOVING), (AUDIT, _REMOVING | {"update"})):
+        found: set[str] = set()
+        for each in held:
+            resource = each.get("resource", {})
+            of_all = resource.get("anyResource") or resource.get("db") in ("", address.database)
+            if of_all and resource.get("collection", "") in ("", collection):
+                found |= unwanted & set(each.get("actions", ()))
+        if found:
+            yield collection, sorted(found)

@@ -19,6 +19,7 @@ from caxflow.files.manifest import Manifest, printable
 from caxflow.files.permissions import Wanted
 from caxflow.transfer.place import Place
 from caxflow.transfer.progress import Copied, Progress
+from caxflow.transfer.restriction import Restriction
 
 __all__ = [
     "Contents",
@@ -30,6 +31,7 @@ __all__ = [
     "Place",
     "Progress",
     "RootLook",
+    "allowed",
     "census",
     "copy",
     "examine",
@@ -300,6 +302,13 @@ def free_space(place: Place, path: str) -> int | None:
 def have_one_file_system(place: Place, one: str, other: str) -> bool:
     """Return whether two folders are on one file system, within which files can be renamed."""
     return _visit(place, "have_one_file_system", one=one, other=other)
+
+
+def allowed(place: Place) -> Restriction | None:
+    """Return what our key may do at a place, if that is less than all: see `caxflow.transfer.serve`."""
+    from caxflow.transfer.task import Greeting, attend
+
+    return attend(Greeting(place))
 
 
 def remove_leftovers(place: Place, parent: str, older_than: float, name: str | None = None) -> list[str]:

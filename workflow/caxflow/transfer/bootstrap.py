@@ -34,6 +34,9 @@ _MODULES = (
     "transfer.zips",
 )
 
+# What `caxflow serve` needs more.
+SERVING = (*_MODULES, "transfer.guard", "transfer.restriction", "transfer.serve")
+
 # Ends, on standard error, what a login shell has printed there. The command does not have it in one piece:
 # shells and ssh repeat that.
 MARK = "caxflow begins"
@@ -74,13 +77,18 @@ def command(python: str) -> str:
     return f"{shlex.quote(python)} -c {shlex.quote(_LOADER)}"
 
 
+def sources(modules) -> dict[str, str]:
+    """Return the sources of modules and of their packages, which are empty, by name."""
+    package = Path(__file__).parents[1]
+    found = {"caxflow": "", "caxflow.files": "", "caxflow.transfer": ""}
+    for name in modules:
+        found[f"caxflow.{name}"] = (package / (name.replace(".", "/") + ".py")).read_text("utf-8")
+    return found
+
+
 @functools.cache
 def program(timeout: float, roots: tuple[str, ...] = ()) -> bytes:
     """What that command reads from standard input first: its length in hexadecimal, then its source."""
-    package = Path(__file__).parents[1]
-    sources = {"caxflow": "", "caxflow.files": "", "caxflow.transfer": ""}
-    for name in _MODULES:
-        sources[f"caxflow.{name}"] = (package / (name.replace(".", "/") + ".py")).read_text("utf-8")
-    text = f"sources = {sources!r}\ntimeout = {float(timeout)!r}\nroots = {roots!r}\n{_START}"
+    text = f"sources = {sources(_MODULES)!r}\ntimeout = {float(timeout)!r}\nroots = {roots!r}\n{_START}"
     packed = zlib.compress(text.encode("utf-8"), 6)
     return b"%08x" % len(packed) + packed

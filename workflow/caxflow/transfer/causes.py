@@ -145,7 +145,11 @@ OF_PARAMIKO = (
     ),
 )
 
+# Of a key that starts `caxflow serve`, and of what was asked for in its place.
+RESTRICTED = (r"^caxflow serve: (.+) -> (.+)$", "{host}: {match[1]}", "{match[2]}")
+
 OF_HELPERS = (
+    RESTRICTED,
     (
         r"^(ModuleNotFoundError: No module named 'encodings'|LookupError: unknown encoding.*)",
         "{python} at {host} does not start: {match[1]}",
@@ -183,6 +187,7 @@ OF_HELPERS = (
 )
 
 OF_SFTP = (
+    RESTRICTED,
     (
         r"(?i)subsystem request failed|no such file or directory|not found",
         "{host} offers no SFTP",

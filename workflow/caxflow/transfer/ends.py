@@ -95,6 +95,7 @@ class RemoteEnd:
 
     def call(self, operation: str, **arguments):
         """Perform an operation of `caxflow.transfer.session.Session` there; one at a time."""
+        self.must_allow(operation, arguments)
         self._unread = 2 * self.size  # what changes is read twice
         self.connection.stream.largest = largest(operation, arguments)
         try:
@@ -107,6 +108,15 @@ class RemoteEnd:
                 f"{self.place.site}: gives an answer to {operation!r} that makes no sense", _STRANGE
             )
         return answer
+
+    def must_allow(self, operation: str, arguments) -> None:
+        """Raise a CaxflowError if our key may not do that there, as far as is known."""
+        if self.connection.restriction:
+            about = next((value for value in arguments.values() if isinstance(value, str)), "")
+            try:
+                self.connection.restriction.check(operation, about, applies=bool(arguments.get("apply")))
+            except CaxflowError as error:
+                raise at(self.place.site, error) from None
 
     def result(self, acknowledged=None):
         """Wait for a result.

@@ -18,14 +18,56 @@ from caxflow.transfer.pieces import Receiver, Sender
 from caxflow.transfer.session import Session, Throttle, perform
 
 _ACKS_AT_ONCE = 64
+_LONGEST = 3600.0  # seconds that the other end may be silent, whatever it says
+
+
+class Desk:
+    """Does what one connection asks for; parameters as of a `Session`."""
+
+    def __init__(self, report, roots=()):
+        self.report = report
+        self._session = Session(report, roots)
+
+    def perform(self, operation: str, arguments: dict, *, receiving: bool):
+        """Perform an operation; `receiving` is whether data of a copy are still to come."""
+        return perform(self._session, operation, arguments)
+
+    def reading(self, root: str):
+        """Return the folder whose files are asked for."""
+        return self._session.folder(root)
+
+    def writing(self, data: str):
+        """Return the folder to which files are written."""
+        return self._session.folder(data)
+
+    def count(self, name: str, count: int) -> None:
+        """Take note of bytes of a stream, ``send`` or ``receive``."""
+
+    def finished(self) -> None:
+        """Take note that all was received."""
+
+    def explained(self, error: CaxflowError) -> CaxflowError:
+        """Return an error as the other end may have it."""
+        return error
+
+    def close(self) -> None:
+        """Take note that the connection has ended."""
 
 
 class Helper:
-    """Serves one connection."""
+    """Serves one connection.
 
-    def __init__(self, stream, roots):
-        self._stream = stream
-        self._session = Session(Throttle(lambda count: stream.send({"progress": count})), roots)
+    Parameters
+    ----------
+    stream : Stream
+    desk : Desk
+        Or what has its methods.
+    patience : list of float
+        Its item is set to the seconds that the other end says.
+    """
+
+    def __init__(self, stream, desk, patience):
+        self._stream, self._desk, self._patience = stream, desk, patience
         self._receiver = self._sender = None
         self._written = [0, 0]  # pieces and bytes that were not acknowledged yet
 
@@ -48,6 +90,8 @@ class Helper:
                 raise CaxflowError(
                     f"a frame of unknown kind {kind!r} came", "run the same version of caxflow"
                 )
+            if kind != protocol.JSON and self._receiver is None:
+                raise CaxflowError("data came for no copy", "run the same version of caxflow")
             handlers[kind](index, offset, length)
 
     def _name(self, index: int, size: int, length: int) -> None:
@@ -69,44 +113,51 @@ class Helper:
 
     def _message(self, message: dict) -> None:
         if "do" in message:
-            result = perform(self._session, message["do"], message["with"])
+            receiving = self._receiver is not None
+            result = self._desk.perform(message["do"], message["with"], receiving=receiving)
             self._stream.send({"result": result})
         elif "receive" in message:
             self._receive(**message["receive"])
         elif "send" in message:
-            root, algorithm = message["send"]["root"], message["send"]["algorithm"]
-            self._sender = Sender(self._session.folder(root), self._stream, (algorithm,))
-        elif "get" in message:
+            settings = message["send"]
+            folder = self._desk.reading(settings["root"])
+            self._sender = Sender(folder, self._stream, (settings["algorithm"],))
+        elif "get" in message and self._sender:
             for index, file, offset, length in message["get"]:
                 listed = FileStat(*file)
                 if length == listed.size <= protocol.SMALL:
                     self._sender.small(index, listed)
                 else:
                     self._sender.piece(index, listed, offset, length)
+                self._desk.count("send", length)
             self._sender.flush()
         elif "finish" in message:
             if self._written[0]:
                 self._acknowledge()
             lacking = []
             if self._receiver:
-                lacking = self._receiver.finish(lambda: self._session.report(0))
+                lacking = self._receiver.finish(lambda: self._desk.report(0))
                 self._receiver = None
+            self._desk.finished()
             self._stream.send({"result": lacking})
+        elif "timeout" in message:
+            self._patience[0] = min(max(float(message["timeout"]), 10.0), _LONGEST)
 
     def _receive(self, data: str, algorithm: str) -> None:
         def sealed(index, offset, length, _):
             self._written[0] += 1
             self._written[1] += length
+            self._desk.count("receive", length)
 
-        self._receiver = Receiver(self._session.folder(data), self._stream, (algorithm,), sealed)
+        self._receiver = Receiver(self._desk.writing(data), self._stream, (algorithm,), sealed)
 
 
-def _watch(stream, timeout: float) -> None:
+def _watch(stream, patience) -> None:
     """End this process when the other end has neither sent nor taken anything for too long."""
 
     def look(*_):
         since = stream.blocked_since
-        if since is not None and time.monotonic() - since > timeout:
+        if since is not None and time.monotonic() - since > patience[0]:
             os._exit(3)
 
     def watch():
@@ -114,14 +165,26 @@ def _watch(stream, timeout: float) -> None:
             time.sleep(interval)
             look()
 
-    interval = min(timeout / 4, 5)
+    interval = min(patience[0] / 4, 5)
     if threads.start(watch) is None:  # a signal may break in on calls of the system: second best
         signal.signal(signal.SIGALRM, look)
         signal.setitimer(signal.ITIMER_REAL, interval, interval)
 
 
-def main(timeout: float, roots=()) -> None:
-    """Serve standard input and output; `timeout` in seconds, `roots` as for `Session`."""
+def main(timeout: float, roots=(), make_desk=None, more=None) -> None:
+    """Serve standard input and output.
+
+    Parameters
+    ----------
+    timeout : float
+        Seconds after which the other end counts as dead.
+    roots : sequence of str
+        As for a `Session`.
+    make_desk : callable, optional
+        Called with the `report` of a `Session`, makes what does the work; a `Desk` if not given.
+    more : dict, optional
+        What else is said in the greeting.
+    """
     owners.mask()
     reading, writing = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDWR)
@@ -129,32 +192,36 @@ def main(timeout: float, roots=()) -> None:
     os.dup2(2, 1)  # whatever prints must not reach the frames
     stream = protocol.Stream(protocol.FdChannel(reading, writing))
     threads.spare_memory()
-    _watch(stream, timeout)
+    patience = [timeout]
+    _watch(stream, patience)
+    report = Throttle(lambda count: stream.send({"progress": count}))
+    desk = make_desk(report) if make_desk else Desk(report, roots)
     hello = {"algorithms": digests.available(), "host": os.uname().nodename, "pid": os.getpid()}
+    hello.update(more or {})
     stream.write(memoryview(protocol.MAGIC))
     stream.send({"hello": hello})
     status = 0
     try:
-        Helper(stream, roots).serve()
+        Helper(stream, desk, patience).serve()
     except protocol.LostError:
         pass
     except CaxflowError as error:
-        status = _tell(stream, [error.what, error.mend], isinstance(error, DiskAway))
+        status = _tell(stream, desk.explained(error))
     except OSError as error:
-        known = os_error(error, "the helper")
-        status = _tell(stream, [known.what, known.mend])
+        status = _tell(stream, desk.explained(os_error(error, "the helper")))
     except BaseException as error:
         known = threads.explained(error)
         if known is error:
             known = CaxflowError(f"the helper failed: {error!r}", "please report this")
-        status = _tell(stream, [known.what, known.mend])
+        status = _tell(stream, desk.explained(known))
     finally:
+        desk.close()
         os._exit(status)  # threads that still write to the disk must not keep the process alive
 
 
-def _tell(stream, error: list, disk_away: bool = False) -> int:
+def _tell(stream, error: CaxflowError) -> int:
     try:
-        stream.send({"error": error, "disk_away": disk_away})
+        stream.send({"error": [error.what, error.mend], "disk_away": isinstance(error, DiskAway)})
     except protocol.LostError:
         pass
     return 1

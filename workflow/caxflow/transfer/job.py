@@ -209,9 +209,7 @@ class Job(Task):
                     end.close()
 
     def _open_ends(self) -> None:
-        self.source, self.destination = threads.at_once(
-            self._open_source, lambda: self._open(self.destination_place)
-        )
+        self.source, self.destination = threads.at_once(self._open_source, self._open_destination)
         common = set(self.source.algorithms) & set(self.destination.algorithms)
         self.algorithm = next(name for name in ("xxh128", "sha256") if name in common)
 
@@ -219,7 +217,14 @@ class Job(Task):
         """Open the source and list its files, perhaps while the other end still logs in."""
         end = self._open(self.source_place)
         self.dataset.take(end.call("scan", path=self.source_path))
-        self.beat()
+        self.bear_with(len(self.listing.files))
+        return end
+
+    def _open_destination(self):
+        """Open the destination, unless our key may make no copy there: then nothing is read in vain."""
+        end = self._open(self.destination_place)
+        if end.remote and end.helped:
+            end.must_allow("begin", {"destination": self.destination_path})
         return end
 
     def _open(self, place: Place):

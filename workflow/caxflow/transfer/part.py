@@ -59,9 +59,11 @@ class Part:
         Names the attempt; its writers are those who know it.
     roots : sequence of str
         What the copy may be below, see `caxflow.files.folder.split`.
+    whose : str, optional
+        Whose copies these are: what others have left is not taken over then.
     """
 
-    def __init__(self, destination: str, token: str, roots=()):
+    def __init__(self, destination: str, token: str, roots=(), whose: str | None = None):
         self.destination = to_bytes(destination)
         self.parent, self.name = os.path.split(self.destination)
         if not self.name or self.name in (b".", b".."):
@@ -70,7 +72,7 @@ class Part:
         self.container = os.path.join(self.parent, self._hidden)
         self.data = os.path.join(self.container, b"data")
         self._token = token.encode("ascii")
-        self._roots = roots
+        self._roots, self._whose = roots, whose
         # Open, so that what is written goes there, whatever others rename meanwhile.
         self._above = self._inside = self._lock = -1
         self._left = set()  # paths of files that an earlier attempt left
@@ -89,7 +91,7 @@ class Part:
         """Return whether another attempt seems to write, by its process or files, where locks are lacking."""
         if not self._lockless:
             return False
-        token, _, holder = self._holder().partition("\n")
+        token, holder, _ = self._holder()
         if not token:
             return False
         process, _, host = holder.partition(" on ")
@@ -97,9 +99,17 @@ class Part:
             return os.path.exists(f"/proc/{process[8:]}")
         return abs(time.time() - _last_written(self._inside)) < max(quiet, _QUIET)
 
-    def _holder(self) -> str:
-        """Return the lock's text: the token of who began last, and its process; empty once that has ended."""
-        return os.pread(self._lock, 400, 0).decode("ascii", "replace").strip()
+    def _holder(self) -> list:
+        """Return the lock's lines: the token of who began last, its process, and whose the copy is.
+
+        The first two are empty once that has ended, the last one where that was not said.
+        """
+        lines = os.pread(self._lock, 400, 0).decode("ascii", "replace").split("\n")
+        return [*map(str.strip, lines), "", "", ""][:3]
+
+    def _belongs_to_another(self) -> bool:
+        found = self._holder()
+        return self._whose not in (None, found[2]) and (any(found) or b"data" in entries(self._inside))
 
     def _still_there(self) -> bool:
         names = ((self._above, self._hidden, self._inside), (self._inside, b"lock", self._lock))
@@ -145,7 +155,7 @@ class Part:
             free = self._flock(fcntl.LOCK_EX | fcntl.LOCK_NB) and self._still_there()
             if free and not self._is_written(wait):
                 break
-            holder = self._holder().partition("\n")[2]
+            holder = self._holder()[1]
             self._let_go()
             if time.monotonic() > deadline:
                 raise CaxflowError(
@@ -155,9 +165,15 @@ class Part:
             if alive:
                 alive()
             time.sleep(0.2)
+        if self._belongs_to_another():
+            self.close()
+            raise CaxflowError(
+                f"{printable(to_text(self.container))} was left by another account or key",
+                "at that site: caxflow strays, whose --remove takes it away",
+            )
         os.ftruncate(self._lock, 0)
-        who = f"process {os.getpid()} on {os.uname().nodename}".encode("ascii", "replace")
-        os.pwrite(self._lock, self._token + b"\n" + who + b"\n", 0)
+        who = f"process {os.getpid()} on {os.uname().nodename}\n{self._whose or ''}"
+        os.pwrite(self._lock, self._token + b"\n" + who.encode("ascii", "replace") + b"\n", 0)
         self._began = True
         self._share()
         with naming(self.data):
@@ -185,6 +201,13 @@ class Part:
             raise CaxflowError(
                 f"another transfer to {printable(to_text(self.destination))} began", "let that one finish"
             )
+
+    def alone(self) -> bool:
+        """Return whether none else takes part in the copy any more; from then on none can."""
+        if self._flock(fcntl.LOCK_EX | fcntl.LOCK_NB):
+            return True
+        self._flock(fcntl.LOCK_SH | fcntl.LOCK_NB)  # which is gone where the other is not had
+        return False
 
     def held(self) -> bool:
         """Whether the container is still this attempt's."""
@@ -364,7 +387,9 @@ class Part:
 
     def _let_go(self) -> None:
         if self._lock >= 0 and self._began and self._lockless and self.held():
-            os.ftruncate(self._lock, 0)  # what shows others that nothing is written any more
+            # What shows others that nothing is written any more.
+            os.ftruncate(self._lock, 0)
+            os.pwrite(self._lock, f"\n\n{self._whose or ''}\n".encode("ascii", "replace"), 0)
         for fd in (self._lock, self._inside):
             if fd >= 0:
                 os.close(fd)
@@ -379,7 +404,9 @@ def _cut(name: bytes, size: int, folder: int) -> None:
         os.close(fd)
 
 
-def remove_leftovers(parent: str, older_than: float, only=None, alive=lambda: None, *, roots=()) -> list:
+def remove_leftovers(
+    parent: str, older_than: float, only=None, alive=lambda: None, *, roots=(), whose: str | None = None
+) -> list:
     """Remove what transfers left unfinished below a directory and nobody writes to any more.
 
     What belongs to another account stays.
@@ -396,6 +423,8 @@ def remove_leftovers(parent: str, older_than: float, only=None, alive=lambda: No
         Called for each file that goes.
     roots : sequence of str
         What the directory may be below, see `caxflow.files.folder.split`.
+    whose : str, optional
+        Whose they must be; by default all are looked at.
 
     Returns
     -------
@@ -408,15 +437,17 @@ def remove_leftovers(parent: str, older_than: float, only=None, alive=lambda: No
             for name in sorted(entries(folder.fileno())):
                 match = _LEFTOVER.fullmatch(name)
                 if match and (only is None or match[1] == to_bytes(only)):
-                    removed += _remove_leftover(folder, match, older_than, alive, roots=roots)
+                    removed += _remove_leftover(folder, match, older_than, alive, roots=roots, whose=whose)
     except OSError as error:
         raise os_error(error, parent) from None
     return removed
 
 
-def _remove_leftover(folder: Folder, match, older_than: float, alive, *, roots) -> list:
+def _remove_leftover(folder: Folder, match, older_than: float, alive, *, roots, whose) -> list:
     """Remove what an attempt left, if none writes to it; its path, or nothing."""
     name, root = match[0], to_bytes(folder.root)
+    if whose is not None and match[2]:
+        return []  # whose it is, is not said
     container = os.path.join(root, name)
     try:
         fd = os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=folder.fileno())
@@ -428,7 +459,7 @@ def _remove_leftover(folder: Folder, match, older_than: float, alive, *, roots) 
             return []
     finally:
         os.close(fd)
-    part = Part(to_text(os.path.join(root, match[1])), "cleaner", roots)
+    part = Part(to_text(os.path.join(root, match[1])), "cleaner", roots, whose)
     try:
         if not match[2]:
             part.begin(wait=0)

@@ -22,6 +22,7 @@ import fcntl
 import json
 import math
 import os
+import re
 import struct
 import threading
 import time
@@ -30,6 +31,7 @@ from caxflow.errors import CaxflowError
 from caxflow.files.listing import to_bytes, to_text
 
 MAGIC = b"\0caxflow-helper-1\n"  # ends whatever a login shell may print before the helper speaks
+_ANY_MAGIC = re.compile(rb"\0caxflow-helper-(\d{1,9})\n")
 HEADER = struct.Struct(">cIQQ")
 _TIME = struct.Struct(">q")  # ns since 1970
 JSON, NAME, FILE, DATA, SEAL, ACK = b"J", b"N", b"F", b"D", b"S", b"A"
@@ -48,6 +50,10 @@ class LostError(Exception):
     def __init__(self, what: str, stream=None):
         super().__init__(what)
         self.stream = stream
+
+
+class OtherVersionError(LostError):
+    """The other end speaks another version of this protocol."""
 
 
 def _whole(text: str) -> int:
@@ -141,6 +147,9 @@ class Stream:
                 raise LostError(text or str(error), self) from None
             seen += bytes(self._buffer[self._start : self._end])
             self._start = self._end
+            if (other := _ANY_MAGIC.search(seen)) and other[0] != MAGIC:
+                spoken = other[1].decode("ascii")
+                raise OtherVersionError(f"caxflow speaks version {spoken} of its protocol, not ours", self)
         noise, _, rest = seen.partition(MAGIC)
         self._start = self._end - len(rest)
         return noise

@@ -39,10 +39,12 @@ class Session:
         Called with a number of bytes as long operations go on (0: still alive).
     roots : sequence of str
         The data roots: below them no symbolic link is followed.
+    whose : str, optional
+        Whose the copies are that are made here, see `caxflow.transfer.part.Part`.
     """
 
-    def __init__(self, report, roots=()):
-        self.report = report
+    def __init__(self, report, roots=(), whose: str | None = None):
+        self.report, self._whose = report, whose
         self.roots = tuple(roots)
         self.part = None
         self._listed = None  # path and listing of the dataset that was listed last
@@ -206,10 +208,10 @@ class Session:
             None; ``data``: the directory to write to; ``present``: path and size of files left by an
             earlier attempt.
         """
-        self._check_marker(root, site)
+        check_marker(root, site)
         roots = (root, *self.roots) if root else self.roots
         self._parent(destination, root, roots)
-        part = Part(destination, token, roots)
+        part = Part(destination, token, roots, self._whose)
         try:
             part.begin(wait, alive=lambda: self.report(0))
             exists = self.kind(destination)
@@ -247,11 +249,11 @@ class Session:
         except FileExistsError:
             pass
         except FileNotFoundError:
-            raise _absent(to_text(above)) from None
+            raise absent(to_text(above)) from None
 
     def join(self, destination: str, token: str) -> None:
         """Take part in a copy that the same attempt has begun."""
-        part = Part(destination, token, self.roots)
+        part = Part(destination, token, self.roots, self._whose)
         try:
             part.join()
         except BaseException:
@@ -274,7 +276,8 @@ class Session:
 
     def leftovers(self, parent: str, older_than: float, only: str | None) -> list:
         """Remove unfinished copies; see `caxflow.transfer.part.remove_leftovers`."""
-        return remove_leftovers(parent, older_than, only, lambda: self.report(0), roots=self.roots)
+        how = {"roots": self.roots, "whose": self._whose}
+        return remove_leftovers(parent, older_than, only, lambda: self.report(0), **how)
 
     def inventory(self, path: str) -> dict:
         """What a dataset holds by its folders and the directories of its zip files."""
@@ -371,9 +374,7 @@ class Session:
         while above != os.path.dirname(above):
             above = os.path.dirname(above)
             folders.append(to_text(above))
-        with os.scandir(to_bytes(root)) as found:
-            inner = [each for each in found if not is_furniture(to_text(each.name))]
-            folders += [to_text(each.path) for each in inner if each.is_dir(follow_symlinks=False)]
+        folders += inner_folders(root)
         found = ((folder, marker.read(folder, roots=(root,))) for folder in folders)
         return [[folder, text] for folder, text in found if text is not None]
 
@@ -393,12 +394,6 @@ class Session:
                 with suppress(OSError):
                     os.unlink(new, dir_fd=there)
 
-    def _check_marker(self, root, site) -> None:
-        if root and site:
-            if _filling(root) is None:
-                raise _absent(root)
-            marker.check(marker.read(root, site), root, site)
-
     def rename(self, old: str, new: str, root: str, new_root: str, site=None) -> bool:
         """Rename a copy from below `root` to below `new_root`, where nothing may be at the new path.
 
@@ -409,7 +404,7 @@ class Session:
         bool
             False if the two are on different file systems, and nothing was done.
         """
-        self._check_marker(new_root, site)
+        check_marker(new_root, site)
         return below.rename(old, new, root, new_root)
 
     def touch(self, path: str, root: str) -> None:
@@ -440,12 +435,28 @@ class Session:
         below.remove(path, root, lambda: self.report(0), Pace(path, within, since))
 
 
+def inner_folders(root: str) -> list:
+    """Return the folders right in a root, but the file system's own."""
+    with os.scandir(to_bytes(root)) as found:
+        inner = [each for each in found if not is_furniture(to_text(each.name))]
+        return [to_text(each.path) for each in inner if each.is_dir(follow_symlinks=False)]
+
+
 def some(files, most: int = 16):
     """Return at most so many of the files, from all over the list."""
     return files[:: max(1, -(-len(files) // most))]
 
 
-def _absent(folder: str) -> DiskAway:
+def check_marker(root, site) -> None:
+    """See that a root, if one is given, has the marker of a site."""
+    if root and site:
+        if _filling(root) is None:
+            raise absent(root)
+        marker.check(marker.read(root, site), root, site)
+
+
+def absent(folder: str) -> DiskAway:
+    """Return the error that a folder is missing which is to hold data."""
     return DiskAway(
         f"{printable(folder)}, which is to hold the data, does not exist", "make it, or mount its file system"
     )

@@ -18,11 +18,12 @@ from caxflow import legible
 from caxflow.errors import CaxflowError
 from caxflow.files import digests
 from caxflow.threads import started
-from caxflow.transfer import bootstrap, causes
+from caxflow.transfer import bootstrap, causes, restriction
 from caxflow.transfer.limiter import Limited, Limiter
 from caxflow.transfer.place import LOGIN, Place, preferred
 from caxflow.transfer.plan import MOST
-from caxflow.transfer.protocol import BUFFER, JSON, FdChannel, LostError, Stream
+from caxflow.transfer.protocol import BUFFER, JSON, FdChannel, LostError, OtherVersionError, Stream
+from caxflow.transfer.restriction import Restriction
 
 _CHATTER = re.compile(
     r"debug\d: (?!Server accepts key|kex_exchange_identification: banner)"
@@ -205,6 +206,8 @@ class HelperConnection(Connection):
         Digests that the far end can compute, the preferred first.
     host : str
         What that machine calls itself.
+    restriction : Restriction or None
+        What our key may do there, where that is less than all.
     """
 
     causes = causes.OF_HELPERS
@@ -214,11 +217,16 @@ class HelperConnection(Connection):
         self.stream = Stream(self._limited)
         self.algorithms: tuple[str, ...] = ()
         self.host = place.host
+        self.restriction: Restriction | None = None
 
     def _begin(self) -> None:
         with suppress(LostError):  # what the far end has printed tells why
             self.stream.write(memoryview(bootstrap.program(self._longest_silence(), self.place.roots)))
-        self.stream.skip_noise()
+        try:
+            self.stream.skip_noise()
+        except OtherVersionError as error:
+            mend = "use the same version at both sites: its manager writes caxflow serve anew"
+            raise CaxflowError(f"{self.place.site}: {error}", mend) from None
         kind, _, _, length = self.stream.header()
         if kind != JSON:
             raise LostError("no greeting")
@@ -228,10 +236,13 @@ class HelperConnection(Connection):
             self.algorithms = tuple(name for name in digests.ALGORITHMS if name in hello["algorithms"])
             if isinstance(host := hello.get("host"), str):
                 self.host = legible.line(host)
+            self.restriction = restriction.parsed(hello.get("serve"))
         except (CaxflowError, KeyError, TypeError):
             raise LostError("an odd greeting") from None
         if "sha256" not in self.algorithms:
             raise LostError("an odd greeting")
+        if self.restriction:  # the program that has the time-out was dropped
+            self.stream.send({"timeout": self._longest_silence()})
 
     def _longest_silence(self) -> float:
         """Return the seconds after which the far end may take us for dead: a limit holds our bytes back."""

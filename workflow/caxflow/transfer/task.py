@@ -1,5 +1,6 @@
 """Work on other machines that is watched, kept alive, and ended when nothing goes on any more."""
 
+import math
 import secrets
 import threading
 import time
@@ -21,6 +22,10 @@ _INTERVAL = 0.25  # seconds between calls of `progress`
 # times, in which so many bytes a second are dealt with, or a step is done.
 _PATIENCE = 15
 _SLOWEST = 10_000
+_EACH, _MOST = (
+    1 / 60,
+    10_000,
+)  # of the time-out for each file, as to sync it may take; of so many files at most
 _SHORTEST = 30.0  # seconds: what an attempt waits at least for another one that may be over
 # Operations whose end nothing that is known here tells, which work on names alone; they hold up no copy.
 _LONG = dict.fromkeys(("census", "leftovers", "permissions", "remove_tree"), 360)
@@ -119,6 +124,11 @@ class Task:
             self.beats += 1
             self.passed += passed
             self.done += done
+
+    def bear_with(self, files: int) -> None:
+        """Take note that a dataset of so many files was listed: a far end's disk is given time for each."""
+        self.patience += min(files, _MOST) * _EACH * self.timeout
+        self.beat()
 
     def pause(self, seconds: float) -> None:
         """Sleep on purpose, which is no lack of progress; raises StoppedError if the task is stopped."""
@@ -263,26 +273,32 @@ class Visit(Task):
     def __init__(self, place: Place, operation: str, total=None, size=None, **arguments):
         super().__init__(place)
         self._operation, self._total, self._arguments = operation, total, arguments
-        self._size = size
+        self._size, self._unread = size, math.inf
         self.patience = max(self.patience, _LONG.get(operation, 0) * self.timeout)
 
     def work(self):
-        far = self.places[0].remote
-        end = self.open(self.places[0], (lambda count: self.sign(count, count)) if far else self.beat)
+        end = self.open(self.places[0], self._note if self.places[0].remote else self.beat)
         try:
             self.phase = "reading"
             if self._total:
                 listing = end.call("scan", path=self._total)
                 self.files = len(listing["files"])
                 self.total = sum(file[1] for file in listing["files"])
-                self.beat()
+                self.bear_with(self.files)
                 end.size = self.total if self._size is None else min(self.total, self._size)
+                self._unread = 2 * end.size  # what changes is read twice
             found = self._perform(end)
         except BaseException:
             end.close()
             raise
         self.leave(end)
         return found
+
+    def _note(self, count: int) -> None:
+        """Take note of bytes that were read there, which are progress as far as there are so many."""
+        passed = min(count, self._unread)
+        self._unread -= passed
+        self.sign(passed, count)
 
     def _perform(self, end):
         arguments = dict(self._arguments)
@@ -300,6 +316,16 @@ class Visit(Task):
             found += end.call("look", paths=paths[begin : begin + _AT_ONCE], **arguments)
             self.beat()
         return found
+
+
+class Greeting(Visit):
+    """What a place says of our key as it greets."""
+
+    def __init__(self, place: Place):
+        super().__init__(place, "ping")
+
+    def _perform(self, end):
+        return getattr(getattr(end, "connection", None), "restriction", None)
 
 
 def _kind(place: Place) -> tuple:

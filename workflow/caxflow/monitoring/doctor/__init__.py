@@ -11,7 +11,7 @@ from pathlib import Path
 from caxflow.config import Settings, Site
 from caxflow.copies import roots
 from caxflow.legible import printable
-from caxflow.monitoring.doctor import database, folders, outlets, partners, profiles, programs
+from caxflow.monitoring.doctor import database, folders, keys, outlets, partners, profiles, programs
 from caxflow.monitoring.doctor.finding import BAD, DOUBTFUL, GOOD, Finding, guarded
 from caxflow.monitoring.doctor.marks import mark_roots
 
@@ -52,6 +52,7 @@ def _here(settings: Settings, files: Sequence[Path]) -> Iterator[tuple[str, Call
     yield "processor", lambda: programs.examine(settings)
     name = " --profile ".join(printable(profiles.as_typed(file)) for file in files) or settings.here.name
     yield "runs database", lambda: database.examine(settings, name)
+    yield keys.ABOUT, lambda: keys.examine(settings)
     yield from outlets.checks(settings)
 
 

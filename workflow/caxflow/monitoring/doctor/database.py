@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from caxflow.config import Settings, address
 from caxflow.monitoring.doctor.finding import BAD, DOUBTFUL, GOOD, Finding, clock
-from caxflow.rundb import RunsDB, public
+from caxflow.rundb import RunsDB, public, roles
 
 
 def examine(settings: Settings, profile: str) -> Iterator[Finding]:
@@ -27,9 +27,23 @@ def examine(settings: Settings, profile: str) -> Iterator[Finding]:
         else:
             database.try_writing()
             yield Finding(about, GOOD, "can be written to")
+        yield from _rights(database, settings, profile)
         missing = database.missing_indexes(settings.here.name)
         if missing:
             mend = f"caxflow rundb init --profile {profile}"
             yield Finding(about, BAD, f"indexes are missing: {', '.join(missing)}", mend)
         else:
             yield Finding(about, GOOD, "has its indexes")
+
+
+def _rights(database: RunsDB, settings: Settings, profile: str) -> Iterator[Finding]:
+    """Tell whether this user, or anybody, may remove what nobody should."""
+    fix = f"have who administers it run what `caxflow rundb roles --profile {profile}` prints"
+    held = database.privileges()
+    if held is None and not address.is_here(settings.rundb.uri):
+        yield Finding(
+            "runs database", DOUBTFUL, "asks nobody for a password: whoever reaches it may do all", fix
+        )
+    for collection, actions in roles.excess(held or (), settings.rundb):
+        said = f"this user may do more in {collection} than caxflow needs: {', '.join(actions)}"
+        yield Finding("runs database", DOUBTFUL, said, fix)

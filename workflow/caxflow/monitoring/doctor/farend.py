@@ -93,7 +93,7 @@ def _probe(place: Place, roots: list[str]) -> tuple[Said, str, bool, Mapping[str
             for root, rows in found["refuses"].items()
         }
         known = {"python": str(found["python"]), "time": float(found["time"])}
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return said, noise, read, None
     return said, noise, read, known | {"lacks": lacks, "refuses": refuses}
 

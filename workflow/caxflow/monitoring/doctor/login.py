@@ -4,11 +4,13 @@ import re
 import subprocess
 import threading
 from dataclasses import dataclass
+from typing import IO
 
 from caxflow import legible
 from caxflow.transfer import Place, causes, ssh
 
 PATIENCE = 60.0  # s; more than servers give a login
+_MOST = 1 << 20  # bytes of what is said and answered
 _CHATTER = re.compile(r"debug\d: |OpenSSH_|Transferred: |Bytes per second: |\s*$")
 _IN = "Authenticated to "
 
@@ -47,7 +49,7 @@ class Login:
         self._guard.daemon = True
         self._guard.start()
         self._said: list[bytes] = []
-        self._reader = threading.Thread(target=lambda: self._said.append(self._process.stderr.read()))
+        self._reader = threading.Thread(target=lambda: self._said.append(self._read(self._process.stderr)))
         self._reader.start()
 
     def answers(self, request: bytes, size: int) -> bool:
@@ -71,7 +73,7 @@ class Login:
                 self._process.stdin.close()
             except OSError:
                 pass  # it has ended, and says why
-            out = self._process.stdout.read()
+            out = self._read(self._process.stdout)
             status = self._process.wait()
             self._reader.join()
         finally:
@@ -79,6 +81,13 @@ class Login:
             for stream in (self._process.stdout, self._process.stderr):
                 stream.close()
         return self._sum_up(out, b"".join(self._said).decode(errors="replace"), status)
+
+    def _read(self, stream: IO[bytes]) -> bytes:
+        """What comes, to its end; of who says more than any login prints, the login ends."""
+        data = stream.read(_MOST + 1)
+        if len(data) > _MOST:
+            self._process.kill()
+        return data[:_MOST]
 
     def _sum_up(self, out: bytes, said: str, status: int) -> Said:
         lines = [legible.line(line.rstrip()) for line in said.splitlines()]

@@ -8,12 +8,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from caxflow import preview, transfer
+from caxflow import __version__, preview, transfer
 from caxflow.config import Settings, Site, reach
 from caxflow.errors import CaxflowError
 from caxflow.monitoring.doctor import connections, farend, folders, marks, typed
 from caxflow.monitoring.doctor.finding import BAD, DOUBTFUL, GOOD, Finding, in_words, space
 from caxflow.transfer import Place
+from caxflow.transfer.restriction import Restriction
 
 # What is said of a login that succeeded, and after which no program of ours answered.
 _MUTE = re.compile(r"no helper could be started|ended without an answer")
@@ -24,11 +25,16 @@ def examine(settings: Settings, site: Site) -> Iterator[Finding]:
     about = f"site {site.name}"
     try:
         place = reach.place(settings, site)
-        transfer.exists(place, site.roots["raw"])
+        allowed = transfer.allowed(place)
         how = f"over SSH to {place.host}, its host key is known" if place.remote else "as a folder here"
         yield Finding(about, GOOD, f"reached {how}")
         kept = [name for name in settings.kinds if name in site.roots and (name == "raw" or site.processed)]
         pushed = site.name in settings.here.push_to and not preview.only_looks()
+        if allowed:
+            yield from _restricted(settings, site, allowed)
+            kept = [kind for kind in kept if _covers(allowed, site.roots[kind])]
+            # What is tried would stay there.
+            pushed = pushed and not (allowed.read_only or allowed.no_delete)
         written = []
         for kind in kept:
             good = pushed
@@ -40,10 +46,10 @@ def examine(settings: Settings, site: Site) -> Iterator[Finding]:
             said = "without OpenSSH's ssh here, the far end, its connections and the way back are not tried"
             yield Finding(about, DOUBTFUL, said)
         elif place.remote:
-            if place.method == "stream":
+            if place.method == "stream" and not allowed:
                 yield from farend.examine(site, place, written)
                 yield from farend.way_back(settings, site, place)
-            yield from connections.examine(site, place)
+            yield from connections.examine(site, place, restricted=allowed is not None)
     except CaxflowError as error:
         mend = error.mend
         if found := re.search("host key of .* (is not known|has changed)", error.what):
@@ -53,6 +59,42 @@ def examine(settings: Settings, site: Site) -> Iterator[Finding]:
             yield from why
             return
         yield Finding(about, BAD, error.what.removeprefix(f"{site.name}: "), mend)
+
+
+def _restricted(settings: Settings, site: Site, allowed: Restriction) -> Iterator[Finding]:
+    """Yield what our key may do there, and what that keeps from working."""
+    about = f"site {site.name}"
+    yield Finding(about, GOOD, f"our key is restricted there by caxflow serve {allowed.version}: {allowed}")
+    ask = "ask its manager"
+    if allowed.read_only and site.name in settings.here.push_to:
+        said = "copies are pushed there, and our key may only read (caxflow serve --read-only)"
+        yield Finding(
+            about, BAD, said, f"{ask} for --no-delete, or take it out of push_to of {settings.here.name}"
+        )
+    for kind, root in site.roots.items():
+        if not _covers(allowed, root):
+            said = f"{root} is none of the folders that our key may use"
+            yield Finding(
+                f"{kind} data at {site.name}", BAD, said, f"{ask} for a further --root {shlex.quote(root)}"
+            )
+    if allowed.version != __version__:
+        said = f"caxflow serve there is version {allowed.version}, this is {__version__}"
+        yield Finding(
+            about,
+            DOUBTFUL,
+            said,
+            f"if something fails by that, {ask} to write it anew: caxflow serve --write",
+        )
+    said = "its Python, start-up files and file systems are not tried, nor is the way back"
+    yield Finding(about, GOOD, f"with that key {said}")
+
+
+def _covers(allowed: Restriction, root: str) -> bool:
+    try:
+        allowed.split(root)
+    except CaxflowError:
+        return False
+    return True
 
 
 def _root(settings: Settings, site: Site, place: Place, kind: str, *, pushed: bool) -> Iterator[Finding]:
