@@ -25,6 +25,7 @@ PACKAGES = {
     "sftp": "openssh-client",
     "xxhsum": "xxhash",
     "sha256sum": "coreutils",
+    "systemd-analyze": "systemd",
     "openssl": "openssl",
     "rsync": "rsync",
     "rclone": "rclone",

@@ -3,6 +3,7 @@
 import os
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 
@@ -119,3 +120,35 @@ def test_a_removal_that_begins_too_late_removes_nothing(place, root, monkeypatch
         transfer.remove_tree(place, str(root / what), root=str(root), begin_by=begin_by)
     assert (root / what).exists() == (when != "never")
     assert when == "never" or sorted((root / what).rglob("*")) == before
+
+
+def test_h7_no_link_below_a_root_is_followed_by_any_method(place, root, tmp_path):
+    """The root itself may be one."""
+    (tmp_path / "outside/run").mkdir(parents=True)
+    (tmp_path / "outside/run/a.zip").write_text("precious")
+    (tmp_path / "there").symlink_to(root)
+    (root / "deep").symlink_to(tmp_path / "outside")
+    mark(place.site, {"raw": str(root)})
+    top = str(tmp_path / "there")
+    place = replace(place, roots=(top,))
+    assert transfer.take_manifest(place, f"{top}/run").size == 18
+    copied = transfer.copy(place, f"{top}/run", place, f"{top}/new", root=top)
+    assert copied.manifest.size == 18
+    within = f"{top}/deep/run"
+    calls = {
+        "take_manifest": (within,),
+        "census": (within,),
+        "inventory": (within,),
+        "names": (within,),
+        "exists": (within,),
+        "remove_leftovers": (f"{top}/deep", 0),
+    }
+    for name, arguments in calls.items():
+        with pytest.raises(CaxflowError, match=r"deep is not below .*: it is a symbolic link"):
+            getattr(transfer, name)(place, *arguments)
+    (look,) = transfer.look(place, [within])
+    assert (look.files, "is a symbolic link" in look.error) == ({}, True)
+    for one, other in ((within, f"{top}/other"), (f"{top}/run", f"{within}2")):
+        with pytest.raises(CaxflowError, match=r"deep is not below .*: it is a symbolic link"):
+            transfer.copy(place, one, place, other, root=top)
+    assert [path.name for path in (tmp_path / "outside").rglob("*")] == ["run", "a.zip"]

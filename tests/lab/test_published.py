@@ -17,12 +17,12 @@ import pytest
 
 import mortal
 import needs
-from caxflow import abilities, receipts, transfer
+from caxflow import receipts, transfer
 from caxflow.copies import strays
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import take
 from caxflow.processing import products
-from caxflow.transfer import Place, copy, renaming
+from caxflow.transfer import Place, copy, part, renaming
 from caxflow.transfer.sftp_client import SftpClient
 from copies import Copies, mark
 from lab.logins import OddSite
@@ -147,7 +147,7 @@ def killed_at(gate, attempt):
 
 
 def test_a_far_end_that_dies_before_has_not_published(tmp_path, dataset, far):
-    gate = mortal.Gate(tmp_path / "gate", r"os\.rename .*raw/copy")
+    gate = mortal.Gate(tmp_path / "gate", r"os\.rename data copy")
     (tmp_path / "raw").mkdir()
     failed = []
 
@@ -262,7 +262,7 @@ def refuse(*_, **__):
 @pytest.mark.parametrize("call", ["rmdir", "unlink", "sync_folder"])
 def test_each_step_after_the_rename_may_fail(tmp_path, dataset, monkeypatch, source, call):
     (tmp_path / "raw").mkdir()
-    monkeypatch.setattr(abilities if call == "sync_folder" else os, call, refuse)
+    monkeypatch.setattr(part if call == "sync_folder" else os, call, refuse)
     copied = copy(HERE, tmp_path / source, HERE, tmp_path / "raw/copy")
     assert "Input/output error" in copied.remarks[0]
     monkeypatch.undo()
@@ -274,7 +274,7 @@ def test_each_step_after_the_rename_may_fail(tmp_path, dataset, monkeypatch, sou
 def test_a_product_is_published_though_its_folder_cannot_be_synced(tmp_path, monkeypatch, replace):
     (tmp_path / "made").write_bytes(b"made")
     (tmp_path / "product").write_bytes(b"old") if replace else None
-    monkeypatch.setattr(abilities, "sync_folder", refuse)
+    monkeypatch.setattr(products, "sync_folder", refuse)
     remark = products.publish(tmp_path / "made", tmp_path / "product", replace=replace)
     assert "could not be brought to the disk: Input/output error" in remark
     assert (tmp_path / "product").read_bytes() == b"made"

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+import needs
 from caxflow.demo.sshd import SshSites
 from caxflow.errors import CaxflowError
 from caxflow.transfer import Place, copy
 from caxflow.transfer.protocol import FdChannel
-from caxflow.transfer.sftp_client import SftpClient
+from caxflow.transfer.sftp_client import CREATE, WRITE, SftpClient
 from caxflow.transfer.sftp_part import Beacon, SftpPart
 from lab.logins import OddSite, sftp_server
 
@@ -23,9 +24,11 @@ FOREIGN = "0123456789abcdef another-boot/4026531840 process 1 on elsewhere\n"
 
 
 @contextmanager
-def connected():
+def connected(*options):
     """An SFTP session with this machine, without SSH."""
-    server = subprocess.Popen([sftp_server()], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+    server = subprocess.Popen(
+        [sftp_server(), *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+    )
     try:
         client = SftpClient(FdChannel(server.stdout.fileno(), server.stdin.fileno()))
         client.greet()
@@ -216,3 +219,37 @@ def test_mute_server_is_given_up(lab, tmp_path):
     given_up = r"odd and here: no progress for 2 s \(at odd, the answer of .*\) -> check the link"
     with misbehaving(lab, tmp_path, "mute") as site, pytest.raises(CaxflowError, match=given_up):
         copy(site.place("scp", timeout=2), "/data", Place("here"), tmp_path / "copy")
+
+
+def test_h3_others_may_write_to_nothing_that_is_made_whatever_the_server_lets_them(destination, require):
+    require("sshd")
+    with connected("-u", "000") as client:
+        part, exists = begin(client, destination, "aa")
+        assert exists is None
+        part.keep_only({"a": 1}, ["sub"])
+        handle = client.open(f"{part.data}/sub/a", WRITE | CREATE)
+        client.write(handle, 0, [b"a"])
+        client.close(handle)
+        part.close()
+    made = [destination.parent / f".{destination.name}.part-aa-caxflow", *destination.parent.rglob("*/*")]
+    assert len(made) > 4
+    assert [path for path in made if path.stat().st_mode & 0o022] == []
+
+
+@pytest.mark.parametrize("how", ["of another account", "writable"])
+def test_h7_a_growing_copy_of_others_is_neither_continued_nor_waited_for(client, destination, how):
+    theirs = destination.parent / f".{destination.name}.part-0bad-caxflow"
+    (theirs / "data").mkdir(parents=True)
+    (theirs / "data/a").write_text("theirs")
+    (theirs / "owner").write_text(FOREIGN)
+    (theirs / "alive").touch()
+    if how == "writable":
+        theirs.chmod(0o777)
+    else:
+        needs.root()
+        os.chown(theirs, 65534, 65534)
+    part, exists = begin(client, destination, "aa")
+    assert exists is None
+    assert part.keep_only({"a": 6}, []) == []
+    part.let_go(client)
+    assert (theirs / "data/a").read_text() == "theirs"

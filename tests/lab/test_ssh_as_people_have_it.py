@@ -487,3 +487,50 @@ def test_agents(lab, agent, works, refused, monkeypatch):
         works(site.place(client="openssh"))
         said = refused(site.place(client="paramiko"))
         assert f"paramiko cannot ask the agent that IdentityAgent names ({agent}) -> install ssh" in said
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_jump_hosts_are_checked_as_the_target_is(lab, works, refused, tmp_path, client):
+    """Whatever ssh_config would let pass, and whoever names the jump hosts; what is known is used."""
+    lax = (
+        "Host *\n  StrictHostKeyChecking no\n  NoHostAuthenticationForLocalhost yes\n  UpdateHostKeys yes\n"
+        "  BatchMode no\n  LogLevel QUIET\n"
+    )
+    with OddSite(lab, "near") as near, OddSite(lab, "next") as following, OddSite(lab, "inside") as inside:
+        sites = (near, following, inside)
+
+        def configured(name, known, **jumps):
+            """A configuration for all of them that knows the keys of some."""
+            (tmp_path / "known").write_text("".join(each.known_hosts.read_text() for each in known))
+            path = tmp_path / name
+            keys = {"UserKnownHostsFile": str(tmp_path / "known")}
+            for each in sites:
+                each.configure(**keys, **({"ProxyJump": jumps[each.name]} if each.name in jumps else {}))
+            path.write_text("".join(each.ssh_config.read_text() for each in sites) + lax)
+            return str(path)
+
+        def place(config, method="stream", **keys):
+            return Place("inside", method, host="inside", ssh_config=config, client=client, **keys)
+
+        ways = (
+            ({}, {"jump": "near,next"}),
+            ({"inside": "near,next"}, {}),
+            ({"inside": "next", "next": "near"}, {}),
+            ({"next": "near"}, {"jump": "next"}),
+        )
+        for jumps, keys in ways:
+            config = configured("all", sites, **jumps)
+            works(place(config, **keys))
+            before = (tmp_path / "known").read_text()
+            for unknown in (near, following, inside):
+                config = configured("some", [each for each in sites if each is not unknown], **jumps)
+                said = refused(place(config, **keys))
+                assert re.search(
+                    r"the host key of \S+(, through which inside is reached,)? is not known", said
+                )
+                assert unknown is inside or client == "paramiko" or str(unknown.port) in said
+            assert before == "".join(each.known_hosts.read_text() for each in sites)
+            assert unknown.known_hosts.read_text() not in (tmp_path / "known").read_text()
+        works(place(configured("all", sites, inside="near"), "scp"))
+        circle = configured("circle", sites, inside="next", next="near", near="next")
+        assert "more than 16 jump hosts, or a circle of them" in refused(place(circle))

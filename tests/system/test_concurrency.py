@@ -93,7 +93,7 @@ def test_whoever_of_a_workflow_is_killed_the_next_call_goes_on(experiment, runs,
     seen = look(experiment, database, truth)
 
     # A job, right before it publishes what it pulled.
-    published = rf"os\.rename \S+/\.{RUN}\.part-caxflow/data"
+    published = rf"os\.rename data {RUN}"
     with experiment.held_up(Gate(tmp_path / "1", published), "all", kinds=["raw"]) as (process, job):
         os.kill(job, signal.SIGKILL)
         said, _ = process.communicate(timeout=120)
@@ -162,7 +162,7 @@ def test_the_database_dies_under_a_copy_and_comes_back(experiment, runs, tmp_pat
             own = database["runs_new"]
             experiment.add_run(own, events=4, events_per_file=2)
             truth = {RUN: invariants.sums(experiment.raw("lngs"))}
-            gate = Gate(tmp_path / "gate", rf"os\.rename \S+/\.{RUN}\.part-caxflow/data")
+            gate = Gate(tmp_path / "gate", rf"os\.rename data {RUN}")
             with experiment.held_up(gate, "all", kinds=["raw"], rundb=there) as (process, _):
                 server.kill()
                 gate.open()

@@ -23,7 +23,7 @@ from scenes import RUN, Scene
 
 PURGE = {"after_days": 1, "copies": 2, "processed": False}
 # The first file of the copy goes, or of the receipts where nothing of the copy does.
-GOES = re.compile(r"os\.remove ([^/.][^/]+|\S+\.checksum -1)$")
+GOES = re.compile(r"os\.remove (?!lock )([^/.][^/]+|\S+\.checksum -1)$")
 RENAMED = re.compile(r"os\.rename ([^/]+$|\S+/raw/)")
 
 

@@ -8,6 +8,7 @@ import sys
 import pytest
 import yaml
 
+import nasty
 from caxflow import cli
 from caxflow.cli import site
 from caxflow.errors import CaxflowError
@@ -104,3 +105,14 @@ def test_config_goes_over_a_profile_key_by_key_as_in_snakemake(tmp_path):
     given = argparse.Namespace(profile=words[1:], configfile=None, config=["rundb={timeout: 3}"])
     settings = site.settings(given)
     assert (settings.rundb.database, settings.rundb.timeout) == ("own", 3)
+
+
+@pytest.mark.parametrize("text", [each for each in nasty.TEXTS if len(each) < 1000], ids=nasty.called)
+@pytest.mark.parametrize("words", ["{}", "status {}", "rundb check --{}", "rm --copies {}"])
+def test_what_was_typed_has_no_effect(words, text, capsys):
+    try:
+        code = cli.main([word.replace("{}", text) for word in words.split()])
+    except SystemExit as ended:
+        code = ended.code
+    assert code == 2
+    assert nasty.shown_effects(capsys.readouterr().err) == []

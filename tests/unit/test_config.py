@@ -541,6 +541,10 @@ def test_a_policy_is_told_in_the_words_of_the_configuration():
     keys = {"after_days": 90, "copies": 1, "verified_within_days": 0.5, "at_most": {"runs": 5}}
     told = "after_days: 90, copies: 1, verified_within_days: 0.5, processed: true"
     assert str(retention.read_purge(keys)) == told
+    assert str(retention.read_purge(keys | {"evidence": "rows"})) == told
+    assert str(retention.read_purge(keys | {"evidence": "read"})) == f"{told}, evidence: read"
+    assert retention.demand(retention.read_purge({"evidence": "read"})).read
+    assert not retention.demand(None).read
 
 
 @pytest.mark.parametrize("key", ["runs", "select", "purge", "notify", "rundb"])

@@ -1,11 +1,12 @@
 """The seven corrections: what they say of a run, how they are written, and what makes a file stale."""
 
 import datetime
+import time
 
 import pytest
 from bson import Decimal128, Int64
 
-from caxflow.conditions import corrections, slowcontrol
+from caxflow.conditions import corrections, expressions, slowcontrol
 from caxflow.conditions.corrections import CORRECTIONS, Update, Waiting
 from caxflow.errors import CaxflowError
 
@@ -311,3 +312,54 @@ def test_one_bad_document_does_not_stop_the_other_corrections(filled):
     assert [type(outcome) for outcome in outcomes] == [Update, CaxflowError, Update, Waiting]
     versions = filled.runs_new.find_one()["processor"]["correction_versions"]
     assert sorted(versions) == ["AddDriftVelocity", "SetNeuralNetwork"]
+
+
+def test_a_function_that_takes_long_is_refused_and_then_at_once():
+    """It has 80 kB, and all within the limits of what may be read: 95 s a run."""
+    gains = edition("AddGains", function="+".join(["pmt**1.2345678901"] * 4500))
+    for number in range(200):
+        document = run_document(name=f"161101_{number:04}")
+        with pytest.raises(CaxflowError, match=rf"^161101_{number:04}: {gains}: its evaluation takes more"):
+            corrections.propose(gains, document, twelve_kilovolts)
+    assert time.thread_time() < 60  # those of the session's other tests, too
+    lifetime = corrections.propose(edition("AddElectronLifetime"), run_document(), twelve_kilovolts)
+    assert isinstance(lifetime, Update)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        "+".join(["exp(-t/123456789.1)"] * 100),
+        "Add(" + ", ".join(["log(t + pmt, 7.1)"] * 100) + ")",
+        "Add(" + ", ".join(["Pow(pmt, 1.234567)"] * 100) + ")",
+        "Max(" + ", ".join(["erf(pmt)"] * 500) + ")",
+        "Piecewise(" + ", ".join(["(1, (t < pmt) & (pmt < t0))"] * 3000) + ", (2, True))",
+        "Piecewise((1, ~~~(" + " | ".join(["(t < pmt)"] * 3000) + ")), (2, True))",
+        "+".join(["-" * 30 + "t"] * 3000),
+        "*".join(["1"] * 10_000),
+        "Add(" + ", ".join(["Rational(1, 3)"] * 5000) + ")",
+    ],
+    ids=lambda function: function[:12],
+)
+def test_whatever_takes_long_is_counted(function, monkeypatch):
+    gains = edition("AddGains", function=function)
+    monkeypatch.setattr(expressions, "MAX_STEPS", 260 * 2000)
+    with pytest.raises(CaxflowError, match="its evaluation takes more than"):
+        corrections.propose(gains, run_document(), twelve_kilovolts)
+
+
+def test_gains_of_all_tubes_over_years_are_computed():
+    months = [f"(2e6 + 1e5*exp(-(t - {n}e6)/4.1e6), t < {n}e6)" for n in range(1440, 1480, 4)]
+    of_tube = "Piecewise(" + ", ".join([*months, "(2e6, True)"]) + ")"
+    function = "Piecewise(" + ", ".join(f"({of_tube}, Eq(pmt, {n}))" for n in range(254)) + ", (1, True))"
+    gains = corrections.propose(edition("AddGains", function=function), run_document(), twelve_kilovolts)
+    assert len(gains.value) == 260
+    assert len(set(gains.value)) == 2
+
+
+def test_a_table_is_of_so_many_ranges():
+    table = [{"min": n, "max": n + 1, "value": f"{n}.npz"} for n in range(10_000)]
+    nets = edition("SetNeuralNetwork", correction=table)
+    assert corrections.propose(nets, run_document(), twelve_kilovolts).value == "4242.npz"
+    with pytest.raises(CaxflowError, match="10001 run ranges; 10000 are the most"):
+        edition("SetNeuralNetwork", correction=[*table, table[0]])

@@ -130,7 +130,8 @@ from caxflow.errors import CaxflowError
 for error in CaxflowError("it answers {SECRET}", "ask {SECRET}"), CaxflowError("mongodb://me:a/b@c@db/run"):
     print(error, error.what, error.mend)
 """
-    said = python(program, MONGO_PASSWORD=SECRET)
+    said = python(program, MONGO_PASSWORD=SECRET, CAXFLOW_MAIL_USER="answers")
+    assert "it answers" in said
     assert said.count("${MONGO_PASSWORD}") == 4
     assert said.count("mongodb://db/run") == 2
     assert SECRET not in said

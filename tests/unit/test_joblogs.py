@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+import nasty
 from caxflow import joblogs
 from caxflow.errors import CaxflowError
 from caxflow.processing import commands
@@ -59,7 +60,7 @@ PROGRAMS = {
     "it only writes to standard output": (python("print('one\\ntwo'); exit(4)"), "4: two", ["one\ntwo\n"]),
     "it does not end its line": (["sh", "-c", "printf 'one\\ntwo'; exit 4"], "4: two", ["one\ntwo\n"]),
     "it writes Latin-1": (["sh", "-c", "printf 'Gr\\374n\\n'; exit 4"], "4: Gr\ufffdn", ["Gr\ufffdn"]),
-    "it writes bytes": (["sh", "-c", "printf 'a\\0\\377\\033[1mb\\n'; exit 4"], "4: a", ["\x1b[1mb"]),
+    "it writes bytes": (["sh", "-c", "printf 'a\\0\\377\\033[1mb\\n'; exit 4"], "4: a", ["a\\x00\ufffdb"]),
     "it shows progress": (["sh", "-c", "printf '1 %%\\r2 %%\\rfailed\\r'; exit 4"], "4: failed", ["1 %"]),
     "it writes for hours": (
         ["sh", "-c", "echo first; yes | head -c 70000000; echo last; exit 4"],
@@ -156,3 +157,32 @@ def test_u3_earlier_attempts_are_cut_and_do_not_grow_for_ever(tmp_path, log):
     assert path.stat().st_size <= joblogs.MOST
     assert "attempt 298" in log.read_text()
     assert log.stat().st_size < joblogs.MOST + 1000
+
+
+@pytest.mark.parametrize("text", [each for each in nasty.TEXTS if "\ud800" not in each], ids=nasty.called)
+def test_what_a_program_says_has_no_effect(log, text, tmp_path):
+    said = text.encode("utf-8", "surrogateescape")
+    (tmp_path / "said").write_bytes(b"begins\n" + said + b"\nends " + said)
+    log.write_bytes("before µ\n".encode())
+    with pytest.raises(CaxflowError) as raised:
+        commands.run(["sh", "-c", f"cat {tmp_path}/said; exit 3"], tmp_path, log)
+    assert nasty.effects(str(raised.value)) == []
+    kept = log.read_bytes().decode()
+    assert kept.startswith("before µ\n")
+    assert "begins\n" in kept
+    assert "\nends " in kept
+    for line in kept.split("\n"):
+        assert set(nasty.effects(line)) <= {f"{len(line)} characters"}
+
+
+def test_a_progress_bar_makes_lines_and_colours_are_taken_out(log, tmp_path):
+    program = python("print('\\x1b[32m10 %\\r\\x1b[1;31m90 %\\r\\n\\tµ 日本', end='')")
+    commands.run(program, tmp_path, log)
+    assert log.read_text().endswith("10 %\n90 %\n        µ 日本\n")
+
+
+def test_what_is_ordinary_is_not_written_again(log, tmp_path):
+    log.write_text("a\tb é µ\n" * 1000)
+    before = log.stat()
+    joblogs.tidy(log, 0)
+    assert log.stat().st_mtime_ns == before.st_mtime_ns

@@ -1,9 +1,12 @@
 """The journal: what is pending and what failed outlives whatever crashes."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import nasty
 from caxflow import receipts, targets
 from caxflow.targets import Run, Target
 from caxflow.workdir import journal
@@ -115,3 +118,15 @@ def test_a_receipt_that_names_no_version_is_not_of_the_one_that_goes(tmp_path):
     receipts.write(path, {"location": "/processed/pax_v2"})
     journal.forget(tmp_path, "midway", RUN, "processed", "v1")
     assert path.exists()
+
+
+def test_what_is_kept_of_a_failure_is_short_and_printable(tmp_path):
+    for reason in (f"\x1b[31m{'x' * 8_000_000}", "x" * 8_000_000):
+        journal.fail(tmp_path, DONE, reason)
+        (file,) = (tmp_path / ".caxflow/failures").iterdir()
+        assert file.stat().st_size < 5000
+        assert nasty.effects(journal.failure(tmp_path, DONE)["reason"]) == []
+    # By an earlier version.
+    kept = json.loads(file.read_text()) | {"reason": "\x1b[31m" + "x" * 8_000_000}
+    file.write_text(json.dumps(kept))
+    assert nasty.effects(journal.failure(tmp_path, DONE)["reason"]) == []

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import nasty
 from caxflow import legible
+from caxflow.errors import CaxflowError
 
 # Names as people have them.
 ORDINARY = ["160315_1432", "Müller", "µ = 5 %", "日本語", "Ångström", "Ελλάδα", "an → b", "שלום", "हिन्दी"]
@@ -53,6 +54,15 @@ def test_what_is_left_out_is_counted_also_where_errors_quote_errors():
     kept = said.count("x")
     assert int(left_out.replace(",", "")) >= 8_000_000 - kept
     assert int(left_out.replace(",", "")) <= 8_000_000 - kept + 100  # of what stands around it
+
+
+def test_an_endless_error_counts_all_that_it_leaves_out():
+    error = CaxflowError("it said: " + "x" * 8_000_000, "y" * 8_000_000)
+    for text in (error.what, error.mend):
+        assert len(text) < legible.LONGEST + 100
+        (left_out,) = legible._REMARK.findall(text)
+        assert abs(int(left_out.replace(",", "")) - 8_000_000 + text.count("x") + text.count("y")) < 20
+    assert len(str(error)) < 2 * legible.LONGEST + 200
 
 
 def test_very_many_lines_are_cut():

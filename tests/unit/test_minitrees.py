@@ -506,13 +506,13 @@ def test_a_kill_while_what_hax_made_is_replaced_leaves_hax_nothing_of_before(pro
     flat = minitrees.hax_path(path)
     minitrees.make("Basics", processed, path, number=1)
     path.rename(flat)
-    real = products.publish
+    real = products.Workshop.publish
 
     def killed_after(*arguments, **named):
         real(*arguments, **named)
         raise Killed
 
-    monkeypatch.setattr(products, "publish", killed_after)
+    monkeypatch.setattr(products.Workshop, "publish", killed_after)
     with pytest.raises(Killed):
         minitrees.make("Basics", processed, path, number=1, replace=True)
     assert path.exists()

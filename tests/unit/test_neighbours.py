@@ -11,6 +11,7 @@ import pytest
 from caxflow import transfer
 from caxflow.errors import CaxflowError
 from caxflow.files import permissions
+from caxflow.processing import products
 from caxflow.transfer import Place
 from copies import mark
 
@@ -103,6 +104,13 @@ def _leave(scene):
         (place / "data/a.zip").write_bytes(b"left")
 
 
+def _make(scene):
+    product = scene.copy / "new.root"
+    with products.workshop(product, scene.here.roots) as workshop, contextlib.suppress(FileNotFoundError):
+        (workshop.path / product.name).write_bytes(b"made")  # as a program does it
+        workshop.publish(product)
+
+
 MODES = permissions.read({"directories": "0777", "files": "0666"}, "site.yaml")
 ACTS = {
     "remove": lambda s: transfer.remove_tree(s.here, s.copy, root=str(s.root)),
@@ -111,12 +119,13 @@ ACTS = {
     "leftovers": lambda s: transfer.remove_leftovers(s.here, s.copy.parent, 0),
     "move": lambda s: transfer.rename(s.here, s.copy, s.copy.with_name("moved"), root=str(s.root)),
     "prune": lambda s: transfer.prune(s.here, s.copy / "none", root=str(s.root)),
+    "make": _make,
     "touch": lambda s: transfer.touch(s.here, s.copy / "new", root=str(s.root)),
 }
 
 
 def at_each_step(tmp_path, act, what):
-    """Perform an operation again and again, the exchange a step later each time; yield scene, result."""
+    """Perform an operation with the exchange a step later each time; yield scene and result."""
     with contextlib.suppress(CaxflowError):
         scene = Scene(tmp_path / "first")
         _leave(scene)
@@ -161,3 +170,25 @@ def test_h7_what_is_outside_is_not_read(tmp_path, act, what):
         assert not any(each in repr(result) for each in others)
         seen.append(result)
     assert any(seen)
+
+
+@pytest.mark.parametrize("how", ["link", "folder"])
+def test_h7_what_is_published_was_made_in_the_folder_that_was_made_for_it(tmp_path, how):
+    """Not what another account has where that folder's path leads now."""
+    scene = Scene(tmp_path)
+    product = scene.copy / "new.root"
+    with contextlib.suppress(CaxflowError), products.workshop(product, scene.here.roots) as workshop:
+        (workshop.path / product.name).write_bytes(b"made")
+        scene.exchange("run")
+        if how == "folder":
+            scene.copy.unlink()
+            scene.copy.mkdir()
+        workshop.path.mkdir()
+        (workshop.path / product.name).write_bytes(b"theirs")
+        workshop.publish(product)
+    assert [path.read_bytes() for path in scene.folder.rglob("new.root")].count(b"theirs") == 1
+    assert not product.exists() if how == "link" else product.read_bytes() == b"made"
+    away = scene.copy.with_name("run.away")
+    assert [path.name for path in away.iterdir() if path.name.startswith(".")] == [], (
+        "it cleans up where it was"
+    )

@@ -657,14 +657,14 @@ def test_directories_of_failed_jobs_go_after_some_days_and_never_those_of_runnin
 
 def test_leftovers_of_killed_jobs_are_found(tmp_path):
     with products.workshop(tmp_path / f"{NAME}.root") as workshop:
-        (workshop / "partial.root").write_text("x")
-        other = shutil.copytree(workshop, tmp_path / ".other.root.part-abc")
+        (workshop.path / "partial.root").write_text("x")
+        other = shutil.copytree(workshop.path, tmp_path / ".other.root.part-abc")
         (tmp_path / "precious.root").write_text("x")
         assert products.remove_leftovers(tmp_path, older_than=60) == []
         for path in (other, other / "partial.root"):
             os.utime(path, (1, 1))
         assert products.remove_leftovers(tmp_path, older_than=60) == [other]
-        assert workshop.exists()
+        assert workshop.path.exists()
     assert [path.name for path in tmp_path.iterdir()] == ["precious.root"]
 
 

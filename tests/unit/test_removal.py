@@ -23,10 +23,11 @@ from caxflow.copies.removal import Removal
 from caxflow.copies.subject import OnDisk, Subject
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Manifest
+from caxflow.planning import removals
 from caxflow.planning.facts import gather
 from caxflow.rundb import DatabaseAway, Held, RunsDB, audit, marks
 from caxflow.targets import Run
-from caxflow.transfer import Look
+from caxflow.transfer import Look, Place
 from copies import FILES, SITES, Copies, Killed, just_read, now, two_names
 
 RUN = Run("160315_1432")
@@ -1146,3 +1147,149 @@ def test_killed_at_its_end_a_removal_of_minitrees_leaves_no_link_to_nothing(
         removal().perform()
     assert copies.made("minitrees") == {}
     assert [path for path in folder.parent.glob("*") if path.is_symlink()] == []
+
+
+# Evidence that is read from here
+
+READ = Demand(read=True)
+
+
+def read_by_itself(copies):
+    """Sites that were read for evidence since this was asked last."""
+    found = [line.partition(" at ")[2].split()[0] for line in copies.said if line.startswith("reading ")]
+    copies.said.clear()
+    return sorted(site.rstrip(",") for site in found)
+
+
+def test_rows_that_say_that_copies_were_read_do_not_suffice(copies):
+    """A document may say anything: the bytes are not there, by the same names, sizes and times."""
+    copies.add()
+    for site in ("lngs", "tegner"):
+        path = copies.path(site) / "a.zip"
+        times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+        flip(path.parent)
+        os.utime(path, ns=times)
+        copies.note(site, verified=just_read())
+    with pytest.raises(CaxflowError, match=r"2 other copies read from here within 3 days wanted, 0 found"):
+        removal_of(copies, demand=READ).perform()
+    assert copies.whole("midway")
+    assert copies.row("lngs")["status"] == copies.row("tegner")["status"] == "error"
+    assert copies.row("midway")["status"] == "transferred"
+
+
+def test_what_was_read_from_here_lets_a_copy_go(copies):
+    copies.add()
+    facts = removal_of(copies, demand=READ).perform()
+    assert read_by_itself(copies) == ["lngs", "midway", "tegner"]
+    assert [each["read"] for each in facts["evidence"]] == ["from here"] * 2
+    assert not copies.path("midway").exists()
+    assert list((copies.work("midway") / ".caxflow/witnessed").iterdir()) == []
+    copies.check()
+
+
+def test_what_was_read_from_here_is_not_read_again(copies):
+    """Not by an attempt that follows, whatever the database says of the time of reading meanwhile."""
+    copies.add()
+    begun = removal_of(copies, demand=READ)
+    begun.hearing.hear(begun.subject.find(copies.database.get(RUN)))
+    assert read_by_itself(copies) == ["lngs", "tegner"]
+    for site in ("lngs", "tegner"):
+        copies.note(site, verified=now() - datetime.timedelta(days=1))
+    again = removal_of(copies, demand=READ)
+    again.hearing.hear(again.subject.find(copies.database.get(RUN)))
+    assert read_by_itself(copies) == []
+    assert "lngs (read from here " in str(again.hearing.sure[0])
+    flip(copies.path("lngs"))  # which also changes its times
+    with pytest.raises(CaxflowError, match=r"1 found .*not lngs: it is suspect"):
+        removal_of(copies, demand=READ).perform()
+    assert read_by_itself(copies) == ["lngs"]
+    assert copies.whole("midway")
+
+
+def test_another_place_or_manifest_was_not_read(copies, tmp_path):
+    copies.add()
+    begun = removal_of(copies, demand=READ)
+    begun.hearing.hear(begun.subject.find(copies.database.get(RUN)))
+    elsewhere = copies.path("tegner").parent / "sub" / str(RUN)
+    elsewhere.parent.mkdir()
+    copies.path("tegner").rename(elsewhere)
+    copies.set("tegner", location=str(elsewhere))
+    read_by_itself(copies)
+    found = begun.hearing.witnesses(
+        copies.database.get(RUN), begun.subject.find(copies.database.get(RUN)), copies.database.now()
+    )
+    assert {each.site: each.against for each in found} == {"lngs": "", "tegner": "it was not read from here"}
+
+
+@pytest.mark.parametrize("damage", ["", "[]", '{"read": 7}', '{"read": "9999-01-01T00:00:00"}'])
+def test_notes_of_readings_that_are_damaged_count_for_nothing(copies, damage):
+    copies.add()
+    begun = removal_of(copies, demand=READ)
+    begun.hearing.hear(begun.subject.find(copies.database.get(RUN)))
+    read_by_itself(copies)
+    for note in (copies.work("midway") / ".caxflow/witnessed").iterdir():
+        note.write_text(damage)
+    removal_of(copies, demand=READ).perform()
+    assert read_by_itself(copies) == ["lngs", "midway", "tegner"]
+
+
+def test_a_copy_that_is_not_what_the_others_are_stays(copies):
+    """Its manifest, too, is what a document says."""
+    copies.add()
+    flip(copies.path("midway"))
+    with pytest.raises(
+        CaxflowError, match=r"is not removed: its bytes are not those of the others: a\.zip has"
+    ):
+        removal_of(copies, demand=READ).perform()
+    assert copies.path("midway").exists()
+    assert copies.row("midway")["status"] == "transferred"
+    assert actions(copies) == []
+
+
+def test_a_site_that_cannot_be_reached_does_not_count_and_is_named(copies):
+    copies.add()
+
+    def way(site):
+        if site.name == "tegner":
+            return Place("tegner", "stream", host="127.0.0.1", port=1, timeout=5)
+        return Place(site.name)
+
+    begun = removal_of(copies, demand=READ)
+    begun.subject.way = way
+    with pytest.raises(
+        CaxflowError, match=r"2 other copies read from here .* 1 found .*not tegner: tegner: "
+    ):
+        begun.perform()
+    assert copies.whole("midway")
+
+
+def test_a_preview_says_what_is_to_be_read_from_here(copies, caxflow):
+    copies.add()
+    code, out, _ = caxflow("rm", "-n", RUN, purge={"copies": 2, "evidence": "read"})
+    assert code == 0
+    for site in ("lngs", "tegner"):
+        assert f"  {site}, if it is good: it would be read again first (it was not read from here)" in out
+    code, out, _ = caxflow("rm", "-n", RUN, purge={"copies": 2, "evidence": "rows"})
+    assert "lngs (read again " in out
+    code, out, _ = caxflow("rm", RUN, "--because", "a test", purge={"copies": 2, "evidence": "read"})
+    assert code == 0
+    assert not copies.path("midway").exists()
+
+
+def test_a_purge_says_on_which_evidence(copies):
+    copies.add()
+    policy = {"after_days": 1, "copies": 2, "evidence": "read"}
+    settings = copies.settings(purge=policy)
+    said, against = removals.describe(copies.database.get(RUN), settings, copies.database.now())
+    assert against == ""
+    for site in ("lngs", "tegner"):
+        assert f"{site} (is read first: it was not read from here)" in said
+    begun = removal_of(copies, demand=READ)
+    begun.hearing.hear(begun.subject.find(copies.database.get(RUN)))
+    said, _ = removals.describe(copies.database.get(RUN), settings, copies.database.now())
+    assert said.count("(read from here ") == 2
+    policy["evidence"] = "rows"
+    said, _ = removals.describe(
+        copies.database.get(RUN), copies.settings(purge=policy), copies.database.now()
+    )
+    assert said.count("(read again ") == 2

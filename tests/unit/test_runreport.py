@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+import nasty
 from caxflow.conditions.settings import freeze
 from caxflow.mini import process_run
 from caxflow.monitoring import runreport
@@ -28,6 +29,10 @@ def test_a_page_has_the_spectra_of_its_kind_in_their_unit(tmp_path, kind):
     made |= {"manifest": {"digest": "xxh128:0"}, "by": {"user": "u", "host": "h"}, "caxflow": "1"}
     made["at"] = "2016-03-16T10:00:00+00:00"
     page = runreport.page(runreport.read_spectra(tmp_path / "a.root"), made, settings, {})
+    raw = made | {"source": "<script>\x1b[31m\u202e", "location": "<b>\u202e"}
+    foreign = runreport.page(runreport.read_spectra(tmp_path / "a.root"), made, settings, {"raw.done": raw})
+    assert "<script>" not in foreign
+    assert nasty.shown_effects(foreign.partition("</style>")[2].partition("Where it comes from")[2]) == []
     assert re.findall("<h3>(.*?)</h3>", page) == [*TITLES[kind], "All light of an event"]
     assert "4, all that the trigger built" in page
     assert "4 events, median" in page

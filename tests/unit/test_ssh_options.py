@@ -26,6 +26,7 @@ OVERRIDDEN = {
     "forwardx11": ("yes", "no"),
     "loglevel": ("QUIET", "DEBUG"),  # says why a login failed
     "logverbose": ("kex.c:*:1000", "none"),
+    "nohostauthenticationforlocalhost": ("yes", "no"),  # which may be the end of a tunnel to anywhere
     "obscurekeystroketiming": ("interval:80", "no"),  # chaff
     "permitlocalcommand": ("yes", "no"),  # what it prints is taken for the far end's
     "rekeylimit": ("100K 1", "0 86400"),  # new keys each second let no byte pass
@@ -54,8 +55,7 @@ LEFT = {
         gssapirenewalforcesrekey gssapitrustdns requiredrsasize""",
     "who is trusted: stricter than ours it may be": """
         userknownhostsfile globalknownhostsfile knownhostscommand hostkeyalias hostkeyalgorithms
-        casignaturealgorithms checkhostip hashknownhosts revokedhostkeys verifyhostkeydns fingerprinthash
-        nohostauthenticationforlocalhost""",
+        casignaturealgorithms checkhostip hashknownhosts revokedhostkeys verifyhostkeydns fingerprinthash""",
     "the way there": """
         host match hostname port addressfamily bindaddress bindinterface proxycommand proxyjump proxyusefdpass
         canonicalizehostname canonicaldomains canonicalizefallbacklocal canonicalizemaxdots

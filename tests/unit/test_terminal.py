@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import sys
 
 import pytest
@@ -10,15 +11,14 @@ from rich.text import Text
 
 import nasty
 from caxflow import terminal
+from caxflow.cli import screen
 from caxflow.terminal import Terminal
 
-COLOURED = {"file": None, "force_terminal": True, "color_system": "standard", "width": 200}
 
-
-def shown(*objects, sep=" ", **options):
+def shown(*objects, width=200, **options):
     """What a terminal gets."""
     stream = io.StringIO()
-    Terminal(**COLOURED | {"file": stream}).print(*objects, sep=sep, **options)
+    Terminal(stream, force_terminal=True, color_system="standard", width=width).print(*objects, **options)
     return stream.getvalue()
 
 
@@ -63,8 +63,15 @@ def test_markup_and_emoji_are_text():
         assert each in shown(table(each))
 
 
-def test_own_separators_make_lines():
-    assert shown("a", "b\nc", sep="\n") == "a\nb\\nc\n"
+def test_a_wide_cell_leaves_the_others_in_sight():
+    made = Table(box=None)
+    for name in ("site", "state"):
+        made.add_column(name, no_wrap=True, max_width=screen.WIDEST_CELL)
+    made.add_row("x" * 5000, "漢" * 5000)
+    made.add_row("midway", "proven")
+    said = re.sub(r"\x1b\[[0-9;]*m", "", shown(made, width=80))
+    assert "proven" in said
+    assert max(map(len, said.split("\n"))) <= 80
 
 
 @pytest.mark.parametrize("text", nasty.TEXTS, ids=nasty.called)

@@ -66,6 +66,7 @@ def get(name: str) -> str | None:
 def values() -> dict[str, str]:
     """Return what no log may have: the values of variables that are secret, and their names."""
     known = _held | {name: value for name, value in os.environ.items() if is_secret(name)}
+    known.pop(MAIL_USER, None)
     return {value: name for name, value in known.items() if len(value) > errors.SHORT}
 
 
@@ -162,7 +163,8 @@ def _read(path: Path, about: str, others: int) -> str | None:
 def _known(name: str, value: str | None) -> str | None:
     """Keep a value out of all messages, and this process from being read by others of its account."""
     if value:
-        errors.hide(name, value)
+        if name != MAIL_USER:  # a word that may be anywhere
+            errors.hide(name, value)
         with contextlib.suppress(ImportError, OSError, AttributeError):
             import ctypes
 

@@ -6,12 +6,12 @@ import contextlib
 import re
 from collections.abc import Iterator
 
-from caxflow.legible import line
+from caxflow.legible import line, short
 
 SHORT = 3  # signs that are no secret: they would be found everywhere
 _hidden: dict[str, str] = {}  # values that no message shows, and what stands for them
 _ACCOUNT = re.compile(r"://[^/\s@]{0,1000}:[^\s]{0,1000}@")
-_MOST = 1 << 16  # characters of foreign text that are looked at; fewer are shown
+_MOST = 1 << 16  # characters of foreign text that are searched for what is hidden; fewer are shown
 
 
 def hide(name: str, value: str) -> None:
@@ -25,6 +25,10 @@ def public(text: str) -> str:
     for value in sorted(_hidden, key=len, reverse=True):
         text = text.replace(value, _hidden[value])
     return _ACCOUNT.sub("://", text) if "://" in text else text
+
+
+def _shown(text: str) -> str:
+    return line(public(short(text, _MOST)))
 
 
 class CaxflowError(Exception):
@@ -41,7 +45,7 @@ class CaxflowError(Exception):
     """
 
     def __init__(self, what: str, mend: str = ""):
-        self.what, self.mend = line(public(what[:_MOST])), line(public(mend[:_MOST]))
+        self.what, self.mend = _shown(what), _shown(mend)
         super().__init__(f"{self.what} -> {self.mend}" if mend else self.what)
 
 

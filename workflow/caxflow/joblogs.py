@@ -7,6 +7,8 @@ stands in the log behind the words of the newest attempt, the latest first.
 
 import os
 import re
+import shutil
+import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,6 +22,10 @@ _HEAD, _END = 16 * 1024, 48 * 1024  # bytes; of each
 _TAIL = 4096  # bytes; of what is looked at for last words
 _BEHIND = re.compile(rb"^======== earlier: [-0-9]+ [:0-9]+ UTC ========$", re.MULTILINE)
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+# All but ASCII and the letters of Western languages, in UTF-8.
+_MAY_BE_ODD = re.compile(
+    rb"[\x00-\x08\x0b-\x1f\x7f\xc0\xc1\xcc-\xff]|\xc2[\x80-\xa0\xad]|(?<![\xc2-\xcb])[\x80-\xbf]"
+)
 _LAST = b"======== these were the earlier attempts; the newest is at the top ========\n"
 
 
@@ -71,9 +77,15 @@ def forget(work_dir: Path, log: Path) -> None:
 
 
 def tidy(log: Path, begun: int) -> None:
-    """Cut what a program has written since `begun`, if it is very much; what comes next begins a line."""
+    """Cut what a program has written since `begun`, if it is very much; what comes next begins a line.
+
+    What a terminal would obey is taken out, if it is a colour, or escaped.
+    """
     with log.open("a+b") as stream:
         _tidy(stream, begun)
+        stream.seek(begun)
+        if any(map(_MAY_BE_ODD.search, iter(lambda: stream.read(_KEPT), b""))):
+            _make_legible(stream, begun)
 
 
 def excerpt(stream: BinaryIO, size: int) -> bytes:
@@ -118,6 +130,19 @@ def _tidy(stream: BinaryIO, begun: int) -> None:
         size = stream.tell()
     if size and _piece(stream, size - 1, size) != b"\n":
         stream.write(b"\n")
+
+
+def _make_legible(stream: BinaryIO, begun: int) -> None:
+    stream.seek(begun)
+    with tempfile.TemporaryFile() as made:
+        while piece := stream.readline(_KEPT):
+            text = _COLOUR.sub("", piece.decode(errors="replace")).rstrip("\r\n")
+            shown = [legible.line(each.expandtabs(), _KEPT) for each in text.split("\r")]
+            made.write("\n".join(shown).encode())
+            made.write(b"\n" if piece.endswith(b"\n") else b"")
+        stream.truncate(begun)
+        made.seek(0)
+        shutil.copyfileobj(made, stream)
 
 
 def _write_behind(stream: BinaryIO, earlier: bytes) -> None:

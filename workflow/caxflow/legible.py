@@ -81,9 +81,9 @@ def short(value: Any, most: int = WIDEST) -> Any:
     return _each(value, lambda text: text if len(text) <= most else _cut(text, most))
 
 
-def data(value: Any) -> Any:
+def data(value: Any, most: int = LONGEST) -> Any:
     """Return plain data whose texts are printable and short, as for a page."""
-    return _each(value, lambda text: lines(text, LONGEST))
+    return _each(value, lambda text: lines(text, most))
 
 
 def _each(value: Any, change: Any) -> Any:

@@ -23,19 +23,13 @@ class Terminal(Console):
         file = file or _bare(sys.stdout)
         super().__init__(file=file, highlight=False, markup=False, emoji=False, **options)
 
-    def print(self, *objects: Any, **options: Any) -> None:
-        """Print objects, each text of which is one line."""
-        super().print(*(_inert(each) if isinstance(each, Text) else each for each in objects), **options)
-
     def render_str(self, text: str, **options: Any) -> Text:
         """Make a text of a string, also of a cell of a table."""
         return super().render_str(legible.line(text, legible.WIDEST), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Render an object; texts inside others may have several lines."""
-        if isinstance(renderable, Text):
-            renderable = _inert(renderable, legible.lines)
-        return super().render(renderable, options)
+        """Render an object, or one inside another."""
+        return super().render(_inert(renderable) if isinstance(renderable, Text) else renderable, options)
 
 
 def show_json(value: Any, default: Callable[[Any], Any] | None = None) -> None:
@@ -79,16 +73,16 @@ def _bare(stream: TextIO) -> TextIO:
     return getattr(stream, "bare", stream)
 
 
-def _inert(text: Text, make: Callable[..., str] = legible.line) -> Text:
+def _inert(text: Text) -> Text:
     """Return a text without odd characters, in the same colours unless much is left out."""
-    shown = make(text.plain, legible.WIDEST)
+    shown = legible.line(text.plain, legible.WIDEST)
     if shown == text.plain:
         return text
     if len(text.plain) > legible.WIDEST:
         return text.blank_copy(shown)
     made = text.blank_copy()
     for piece in text.divide(sorted({edge for span in text.spans for edge in (span.start, span.end)})):
-        part = Text(make(piece.plain, legible.WIDEST))
+        part = Text(legible.line(piece.plain, legible.WIDEST))
         for span in piece.spans:
             part.stylize(span.style)
         made.append_text(part)

@@ -104,6 +104,11 @@ def explained(error: BaseException) -> BaseException:
     """Return the error, or in its place what names the limit that was met."""
     if isinstance(error, MemoryError):
         return out_of("memory", str(error))
+    if isinstance(error, RecursionError):
+        return CaxflowError(
+            "what is there is nested deeper than anything that is meant",
+            "find out what made it, or who answers",
+        )
     if isinstance(error, RuntimeError) and "start new thread" in str(error):
         return out_of("threads")
     return error

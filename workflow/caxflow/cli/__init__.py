@@ -32,12 +32,12 @@ def main(words: list[str] | None = None) -> int:
 
 def _main(words: list[str] | None) -> int:
     # Imported late: until `main` is called, Ctrl-C is a traceback.
-    import argparse
     import importlib
     import io
     import os
 
     from caxflow import __version__, legible, owners, preview, terminal
+    from caxflow.cli import screen
     from caxflow.cli.site import WrongCallError
     from caxflow.errors import CaxflowError
 
@@ -49,7 +49,7 @@ def _main(words: list[str] | None) -> int:
             setattr(sys, name, stream)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal's encoding lacks
-    parser = argparse.ArgumentParser(
+    parser = screen.Parser(
         prog="caxflow",
         description="Looks after what is not a file target; targets are made by snakemake --profile SITE.",
         epilog="caxflow COMMAND --help tells more.",

@@ -20,9 +20,10 @@ from caxflow.transfer import kept
 
 _EPILOG = """\
 A copy goes only if enough others are good: read again from disk lately, equal to it, and there. Others whose
-evidence is stale are read again first. Nothing lets the last good copy go. An entry that points at nothing
-goes on the same evidence, once the site has been looked at. Minitrees go if the processed file that they can
-be made of again is good. What was removed is not made or fetched again unless it is asked for by its name.
+evidence is stale are read again first; with purge.evidence: read, all that were not read from here, and the
+copy itself. Nothing lets the last good copy go. An entry that points at nothing goes on the same evidence,
+once the site has been looked at. Minitrees go if the processed file that they can be made of again is good.
+What was removed is not made or fetched again unless it is asked for by its name.
 
 -n looks at all places, and at all that is said; what reading other copies again would find, it cannot know.
 

@@ -11,7 +11,7 @@ from caxflow.errors import CaxflowError
 from caxflow.monitoring import consistency
 from caxflow.monitoring.consistency import Stated
 from caxflow.planning import planner, settled, summary, sync
-from caxflow.rundb import PLANNING, RunsDB, TwoDocuments
+from caxflow.rundb import PLANNING, RunsDB, TwoDocuments, roles
 from caxflow.targets import Run, Target
 from caxflow.workdir import lost as receipts_lost
 
@@ -33,6 +33,15 @@ what it would do, unless --apply is given; never steps back from what the databa
 exit code: 0 the database says what the receipts prove (or would, without --apply); 1 something could not be
 told; 2 the command line or the configuration is wrong
 """
+_ROLES = """\
+Prints commands for mongosh: the roles that sites and readers need, the indexes, and how users are made.
+The roles let nobody remove run documents, change or remove records of the audit, or make indexes, so these
+commands are for who administers the database. The database is not asked, and nothing is changed.
+
+examples:
+  caxflow rundb roles --profile midway > roles.js
+  mongosh 'mongodb://admin@runs.example/?tls=true' --file roles.js     # where the administrator is
+"""
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -52,6 +61,14 @@ def add(commands: argparse._SubParsersAction) -> None:
     init.set_defaults(run=_init)
     _add_check(actions)
     _add_rebuild(actions)
+    roles_ = actions.add_parser(
+        "roles",
+        help="print the commands that make roles and indexes, for who administers the database",
+        description=_ROLES,
+        formatter_class=screen.Paragraphs,
+    )
+    site.add_options(roles_)
+    roles_.set_defaults(run=_roles)
 
 
 def _add_check(actions: argparse._SubParsersAction) -> None:
@@ -98,6 +115,12 @@ def _init(arguments: argparse.Namespace) -> int:
         database.unmark([identity for identity, _, _ in wrong], settings.here.name)
         made = planner.look(database, settings)
     print(*summary.lines(made, made.targets, settings), sep="\n")
+    return 0
+
+
+def _roles(arguments: argparse.Namespace) -> int:
+    settings = site.settings(arguments)
+    print(roles.script(settings.rundb, settings.sites))
     return 0
 
 

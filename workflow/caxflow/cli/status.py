@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from caxflow import documents, receipts, terminal, words
+from caxflow import documents, legible, receipts, terminal, words
 from caxflow.cli import screen, site
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
@@ -119,14 +119,14 @@ def _has_failed(work_dir: Path, target: Target, settings: Settings) -> bool:
 def _overview(rows: list[Row]) -> Table:
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for name, justify in (("site", "left"), ("data", "left"), ("state", "left")):
-        shown.add_column(name, justify=justify, no_wrap=True)
+        shown.add_column(name, justify=justify, no_wrap=True, max_width=screen.WIDEST_CELL)
     for name in ("copies", "size", "oldest read"):
         shown.add_column(name, justify="right", no_wrap=True)
     before = ""
     for row in rows:
         name = row.site if row.site != before else ""
         before = row.site
-        state = Text(row.state, style=COLOURS.get(row.state, ""))
+        state = Text(legible.line(row.state), style=COLOURS.get(row.state, ""))
         size = words.size(row.bytes) if row.bytes else ""
         shown.add_row(name, row.kind, state, f"{row.copies:,}", size, _ago(row.oldest))
     return shown
@@ -207,12 +207,12 @@ def _show(console: Terminal, one: RunStatus, known: bool) -> None:
 def _copies(copies: list[CopyState]) -> Table:
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("site", "data", "state"):
-        shown.add_column(name, no_wrap=True)
+        shown.add_column(name, no_wrap=True, max_width=screen.WIDEST_CELL)
     shown.add_column("size", justify="right", no_wrap=True)
     shown.add_column("last read", no_wrap=True)
     shown.add_column("digest", no_wrap=True)
     for copy in copies:
-        state = Text(copy.state, style=COLOURS.get(copy.state, ""))
+        state = Text(legible.line(copy.state), style=COLOURS.get(copy.state, ""))
         size = words.size(copy.size) if copy.size else ""
         digest = f"{copy.manifest[:15]}…" if copy.manifest else ""
         shown.add_row(copy.site, _kind(copy), state, size, _ago(copy.verified), digest)

@@ -118,9 +118,7 @@ def read_edition(correction: Correction, document: Mapping) -> Edition:
         if correction.symbols:
             function = expressions.parse(document.get("function"), correction.symbols)
             return Edition(correction, version, function=function)
-        table = document.get("correction")
-        runranges.value_at(table, 0)  # reads every entry
-        return Edition(correction, version, table=tuple(table))
+        return Edition(correction, version, table=runranges.read(document.get("correction")))
     except CaxflowError as error:
         raise CaxflowError(
             f"{correction.name} {version}: {error.what}",
@@ -405,7 +403,8 @@ def _gains(edition: Edition, document: Mapping) -> list[float]:
     if kind == LED:
         return [_LED_GAIN] * CHANNELS[LED]
     start = _timestamp(document, "start")
-    gains = [edition.function(pmt=pmt, t=start, t0=0) for pmt in range(CHANNELS[TPC])]
+    steps = expressions.Steps()  # of all of them together
+    gains = [edition.function(steps, pmt=pmt, t=start, t0=0) for pmt in range(CHANNELS[TPC])]
     for pmt, gain in enumerate(gains):
         # A gain of zero is a tube that is switched off.
         if gain < 0:

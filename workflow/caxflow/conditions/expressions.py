@@ -5,15 +5,16 @@ program. Here a small grammar is parsed instead: what ``str`` and ``srepr`` of a
 made of numbers, known symbols, arithmetic, conditions and a list of functions. Nothing else has a meaning.
 
 Time and memory are bounded by construction: the text has a largest length, the expression a largest
-nesting and cost, every part is evaluated at most once, and numbers are decimals of fixed precision and
-limited exponent. Fifty digits keep what cancels in a polynomial of a Unix time, as SymPy's ``evalf`` does.
+nesting and cost, every part is evaluated at most once, the steps of all evaluations for one run are counted
+(`Steps`), and numbers are decimals of fixed precision and limited exponent. Fifty digits keep what cancels in
+a polynomial of a Unix time, as SymPy's ``evalf`` does.
 """
 
 import decimal
 import math
 import re
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -22,6 +23,13 @@ from caxflow.errors import CaxflowError
 MAX_CHARACTERS = 4 << 20
 MAX_NESTING = 40
 MAX_COST = 200_000
+# Of all evaluations for a run, each the time of an addition: about 2 s. What is genuine takes a tenth.
+MAX_STEPS = 20_000_000
+
+_STEPS = 10  # of a unit of what a function costs
+_STEPS_OF_POWER, _STEPS_OF_SQUARE = 1500, 20  # of one with a fraction in its exponent, and of a simple one
+_STEPS_OF_CHOICE = 5
+_SIMPLE_EXPONENT = 64
 
 _PRECISION = decimal.Context(
     prec=50,
@@ -30,6 +38,8 @@ _PRECISION = decimal.Context(
     traps=[decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow],
 )
 _PI = Decimal("3.14159265358979323846264338327950288419716939937510582")
+
+_TOO_LONG = f"its evaluation takes more than {MAX_STEPS} steps"
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"
@@ -40,7 +50,38 @@ _TOKEN = re.compile(
     re.ASCII,
 )
 
-_Values = dict[str, Decimal]
+
+class TooManySteps(Exception):
+    """An expression takes longer than any that is genuine."""
+
+
+class Steps:
+    """Counts what evaluations take together, for a run say.
+
+    Parameters
+    ----------
+    left : int, optional
+        How many steps there are; `MAX_STEPS` if not given.
+    """
+
+    def __init__(self, left: int | None = None):
+        self.left = MAX_STEPS if left is None else left
+
+    def spend(self, steps: int) -> None:
+        """Count; raise if there are no more."""
+        self.left -= steps
+        if self.left < 0:
+            raise TooManySteps
+
+
+class _Values(dict[str, Decimal]):
+    """Values of the symbols, and how many steps there are."""
+
+    __slots__ = ("spend",)
+
+    def __init__(self, values: dict[str, Decimal], steps: Steps):
+        super().__init__(values)
+        self.spend = steps.spend
 
 
 class _Part(NamedTuple):
@@ -63,12 +104,15 @@ class Expression:
 
     symbols: frozenset[str]
     _part: _Part
+    _was_too_long: list = field(default_factory=list, repr=False, compare=False)
 
-    def __call__(self, **values: float) -> float:
+    def __call__(self, steps: Steps | None = None, /, **values: float) -> float:
         """Value of the expression.
 
         Parameters
         ----------
+        steps : Steps, optional
+            What all evaluations together may take; without it, this one may take as much.
         **values : float
             A value for each symbol; further ones are ignored.
 
@@ -81,13 +125,18 @@ class Expression:
         ------
         CaxflowError
             If the result, or a step on the way to it, is not a finite real number, or no branch of a
-            Piecewise holds.
+            Piecewise holds; if it takes too long, then and ever after.
         """
+        if self._was_too_long:
+            raise CaxflowError(_TOO_LONG, "simplify it")
         at = ", ".join(f"{name} = {values[name]:.15g}" for name in sorted(self.symbols))
         try:
             with decimal.localcontext(_PRECISION):
                 exact = {name: Decimal(values[name]) for name in self.symbols}
-                result = float(self._part.value(exact))
+                result = float(self._part.value(_Values(exact, steps or Steps())))
+        except TooManySteps:
+            self._was_too_long.append(True)
+            raise CaxflowError(_TOO_LONG, "simplify it") from None
         except (decimal.DecimalException, ValueError, OverflowError):
             result = math.nan
         except LookupError as error:
@@ -127,6 +176,11 @@ def parse(text: str, symbols: Collection[str]) -> Expression:
 
 def _power(base: Decimal, exponent: Decimal) -> Decimal:
     return Decimal(1) if exponent == 0 else base**exponent
+
+
+def _steps_of_power(exponent: Decimal) -> int:
+    simple = abs(exponent) <= _SIMPLE_EXPONENT and exponent == exponent.to_integral_value()
+    return _STEPS_OF_SQUARE if simple else _STEPS_OF_POWER
 
 
 def _logarithm(value: Decimal, base: Decimal | None = None) -> Decimal:
@@ -195,20 +249,38 @@ def _constant(value: Decimal | bool) -> _Part:
 
 def _all_of(parts: list[_Part]) -> _Part:
     values = [part.value for part in parts]
-    return _Part("condition", lambda at: all(value(at) for value in values))
+
+    def value(at: _Values) -> bool:
+        at.spend(len(values))
+        return all(value(at) for value in values)
+
+    return _Part("condition", value)
 
 
 def _any_of(parts: list[_Part]) -> _Part:
     values = [part.value for part in parts]
-    return _Part("condition", lambda at: any(value(at) for value in values))
+
+    def value(at: _Values) -> bool:
+        at.spend(len(values))
+        return any(value(at) for value in values)
+
+    return _Part("condition", value)
 
 
 def _negation(part: _Part) -> _Part:
-    return _Part("condition", lambda at: not part.value(at))
+    def value(at: _Values) -> bool:
+        at.spend(1)
+        return not part.value(at)
+
+    return _Part("condition", value)
 
 
 def _compare(compare: Callable[[Decimal, Decimal], bool], left: _Part, right: _Part) -> _Part:
-    return _Part("condition", lambda at: compare(left.value(at), right.value(at)))
+    def value(at: _Values) -> bool:
+        at.spend(_STEPS_OF_CHOICE)
+        return compare(left.value(at), right.value(at))
+
+    return _Part("condition", value)
 
 
 def _piecewise(pairs: list[_Part]) -> _Part:
@@ -216,6 +288,7 @@ def _piecewise(pairs: list[_Part]) -> _Part:
 
     def value(at: _Values) -> object:
         for number, condition in branches:
+            at.spend(_STEPS_OF_CHOICE)
             if condition(at):
                 return number(at)
         raise LookupError("no branch of the Piecewise holds")
@@ -310,6 +383,7 @@ class _Parser:
             return terms[0][1]
 
         def value(at: _Values) -> Decimal:
+            at.spend(len(terms))
             total = Decimal(0)
             for sign, term in terms:
                 total = total + term.value(at) if sign == "+" else total - term.value(at)
@@ -323,6 +397,7 @@ class _Parser:
             return factors[0][1]
 
         def value(at: _Values) -> Decimal:
+            at.spend(len(factors) * _STEPS_OF_CHOICE)
             total = Decimal(1)
             for sign, factor in factors:
                 total = total * factor.value(at) if sign == "*" else total / factor.value(at)
@@ -340,7 +415,7 @@ class _Parser:
             part = self.of_kind("number", self.signed())
             if negative:
                 inner = part
-                part = _Part("number", lambda at: -inner.value(at))
+                part = _Part("number", lambda at: at.spend(1) or -inner.value(at))
         elif self.at("~"):
             self.advance()
             part = _negation(self.of_kind("condition", self.signed()))
@@ -357,7 +432,13 @@ class _Parser:
         self.of_kind("number", base)
         exponent = self.of_kind("number", self.signed())
         self.spend(40)
-        return _Part("number", lambda at: _power(base.value(at), exponent.value(at)))
+
+        def value(at: _Values) -> Decimal:
+            by = exponent.value(at)
+            at.spend(_steps_of_power(by))
+            return _power(base.value(at), by)
+
+        return _Part("number", value)
 
     def decimal(self, text: object) -> Decimal:
         try:
@@ -448,7 +529,13 @@ class _Parser:
         self.count(name, parts, fewest, most)
         self.spend(cost)
         values = [part.value for part in parts]
-        return _Part("number", lambda at: compute(*(value(at) for value in values)))
+        steps = _STEPS_OF_POWER if name == "Pow" else _STEPS * cost + len(values)
+
+        def value(at: _Values) -> Decimal:
+            at.spend(steps)
+            return compute(*(value(at) for value in values))
+
+        return _Part("number", value)
 
     def count(self, name: str, parts: list[_Part], fewest: int, most: int) -> None:
         if not fewest <= len(parts) <= most:
@@ -475,7 +562,7 @@ class _Parser:
     def make_rational(self, parts: list[_Part], _named: dict[str, _Part]) -> _Part:
         self.count("Rational", parts, 2, 2)
         over, under = (self.of_kind("number", part).value for part in parts)
-        return _Part("number", lambda at: over(at) / under(at))
+        return _Part("number", lambda at: at.spend(_STEPS_OF_CHOICE) or over(at) / under(at))
 
     def make_poly(self, parts: list[_Part], _domain: dict[str, _Part]) -> _Part:
         """``Poly(expression, v, domain='RR')`` is the expression; the rest says how to print it."""

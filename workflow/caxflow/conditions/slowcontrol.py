@@ -38,7 +38,7 @@ class Ranges:
         self, _name: str, number: int, _start: datetime.datetime, _end: datetime.datetime
     ) -> float | None:
         """Voltage in kV of the run, or None."""
-        value = runranges.value_at(self.table, number)
+        value = runranges.value_at(runranges.read(self.table), number)
         return None if value is None else _kilovolts(value, f"the range of run {number}")
 
 
@@ -234,7 +234,7 @@ def provider(
     if table is not None:
         return Table(table)
     if ranges is not None:
-        runranges.value_at(ranges, 0)  # reads every entry
+        runranges.read(ranges)
         return Ranges(ranges)
     if service is not None:
         try:
@@ -258,7 +258,7 @@ def _mean(samples: Iterable[float]) -> float | None:
 
 def _kilovolts(value: object, about: str) -> float:
     if (voltage := values.number(value)) is None:
-        raise CaxflowError(f"{about}: the cathode voltage is {value!r}", "it is a number of kV")
+        raise CaxflowError(f"{about}: the cathode voltage is {value!r:.60}", "it is a number of kV")
     return float(voltage)
 
 

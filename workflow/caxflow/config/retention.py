@@ -15,10 +15,13 @@ class Demand:
         So many others, at least one.
     within : timedelta
         Since when their bytes must have been read again.
+    read : bool
+        Whether they must have been read from here, whatever the runs database says of them.
     """
 
     copies: int = 2
     within: datetime.timedelta = datetime.timedelta(days=3)
+    read: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Purge:
         keys = {"after_days": self.after, "superseded_after_days": self.superseded}
         keys |= {"copies": self.demand.copies, "verified_within_days": self.demand.within}
         keys |= {"processed": str(self.processed).lower()}
+        keys |= {"evidence": "read"} if self.demand.read else {}
         plain = {
             key: f"{value / datetime.timedelta(days=1):g}" if isinstance(value, datetime.timedelta) else value
             for key, value in keys.items()
@@ -86,6 +90,7 @@ def read_purge(keys: Mapping) -> Purge:
             within=datetime.timedelta(
                 days=keys.get("verified_within_days", own.demand.within / datetime.timedelta(days=1))
             ),
+            read=keys.get("evidence", "rows") == "read",
         ),
         processed=keys.get("processed", own.processed),
         runs=most.get("runs", own.runs),

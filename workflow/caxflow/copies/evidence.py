@@ -3,9 +3,11 @@
 Pure functions of a run document; whoever acts on them reads it from the primary right before.
 """
 
+import dataclasses
 import datetime
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from caxflow import clock, documents, words
 from caxflow.config import Settings, Site
@@ -13,6 +15,8 @@ from caxflow.config.retention import Demand
 from caxflow.documents import Copy
 from caxflow.legible import printable
 from caxflow.rundb import Key
+from caxflow.targets import Run
+from caxflow.workdir import witnessed
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class Witness:
         Why it does not count; empty if it does.
     renewable : bool
         Whether reading it again could make it count.
+    from_here : bool
+        Whether `verified` is when it was read from here, not when its entry says that it was read.
     """
 
     site: str
@@ -36,6 +42,7 @@ class Witness:
     verified: datetime.datetime | None
     against: str = ""
     renewable: bool = False
+    from_here: bool = False
 
     @property
     def counts(self) -> bool:
@@ -44,7 +51,8 @@ class Witness:
 
     def __str__(self) -> str:
         if self.counts:
-            return f"{self.site} (read again {self.verified:%Y-%m-%d %H:%M} UTC)"
+            how = "from here" if self.from_here else "again"
+            return f"{self.site} (read {how} {self.verified:%Y-%m-%d %H:%M} UTC)"
         return f"not {self.site}: {self.against}"
 
     def to_json(self) -> dict:
@@ -55,7 +63,7 @@ class Witness:
             "location": self.copy.location,
             "manifest": self.copy.manifest,
             "verified": self.verified.isoformat() if self.verified else None,
-        }
+        } | ({"read": "from here"} if self.from_here else {})
 
 
 def key_of(kind: str, site: Site, settings: Settings) -> Key | None:
@@ -112,6 +120,29 @@ def witnesses(
             against, renewable = f"it is said to be in {printable(copy.location)}, {why}", False
         found.append(Witness(site.name, copy, verified, against, renewable))
     return sorted(found, key=lambda each: (not each.counts, -_seconds(each.verified)))
+
+
+def read_from_here(
+    found: Iterable[Witness], run: Run, demand: Demand, now: datetime.datetime, work_dir: Path
+) -> list[Witness]:
+    """Witnesses by what was read from here, where that is demanded, in addition to what their entries say."""
+    return [_by_own_reading(each, run, demand, now, work_dir) if demand.read else each for each in found]
+
+
+def _by_own_reading(
+    witness: Witness, run: Run, demand: Demand, now: datetime.datetime, work_dir: Path
+) -> Witness:
+    if witness.against and not witness.renewable:
+        return witness
+    read = witnessed.read_at(work_dir, witness.site, run, witness.copy)
+    against = witness.against
+    if read is None:
+        against = "it was not read from here"
+    elif clock.past(read, now) is None or now - read > demand.within:
+        against = f"it was last read from here {read:%Y-%m-%d %H:%M} UTC"
+    return dataclasses.replace(
+        witness, verified=read, against=against, renewable=bool(against), from_here=True
+    )
 
 
 def successors(
@@ -176,7 +207,8 @@ def wanting(found: Iterable[Witness], demand: Demand, nobody: str = "no other si
     seen = "; ".join(map(str, found)) or nobody
     need = words.count(max(demand.copies, 1), "other copy")
     days = demand.within / datetime.timedelta(days=1)
-    return f"{need} read again within {days:g} days wanted, {count} found ({seen})"
+    how = "from here" if demand.read else "again"
+    return f"{need} read {how} within {days:g} days wanted, {count} found ({seen})"
 
 
 def _against(

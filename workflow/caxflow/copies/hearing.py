@@ -22,6 +22,7 @@ from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Manifest
 from caxflow.rundb import Held, Key
 from caxflow.transfer import Look
+from caxflow.workdir import witnessed
 
 _NOT_CAX = "it does not have the sha512 that cax recorded"
 
@@ -81,6 +82,7 @@ class Hearing:
             found = find(document, copy, subject.site, subject.settings, self.demand, now=now)
         else:
             found = evidence.witnesses(document, copy, subject.settings, self.demand, now)
+        found = evidence.read_from_here(found, subject.run, self.demand, now, subject.work_dir)
         return sorted(map(self._outdated, found), key=lambda each: not each.counts)
 
     def _outdated(self, witness: Witness) -> Witness:
@@ -140,6 +142,12 @@ class Hearing:
                 raise CaxflowError(
                     f"{subject} is not removed: {self._wanting(found)}", "copy or verify it elsewhere first"
                 )
+
+    def forget(self) -> None:
+        """Take away what was noted of readings from here, once the copy is gone that they let go."""
+        for each in self.sure:
+            if each.from_here:
+                witnessed.forget(self.subject.work_dir, each.site, self.subject.run, each.copy)
 
     def at(self, witness: Witness) -> Subject:
         """The witness as something that is worked upon."""
@@ -302,8 +310,32 @@ class Hearing:
         if cax == _NOT_CAX:
             return cax
         told = {"manifest": expected["digest"], "caxflow.verified": now}
-        told_it = other.database.confirm(other.run, other.key, theirs, told)
-        return "" if told_it else "it was changed while it was read"
+        if not other.database.confirm(other.run, other.key, theirs, told):
+            return "it was changed while it was read"
+        if self.demand.read:
+            read = dataclasses.replace(theirs, manifest=expected["digest"])
+            witnessed.state(other.work_dir, witness.site, other.run, read, now)
+        return ""
+
+    def read_itself(self, copy: Copy) -> None:
+        """Read the copy that is to go, where others' word for what it holds does not suffice.
+
+        Raises
+        ------
+        CaxflowError
+            If it is not what the others were compared with.
+        """
+        subject = self.subject
+        if not self.demand.read or self.own_manifests:
+            return
+        subject.say(f"reading {copy.location} at {subject.site.name}, which is to go")
+        stated = [self.manifest(copy)]
+        _, wrong = proof.read_again(subject.place, copy.location.rstrip("/"), stated, subject.progress)
+        if wrong:
+            raise CaxflowError(
+                f"{subject} is not removed: its bytes are not those of the others: {proof.summary(wrong)}",
+                f"have it read: snakemake scrub, at {subject.site.name}",
+            )
 
     def _ask_cax(self, other: Subject, copy: Copy) -> str:
         """What the checksum that cax recorded of a copy says of it; empty if there is none."""

@@ -47,7 +47,10 @@ def read_again(
     """
     expected = [Manifest.from_json(document) for document in stated]
     algorithm = expected[0].algorithm
-    found = transfer.take_manifest(place, location, algorithm=algorithm, drop_cache=True, progress=progress)
+    size = max(manifest.size for manifest in expected)
+    found = transfer.take_manifest(
+        place, location, algorithm=algorithm, drop_cache=True, size=size, progress=progress
+    )
     return found, compare(place, location, expected, found)
 
 

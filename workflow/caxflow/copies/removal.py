@@ -111,6 +111,7 @@ class Removal:
         else:
             self.check_itself(document, copy)
             self.hearing.hear(copy)
+            self.hearing.read_itself(copy)
             trash = self.intend(copy)
             own = OnDisk(copy.location.rstrip("/"), subject.manifest(copy.manifest))
             self._carry_out(copy, own, trash)
@@ -404,6 +405,7 @@ class Removal:
             except CaxflowError as error:
                 subject.say(f"{folder} is not removed, which may be empty: {error}")
         journal.forget(subject.work_dir, subject.site.name, subject.run, key.kind, key.version)
+        self.hearing.forget()
         return {
             "token": token,
             "removed": at and at.isoformat(),

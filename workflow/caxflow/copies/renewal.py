@@ -97,6 +97,8 @@ def _check(subject: Subject, path: str, either: list[Manifest]) -> None:
 def _difference(subject: Subject, path: str, expected: Manifest) -> str:
     if wrong := proof.same_files(subject.place, path, expected, renamed=True):
         return wrong
-    found = transfer.take_manifest(subject.place, path, algorithm=expected.algorithm, drop_cache=False)
+    found = transfer.take_manifest(
+        subject.place, path, algorithm=expected.algorithm, drop_cache=False, size=expected.size
+    )
     same = found.entries[0].digest == expected.entries[0].digest
     return "" if same else f"{path} has other contents than its manifest says"

@@ -23,10 +23,11 @@ COMMAND = ("snakemake", "--profile", "demo", "all")
 def run(scene: Scene, console: Terminal) -> int:
     """Run the main job as a user would type it, and show what came of it."""
     status = _call(list(COMMAND), scene, console)
-    console.print("", report.table(scene), "", *report.LEGEND.splitlines(), "", sep="\n")
+    for each in ("", report.table(scene), "", *report.LEGEND.splitlines(), ""):
+        console.print(each)
     if status == 0:
         console.print("To look further, in the shell that `make demo-shell` opens:")
-        console.print(*report.hints(scene).splitlines(), sep="\n", soft_wrap=True)
+        _show(report.hints(scene), console)
     else:
         console.print(f"Snakemake ended with {status}; what failed and why stands above.")
     return status
@@ -35,7 +36,7 @@ def run(scene: Scene, console: Terminal) -> int:
 def shell(scene: Scene, console: Terminal) -> int:
     """Open the user's shell with everything running, until it is left."""
     console.print("All of it runs until you leave this shell. In it:")
-    console.print(*report.hints(scene).splitlines(), sep="\n", soft_wrap=True)
+    _show(report.hints(scene), console)
     _call([os.environ.get("SHELL", "/bin/sh")], scene, None)
     return 0
 
@@ -44,7 +45,8 @@ def up(scene: Scene, console: Terminal) -> int:
     """Keep everything running for commands in other terminals, until Ctrl-C."""
     settings = (f"export {name}={scene.environment[name]}" for name in ("XDG_CONFIG_HOME",))
     console.print("In another terminal, in the clone:")
-    console.print(f"  export PATH={Path(sys.executable).parent}:$PATH", *settings, sep="\n  ", soft_wrap=True)
+    for line in (f"export PATH={Path(sys.executable).parent}:$PATH", *settings):
+        console.print(f"  {line}", soft_wrap=True)
     console.print(f"  {' '.join(COMMAND)}")
     console.print(f"The runs database is {scene.database.uri}; Ctrl-C ends everything.")
     signal.pause()
@@ -71,6 +73,11 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _show(text: str, console: Terminal) -> None:
+    for line in text.splitlines():
+        console.print(line, soft_wrap=True)
 
 
 def _call(command: list[str], scene: Scene, console: Terminal | None) -> int:

@@ -182,6 +182,19 @@ def make_folder(name: bytes, folder: int, mode: int = 0o777) -> bool:
     return True
 
 
+def sync_folder(folder: int) -> str:
+    """Bring the entries of an open folder to the disk; what is lacking for that, see `caxflow.abilities`."""
+
+    def sync():
+        fd = os.open(b".", DIRECTORY, dir_fd=folder)  # the open one may be for passing only
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    return abilities.attempt(abilities.SYNC_FOLDERS, sync)
+
+
 def not_below(path: str, root: str, why: str = "") -> CaxflowError:
     """Return the error that a path does not lie below a root, and why."""
     above = root.rstrip("/") or "/"

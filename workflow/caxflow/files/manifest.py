@@ -357,6 +357,8 @@ def _timeless(listing):
     return listing._replace(files=[file[:3] for file in listing.files])
 
 
-def take(path: str, algorithm="xxh128", drop_cache=False, threads=None, progress=None) -> Manifest:
+def take(
+    path: str, algorithm="xxh128", drop_cache=False, threads=None, progress=None, *, roots=()
+) -> Manifest:
     """Read a dataset and make its manifest; see `take_all`."""
-    return take_all(path, (algorithm,), drop_cache, threads, progress)[algorithm]
+    return take_all(path, (algorithm,), drop_cache, threads, progress, roots=roots)[algorithm]

@@ -13,5 +13,5 @@ class Legible:
         if record.msg is not None:
             record.msg, record.args = legible.lines(record.getMessage()), ()
         for facts in (vars(record), *getattr(record, "job_error_info", ())):
-            facts |= {name: legible.lines(each) for name, each in facts.items() if isinstance(each, str)}
+            facts |= {name: legible.data(each) for name, each in facts.items() if type(each) in (str, dict)}
         return True

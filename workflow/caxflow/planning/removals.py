@@ -6,6 +6,7 @@ import heapq
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from caxflow import documents, errors, targets, words
 from caxflow.config import Settings, retention
@@ -198,6 +199,8 @@ def describe(
         found = evidence.witnesses(document, copy, settings, wanted, now)
     else:
         found = evidence.successors(document, copy, here, settings, wanted, now=now)
+    if here.work_dir:
+        found = evidence.read_from_here(found, run, wanted, now, Path(here.work_dir))
     if sum(each.counts or each.renewable for each in found) < wanted.copies:
         nobody = "no other site has one" if key.kind == "raw" else "there is no newer one here"
         return "", evidence.wanting(found, wanted, nobody)

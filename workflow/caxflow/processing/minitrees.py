@@ -8,16 +8,18 @@ command.
 import contextlib
 import datetime
 import json
+import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from caxflow import __version__, abilities
+from caxflow import __version__
 from caxflow.errors import CaxflowError
 from caxflow.files import rootfile
+from caxflow.files.folder import parent_of, sync_folder
 from caxflow.processing import branches, commands, products
 from caxflow.processing.processors import Resources
 from caxflow.processing.treemakers import EMBEDDED, rows
@@ -124,7 +126,13 @@ def existing(minitree: Path) -> Path | None:
 
 
 def make(
-    treemaker: str, processed: str | Path, minitree: str | Path, *, number: int, replace: bool = False
+    treemaker: str,
+    processed: str | Path,
+    minitree: str | Path,
+    *,
+    number: int,
+    replace: bool = False,
+    roots: Sequence[str] = (),
 ) -> Minitree:
     """Make ``Basics`` or ``Fundamentals`` from a processed file, of pax or of the embedded processor.
 
@@ -137,6 +145,8 @@ def make(
         Number of the run.
     replace : bool
         Put it in the place of one that is there; otherwise a whole one is adopted, any other is an error.
+    roots : sequence of str
+        What it may be below, see `caxflow.files.folder.split`.
 
     Raises
     ------
@@ -152,7 +162,7 @@ def make(
     def write(made: Path) -> None:
         _write(treemaker, Path(processed), made, number)
 
-    return _publish(treemaker, Path(processed), Path(minitree), write, replace)
+    return _publish(treemaker, Path(processed), Path(minitree), write, replace, roots=roots)
 
 
 def make_by_command(
@@ -168,6 +178,7 @@ def make_by_command(
     workdir: str | Path,
     log: str | Path,
     replace: bool = False,
+    roots: Sequence[str] = (),
 ) -> Minitree:
     """Let another program, usually hax, make a minitree.
 
@@ -179,6 +190,8 @@ def make_by_command(
         In it the program runs, in a directory of its own, which stays after a failure.
     log : path
         What the program says is appended to it.
+    roots : sequence of str
+        What the minitree may be below, see `caxflow.files.folder.split`.
 
     Raises
     ------
@@ -215,7 +228,7 @@ def make_by_command(
                 raise
             raise type(error)(error.what, f"{error.mend}; {_NOT_FOR_HAX}") from error
 
-    return _publish(treemaker, processed, minitree, write, replace, log=log)
+    return _publish(treemaker, processed, minitree, write, replace, log=log, roots=roots)
 
 
 def _by_embedded(processed: Path) -> bool:
@@ -267,6 +280,7 @@ def _publish(
     replace: bool,
     *,
     log: Path | None = None,
+    roots: Sequence[str] = (),
 ) -> Minitree:
     """Make a minitree, check and publish it; `log` has what the program that made it said."""
     began = time.monotonic()
@@ -277,11 +291,11 @@ def _publish(
             rows = check(treemaker, there, events)
         except CaxflowError as error:
             raise CaxflowError(f"{error.what}; it exists already", "move it away to make it anew") from error
-        _move_in(there, minitree)
+        _move_in(there, minitree, roots)
         return Minitree(treemaker, minitree, minitree.stat().st_size, rows, 0.0, adopted=True)
     # Beside the run's folder, which holds nothing but minitrees.
-    with products.workshop(hax_path(minitree)) as workshop:
-        made = workshop / minitree.name
+    with products.workshop(hax_path(minitree), roots) as workshop:
+        made = workshop.path / minitree.name
         try:
             write(made)
             rows = _check_made(treemaker, made, events, log)
@@ -290,8 +304,8 @@ def _publish(
             raise type(error)(f"{minitree.name} was not made: {about}", error.mend) from error
         size = made.stat().st_size
         # First, so that whatever is killed leaves nothing where hax looks that is not the run's.
-        _move_in(there, minitree)
-        remark = products.publish(made, minitree, replace=replace)
+        _move_in(there, minitree, roots)
+        remark = workshop.publish(minitree, replace=replace)
     return Minitree(treemaker, minitree, size, rows, time.monotonic() - began, remark=remark)
 
 
@@ -302,13 +316,15 @@ def _check_made(treemaker: str, made: Path, events: "np.ndarray", log: Path | No
         raise CaxflowError(error.what, f"read {log}" if log else error.mend) from error
 
 
-def _move_in(there: Path | None, minitree: Path) -> None:
+def _move_in(there: Path | None, minitree: Path, roots: Sequence[str]) -> None:
     """Make the folder of a run; what hax made beside it gets its place in it."""
-    minitree.parent.mkdir(exist_ok=True)
-    if there and there != minitree:
-        there.rename(minitree)
-    with contextlib.suppress(OSError):
-        abilities.sync_folder(minitree.parent.parent)
+    within = roots or (str(minitree.parents[1]),)
+    with parent_of(os.fsencode(minitree), within, made=[]) as (place, name):
+        if there and there != minitree:
+            with parent_of(os.fsencode(there), within) as (folder, old):
+                os.rename(old, name, src_dir_fd=folder, dst_dir_fd=place)
+    with contextlib.suppress(OSError), parent_of(os.fsencode(minitree.parent), within) as (above, _):
+        sync_folder(above)
 
 
 def _event_numbers(path: Path, tree: str) -> "np.ndarray":

@@ -75,6 +75,7 @@ def process(
     aside: Path | None = None,
     parts: Sequence[str | Path] = (),
     progress: Callable | None = None,
+    roots: Sequence[str] = (),
 ) -> Product:
     """Process a run and publish the checked product.
 
@@ -102,6 +103,8 @@ def process(
         What several jobs have made of the run's zips with the embedded processor, in order; they are joined.
     progress : callable, optional
         Handed to the embedded processor.
+    roots : sequence of str
+        What the product may be below, see `caxflow.files.folder.split`.
 
     Raises
     ------
@@ -119,10 +122,10 @@ def process(
     try:
         with (
             products.job_directory(workdir, f"{settings['run']}.{processor.name}.", log) as directory,
-            products.workshop(product) as workshop,
+            products.workshop(product, roots) as workshop,
         ):
             job = _Job(processor, raw_directory, settings, at_a_time, directory, log, progress)
-            made = workshop / product.name
+            made = workshop.path / product.name
             facts = _make(job, made, parts)
             _check(made, numbers)
             _check_version(processor, made)
@@ -130,9 +133,9 @@ def process(
             if not replace and (adopted := _adopt_if_there(*checked, aside=aside)):
                 return adopted
             if aside and product.exists() and not replace:
-                products.set_aside(product, aside)
+                products.set_aside(product, aside, roots)
             size = made.stat().st_size
-            remark = products.publish(made, product, replace=replace)
+            remark = workshop.publish(product, replace=replace)
     except CaxflowError as error:
         raise type(error)(f"{settings['run']}: {processor.name}: {error.what}", error.mend) from error
     seconds = time.monotonic() - began

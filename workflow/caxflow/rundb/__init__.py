@@ -22,10 +22,21 @@ from caxflow.errors import CaxflowError
 from caxflow.files.manifest import Manifest
 from caxflow.rundb import claims, entries, marks, queries
 from caxflow.rundb.claims import Claim, Held
-from caxflow.rundb.connection import ODD, Connection, DatabaseAway, public
+from caxflow.rundb.connection import ODD, REFUSED, Connection, DatabaseAway, public
 from caxflow.rundb.entries import RECORDS, Key, identity, recording, telling, telling_if, touching
 from caxflow.rundb.marks import MARK
-from caxflow.rundb.queries import INDEXES, PLANNING, REMOVING
+from caxflow.rundb.queries import (
+    AUDIT,
+    AUDIT_INDEX,
+    HEALTH,
+    INDEXES,
+    MANIFESTS,
+    PLANNING,
+    REMOVING,
+    SCHEMA,
+    Index,
+    settled_index,
+)
 from caxflow.rundb.selecting import excluded, select
 from caxflow.targets import Run
 
@@ -46,10 +57,6 @@ __all__ = [
     "telling",
 ]
 
-MANIFESTS = "caxflow_manifests"
-SCHEMA = "caxflow_schema"
-AUDIT = "caxflow_audit"
-HEALTH = "caxflow_health"
 _ALL = Selection()
 
 
@@ -86,15 +93,30 @@ class RunsDB(Connection):
             self._database[SCHEMA].update_one(older, content)
 
     def init(self) -> list[str]:
-        """Make the indexes that planning and claims need; harmless when repeated."""
+        """Make the indexes that planning and claims need, and that are not there; return their names."""
         if self.dry:
             return []
         if twice := sorted(self.twice()):
             raise TwoDocuments(twice[0])
+        return [*self._index(self.runs, *INDEXES), *self._index(self._database[AUDIT], AUDIT_INDEX)]
+
+    def _index(self, collection: pymongo.collection.Collection, *wanted: Index) -> list[str]:
+        """Make the indexes that are not there: where all are, that takes no right to make some."""
         with self.answers():
-            names = [self.runs.create_index(keys, name=name, **how) for name, keys, how in INDEXES]
-            audit = self._database[AUDIT].create_index([("run", 1), ("at", 1)], name="caxflow_audit")
-            return [*names, audit]
+            there = [(found["key"], found.get("unique", False)) for found in collection.list_indexes()]
+            missing = [each for each in wanted if (dict(each[1]), each[2].get("unique", False)) not in there]
+            try:
+                for name, keys, how in missing:
+                    collection.create_index(keys, name=name, **how)
+            except pymongo.errors.OperationFailure as error:
+                if error.code != REFUSED:
+                    raise
+                names = ", ".join(name for name, *_ in missing)
+                raise CaxflowError(
+                    f"indexes of {collection.full_name}, which this user may not make, are missing: {names}",
+                    "have who administers the database run what `caxflow rundb roles` prints",
+                ) from error
+        return [name for name, *_ in wanted]
 
     def give_checksums_back(self) -> int:
         """Give ``checksum`` of entries its meaning for cax back; the number of documents that were changed.
@@ -119,15 +141,14 @@ class RunsDB(Connection):
 
     def init_site(self, site: str) -> str:
         """Make the index by which `site` finds what it has not settled."""
-        name = _settled_index(site)
+        index = settled_index(site)
         if not self.dry:
-            with self.answers():
-                self.runs.create_index([(marks.key(site), 1)], name=name)
-        return name
+            self._index(self.runs, index)
+        return index[0]
 
     def missing_indexes(self, *sites: str) -> list[str]:
         """Names of the indexes that `init`, and `init_site` of these sites, would make."""
-        wanted = [name for name, _, _ in INDEXES] + [_settled_index(site) for site in sites]
+        wanted = [name for name, *_ in (*INDEXES, *map(settled_index, sites))]
         with self.answers():
             there = {index["name"] for index in self.runs.list_indexes()}
         return [name for name in wanted if name not in there]
@@ -506,7 +527,3 @@ def _records(document: Mapping) -> list[dict]:
     """Records for the audit that are in a document still."""
     found = documents.value(document, *RECORDS.split("."), type_=list) or []
     return [each for each in found if documents.value(each, "_id", type_=str)]
-
-
-def _settled_index(site: str) -> str:
-    return f"caxflow_settled_{site}"

@@ -23,6 +23,7 @@ from caxflow.targets import Run
 # What a server says of an update that a document does not take: a value or a type that is in the way, a path
 # through what is no document, a document that becomes too large or that a validator refuses.
 ODD = (2, 14, 28, 121, 10334, 17419)
+REFUSED = 13  # what a server says of what the user has no right to
 _TRUSTED = 600  # seconds for which the server is not asked for its time again
 
 
@@ -116,8 +117,8 @@ class Connection:
                     f"{run}: its document does not take what is to be told: {_said(error)}",
                     "correct the document",
                 ) from error
-            if error.code in (13, 18):
-                mend = "set MONGODB_PASSWORD, and check the user's roles"
+            if error.code in (REFUSED, 18):
+                mend = "set MONGODB_PASSWORD, and check the user's roles: caxflow rundb roles"
                 raise DatabaseAway(f"{where} refuses us: {_said(error)}", mend) from error
             raise DatabaseAway(f"{where} failed: {_said(error)}") from error
         except (pymongo.errors.ConfigurationError, ValueError, OSError, UserWarning) as error:

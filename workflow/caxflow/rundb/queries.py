@@ -6,7 +6,12 @@ from typing import Any
 
 from caxflow.conditions.corrections import CORRECTIONS
 from caxflow.conditions.parameters import NAMES
+from caxflow.rundb import marks
 
+MANIFESTS = "caxflow_manifests"
+SCHEMA = "caxflow_schema"
+AUDIT = "caxflow_audit"
+HEALTH = "caxflow_health"
 REMOVING = "caxflow.removing"
 
 
@@ -63,13 +68,21 @@ OLD_CHECKSUMS = {
     ]
 }
 
-# Indexes of the run documents: name, keys, options.
-INDEXES: tuple[tuple[str, list[tuple[str, int]], dict[str, bool]], ...] = (
+Index = tuple[str, list[tuple[str, int]], dict[str, bool]]  # name, keys, options
+
+# Indexes of the run documents.
+INDEXES: tuple[Index, ...] = (
     ("caxflow_run", [("name", -1), ("detector", 1)], {"unique": True}),
     ("caxflow_number", [("number", 1)], {}),
     ("caxflow_hosts", [("data.host", 1), ("start", 1)], {}),
     ("caxflow_removing", [(REMOVING, 1)], {"sparse": True}),
 )
+AUDIT_INDEX: Index = ("caxflow_audit", [("run", 1), ("at", 1)], {})
+
+
+def settled_index(site: str) -> Index:
+    """Return the index of the run documents by which `site` finds what it has not settled."""
+    return f"caxflow_settled_{site}", [(marks.key(site), 1)], {}
 
 
 def naming(fields: Iterable[str], path: str, around: Iterable[str]) -> dict[str, Any]:

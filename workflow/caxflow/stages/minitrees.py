@@ -27,7 +27,7 @@ def make_minitrees(job: Job) -> None:
     job.permit("minitrees", str(folder))
     job.state(
         job.statement(
-            manifest.take(folder),
+            manifest.take(folder, roots=tuple(job.site.roots.values())),
             str(folder),
             documents.TRANSFERRED,
             treemakers=[each.treemaker for each in made],
@@ -45,9 +45,9 @@ def _make(job: Job, name: str, processed: Path, path: Path, version: str) -> Min
     renewed = job.facts.anew or job.site.name in job.facts.renew
     there = minitrees.existing(path)
     old = there is not None and (renewed or there.stat().st_mtime < processed.stat().st_mtime)
-    number = job.facts.number or 0
+    number, roots = job.facts.number or 0, tuple(job.site.roots.values())
     if name in minitrees.EMBEDDED:
-        made = minitrees.make(name, processed, path, number=number, replace=old)
+        made = minitrees.make(name, processed, path, number=number, replace=old, roots=roots)
     else:
         recipe = job.site.minitrees
         made = minitrees.make_by_command(
@@ -62,6 +62,7 @@ def _make(job: Job, name: str, processed: Path, path: Path, version: str) -> Min
             workdir=job.work_dir / products.JOBS,
             log=job.log.name,
             replace=old,
+            roots=roots,
         )
     job.say(f"{path}: {made.rows} rows, {made.size} bytes{', was there' if made.adopted else ''}")
     if made.remark:

@@ -81,6 +81,7 @@ def process_raw(job: Job, link: Path, settings: str = "settings.json", parts: Se
         replace=kept and job.facts.anew,
         aside=aside,
         parts=parts,
+        roots=tuple(job.site.roots.values()),
     )
     job.say(f"{made.events} events, {made.size} bytes in {made.seconds:.1f} s")
     if made.remark:
@@ -90,7 +91,7 @@ def process_raw(job: Job, link: Path, settings: str = "settings.json", parts: Se
     link.unlink(missing_ok=True)
     link.symlink_to(product)
     job.permit("processed", str(product))
-    taken = manifest.take_all(str(product), ("xxh128", "sha512"))
+    taken = manifest.take_all(str(product), ("xxh128", "sha512"), roots=tuple(job.site.roots.values()))
     # Only the version that the site keeps is read again, and copied.
     status = documents.VERIFYING if kept and job.settings.verify else documents.TRANSFERRED
     job.state(

@@ -57,6 +57,8 @@ __all__ = [
     "unlink",
 ]
 
+_LATEST = 253402300799  # s since 1970: what no date can be written of has a file seldom, or a far end invents
+
 # Operations that change something; `permissions` does if it is to apply them.
 _CHANGES = ("leftovers", "link", "mark", "prune", "remove_tree", "rename", "touch", "unlink")
 
@@ -127,6 +129,7 @@ def take_manifest(
     *,
     algorithm: str = "xxh128",
     drop_cache: bool = True,
+    size: int | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Manifest:
     """Read a dataset where it is and make its manifest.
@@ -139,6 +142,8 @@ def take_manifest(
         Digest wanted; where that cannot be computed there, sha256 is taken: `Manifest.algorithm` tells.
     drop_cache : bool
         Drop what the machine has cached of the files first, so that the disk is read.
+    size : int, optional
+        Bytes that it must hold, where that is known: no site is waited for that says to read ever more.
     progress : callable, optional
         Called a few times a second; an exception it raises ends the reading.
 
@@ -147,7 +152,8 @@ def take_manifest(
     CaxflowError
         In one line, if something cannot be read or changes meanwhile.
     """
-    return take_manifests(place, path, [algorithm], drop_cache=drop_cache, progress=progress)[algorithm]
+    found = take_manifests(place, path, [algorithm], drop_cache=drop_cache, size=size, progress=progress)
+    return found[algorithm]
 
 
 def take_manifests(
@@ -156,11 +162,12 @@ def take_manifests(
     algorithms: Sequence[str],
     *,
     drop_cache: bool = True,
+    size: int | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> dict[str, Manifest]:
     """Read a dataset once, as `take_manifest` does, and make its manifests by several digests."""
     arguments = {"path": path, "algorithms": list(algorithms), "drop_cache": drop_cache}
-    found = _visit(place, "manifests", progress, path, **arguments)
+    found = _visit(place, "manifests", progress, path, size, **arguments)
     return {name: Manifest.from_json(found.get(name) or found["sha256"]) for name in algorithms}
 
 
@@ -262,7 +269,8 @@ def names(place: Place, folder: str) -> list[str]:
 
 def census(place: Place, root: str, depth: int = 1) -> list[Item]:
     """List what is below a root, with sizes and ages; see `caxflow.files.census.census`."""
-    return [Item(*item) for item in _visit(place, "census", root=root, depth=depth)]
+    items = [Item(*item) for item in _visit(place, "census", root=root, depth=depth)]
+    return [item._replace(newest=min(max(item.newest, 0), _LATEST)) for item in items]
 
 
 def permissions(place: Place, path: str, wanted: Wanted, *, apply: bool) -> list[str]:
@@ -411,7 +419,7 @@ def remove_tree(place: Place, path: str, *, root: str, begin_by: float | None = 
     _visit(place, "remove_tree", path=path, root=root, begin_by=begin_by)
 
 
-def _visit(place: Place, operation: str, progress=None, total=None, **arguments):
+def _visit(place: Place, operation: str, progress=None, total=None, size=None, **arguments):
     import os
 
     from caxflow.transfer.task import Visit, attend
@@ -423,4 +431,4 @@ def _visit(place: Place, operation: str, progress=None, total=None, **arguments)
         name: os.fspath(value) if isinstance(value, os.PathLike) else value
         for name, value in arguments.items()
     }
-    return attend(Visit(place, operation, total and os.fspath(total), **plain), progress)
+    return attend(Visit(place, operation, total and os.fspath(total), size, **plain), progress)

@@ -2,20 +2,26 @@
 
 from typing import Any
 
+from caxflow.transfer.protocol import LARGEST_JSON
+from caxflow.transfer.session import BLOCK
+
+_ANSWER = 1 << 20  # bytes of an answer that lists nothing
 _KIND = (str, None)
 _PATHS = [str]
+_SIZE = range(1 << 63)
 _LISTING = {"root": str, "single": bool, "files": [[str, int, int, int, int]], "directories": _PATHS}
-# By operation of `caxflow.transfer.session.Session`: a type, a tuple of what is allowed, a list of one shape
-# for all items or of several for each, a dict by key or, by `str`, for all keys. Of others nothing is used.
+# By operation of `caxflow.transfer.session.Session`: a type, a tuple of what is allowed, a range of whole
+# numbers, a list of one shape for all items or of several for each, a dict by key or, by `str`, for all keys.
+# Of others nothing is used.
 _SHAPES: dict[str, Any] = {
-    "begin": {"exists": _KIND, "data": str, "present": [[str, int]]},
+    "begin": {"exists": _KIND, "data": str, "present": [[str, _SIZE]]},
     "blocks": [[{str: str}, [str]]],
-    "census": [[str, str, int, int, (int, float), str]],
+    "census": [[str, str, _SIZE, _SIZE, (int, float), str]],
     "examine": {"manifests": {str: dict}, "zips": {str: [_PATHS, _PATHS]}},
-    "free_space": (int, None),
+    "free_space": (_SIZE, None),
     "have_one_file_system": bool,
     "inventory": {
-        "files": {str: int},
+        "files": {str: _SIZE},
         "directories": _PATHS,
         "leftovers": _PATHS,
         "zips": {
@@ -26,7 +32,13 @@ _SHAPES: dict[str, Any] = {
     "leftovers": _PATHS,
     "link": bool,
     "look": [
-        {"kind": _KIND, "files": {str: int}, "error": str, "identity": [[int, int]], "changed": (float, None)}
+        {
+            "kind": _KIND,
+            "files": {str: _SIZE},
+            "error": str,
+            "identity": [[int, int]],
+            "changed": (float, None),
+        }
     ],
     "manifests": {str: dict},
     "names": _PATHS,
@@ -39,6 +51,22 @@ _SHAPES: dict[str, Any] = {
     "scan": _LISTING,
     "scan_again": (None, _LISTING),
 }
+
+
+# Operations whose answers name files or folders that are not named in the question.
+_LISTS = frozenset(
+    ("begin", "census", "examine", "inventory", "leftovers", "look", "manifests", "names", "permissions")
+) | {"publish", "scan", "scan_again"}
+
+
+def largest(operation: str, arguments: dict) -> int:
+    """Return how many bytes an answer may have."""
+    if operation in _LISTS:
+        return LARGEST_JSON
+    if operation == "blocks":
+        blocks = sum(file[1] // BLOCK + 10 for file in arguments["files"])
+        return min(_ANSWER + 200 * blocks, LARGEST_JSON)
+    return _ANSWER
 
 
 def makes_sense(operation: str, arguments: dict, answer) -> bool:
@@ -58,6 +86,8 @@ def makes_sense(operation: str, arguments: dict, answer) -> bool:
 
 
 def _fits(value, shape) -> bool:
+    if isinstance(shape, range):
+        return type(value) is int and value in shape
     if isinstance(shape, tuple):
         return any(_fits(value, each) for each in shape)
     if isinstance(shape, list):

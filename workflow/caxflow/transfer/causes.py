@@ -52,6 +52,11 @@ OF_LOGINS = (
         "ask the site's manager for a new one",
     ),
     (
+        r"^No \S+ host key is known for (\S+) and(?=[\s\S]*UNKNOWN port 65535)",
+        "the host key of {match[1]}, through which {host} is reached, is not known",
+        "get its fingerprint from its manager, then add it to known_hosts",
+    ),
+    (
         r"Host key verification failed|host key is known for|not found in known_hosts",
         "the host key of {host} is not known",
         "get its fingerprint from the site's manager, then add it to known_hosts",

@@ -9,7 +9,7 @@ import time
 from caxflow import legible
 from caxflow.errors import CaxflowError, DiskAway
 from caxflow.files import digests
-from caxflow.transfer.answers import makes_sense
+from caxflow.transfer.answers import largest, makes_sense
 from caxflow.transfer.place import Place
 from caxflow.transfer.protocol import ACK, JSON, LostError
 from caxflow.transfer.session import Session, Throttle, perform
@@ -71,6 +71,9 @@ class RemoteEnd:
     ----------
     round_trip : float
         Seconds from a question to its answer.
+    size : int
+        Bytes of the dataset that it is asked about, as far as they are known here: the far end's word is
+        taken for no more that it has read of it.
     """
 
     remote, helped = True, True
@@ -80,6 +83,7 @@ class RemoteEnd:
         self.connection = connection
         self.algorithms = connection.algorithms
         self.round_trip = 0.0
+        self.size = self._unread = 0
 
     def measure(self) -> None:
         """Measure the round trip, unless the login has told it."""
@@ -92,6 +96,8 @@ class RemoteEnd:
     def call(self, operation: str, **arguments):
         """Perform an operation of `caxflow.transfer.session.Session` there; one at a time."""
         self.must_allow(operation, arguments)
+        self._unread = 2 * self.size  # what changes is read twice
+        self.connection.stream.largest = largest(operation, arguments)
         try:
             self.connection.stream.send({"do": operation, "with": arguments})
         except LostError:
@@ -129,24 +135,32 @@ class RemoteEnd:
                     continue
                 if kind != JSON:
                     raise LostError(f"a frame {kind!r} that was not asked for")
-                message = stream.json(length)
+                message = self.message(length)
                 if "result" in message:
                     return message["result"]
-                self.handle(message)
         except LostError as error:
             raise self.connection.diagnosis(error) from None
 
-    def handle(self, message: dict) -> None:
-        """Take note of progress, raise what the far end reports."""
+    def message(self, length: int) -> dict:
+        """Read a message; take note of progress, raise what the far end reports."""
+        try:
+            message = self.connection.stream.json(length)
+        except CaxflowError as error:
+            raise at(self.place.site, error) from None
+        self._handle(message)
+        return message
+
+    def _handle(self, message: dict) -> None:
         if "error" in message:
-            try:
-                what, mend = message["error"]
-            except (TypeError, ValueError):
-                what, mend = "an error that it cannot name", "ask the site's manager"
+            said = message["error"]
+            if not (isinstance(said, list) and [*map(type, said)] == [str, str]):
+                said = ["an error that it cannot name", "ask the site's manager"]
             kind = DiskAway if message.get("disk_away") is True else CaxflowError
-            raise at(self.place.site, kind(legible.line(what), legible.line(mend)))
-        if isinstance(message.get("progress"), int):
-            self._report(message["progress"])
+            raise at(self.place.site, kind(*map(legible.line, said)))
+        if type(count := message.get("progress")) is int:
+            count = max(0, min(count, self._unread))
+            self._unread -= count
+            self._report(count)
 
     def close(self) -> None:
         """End the connection; the helper lets go of its locks."""

@@ -132,7 +132,8 @@ class Helper:
                 self._desk.count("send", length)
             self._sender.flush()
         elif "finish" in message:
-            self._acknowledge()
+            if self._written[0]:
+                self._acknowledge()
             lacking = []
             if self._receiver:
                 lacking = self._receiver.finish(lambda: self._desk.report(0))

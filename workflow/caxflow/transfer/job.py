@@ -17,8 +17,9 @@ from caxflow.transfer.frontier import Frontier
 from caxflow.transfer.pieces import altered
 from caxflow.transfer.place import Place
 from caxflow.transfer.progress import Copied
+from caxflow.transfer.protocol import SMALL
 from caxflow.transfer.session import BLOCK
-from caxflow.transfer.task import StoppedError, Task
+from caxflow.transfer.task import StoppedError, Task, any_remote
 
 
 class Job(Task):
@@ -87,7 +88,7 @@ class Job(Task):
         for place in self.places:
             if not place.remote and (limit := self.limit(place)):
                 limit(count)
-        self.beat(count)
+        self._sign(count, count)
 
     def read_here(self, count: int) -> None:
         """Wait as the limit demands of a site whose files are just opened, for what is read again."""
@@ -101,7 +102,7 @@ class Job(Task):
         ends = []
         for place in self.places:
             try:
-                ends.append(self.open(place, lambda _: self.beat(), needed=False))
+                ends.append(self.open(place, self._sign, needed=False))
             except (CaxflowError, OSError, RuntimeError, MemoryError) as error:
                 if self.stopped.is_set():
                     raise StoppedError from None
@@ -124,6 +125,10 @@ class Job(Task):
                 self.remark([what])
                 return False
         return True
+
+    def acknowledged(self, pieces: int, length: int) -> None:
+        """Take note of what the far end has written."""
+        self.sign(max(length, pieces * SMALL))
 
     def _check_source(self, end) -> None:
         file = self.listing.files[0]
@@ -150,6 +155,7 @@ class Job(Task):
             if piece.whole and piece.index not in self._followed:
                 self._digests.setdefault(piece.index, found)
                 self.files_done += 1
+            self.passed += SMALL  # what a small file takes, whatever its size
         if piece.index in self._followed:
             self._frontier.done(piece.index, piece.offset, piece.length)
 
@@ -211,6 +217,7 @@ class Job(Task):
         """Open the source and list its files, perhaps while the other end still logs in."""
         end = self._open(self.source_place)
         self.dataset.take(end.call("scan", path=self.source_path))
+        self.beat()
         return end
 
     def _open_destination(self):
@@ -222,22 +229,32 @@ class Job(Task):
 
     def _open(self, place: Place):
         began = time.monotonic()
-        end = self.open(place, self._report)
+        note = self.sign if place.remote else lambda _, done: self.beat(done)
+        end = self.open(place, lambda count: note(count, count if self.phase == "comparing" else 0))
         self._login = max(self._login, time.monotonic() - began)
         if end.remote and end.helped:
             end.measure()
         return end
 
-    def _report(self, count: int) -> None:
-        self.beat(count if self.phase == "comparing" else 0)
+    def _sign(self, passed: int, done: int = 0) -> None:
+        """Take note that something goes on; where a far end takes part, only bytes are progress."""
+        if any_remote(self.places):
+            self.sign(passed, done)
+        else:
+            self.beat(done)
 
     def _copy(self) -> Copied:
         self.files = len(self.listing.files)
+        self.source.size = self.destination.size = self.listing.size
         begun = self._start()
+        self.beat()
         if begun["exists"]:
             return self._adopt(begun["exists"])
         self.data = begun["data"]
-        self._move(self._compare(begun["present"]))
+        missing = self._compare(begun["present"])
+        self.beat()
+        self._move(missing)
+        self.beat()
         manifests = self.dataset.manifests(self._digests, self.wanted())
         self.dataset.check(manifests)
         self._publish()
@@ -265,6 +282,7 @@ class Job(Task):
         """Publish the copy, unless the source is no longer what was copied."""
         self.phase = "publishing"
         self.dataset.refuse_changes(self.source.call("scan_again", path=self.source_path))
+        self.beat()
         try:
             remarks = self.destination.call(
                 "publish",
@@ -284,7 +302,7 @@ class Job(Task):
     def _is_published(self) -> bool:
         """Whether the copy was published by a far end that could not say so any more."""
         try:
-            end = self.open(self.destination_place, lambda _: self.beat())
+            end = self.open(self.destination_place, self._sign)
             there, growing = end.call("look", paths=[self.destination_path, self.data])
         except CaxflowError:
             return False

@@ -23,6 +23,7 @@ from caxflow.transfer.place import LOGIN, Place, preferred
 
 # More makes pulls worse: sshd then queues megabytes in a buffer that it shifts byte by byte.
 WINDOW = 4 << 20
+_PACKET = 1 << 18  # bytes of a packet, as in OpenSSH; paramiko itself reads any
 _OVER = "the connection is not needed any more"
 _CLOSED = "the connection is closed"
 # Without a handler, Python would print paramiko's tracebacks of connections that break.
@@ -208,11 +209,31 @@ class _Proxy:
 def _factory(place: Place):
     def transport(sock, **options):
         made = paramiko.Transport(sock, default_window_size=WINDOW, **options)
+        made.packetizer.read_all = _up_to(_PACKET, lambda size, *_: size, made.packetizer.read_all)
         security = made.get_security_options()
         security.ciphers = preferred(place.ciphers, security.ciphers)
         return made
 
     return transport
+
+
+def _up_to(most: int, size, read):
+    """Return a function of paramiko's that is given what a server sends, which ends the login over too much.
+
+    Parameters
+    ----------
+    most : int
+        Bytes.
+    size : callable
+        Called with the function's arguments: how many there would be.
+    """
+
+    def limited(*arguments, **keys):
+        if size(*arguments) > most:
+            raise paramiko.SSHException(f"the server sends more than the {most} bytes that it may")
+        return read(*arguments, **keys)
+
+    return limited
 
 
 def _refusal(
@@ -311,6 +332,9 @@ class ParamikoChannel:
         self.cipher = transport.local_cipher
         with _broken():
             self._session = transport.open_session(window_size=WINDOW)
+            for pipe in (self._session.in_buffer, self._session.in_stderr_buffer):
+                # paramiko takes what comes, whether the server may send it or not.
+                pipe.feed = _up_to(2 * WINDOW, lambda data, pipe=pipe: len(pipe) + len(data), pipe.feed)
             try:
                 if self._command:
                     self._session.exec_command(self._command)

@@ -21,7 +21,17 @@ from contextlib import suppress
 
 from caxflow import abilities
 from caxflow.errors import CaxflowError
-from caxflow.files.folder import DIRECTORY, PASS, Folder, enter, entries, make_folder, naming, open_folder
+from caxflow.files.folder import (
+    DIRECTORY,
+    PASS,
+    Folder,
+    enter,
+    entries,
+    make_folder,
+    naming,
+    open_folder,
+    sync_folder,
+)
 from caxflow.files.listing import os_error, printable, to_bytes, to_text
 from caxflow.files.reading import scan_folder
 from caxflow.owners import foreign, not_own
@@ -320,7 +330,7 @@ class Part:
         """Remove the container of what is published, as far as that goes; what failed."""
         failed = []
         try:
-            do_all([lambda _: failed.append(self._sync_parent())], alive)
+            do_all([lambda _: failed.append(sync_folder(self._above))], alive)
         except OSError as error:
             where = printable(to_text(self.parent))
             failed.append(f"{where} could not be brought to the disk: {os.strerror(error.errno)}")
@@ -343,16 +353,6 @@ class Part:
                 failed.append(f"{printable(path)} could not be removed: {os.strerror(error.errno)}")
         self.close()
         return list(filter(None, failed))
-
-    def _sync_parent(self) -> str:
-        def sync():
-            fd = os.open(b".", DIRECTORY, dir_fd=self._above)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-
-        return abilities.attempt(abilities.SYNC_FOLDERS, sync)
 
     def _remove_data(self, name: bytes) -> None:
         """Remove the folder of a single file that is published, under whose old name it may still be."""

@@ -15,9 +15,20 @@ from caxflow.errors import CaxflowError
 from caxflow.files import digests
 from caxflow.files.listing import os_error, printable, safe_path, unchanged
 from caxflow.transfer.durable import Syncer
-from caxflow.transfer.protocol import BUFFER, DATA, FILE, HEADER, SEAL, SMALL, frame_name, pack_name
+from caxflow.transfer.protocol import (
+    BUFFER,
+    DATA,
+    FILE,
+    HEADER,
+    MOST_NAMED,
+    SEAL,
+    SMALL,
+    frame_name,
+    pack_name,
+)
 
 LONGEST_DIGEST = 64
+_EACH = 500  # bytes of memory for each file beside its name, until all of them are on the disk
 
 
 class Sender:
@@ -169,12 +180,16 @@ class Receiver:
         self._digest_size = len(digests.hasher(self._algorithms[0]).digest())
         self._sealed = sealed
         self._files = {}
+        self._named = 0  # bytes of memory that their names take
         self._index, self._start, self._position = None, 0, 0
         self._hashers, self._fd = [], -1
         self._syncer = Syncer(folder)
 
     def announce(self, index: int, path: str, size: int, mtime_ns: int) -> None:
         """Accept data of a file from now on."""
+        self._named += _EACH + len(path)
+        if self._named > MOST_NAMED:
+            raise CaxflowError("more files came than any dataset has", _STRANGE)
         self._files[index] = (safe_path(path), size, mtime_ns)
 
     def file(self, index: int, name_size: int, size: int) -> None:

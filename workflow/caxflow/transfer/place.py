@@ -11,6 +11,8 @@ METHODS = ("local", "stream", "scp")
 # AES-GCM first: half the CPU time of chacha20 on machines with AES instructions, and no separate MAC.
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes128-ctr")
 
+_MOST_HOPS = 16  # jump hosts, which may name jump hosts of their own
+
 LOGIN = 20.0  # seconds that a login which is not needed any more has to end in order
 
 
@@ -60,6 +62,8 @@ class Place:
         Its data roots: below them no symbolic link is followed.
     client : str
         ``auto`` (OpenSSH's ``ssh`` where it is on the PATH, else paramiko), ``openssh`` or ``paramiko``.
+    hops : int
+        Of a jump host, how many are reached through it before the site itself, with it.
     """
 
     site: str
@@ -79,6 +83,7 @@ class Place:
     timeout: float = 60.0
     roots: tuple[str, ...] = ()
     client: str = "auto"
+    hops: int = 0
 
     def __post_init__(self):
         if self.method not in METHODS:
@@ -112,9 +117,15 @@ class Place:
             raise CaxflowError(
                 f"{self.site}: jump {last!r} cannot be one", "write access.jump as [user@]host[:port]"
             )
+        if self.hops >= _MOST_HOPS:
+            raise CaxflowError(
+                f"{self.site}: it is reached through more than {_MOST_HOPS} jump hosts, or a circle of them",
+                "correct access.jump of the site, or ProxyJump in ssh_config",
+            )
         user, host, port = match.groups()
         return replace(
             self,
+            hops=self.hops + 1,
             method="stream",
             host=host.strip("[]"),
             port=int(port) if port else None,

@@ -20,12 +20,14 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import re
 import struct
 import threading
 import time
 
+from caxflow.errors import CaxflowError
 from caxflow.files.listing import to_bytes, to_text
 
 MAGIC = b"\0caxflow-helper-1\n"  # ends whatever a login shell may print before the helper speaks
@@ -35,8 +37,11 @@ _TIME = struct.Struct(">q")  # ns since 1970
 JSON, NAME, FILE, DATA, SEAL, ACK = b"J", b"N", b"F", b"D", b"S", b"A"
 BUFFER = 1 << 20
 SMALL = 1 << 18  # bytes of a file that goes as one frame
-LARGEST_JSON = 256 << 20
+LARGEST_JSON = 64 << 20
 LARGEST_NAME = 4096
+MOST_VALUES = 2_000_000  # in a message: as many as a listing of 300,000 files has
+MOST_NAMED = 256 << 20  # bytes of memory for what is announced over a connection
+_OTHER = "ask the site's manager what answers in the place of python there"
 
 
 class LostError(Exception):
@@ -49,6 +54,21 @@ class LostError(Exception):
 
 class OtherVersionError(LostError):
     """The other end speaks another version of this protocol."""
+
+
+def _whole(text: str) -> int:
+    if len(text) > 20:  # more than 64 bits; and of very many digits, Python makes a number in hours
+        raise ValueError("a number that counts nothing")
+    return int(text)
+
+
+def _real(text: str) -> float:
+    if len(text) > 40 or not math.isfinite(float(text)):  # NaN and Infinity come this way, too
+        raise ValueError("a number that measures nothing")
+    return float(text)
+
+
+_read_json = json.JSONDecoder(parse_int=_whole, parse_float=_real, parse_constant=_real).decode
 
 
 class FdChannel:
@@ -76,10 +96,16 @@ class Stream:
 
     `blocked_since` is the monotonic time at which a read or a write began that has not ended, else None:
     what a watchdog looks at.
+
+    Parameters
+    ----------
+    channel : FdChannel or the like
+    largest : int
+        Bytes of the largest message that is taken; may be set anew for what comes next.
     """
 
-    def __init__(self, channel):
-        self._channel = channel
+    def __init__(self, channel, largest: int = LARGEST_JSON):
+        self._channel, self.largest = channel, largest
         self._buffer = memoryview(bytearray(BUFFER))
         self._start = self._end = 0
         self._writing = threading.Lock()
@@ -158,12 +184,10 @@ class Stream:
 
     def body(self, size: int) -> bytes:
         """`size` bytes of the body."""
-        parts = []
-        while size:
-            part = bytes(self.some(size))
-            parts.append(part)
-            size -= len(part)
-        return b"".join(parts)
+        found = bytearray()  # one, as what comes byte by byte would be millions
+        while len(found) < size:
+            found += self.some(size - len(found))
+        return bytes(found)
 
     def name(self, length: int) -> tuple:
         """The body of a NAME frame: path and time of modification (ns)."""
@@ -173,11 +197,23 @@ class Stream:
         return to_text(bytes(body[_TIME.size :])), _TIME.unpack_from(body)[0]
 
     def json(self, length: int) -> dict:
-        """The body of a JSON frame."""
-        if length > LARGEST_JSON:
-            raise LostError("a message larger than any that is meant", self)
+        """The body of a JSON frame.
+
+        Raises
+        ------
+        CaxflowError
+            If it would take more memory than any that is meant.
+        """
+        if length > self.largest:
+            raise CaxflowError(f"a message of {length} bytes came, of at most {self.largest}", _OTHER)
+        body = self.body(length)
+        # Before it is read: a value of three bytes may take a hundred.
+        if (count := sum(map(body.count, (b",", b"[", b"{", b":")))) > MOST_VALUES:
+            raise CaxflowError(f"a message of {count} values came, of at most {MOST_VALUES}", _OTHER)
         try:
-            message = json.loads(self.body(length))
+            text = body.decode("utf-8")
+            del body
+            message = _read_json(text)
         except (ValueError, RecursionError):
             raise LostError("a message that is not JSON", self) from None
         if not isinstance(message, dict):

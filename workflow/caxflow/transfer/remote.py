@@ -6,11 +6,12 @@ from collections import deque
 from caxflow import legible
 from caxflow.errors import CaxflowError
 from caxflow.threads import started
-from caxflow.transfer.protocol import DATA, FILE, JSON, SEAL, LostError
+from caxflow.transfer.protocol import BUFFER, DATA, FILE, JSON, SEAL, LostError
 
 # What is asked for ahead of what has arrived: more than a connection carries in a round trip.
 AHEAD_BYTES = 8 << 20
 AHEAD_PIECES = 512
+_STRANGE = "run the same version of caxflow, and ask the site's manager"
 
 
 class Writing:
@@ -39,10 +40,15 @@ class Writing:
         with self._lock:
             self._unwritten[0] += pieces
             self._unwritten[1] += length
+            if min(self._unwritten) < 0:
+                raise CaxflowError(
+                    f"{self._job.destination_place.site}: acknowledges what was not sent", _STRANGE
+                )
 
     def _acknowledged(self, pieces: int, length: int) -> None:
         self._count(-pieces, -length)
-        self._job.beat()
+        if pieces:
+            self._job.acknowledged(pieces, length)
 
     def _listen(self) -> None:
         try:
@@ -125,24 +131,23 @@ class Reading:
     def piece(self):
         """Frames of the piece that was asked for first; what comes in their place is refused."""
         piece = self.waiting[0]
-        kind = None
+        kind, position, end = None, piece.offset, piece.offset + piece.length
         while kind not in (FILE, SEAL):
             kind, index, offset, length = self.stream.header()
-            if kind == JSON:
-                message = self.stream.json(length)
-                self._end.handle(message)
-                if "progress" in message:
-                    continue
-            ours = kind in (FILE, DATA, SEAL) and index == piece.index and piece.offset <= offset
-            within = offset + length <= piece.offset + piece.length
+            if kind == JSON and "progress" in self._end.message(length):
+                continue
             entire = (offset, length) == (piece.offset, piece.length)
-            if not ours or not within or not (kind == DATA or entire) or (kind == FILE and not piece.whole):
-                raise CaxflowError(
-                    f"{self._job.source_place.site}: sends what was not asked for",
-                    "run the same version of caxflow, and ask the site's manager",
-                )
+            if kind == DATA:
+                wanted = offset == position and 0 < length <= min(BUFFER, end - position)
+            elif kind == SEAL:
+                wanted = entire and position == end
+            else:
+                wanted = kind == FILE and entire and piece.whole and position == piece.offset
+            if not wanted or index != piece.index:
+                raise CaxflowError(f"{self._job.source_place.site}: sends what was not asked for", _STRANGE)
             if kind != SEAL:
                 self._ahead -= length
+                position += length
             yield kind, piece, offset, length
         self.waiting.popleft()
 

@@ -30,7 +30,8 @@ from caxflow.transfer.sftp_client import CREATE, NEW, READ, WRITE, Attributes, R
 from caxflow.transfer.sftp_part import Beacon, SftpPart, remove_leftovers
 from caxflow.transfer.ssh import Connection, open_channel
 
-_PATHS = ("path", "destination", "parent", "folder", "root")  # arguments that are paths
+# Arguments that are paths: of a dataset, and of a folder in which something is done.
+_PATHS, _FOLDERS = ("path", "destination"), ("parent", "folder", "root")
 _MARKED = 1000  # folders in which a marker is looked for: each takes a round trip
 _ROOM = 1 << 20  # bytes: with less free a disk is full
 
@@ -91,6 +92,7 @@ class SftpEnd:
                 f"{self.place.site}: method scp has no {operation!r}",
                 "set access.method of the site to stream",
             )
+        self.client.let_go()
         try:
             with self.explained(next(iter(arguments.values()), "")):
                 # All that the protocol allows: what is exchanged between two requests is not seen.
@@ -103,9 +105,9 @@ class SftpEnd:
 
     def _check_ways(self, arguments: dict) -> None:
         """See that no path below a root leads over a symbolic link; none is asked about right in a root."""
-        paths = [arguments[name] for name in _PATHS if arguments.get(name)]
-        for path in [*paths, *arguments.get("paths", ())]:
-            self._check_way(path)
+        for name in (*_PATHS, *_FOLDERS):
+            if path := arguments.get(name):
+                self._check_way(f"{path}/any" if name in _FOLDERS else path)
 
     def _check_way(self, path: str) -> None:
         root, names = split(path, self.place.roots)
@@ -306,9 +308,10 @@ class SftpEnd:
         return [self._look(path, opened) for path in paths]
 
     def _look(self, path: str, opened: bool) -> dict:
-        files, error = [], ""
-        kind = self._do_kind(path)
+        files, error, kind = [], "", "other"
         try:
+            self._check_way(path)
+            kind = self._do_kind(path)
             if kind is not None:
                 listing = self._do_scan(path)
                 files = listing["files"]
@@ -336,7 +339,7 @@ class SftpEnd:
         return [list(item) for item in census.items(self._list, root, depth, self._report)]
 
     def _list(self, path: str) -> Iterator[census.Found]:
-        for name, status in self.client.listing(path):
+        for name, status in self.client.each(path):
             yield census.Found(name, status.mode, status.size, status.mtime)
 
     def _do_names(self, folder: str) -> list[str]:

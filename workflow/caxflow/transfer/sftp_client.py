@@ -10,9 +10,11 @@ import re
 import stat
 import struct
 from collections import deque
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from caxflow.files.listing import to_bytes, to_text
+from caxflow.errors import CaxflowError
+from caxflow.files.listing import safe_path, to_bytes, to_text
 from caxflow.transfer.protocol import LostError, Stream
 
 _INIT, _OPEN, _CLOSE, _READ, _WRITE = 1, 3, 4, 5, 6
@@ -31,6 +33,7 @@ _WINDOW = 2 << 20  # bytes on their way: as much as OpenSSH's channels take
 _REQUEST = 1 << 15  # bytes that any server reads or writes at once
 _LARGEST = 1 << 20  # bytes of an answer
 _NOISE = 1 << 17  # bytes that start-up files may print
+MOST_NAMES = 500_000  # that are held at a time; no dataset has so many, nor do folders of datasets
 # The whole answer to INIT: its length, its type and the version, before the names of extensions.
 _GREETING = re.compile(rb"\0[\0-\x03]..\x02\0\0\0\x03\Z", re.DOTALL)
 
@@ -105,6 +108,7 @@ class SftpClient:
         self._answers: dict[int, tuple[int, _Fields]] = {}
         self._extensions: dict[bytes, bytes] = {}
         self._at_once = _REQUEST
+        self._held = 0  # names that were listed
 
     def greet(self) -> None:
         """Agree on the version; what the login prints before is skipped.
@@ -124,7 +128,10 @@ class SftpClient:
                 raise LostError(text or str(error), self._stream) from None
             if len(seen) > _NOISE:
                 raise LostError(f"the far end prints {_NOISE} bytes but starts no SFTP", self._stream)
-        fields = _Fields(self._stream.body(struct.unpack(">I", seen[-9:-5])[0] - 5))
+        length = struct.unpack(">I", seen[-9:-5])[0] - 5
+        if length < 0:
+            raise LostError("an SFTP server with an odd greeting", self._stream)
+        fields = _Fields(self._stream.body(length))
         while fields.more:
             name, version = fields.string(), fields.string()
             self._extensions[name] = version
@@ -197,11 +204,31 @@ class SftpClient:
         try:
             while (answer := self._answer(self._ask(_READDIR, _string(handle)), path)) is not None:
                 for _ in range(answer.number()):
-                    name, _ = answer.string(), answer.string()
-                    found.append((to_text(name), answer.attributes()))
+                    name, _ = to_text(answer.string()), answer.string()
+                    attributes = answer.attributes()
+                    if name not in (".", ".."):
+                        found.append((safe_path(name), attributes))
+                        self._hold(1)
         finally:
             self.close(handle)
-        return [each for each in found if each[0] not in (".", "..")]
+        return found
+
+    def each(self, path: str) -> Iterator[tuple[str, Attributes]]:
+        """Yield names in a directory, as `listing` has them, which are not held beyond that."""
+        found = self.listing(path)
+        yield from found
+        self._hold(-len(found))
+
+    def let_go(self) -> None:
+        """Take note that what was listed so far is not held any more."""
+        self._held = 0
+
+    def _hold(self, count: int) -> None:
+        self._held += count
+        if self._held > MOST_NAMES:
+            raise CaxflowError(
+                f"more than {MOST_NAMES} names came", "ask the site's manager what is there, or what answers"
+            )
 
     def make(self, path: str, mode: int = 0o755) -> None:
         """Make a directory, which others may not write to whatever the server's umask is."""
@@ -264,7 +291,7 @@ class SftpClient:
         alive()
         if kind == "directory":
             check(path)
-            for name, _ in self.listing(path):
+            for name, _ in self.each(path):
                 self.remove_tree(f"{path}/{name}", alive, check)
             check(path)
             self.remove_directory(path)

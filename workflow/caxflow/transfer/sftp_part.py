@@ -107,7 +107,7 @@ class SftpPart:
     def _others(self) -> list[str]:
         """Containers of other attempts, the one that was last written to first."""
         found = []
-        for name, status in self._client.listing(self._parent or "/"):
+        for name, status in self._client.each(self._parent or "/"):
             match = _LEFTOVER.fullmatch(name)
             path = f"{self._parent}/{name}"
             # What others may have written to is not taken over, nor waited for.
@@ -178,7 +178,7 @@ class SftpPart:
         return left
 
     def _keep(self, below: str, sizes: dict, directories: set, left: list, alive) -> None:
-        for name, status in self._client.listing(f"{self.data}/{below}"):
+        for name, status in self._client.each(f"{self.data}/{below}"):
             path = f"{below}/{name}" if below else name
             if stat.S_ISDIR(status.mode) and path in directories:
                 self._keep(path, sizes, directories, left, alive)
@@ -257,7 +257,7 @@ def remove_leftovers(
 def _newest(client: SftpClient, path: str) -> int:
     """The latest time of modification below a directory."""
     newest = client.lstat(path).mtime
-    for name, status in client.listing(path):
+    for name, status in client.each(path):
         below = f"{path}/{name}"
         newest = max(newest, _newest(client, below) if stat.S_ISDIR(status.mode) else status.mtime)
     return newest
@@ -266,7 +266,7 @@ def _newest(client: SftpClient, path: str) -> int:
 def _holds_something(client: SftpClient, path: str) -> bool:
     return any(
         not stat.S_ISDIR(status.mode) or _holds_something(client, f"{path}/{name}")
-        for name, status in client.listing(path)
+        for name, status in client.each(path)
     )
 
 

@@ -16,6 +16,7 @@ from contextlib import suppress
 
 from caxflow import legible
 from caxflow.errors import CaxflowError
+from caxflow.files import digests
 from caxflow.threads import started
 from caxflow.transfer import bootstrap, causes, restriction
 from caxflow.transfer.limiter import Limited, Limiter
@@ -37,6 +38,7 @@ _ASIDE = re.compile(r"(?<=.)debug\d: .*")
 _OPTIONS = {
     "BatchMode": "yes",
     "StrictHostKeyChecking": "yes",
+    "NoHostAuthenticationForLocalhost": "no",  # which may be the end of a tunnel
     "Compression": "no",
     "RekeyLimit": "default 1d",  # new keys each second would let no byte pass; "none" leaves a time as it is
     "ClearAllForwardings": "yes",
@@ -67,6 +69,9 @@ _NEWER = {
 }
 
 
+_LOGIN_AT_MOST = 10  # times as long as one step of a login may take, however many steps a server makes of it
+
+
 class Connection:
     """A program at the far end and the channel to it.
 
@@ -88,14 +93,17 @@ class Connection:
 
     def greet(self, alive=lambda: None) -> None:
         """Wait until the program at the far end answers; `alive` is called when the login gets on."""
+        answered = threading.Event()
+        latest = time.monotonic() + _LOGIN_AT_MOST * self._patience
 
         def step() -> None:
-            self._deadline = time.monotonic() + self._patience
+            if answered.is_set():
+                return  # what a far end prints may look like ssh's words
+            self._deadline = min(time.monotonic() + self._patience, latest)
             with suppress(Exception):  # of a task that was stopped, which ends this, too
                 alive()
 
         step()
-        answered = threading.Event()
         threading.Thread(target=self._guard, args=(answered,), daemon=True).start()
         try:
             self._channel.start(step)
@@ -222,12 +230,14 @@ class HelperConnection(Connection):
         kind, _, _, length = self.stream.header()
         if kind != JSON:
             raise LostError("no greeting")
+        self.stream.largest = BUFFER
         try:
             hello = self.stream.json(length)["hello"]
-            self.algorithms = tuple(str(name) for name in hello["algorithms"])
-            self.host = legible.line(hello.get("host", self.host))
+            self.algorithms = tuple(name for name in digests.ALGORITHMS if name in hello["algorithms"])
+            if isinstance(host := hello.get("host"), str):
+                self.host = legible.line(host)
             self.restriction = restriction.parsed(hello.get("serve"))
-        except (KeyError, TypeError):
+        except (CaxflowError, KeyError, TypeError):
             raise LostError("an odd greeting") from None
         if "sha256" not in self.algorithms:
             raise LostError("an odd greeting")
@@ -284,8 +294,17 @@ def open_channel(place: Place, command: str | None = None):
     return ParamikoChannel(place, command)
 
 
-def arguments(place: Place, program: str = "ssh", session: str = "default") -> list[str]:
-    """Return OpenSSH's command line up to and including the host, for a kind of session."""
+def arguments(
+    place: Place, program: str = "ssh", session: str = "default", *, of_config: bool = False
+) -> list[str]:
+    """Return OpenSSH's command line up to and including the host, for a kind of session.
+
+    Parameters
+    ----------
+    of_config : bool
+        Whether jump hosts that ssh_config names are gone through under our options, too, as those of the
+        place are.
+    """
     command = [program, "-T", "-x"]
     if place.ssh_config:
         command += ["-F", place.ssh_config]
@@ -306,14 +325,12 @@ def arguments(place: Place, program: str = "ssh", session: str = "default") -> l
         options["Ciphers"] = ",".join(preferred(place.ciphers, ciphers.split(",")))
     if place.known_hosts:
         options |= {"UserKnownHostsFile": place.known_hosts, "GlobalKnownHostsFile": "none"}
+        options |= {"KnownHostsCommand": "none"} if "knownhostscommand" in found else {}
     if place.identity:
         options |= {"IdentityFile": place.identity, "IdentitiesOnly": "yes"}
-    if place.jump:
-        options["ProxyUseFdpass"] = "no"
-        if place.known_hosts or place.identity:
-            options["ProxyCommand"] = _proxy(place, program)
-        else:
-            command += ["-J", place.jump]
+    jump = place.jump or (_jump(place, found) if of_config else None)
+    if jump:
+        options |= {"ProxyUseFdpass": "no", "ProxyCommand": _proxy(place, jump, program)}
     for name, value in options.items():
         command += ["-o", f"{name}={value}"]
     return [*command, place.host]
@@ -343,14 +360,20 @@ def _configured(command: list[str], host: str) -> dict[str, str]:
     return {name: value for name, _, value in (line.partition(" ") for line in said.splitlines())}
 
 
-def _proxy(place: Place, program: str) -> str:
-    """A ProxyCommand with our own key and known hosts, which ``-J`` would not pass on to the jump host."""
-    hop = place.hop(place.jump)
-    command = arguments(hop, program)
+def _jump(place: Place, found: dict[str, str]) -> str | None:
+    """The jump hosts of ``ProxyJump``, but those at which ssh says that they lead to themselves."""
+    jump = found.get("proxyjump", "none")
+    return jump if jump != "none" and place.hop(jump).host != place.host else None
+
+
+def _proxy(place: Place, jump: str, program: str) -> str:
+    """A ProxyCommand with our own options, key and known hosts, none of which ``-J`` passes on."""
+    hop = place.hop(jump)
+    command = arguments(hop, program, of_config=True)
     command[command.index("LogLevel=DEBUG1")] = "LogLevel=ERROR"
     # -W needs its forwarding, which ClearAllForwardings would clear.
     command[command.index("ClearAllForwardings=yes")] = "ClearAllForwardings=no"
-    return shlex.join(command[:-1]).replace("%", "%%") + " -W %h:%p " + shlex.quote(hop.host)
+    return shlex.join(command[:-1]).replace("%", "%%") + " -W '[%h]:%p' " + shlex.quote(hop.host)
 
 
 class _OpenSsh(FdChannel):
@@ -369,9 +392,9 @@ class _OpenSsh(FdChannel):
 
     def __init__(self, place: Place, program: str, command: str | None):
         if command:
-            called = [*arguments(place, program), command]
+            called = [*arguments(place, program, of_config=True), command]
         else:
-            *options, host = arguments(place, program, "subsystem")
+            *options, host = arguments(place, program, "subsystem", of_config=True)
             called = [*options, "-s", host, "sftp"]
         self._process = subprocess.Popen(
             called,

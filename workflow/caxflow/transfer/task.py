@@ -17,6 +17,14 @@ from caxflow.transfer.ssh import connect
 
 _PAUSES = (1.0, 3.0, 9.0)  # seconds before a login is tried again that the server did not take
 _INTERVAL = 0.25  # seconds between calls of `progress`
+# A disk or a link may be slow, but a far end's word for it is not taken for ever: of the time-out, so many
+# times, in which so many bytes a second are dealt with, or a step is done.
+_PATIENCE = 15
+_SLOWEST = 10_000
+_SHORTEST = 30.0  # seconds: what an attempt waits at least for another one that may be over
+# Operations whose end nothing that is known here tells, which work on names alone; they hold up no copy.
+_LONG = dict.fromkeys(("census", "leftovers", "permissions", "remove_tree"), 360)
+_AT_ONCE = 32  # paths that are looked at by one question, whose answer lists what is there
 
 
 def any_remote(places) -> bool:
@@ -37,6 +45,8 @@ class Task:
         The sites it works at.
     timeout : float
         Seconds without progress after which it fails.
+    patience : float
+        Seconds after which it fails though a far end shows life, see `sign`.
     beats : int
         Changes whenever something goes on.
     """
@@ -45,8 +55,11 @@ class Task:
         self.places = places
         self.timeout = max(place.timeout for place in places if place.remote or not any_remote(places))
         self.error: BaseException | None = None
+        self.patience = max(_PATIENCE * self.timeout, _SHORTEST)
         self.stopped = threading.Event()
         self.beats = 0
+        self.steps = 0  # changes as often as something was done for certain
+        self.passed = 0  # bytes that far ends have dealt with
         self.phase, self.done, self.total = "connecting", 0, 0
         self.files_done, self.files = 0, 0
         self.lock = threading.Lock()
@@ -71,7 +84,7 @@ class Task:
             connection.kill()
 
     def beat(self, count: int = 0) -> None:
-        """Take note that something goes on, and of bytes that were dealt with.
+        """Take note that something was done here, and of bytes that were dealt with.
 
         Raises
         ------
@@ -82,7 +95,30 @@ class Task:
             raise StoppedError
         with self.lock:
             self.beats += 1
+            self.steps += 1
             self.done += count
+
+    def sign(self, passed: int = 0, done: int = 0) -> None:
+        """Take note of a far end's sign of life, which is no progress but for the bytes that have passed.
+
+        Parameters
+        ----------
+        passed : int
+            Bytes that came or went, or are known to be there to be read.
+        done : int
+            Those of them that count for how far it is.
+
+        Raises
+        ------
+        StoppedError
+            If the task was stopped.
+        """
+        if self.stopped.is_set():
+            raise StoppedError
+        with self.lock:
+            self.beats += 1
+            self.passed += passed
+            self.done += done
 
     def pause(self, seconds: float) -> None:
         """Sleep on purpose, which is no lack of progress; raises StoppedError if the task is stopped."""
@@ -117,6 +153,8 @@ class Task:
     def open(self, place: Place, report, *, needed: bool = True):
         """Return the end of a transfer at `place`; `report` is called with the bytes it has dealt with.
 
+        Of a far end, `report` is given `sign` its words; of this machine's files, `beat`.
+
         Where the server takes no login now, one that is `needed` is tried again.
         """
         if not place.remote:
@@ -148,7 +186,7 @@ class Task:
         patience = connection.place.timeout / 3
         start(lambda: answered.wait(patience) or connection.kill())
         try:
-            end(connection, lambda _: self.beat()).call("ping")
+            end(connection, self.sign).call("ping")
         except CaxflowError:
             self._drop(connection)
             return False
@@ -208,20 +246,37 @@ class Task:
 
 
 class Visit(Task):
-    """One operation at one place."""
+    """One operation at one place.
 
-    def __init__(self, place: Place, operation: str, total=None, **arguments):
+    Parameters
+    ----------
+    place : Place
+    operation : str
+    total : str, optional
+        Path of a dataset that is listed first, as it is read.
+    size : int, optional
+        Bytes that it is to have, where that is known: of more, it is no progress to read them.
+    arguments
+        Of the operation.
+    """
+
+    def __init__(self, place: Place, operation: str, total=None, size=None, **arguments):
         super().__init__(place)
         self._operation, self._total, self._arguments = operation, total, arguments
+        self._size = size
+        self.patience = max(self.patience, _LONG.get(operation, 0) * self.timeout)
 
     def work(self):
-        end = self.open(self.places[0], self.beat)
+        far = self.places[0].remote
+        end = self.open(self.places[0], (lambda count: self.sign(count, count)) if far else self.beat)
         try:
             self.phase = "reading"
             if self._total:
                 listing = end.call("scan", path=self._total)
                 self.files = len(listing["files"])
                 self.total = sum(file[1] for file in listing["files"])
+                self.beat()
+                end.size = self.total if self._size is None else min(self.total, self._size)
             found = self._perform(end)
         except BaseException:
             end.close()
@@ -238,7 +293,13 @@ class Visit(Task):
             # Clocks differ: the far end counts what is left from a question that it has answered.
             end.call("ping")
             arguments["within"] = begin_by - time.monotonic()
-        return end.call(self._operation, **arguments)
+        if self._operation != "look":
+            return end.call(self._operation, **arguments)
+        found, paths = [], arguments.pop("paths")
+        for begin in range(0, len(paths), _AT_ONCE):
+            found += end.call("look", paths=paths[begin : begin + _AT_ONCE], **arguments)
+            self.beat()
+        return found
 
 
 class Greeting(Visit):
@@ -303,23 +364,43 @@ def attend(task: Task, progress=None):
     return result[0]
 
 
-def _watch(task: Task, progress, ended) -> None:
-    beats, since = -1, time.monotonic()
-    window: list[tuple[float, int]] = []
-    while not ended.wait(_INTERVAL):
-        now = time.monotonic()
-        if task.beats != beats:
-            beats, since = task.beats, now
-        elif now - since > task.timeout:
+class _Deadline:
+    """Ends a task that shows no life, or shows life and does next to nothing."""
+
+    def __init__(self, task: Task):
+        self._task, now = task, time.monotonic()
+        self._beats, self._alive = -1, now
+        self._steps, self._passed, self._moved = -1, 0, now
+
+    def check(self) -> None:
+        """Raise a CaxflowError once it is over."""
+        task, now = self._task, time.monotonic()
+        if task.steps != self._steps or task.passed - self._passed >= _SLOWEST * task.patience:
+            self._steps, self._passed, self._moved = task.steps, task.passed, now
+        if task.beats != self._beats:
+            self._beats, self._alive = task.beats, now
+        sites = " and ".join(place.site for place in task.places)
+        if now - self._alive > task.timeout:
             waiting = f" ({text})" if (text := task.waiting) else ""
-            sites = " and ".join(place.site for place in task.places)
             raise CaxflowError(
                 f"{sites}: no progress for {task.timeout:.0f} s{waiting}",
                 "check the link and the sites' disks, then start again: what has arrived is kept",
             )
+        if now - self._moved > task.patience:
+            raise CaxflowError(
+                f"{sites}: no progress for {task.patience:.0f} s, but signs of life",
+                "see what answers there, and its disks; if they are slow, raise access.timeout of the site",
+            )
+
+
+def _watch(task: Task, progress, ended) -> None:
+    deadline = _Deadline(task)
+    window: list[tuple[float, int]] = []
+    while not ended.wait(_INTERVAL):
+        deadline.check()
         if not progress:
             continue
-        done = task.done
+        now, done = time.monotonic(), task.done
         if window and done < window[-1][1]:
             window = []
         window = [*window, (now, done)][-20:]

@@ -33,7 +33,7 @@ class Login:
     """
 
     def __init__(self, place: Place, command: str | None):
-        *options, host = ssh.arguments(place, session="default" if command else "subsystem")
+        *options, host = ssh.arguments(place, session="default" if command else "subsystem", of_config=True)
         called = [*options, host, command] if command else [*options, "-s", host, "sftp"]
         self._place, self._process = place, None
         try:
