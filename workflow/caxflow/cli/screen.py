@@ -8,8 +8,6 @@ from caxflow.cli.paragraphs import Paragraphs
 from caxflow.planning import standing
 from caxflow.terminal import Terminal
 
-__all__ = ["COLOURS", "Paragraphs", "console"]
-
 # Of what a run's state is called, and of answers without one.
 COLOURS = dict.fromkeys((standing.SETTLED, standing.TODO, standing.BUSY), "green")
 COLOURS |= dict.fromkeys((standing.WAITS, standing.EXCLUDED, standing.TAKING, "unasked"), "yellow")
