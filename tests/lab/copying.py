@@ -102,7 +102,9 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGSTOP)
 
     source, destination = (
-        transfer.Place(**{**spec[end], "ciphers": tuple(spec[end]["ciphers"])})
+        transfer.Place(
+            **{**spec[end], "ciphers": tuple(spec[end]["ciphers"]), "roots": tuple(spec[end]["roots"])}
+        )
         for end in ("source", "destination")
     )
     options = spec["options"]
