@@ -120,7 +120,7 @@ def _init(arguments: argparse.Namespace) -> int:
 
 def _roles(arguments: argparse.Namespace) -> int:
     settings = site.settings(arguments)
-    print(roles.script(settings.rundb, settings.sites))
+    print(*roles.script(settings.rundb, settings.sites).splitlines(), sep="\n")
     return 0
 
 
