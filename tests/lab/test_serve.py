@@ -641,6 +641,7 @@ def test_without_its_log_nothing_is_done(partner, raw, tmp_path):
     place = partner.allow("--read-only", "--log", f"{raw}/log", roots=[raw])
     with pytest.raises(CaxflowError, match=f"the log {raw}/log is below {raw}, where callers are"):
         transfer.exists(place, str(raw))
+    assert transfer.exists(partner.allow("--read-only", "--log", "syslog", roots=[raw]), str(raw))
     if Path("/dev/full").exists():
         place = partner.allow("--read-only", "--log", "/dev/full", roots=[raw])
         with pytest.raises(CaxflowError, match="No space left on device"):

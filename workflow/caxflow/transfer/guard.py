@@ -273,6 +273,9 @@ class Guard:
 
     def _on_leftovers(self, held, parent: str, older_than: float, only=None) -> list:
         at = held.folder(parent)
+        if self._restriction.no_delete:
+            root, names = self._restriction.split(parent)
+            self._check_place("leftovers", parent, root, [*names, b"copy"])
         found = self._call("leftovers", parent=at, older_than=older_than, only=only)
         return [self._below(path, at, parent) for path in found]
 
@@ -312,7 +315,7 @@ class Guard:
             self._growing.close()
         self._growing = growing = _Held(self._restriction, self._names, _STAYS)
         if self._restriction.no_delete:
-            self._check_place(destination, root, names)
+            self._check_place("begin", destination, root, names)
         self._parent = joined(root, names[:-1])
         try:
             growing.folder(self._parent)
@@ -326,7 +329,7 @@ class Guard:
                 raise absent(above if names[:-1] else self._parent) from None
         return growing
 
-    def _check_place(self, destination: str, root: str, names: list) -> None:
+    def _check_place(self, operation: str, about: str, root: str, names: list) -> None:
         """Raise a CaxflowError unless a copy has its place there, and not in one that is published."""
         hidden = any(name.startswith(b".") for name in names)
         with _Held(self._restriction, self._names, _OTHER) as held:
@@ -338,7 +341,7 @@ class Guard:
                 if text is not None:
                     kind = marker.parse(text, joined(root, names[:depth]))["kind"]
                     if hidden or len(names) - depth != _DEPTH.get(kind, _DEEPER):
-                        what = f"begin {printable(destination)}, where no copy of {kind} data has its place"
+                        what = f"{operation} {printable(about)}, where no copy of {kind} data has its place"
                         raise self._restriction.refusal(what)
                     return
         raise DiskAway(

@@ -107,9 +107,15 @@ class Part:
         lines = os.pread(self._lock, 400, 0).decode("ascii", "replace").split("\n")
         return [*map(str.strip, lines), "", "", ""][:3]
 
-    def _belongs_to_another(self) -> bool:
+    def _check_owner(self) -> None:
+        """Raise a CaxflowError if what is there was begun by another, and is not to be taken over."""
         found = self._holder()
-        return self._whose not in (None, found[2]) and (any(found) or b"data" in entries(self._inside))
+        if self._whose not in (None, found[2]) and (any(found) or b"data" in entries(self._inside)):
+            self.close()
+            raise CaxflowError(
+                f"{printable(to_text(self.container))} was left by another account or key",
+                "at that site: caxflow strays, whose --remove takes it away",
+            )
 
     def _still_there(self) -> bool:
         names = ((self._above, self._hidden, self._inside), (self._inside, b"lock", self._lock))
@@ -165,12 +171,7 @@ class Part:
             if alive:
                 alive()
             time.sleep(0.2)
-        if self._belongs_to_another():
-            self.close()
-            raise CaxflowError(
-                f"{printable(to_text(self.container))} was left by another account or key",
-                "at that site: caxflow strays, whose --remove takes it away",
-            )
+        self._check_owner()
         os.ftruncate(self._lock, 0)
         who = f"process {os.getpid()} on {os.uname().nodename}\n{self._whose or ''}"
         os.pwrite(self._lock, self._token + b"\n" + who.encode("ascii", "replace") + b"\n", 0)
@@ -184,6 +185,7 @@ class Part:
         self._above = open_folder(self.parent, self._roots, PASS)
         self._enter(made=False)
         self._open_lock()
+        self._check_owner()
         self._share()
 
     def _open_lock(self, flags: int = 0) -> None:

@@ -5,7 +5,7 @@ the key may. Runs at the far end: Python 3.8, standard library only; `caxflow.tr
 file of it and all that it needs.
 """
 
-# ruff: noqa: PTH117, PTH123 (this also runs under Python 3.8, and prints)
+# ruff: noqa: PTH117, PTH123 (this also runs under Python 3.8)
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ marker (caxflow doctor --mark-roots); what is published is not changed. Paths ar
 links are not followed; a root itself may be one.
 
 Each operation is one line of the log: time, name of the key or what SSH tells of it, address, operation,
-path, bytes, and whether it was allowed. Where it cannot be written nothing is done.
+path, bytes, and whether it was allowed. Where a line cannot be written to FILE the connection ends.
 
 --write FILE makes one file of this that needs Python 3.8 and nothing installed, and takes the same options.
 
@@ -60,7 +60,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--root", metavar="DIR", action="append", default=[], help="a folder that the key is for; or several")
     add("--read-only", action="store_true", help="list, read and hash only")
-    add("--no-delete", action="store_true", help="otherwise add copies only; change and remove none")
+    add("--no-delete", action="store_true", help="also add copies; change and remove none")
     add("--log", metavar="FILE", default="syslog", help="a file, or syslog, which is the default")
     add("--name", metavar="NAME", default="", help="what the log calls the key")
 
