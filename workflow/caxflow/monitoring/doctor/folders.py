@@ -10,6 +10,7 @@ from pathlib import Path
 from caxflow import abilities, config, legible, owners, preview, words
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
+from caxflow.files import permissions
 from caxflow.monitoring.doctor import marks, trials
 from caxflow.monitoring.doctor.finding import BAD, DOUBTFUL, GOOD, Finding, in_words, space
 from caxflow.planning import planner
@@ -48,6 +49,9 @@ def own_root(settings: Settings, kind: str) -> Iterator[Finding]:
         return
     if others := owners.shared(Path(root).stat()):
         yield open_to_others(about, root, others, f"chmod go-w {quoted}")
+    if others := permissions.passed_on(root):
+        mend = f"setfacl -R -k {quoted}; what a group is to write, permissions give to copies"
+        yield Finding(about, DOUBTFUL, f"{root} {others}", mend)
     yield from above(about, root)
     if not os.access(root, os.R_OK | os.X_OK):
         yield Finding(about, BAD, f"{root} cannot be read", f"chmod u+rx {quoted}, as its owner")
