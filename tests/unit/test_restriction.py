@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caxflow.errors import CaxflowError
+from caxflow.transfer import guard as guards
 from caxflow.transfer.guard import Guard
 from caxflow.transfer.restriction import ADDS, CHANGES, READS, Restriction
 from caxflow.transfer.session import OPERATIONS, Session
@@ -233,3 +234,30 @@ def test_what_looks_unfinished_in_a_copy_that_is_published_stays(tree):
     desk.perform("let_go", {}, receiving=False)
     asked["parent"] = str(tree)
     assert json.loads(said(guard(tree, "no-delete"), "leftovers", asked)) == [f"{tree}/.new.part-caxflow"]
+
+
+def test_blocks_are_those_that_are_there(tree):
+    (tree / "run" / "a").write_text("a")
+    asked = {"root": f"{tree}/run", "files": [["a", 1 << 40], ["a", 0]], "algorithms": ["sha256"]}
+    (_, blocks), (_, none) = guard(tree, "read-only").perform("blocks", asked, receiving=False)
+    assert (len(blocks), none) == (1, [])
+
+
+def test_an_answer_has_an_end(tree, monkeypatch):
+    monkeypatch.setattr(guards, "_MOST_FILES", 100)
+    (tree / "run" / "a").write_text("a")
+    asked = {"paths": [f"{tree}/run/a"] * 100}
+    assert len(guard(tree).perform("look", asked, receiving=False)) == 100
+    asked["paths"] *= 2
+    assert "more files than one answer holds" in said(guard(tree), "look", asked)
+
+
+def test_a_single_file_is_published_from_no_folder(tree):
+    """Which may have been exchanged for a link."""
+    desk = guard(tree)
+    asked = {"destination": f"{tree}/new", "token": "aa", "wait": 0, "root": None, "directories": ["a"]}
+    data = Path(desk.perform("begin", asked | {"files": [["a/b", 1]]}, receiving=False)["data"])
+    (data / "a" / "b").write_text("b")
+    asked = {"files": [["a/b", 1, 1]], "directories": ["a"], "single": True}
+    assert "is no copy of a single file" in said(desk, "publish", asked)
+    assert not (tree / "new").exists()

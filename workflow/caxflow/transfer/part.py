@@ -316,6 +316,11 @@ class Part:
         return list(dict.fromkeys([*lacking, *filter(None, [self._lockless]), *self._tidy_up(inner, alive)]))
 
     def _rename(self, folder: Folder, single: bytes) -> None:
+        if b"/" in single:
+            raise CaxflowError(
+                f"{printable(to_text(single))}, in a folder, is no copy of a single file",
+                "the other end does not behave: run the same version of caxflow",
+            )
         old, source = (single, folder.fileno()) if single else (b"data", self._inside)
         try:
             with naming(self.destination):
