@@ -329,15 +329,8 @@ def _move_in(there: Path | None, minitree: Path, roots: Sequence[str]) -> None:
 
 
 def _event_numbers(path: Path, tree: str) -> "np.ndarray":
-    import uproot
-
-    try:
-        with uproot.open(path) as file:
-            return file[tree]["event_number"].array(library="np")
-    except Exception as error:  # a damaged file makes uproot stumble over anything
-        raise CaxflowError(
-            f"{path} has no readable tree {tree!r} ({type(error).__name__})", "check it, or make it again"
-        ) from error
+    with rootfile.opened(path) as file:
+        return rootfile.numbers_of(path, file[tree])
 
 
 def _write(treemaker: str, processed: Path, made: Path, number: int) -> None:
