@@ -255,6 +255,23 @@ subprocess.run([sys.executable, "-c", ask], env=os.environ | {{"CAXFLOW_CREDENTI
     assert python(program, name, "65534").split() == ["None"]
 
 
+def test_secrets_are_in_no_message_however_they_are_written(python):
+    program = r"""
+import json, os, urllib.parse
+from caxflow.errors import CaxflowError
+secret = os.environ["SC_API_KEY"].strip()
+credentials.hold()
+quoted = urllib.parse.quote
+addressed = quoted(secret), quoted(secret, safe=""), urllib.parse.urlencode({"": secret})
+for said in *addressed, json.dumps(secret), repr(secret):
+    print(CaxflowError(f"of {said} nothing is shown: hunter"))
+"""
+    said = python(program, SC_API_KEY=' hun "ter/2\\é\n')
+    assert said.count("${SC_API_KEY}") == said.count("nothing is shown: hunter") == 5
+    assert "ter/2" not in said
+    assert "hun%20" not in said
+
+
 WANTED = {"PATH": "/bin", "LC_TIME": "C", "PYTHONPATH": "/lib", "OMP_NUM_THREADS": "1", "CAXFLOW_SHOWN": "1"}
 REFUSED = {
     "MONGODB_PASSWORD": "x",
