@@ -102,7 +102,7 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGSTOP)
 
     source, destination = (
-        transfer.Place(**{**spec[end], "ciphers": tuple(spec[end]["ciphers"])})
+        transfer.Place(**{**spec[end], **{key: tuple(spec[end][key]) for key in ("ciphers", "roots")}})
         for end in ("source", "destination")
     )
     options = spec["options"]

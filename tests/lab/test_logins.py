@@ -1,5 +1,6 @@
 """Logins: what they bear, what they wait for, what is said of them, and how they end."""
 
+import contextlib
 import errno
 import os
 import re
@@ -196,7 +197,8 @@ def test_remarks_are_not_why_a_connection_broke(remarks, dataset, tmp_path, clie
     place = remarks.place(method, client=client, bandwidth=3e6)
     copying = Copying(HERE, dataset, place, tmp_path / "copy", pause=1_000_000)
     for pid in helpers(remarks.server.pid) or below(remarks.server.pid):
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it ended with its parent
+            os.kill(pid, signal.SIGKILL)
     error = copying.end()["error"]
     assert error.startswith("remarks: the connection to remarks broke")
     assert not re.search(WORDS, error)

@@ -201,6 +201,56 @@ def test_without_further_options_the_roots_are_what_it_may_use(partner, raw, dat
         assert f"(caxflow serve --root: {raw}, {other})" in str(caught.value)
 
 
+def test_no_file_is_made_to_run_as_the_account(partner, raw):
+    place, path = partner.allow(roots=[raw]), raw / "160315_1432"
+    for bits in (0o4755, 0o2755, 0o6755):
+        with pytest.raises(CaxflowError, match="with which a file runs as the account that owns it"):
+            transfer.permissions(place, str(path), [None, None, None, bits, []], apply=True)
+    transfer.permissions(place, str(path), [None, None, 0o2750, 0o640, []], apply=True)
+    assert path.stat().st_mode & 0o7777 == 0o2750
+    assert {file.stat().st_mode & 0o7777 for file in path.glob("*.zip")} == {0o640}
+
+
+def test_links_lead_out_of_no_root_wherever_they_are_moved_to(partner, raw):
+    place = partner.allow(roots=[raw])
+    (raw / "a" / "b").mkdir(parents=True)
+    (raw / "a" / "up").symlink_to("b")
+    # Up from where a link leads; up from a folder that it is moved out of; and what is the same everywhere.
+    for name, target in (("x", "a/up/../../secret"), ("a/b/x", "../../a"), ("x", f"{raw}/a"), ("x", "./a")):
+        with pytest.raises(CaxflowError, match="is not below what the key of this account may use"):
+            transfer.link(place, f"{raw}/{name}", target, root=str(raw))
+        assert not (raw / name).is_symlink()
+    assert transfer.link(place, f"{raw}/x", "a/b", root=str(raw))
+
+
+def test_a_root_that_is_not_mounted_is_said_to_be_away(partner, raw, tmp_path):
+    place = partner.allow("--read-only", roots=[tmp_path / "away"])
+    assert transfer.root(place, f"{tmp_path}/away").kind is None
+    with pytest.raises(CaxflowError, match=f"^partner: {tmp_path}/away.*No such file"):
+        transfer.names(place, f"{tmp_path}/away")
+
+
+def test_roots_do_not_hold_what_would_open_a_shell(partner, program, tmp_path):
+    """Keys of the account, and for those who write also the program that is run."""
+    home = partner.root.resolve()
+    for options in (["--read-only"], ["--no-delete"], []):
+        place = partner.allow(*options, roots=[tmp_path, home])
+        with pytest.raises(CaxflowError, match=rf"~/\.ssh, which has .* is below --root {home}, where"):
+            transfer.exists(place, str(tmp_path))
+    folder = program.parent
+    with pytest.raises(CaxflowError, match=f"the program {program}, which this key runs, is below --root"):
+        transfer.exists(partner.allow("--no-delete", roots=[folder]), str(folder))
+    assert transfer.exists(partner.allow("--read-only", roots=[folder]), str(folder)) == "directory"
+
+
+def test_a_log_that_is_rotated_goes_on_in_the_new_file(partner, raw):
+    place = partner.allow("--read-only", roots=[raw])
+    with Raw(place) as client:
+        partner.log.rename(partner.log.with_suffix(".1"))
+        assert client.ask("kind", path=str(raw)) == "directory"
+    assert partner.lines() == [f"kind {raw} 0 allowed"]
+
+
 def test_further_connections_take_part_in_a_copy(partner, raw, tmp_path):
     (tmp_path / "large").mkdir()
     for number in range(12):
@@ -639,8 +689,9 @@ def test_without_its_log_nothing_is_done(partner, raw, tmp_path):
     with pytest.raises(CaxflowError, match=f"the log {tmp_path}/none/log: No such file or directory -> ask"):
         transfer.exists(place, str(raw))
     place = partner.allow("--read-only", "--log", f"{raw}/log", roots=[raw])
-    with pytest.raises(CaxflowError, match=f"the log {raw}/log is below {raw}, where callers are"):
+    with pytest.raises(CaxflowError, match=f"the log {raw}/log is below --root {raw}, where callers are"):
         transfer.exists(place, str(raw))
+    assert transfer.exists(partner.allow("--read-only", "--log", "syslog", roots=[raw]), str(raw))
     if Path("/dev/full").exists():
         place = partner.allow("--read-only", "--log", "/dev/full", roots=[raw])
         with pytest.raises(CaxflowError, match="No space left on device"):

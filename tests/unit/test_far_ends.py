@@ -17,7 +17,7 @@ from caxflow import threads, transfer
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import take
 from caxflow.transfer import Place, sftp_client, task
-from caxflow.transfer.helper import Helper
+from caxflow.transfer.helper import Desk, Helper
 from caxflow.transfer.protocol import (
     ACK,
     DATA,
@@ -107,12 +107,17 @@ def greeted(far) -> Stream:
     return stream
 
 
+def helper_of(stream) -> Helper:
+    """What our program makes of a connection."""
+    return Helper(stream, Desk(lambda count: stream.send({"progress": count})), [60.0])
+
+
 def misbehaving(does):
     """A helper whose answers `does`, a function of a message, yields; False has it answer as it should."""
 
     def answer(far):
         stream = greeted(far)
-        helper = Helper(stream)
+        helper = helper_of(stream)
         while True:
             kind, _, _, length = stream.header()
             if kind != JSON:
@@ -371,7 +376,7 @@ def test_a_helper_keeps_no_endless_names(tmp_path):
 
         caller = threads.started(announce)
         with pytest.raises(CaxflowError, match="more files came than any dataset has -> the other end"):
-            Helper(stream).serve()
+            helper_of(stream).serve()
         far.shutdown(socket.SHUT_RDWR)
         caller.join(30)
 
@@ -406,7 +411,7 @@ def test_a_helper_ends_in_order_whatever_comes(frames):
         far.sendall(b"".join(frames))
         far.shutdown(socket.SHUT_WR)
         try:
-            Helper(stream).serve()
+            helper_of(stream).serve()
         except (CaxflowError, LostError, OSError):
             pass
         except (TypeError, KeyError, AttributeError, ValueError, IndexError):

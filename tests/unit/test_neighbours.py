@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from caxflow import transfer
+from caxflow import abilities, transfer
 from caxflow.errors import CaxflowError
 from caxflow.files import permissions
+from caxflow.monitoring.doctor import trials
 from caxflow.processing import products
 from caxflow.transfer import Place
 from copies import mark
@@ -192,3 +193,31 @@ def test_h7_what_is_published_was_made_in_the_folder_that_was_made_for_it(tmp_pa
     assert [path.name for path in away.iterdir() if path.name.startswith(".")] == [], (
         "it cleans up where it was"
     )
+
+
+def test_h7_what_doctor_tries_it_tries_in_its_own_folder(tmp_path):
+    """Another account puts a link to what is like it in its place."""
+
+    def trap(scene):
+        for name in ("a", "b"):
+            (scene.outside / name).mkdir()
+        for name in ("file", "a/file", "b/lock", "second", "b/third"):
+            (scene.outside / name).write_bytes(b"precious")
+        return scene.precious()
+
+    def exchange(scene):
+        for path in scene.copy.glob(".caxflow-doctor-*"):
+            path.rename(scene.copy / "away")
+            path.symlink_to(scene.outside)
+
+    for step in itertools.count():
+        scene = Scene(tmp_path / str(step))
+        before = trap(scene)
+        NEIGHBOUR.at(step, lambda scene=scene: exchange(scene))
+        with contextlib.suppress(OSError):
+            trials.refuses(str(scene.copy), abilities.numbers())
+        over, NEIGHBOUR.act = not NEIGHBOUR.acted, None
+        assert scene.precious() == before, f"at step {step}"
+        if over:
+            break
+    assert step > 20

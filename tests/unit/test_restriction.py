@@ -5,12 +5,14 @@ import json
 import re
 import threading
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from caxflow.errors import CaxflowError
+from caxflow.transfer import guard as guards
 from caxflow.transfer.guard import Guard
 from caxflow.transfer.restriction import ADDS, CHANGES, READS, Restriction
 from caxflow.transfer.session import OPERATIONS, Session
@@ -197,3 +199,65 @@ def test_junk_is_refused_in_words(tmp_path_factory, data, operation, mode):
     desk = guard(root, mode)
     assert said(desk, operation, asked, receiving=data.draw(st.booleans())).isprintable()
     desk.close()
+
+
+def begun(desk, root, name, token="aa") -> str:
+    """Begin a copy; where its data go."""
+    asked = {"destination": f"{root}/{name}", "token": token, "wait": 0, "root": None}
+    return desk.perform("begin", asked | {"files": [["a", 1]], "directories": []}, receiving=False)["data"]
+
+
+@pytest.mark.parametrize("other", ["the site", "another key"])
+def test_who_reads_the_token_of_anothers_attempt_takes_no_part_in_it(tree, other):
+    """It stands in the lock, which a key that reads can read."""
+    if other == "the site":
+        session = Session(lambda _: None)
+        session.begin(f"{tree}/new", "bb", 0, files=[["a", 1]], directories=[], root=None)
+    else:
+        begun(guard(tree, "no-delete", name="tegner"), tree, "new", "bb")
+    desk = guard(tree, "no-delete")
+    asked = {"destination": f"{tree}/new", "token": "bb"}
+    assert "was left by another account or key" in said(desk, "join", asked)
+    with pytest.raises(CaxflowError, match="no copy was begun there"):
+        desk.writing(f"{tree}/.new.part-caxflow/data")
+
+
+def test_what_looks_unfinished_in_a_copy_that_is_published_stays(tree):
+    """A copy may hold what has the names and the text of an attempt of the same key."""
+    begun(guard(tree, "no-delete"), tree, "new")
+    (tree / ".new.part-caxflow").rename(tree / "run" / ".b.part-caxflow")
+    asked = {"parent": f"{tree}/run", "older_than": 0, "only": None}
+    assert "where no copy of raw data has its place" in said(guard(tree, "no-delete"), "leftovers", asked)
+    assert (tree / "run" / ".b.part-caxflow" / "lock").exists()
+    desk = guard(tree, "no-delete")
+    Path(begun(desk, tree, "new"), "a").write_text("a")
+    desk.perform("let_go", {}, receiving=False)
+    asked["parent"] = str(tree)
+    assert json.loads(said(guard(tree, "no-delete"), "leftovers", asked)) == [f"{tree}/.new.part-caxflow"]
+
+
+def test_blocks_are_those_that_are_there(tree):
+    (tree / "run" / "a").write_text("a")
+    asked = {"root": f"{tree}/run", "files": [["a", 1 << 40], ["a", 0]], "algorithms": ["sha256"]}
+    (_, blocks), (_, none) = guard(tree, "read-only").perform("blocks", asked, receiving=False)
+    assert (len(blocks), none) == (1, [])
+
+
+def test_an_answer_has_an_end(tree, monkeypatch):
+    monkeypatch.setattr(guards, "_MOST_FILES", 100)
+    (tree / "run" / "a").write_text("a")
+    asked = {"paths": [f"{tree}/run/a"] * 100}
+    assert len(guard(tree).perform("look", asked, receiving=False)) == 100
+    asked["paths"] *= 2
+    assert "more files than one answer holds" in said(guard(tree), "look", asked)
+
+
+def test_a_single_file_is_published_from_no_folder(tree):
+    """Which may have been exchanged for a link."""
+    desk = guard(tree)
+    asked = {"destination": f"{tree}/new", "token": "aa", "wait": 0, "root": None, "directories": ["a"]}
+    data = Path(desk.perform("begin", asked | {"files": [["a/b", 1]]}, receiving=False)["data"])
+    (data / "a" / "b").write_text("b")
+    asked = {"files": [["a/b", 1, 1]], "directories": ["a"], "single": True}
+    assert "is no copy of a single file" in said(desk, "publish", asked)
+    assert not (tree / "new").exists()

@@ -103,8 +103,7 @@ def run_of(document: Mapping) -> Run:
     name, detector = document.get("name"), document.get("detector")
     if values.text(name) is None or values.text(detector) is None:
         raise CaxflowError(
-            f"run document {values.said(document.get('_id'))} has name {values.said(name)} "
-            f"and detector {values.said(detector)}",
+            f"run document {document.get('_id')!s:.60} has name {name!r:.60} and detector {detector!r:.60}",
             "correct the document",
         )
     return Run(name, detector)

@@ -5,12 +5,14 @@ Snakemake begins the log of a job anew with each attempt. What a failed one said
 stands in the log behind the words of the newest attempt, the latest first.
 """
 
+import contextlib
 import os
 import re
 import shutil
 import tempfile
+import time
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from caxflow import legible, receipts
 
@@ -27,6 +29,13 @@ _MAY_BE_ODD = re.compile(
     rb"[\x00-\x08\x0b-\x1f\x7f\xc0\xc1\xcc-\xff]|\xc2[\x80-\xa0\xad]|(?<![\xc2-\xcb])[\x80-\xbf]"
 )
 _LAST = b"======== these were the earlier attempts; the newest is at the top ========\n"
+
+
+def say(log: TextIO, text: str) -> None:
+    """Write a line, with its time; a disk that cannot take it is no reason to fail."""
+    with contextlib.suppress(OSError):
+        log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime())} {legible.line(text)}\n")
+        log.flush()
 
 
 def end(work_dir: Path, log: Path, reason: str = "") -> None:
@@ -50,7 +59,7 @@ def end(work_dir: Path, log: Path, reason: str = "") -> None:
         stream.truncate(_own(stream))
         _tidy(stream, 0)
         if reason:
-            stream.write(f"{_now()} {reason}\n".encode(errors="replace"))
+            stream.write(f"{_now()} {legible.line(reason)}\n".encode(errors="replace"))
         stream.flush()
         said = excerpt(stream, stream.tell())
         _write_behind(stream, before)

@@ -35,7 +35,7 @@ def strange(status, *, sticky: bool = False) -> str:
 
 def foreign(status) -> str:
     """Return whose it is, in words, if not this account's; root may write everywhere, and counts as it."""
-    if status.st_uid in (os.geteuid(), 0, _unmapped()):
+    if status.st_uid in (os.geteuid(), 0) or status.st_uid == _unmapped():
         return ""
     return f"belongs to {_account(status.st_uid)}"
 

@@ -1,14 +1,13 @@
 """Where commands print: tables that fit, colour only where it is wanted, help that wraps."""
 
 import argparse
+import itertools
+import textwrap
 from typing import NoReturn
 
 from caxflow import legible
-from caxflow.cli.paragraphs import Paragraphs
 from caxflow.planning import standing
 from caxflow.terminal import Terminal
-
-__all__ = ["COLOURS", "Paragraphs", "console"]
 
 # Of what a run's state is called, and of answers without one.
 COLOURS = dict.fromkeys((standing.SETTLED, standing.TODO, standing.BUSY), "green")
@@ -30,3 +29,18 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say what is wrong with the command line, and end."""
         super().error(legible.line(message))
+
+
+class Paragraphs(argparse.HelpFormatter):
+    """Help whose paragraphs are wrapped, and whose indented lines stay as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        # As argparse's own formatters do it: this is the one place to say how a text is set.
+        def wraps(line: str) -> bool:
+            return bool(line) and not line.startswith(" ")
+
+        lines: list[str] = []
+        for paragraph, group in itertools.groupby(text.strip("\n").splitlines(), wraps):
+            block = list(group)
+            lines += textwrap.wrap(" ".join(block), width) if paragraph else block
+        return "\n".join(lines)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from caxflow.cli.paragraphs import Paragraphs
+from caxflow.cli import screen
 from caxflow.errors import CaxflowError
 
 
@@ -16,7 +16,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="what a partner's key may start, and nothing else",
         description=serve.DESCRIPTION,
         epilog=serve.EPILOG,
-        formatter_class=Paragraphs,
+        formatter_class=screen.Paragraphs,
     )
     serve.add_options(parser)
     parser.add_argument("--write", metavar="FILE", type=Path, help="write this command as a single file")

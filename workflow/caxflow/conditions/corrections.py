@@ -421,18 +421,14 @@ def _positive(value: float, what: str, unit: str) -> float:
 def _number(document: Mapping) -> int:
     number = documents.value(document, "number", type_=int)
     if number is None:
-        raise CaxflowError(
-            f"the run's number is {values.said(document.get('number'))}", "correct the run document"
-        )
+        raise CaxflowError(f"the run's number is {document.get('number')!r:.60}", "correct the run document")
     return number
 
 
 def _time(document: Mapping, key: str) -> datetime.datetime:
     time = documents.time_of(document.get(key))
     if time is None:
-        raise CaxflowError(
-            f"{key} is {values.said(document.get(key))}, not a time", "correct the run document"
-        )
+        raise CaxflowError(f"{key} is {document.get(key)!r:.60}, not a time", "correct the run document")
     return time
 
 

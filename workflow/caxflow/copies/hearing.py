@@ -53,9 +53,10 @@ class Hearing:
     sure: list[Witness] = field(default_factory=list)
     hoped: list[Witness] = field(default_factory=list)
     since: datetime.datetime | None = None
-    # Of witnesses whose files changed after a reading, when that was, by site.
-    # What was seen of witnesses last, by site.
+    # Of witnesses, by site: what was seen of them last, and right before they were read; when those were read
+    # whose files changed after that.
     _seen: dict[str, Look] = field(default_factory=dict, repr=False)
+    _before: dict[str, Look] = field(default_factory=dict, repr=False)
     _changed: dict[str, datetime.datetime | None] = field(default_factory=dict, repr=False)
 
     @property
@@ -122,7 +123,7 @@ class Hearing:
             stale = [each for each in found if each.renewable and each.site not in tried]
             if new:
                 wrong = self._look(new[0], copy)
-                if not wrong and self._has_changed(new[0]):
+                if not wrong and self._has_changed(new[0], self._before.get(new[0].site)):
                     continue
                 against[new[0].site] = wrong
                 if read and wrong:
@@ -294,6 +295,7 @@ class Hearing:
         theirs, now = witness.copy, other.database.now()
         other.say(f"reading {theirs.location} at {witness.site} again")
         try:
+            self._before[witness.site] = self.look(other.place, theirs.location)
             with quarantine.reading(other, theirs):
                 _, wrong = proof.read_again(other.place, theirs.location, [expected], other.progress)
             cax = "" if theirs.manifest == expected["digest"] else self._ask_cax(other, theirs)

@@ -187,9 +187,7 @@ class Job:
 
     def say(self, text: str) -> None:
         """A line in the log; a disk that cannot take it is no reason to fail."""
-        with contextlib.suppress(OSError):
-            self.log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime())} {legible.line(text)}\n")
-            self.log.flush()
+        joblogs.say(self.log, text)
 
     def state(self, content: Mapping[str, Any] | str) -> None:
         """Write the receipt, last of all, and have the database told."""

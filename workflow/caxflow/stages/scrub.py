@@ -1,6 +1,5 @@
 """Reading copies here again from the disk, those first that were not read for longest."""
 
-import contextlib
 import json
 import sys
 import time
@@ -8,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from caxflow import clock, config, documents, receipts, words
+from caxflow import clock, config, documents, joblogs, legible, receipts, words
 from caxflow.copies import evidence, proof, quarantine
 from caxflow.copies.subject import Subject
 from caxflow.documents import Copy
@@ -35,9 +34,7 @@ def run(overrides: Mapping[str, Any], log: str) -> None:
     with logging_to(Path(log)) as stream:
 
         def say(text: str) -> None:
-            with contextlib.suppress(OSError):
-                stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime())} {text}\n")
-                stream.flush()
+            joblogs.say(stream, text)
 
         try:
             settings = config.load(overrides)
@@ -55,7 +52,7 @@ def run(overrides: Mapping[str, Any], log: str) -> None:
         if bad:
             say(f"{words.count(len(bad), 'copy')} bad, or not to be read: {'; '.join(bad)}")
     if bad:
-        sys.exit("\n".join(f"caxflow: {line}" for line in bad))
+        sys.exit("\n".join(f"caxflow: {legible.line(each)}" for each in bad))
 
 
 def scrub(todo: list[Reading], settings: config.Settings, database: RunsDB, say) -> list[str]:

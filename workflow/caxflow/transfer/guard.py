@@ -24,7 +24,9 @@ from caxflow.errors import CaxflowError, DiskAway
 from caxflow.files import marker
 from caxflow.files.folder import Folder, names_below
 from caxflow.files.listing import os_error, safe_path, to_bytes, to_text
+from caxflow.files.permissions import Wanted
 from caxflow.legible import printable
+from caxflow.transfer.protocol import MOST_VALUES
 from caxflow.transfer.restriction import joined
 from caxflow.transfer.session import (
     OPERATIONS,
@@ -45,6 +47,7 @@ _TOKEN = re.compile(r"[0-9A-Za-z_-]{1,64}")
 # How many folders deep copies of a kind lie below their root.
 _DEPTH = {"raw": 1}
 _DEEPER = 2
+_MOST_FILES = MOST_VALUES // 5  # in an answer: each has a name, a size and what tells it from others
 _RELEASE = 20.0  # seconds that the other connections of a copy have to let it go
 
 
@@ -218,7 +221,13 @@ class Guard:
         return self._call("free_space", path=held.deepest(path))
 
     def _on_look(self, held, paths, opened: bool = False) -> list:
-        return [self._look_at(path, opened) for path in paths]
+        found, files = [], 0
+        for path in paths:
+            found.append(self._look_at(path, opened))
+            files += len(found[-1]["files"])
+            if files > _MOST_FILES:
+                raise CaxflowError("look: more files than one answer holds", "ask for less at a time")
+        return found
 
     def _look_at(self, path: str, opened: bool) -> dict:
         with _Held(self._restriction, self._names, _FIRST) as held:
@@ -233,6 +242,9 @@ class Guard:
         return [[*item[:-1], self._shown(item[-1])] for item in found]
 
     def _on_permissions(self, held, path: str, wanted, apply: bool) -> list:
+        if apply and Wanted(*wanted).files is not None and Wanted(*wanted).files & 0o6000:
+            what = f"permissions {printable(path)}, with which a file runs as the account that owns it"
+            raise self._restriction.refusal(what)
         found = self._call("permissions", path=held.entry(path), wanted=wanted, apply=apply)
         return list(map(self._shown, found))
 
@@ -241,7 +253,7 @@ class Guard:
             at = held.folder(root)
         except (FileNotFoundError, NotADirectoryError):
             kind = self._on_kind(held, root)
-            return {"kind": kind, "marker": None, "empty": False, "folder": None}
+            return {"kind": kind, "marker": None, "empty": False, "folder": None, "others": ""}
         try:
             inner = held.folder(folder)
         except (FileNotFoundError, NotADirectoryError):
@@ -267,12 +279,17 @@ class Guard:
         return self._call("rename", **arguments)
 
     def _on_link(self, held, path: str, target: str, root: str) -> bool:
-        self._restriction.split(os.path.normpath(os.path.join(os.path.dirname(path), target)))
+        """Only from a folder to what is in it: then it leads out of no root, wherever it is moved to."""
+        if {"", ".", ".."} & set(target.split("/")):
+            raise self._restriction.outside(os.path.join(os.path.dirname(path), target))
         at, inner = held.below(path, root)
         return self._call("link", path=inner, target=target, root=at)
 
     def _on_leftovers(self, held, parent: str, older_than: float, only=None) -> list:
         at = held.folder(parent)
+        if self._restriction.no_delete:
+            root, names = self._restriction.split(parent)
+            self._check_place("leftovers", parent, root, [*names, b"copy"])
         found = self._call("leftovers", parent=at, older_than=older_than, only=only)
         return [self._below(path, at, parent) for path in found]
 
@@ -312,7 +329,7 @@ class Guard:
             self._growing.close()
         self._growing = growing = _Held(self._restriction, self._names, _STAYS)
         if self._restriction.no_delete:
-            self._check_place(destination, root, names)
+            self._check_place("begin", destination, root, names)
         self._parent = joined(root, names[:-1])
         try:
             growing.folder(self._parent)
@@ -326,7 +343,7 @@ class Guard:
                 raise absent(above if names[:-1] else self._parent) from None
         return growing
 
-    def _check_place(self, destination: str, root: str, names: list) -> None:
+    def _check_place(self, operation: str, about: str, root: str, names: list) -> None:
         """Raise a CaxflowError unless a copy has its place there, and not in one that is published."""
         hidden = any(name.startswith(b".") for name in names)
         with _Held(self._restriction, self._names, _OTHER) as held:
@@ -338,7 +355,7 @@ class Guard:
                 if text is not None:
                     kind = marker.parse(text, joined(root, names[:depth]))["kind"]
                     if hidden or len(names) - depth != _DEPTH.get(kind, _DEEPER):
-                        what = f"begin {printable(destination)}, where no copy of {kind} data has its place"
+                        what = f"{operation} {printable(about)}, where no copy of {kind} data has its place"
                         raise self._restriction.refusal(what)
                     return
         raise DiskAway(

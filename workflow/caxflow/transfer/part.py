@@ -8,7 +8,7 @@ waits until the last writer of an earlier attempt is dead. Publishing is one ren
 Runs at the far end too: Python 3.8, standard library only.
 """
 
-# ruff: noqa: PTH110, PTH118 (this also runs under Python 3.8, and paths are bytes)
+# ruff: noqa: PTH118 (this also runs under Python 3.8, and paths are bytes)
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Part:
             return False
         process, _, host = holder.partition(" on ")
         if host == os.uname().nodename and process[8:].isdigit():
-            return os.path.exists(f"/proc/{process[8:]}")
+            return _lives(int(process[8:]))
         return abs(time.time() - _last_written(self._inside)) < max(quiet, _QUIET)
 
     def _holder(self) -> list:
@@ -107,9 +107,15 @@ class Part:
         lines = os.pread(self._lock, 400, 0).decode("ascii", "replace").split("\n")
         return [*map(str.strip, lines), "", "", ""][:3]
 
-    def _belongs_to_another(self) -> bool:
+    def _check_owner(self) -> None:
+        """Raise a CaxflowError if what is there was begun by another, and is not to be taken over."""
         found = self._holder()
-        return self._whose not in (None, found[2]) and (any(found) or b"data" in entries(self._inside))
+        if self._whose not in (None, found[2]) and (any(found) or b"data" in entries(self._inside)):
+            self.close()
+            raise CaxflowError(
+                f"{printable(to_text(self.container))} was left by another account or key",
+                "at that site: caxflow strays, whose --remove takes it away",
+            )
 
     def _still_there(self) -> bool:
         names = ((self._above, self._hidden, self._inside), (self._inside, b"lock", self._lock))
@@ -165,12 +171,7 @@ class Part:
             if alive:
                 alive()
             time.sleep(0.2)
-        if self._belongs_to_another():
-            self.close()
-            raise CaxflowError(
-                f"{printable(to_text(self.container))} was left by another account or key",
-                "at that site: caxflow strays, whose --remove takes it away",
-            )
+        self._check_owner()
         os.ftruncate(self._lock, 0)
         who = f"process {os.getpid()} on {os.uname().nodename}\n{self._whose or ''}"
         os.pwrite(self._lock, self._token + b"\n" + who.encode("ascii", "replace") + b"\n", 0)
@@ -184,6 +185,7 @@ class Part:
         self._above = open_folder(self.parent, self._roots, PASS)
         self._enter(made=False)
         self._open_lock()
+        self._check_owner()
         self._share()
 
     def _open_lock(self, flags: int = 0) -> None:
@@ -314,6 +316,11 @@ class Part:
         return list(dict.fromkeys([*lacking, *filter(None, [self._lockless]), *self._tidy_up(inner, alive)]))
 
     def _rename(self, folder: Folder, single: bytes) -> None:
+        if b"/" in single:
+            raise CaxflowError(
+                f"{printable(to_text(single))}, in a folder, is no copy of a single file",
+                "the other end does not behave: run the same version of caxflow",
+            )
         old, source = (single, folder.fileno()) if single else (b"data", self._inside)
         try:
             with naming(self.destination):
@@ -394,6 +401,17 @@ class Part:
             if fd >= 0:
                 os.close(fd)
         self._lock = self._inside = -1
+
+
+def _lives(process: int) -> bool:
+    """Return whether there is a process of that number; `/proc` may hide it."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass  # another account's
+    return True
 
 
 def _cut(name: bytes, size: int, folder: int) -> None:

@@ -5,11 +5,12 @@ the key may. Runs at the far end: Python 3.8, standard library only; `caxflow.tr
 file of it and all that it needs.
 """
 
-# ruff: noqa: PTH117, PTH123 (this also runs under Python 3.8, and prints)
+# ruff: noqa: PTH111, PTH117, PTH123 (this also runs under Python 3.8)
 
 from __future__ import annotations
 
 import argparse
+import errno
 import functools
 import os
 import select
@@ -18,7 +19,6 @@ import time
 
 from caxflow import __version__
 from caxflow.errors import CaxflowError
-from caxflow.files.listing import to_bytes
 from caxflow.transfer import helper
 from caxflow.transfer.guard import Guard
 from caxflow.transfer.restriction import Restriction
@@ -42,7 +42,7 @@ marker (caxflow doctor --mark-roots); what is published is not changed. Paths ar
 links are not followed; a root itself may be one.
 
 Each operation is one line of the log: time, name of the key or what SSH tells of it, address, operation,
-path, bytes, and whether it was allowed. Where it cannot be written nothing is done.
+path, bytes, and whether it was allowed. Where a line cannot be written to FILE the connection ends.
 
 --write FILE makes one file of this that needs Python 3.8 and nothing installed, and takes the same options.
 
@@ -60,7 +60,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--root", metavar="DIR", action="append", default=[], help="a folder that the key is for; or several")
     add("--read-only", action="store_true", help="list, read and hash only")
-    add("--no-delete", action="store_true", help="otherwise add copies only; change and remove none")
+    add("--no-delete", action="store_true", help="also add copies; change and remove none")
     add("--log", metavar="FILE", default="syslog", help="a file, or syslog, which is the default")
     add("--name", metavar="NAME", default="", help="what the log calls the key")
 
@@ -112,7 +112,18 @@ def _restriction(arguments) -> Restriction:
         if not os.path.isabs(root) or os.path.normpath(root) != (root.rstrip("/") or "/"):
             raise CaxflowError(f"--root {root} is not written plainly", "give an absolute path")
     roots = tuple(root.rstrip("/") or "/" for root in arguments.root)
+    _check_apart("~/.ssh, which has the keys of this account,", os.path.expanduser("~/.ssh"), roots)
+    for program in () if arguments.read_only else (sys.argv[0], __file__):
+        _check_apart(f"the program {program}, which this key runs,", program, roots)
     return Restriction(roots, arguments.read_only, arguments.no_delete, __version__)
+
+
+def _check_apart(what: str, path: str, roots) -> None:
+    """Raise a CaxflowError if a file of the site's own is below the roots."""
+    real = os.path.realpath(path)
+    for root in roots:
+        if (real + "/").startswith(os.path.realpath(root).rstrip("/") + "/"):
+            raise CaxflowError(f"{what} is below --root {root}, where callers are", "move one of the two")
 
 
 def _take_the_place(restriction: Restriction) -> None:
@@ -191,21 +202,20 @@ def _log(name: str, restriction: Restriction):
 
         syslog.openlog("caxflow-serve", syslog.LOG_PID, syslog.LOG_AUTH)
         return lambda line: syslog.syslog(syslog.LOG_INFO, line)
-    real = os.path.realpath(name)
-    for root in restriction.roots:
-        if (real + "/").startswith(os.path.realpath(root).rstrip("/") + "/"):
-            raise CaxflowError(f"the log {name} is below {root}, where callers are", "name another")
-    try:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        fd = os.open(to_bytes(name), flags, 0o600)
-    except OSError as error:
-        raise CaxflowError(f"the log {name}: {error.strerror}", "ask the site's manager") from None
+    _check_apart(f"the log {name}", name, restriction.roots)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
     def write(line: str) -> None:
+        text = f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {line}\n".encode()
         try:
-            os.write(fd, f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {line}\n".encode())
+            fd = os.open(os.fsencode(name), flags, 0o600)  # each time, as logs are rotated
+            try:
+                if os.write(fd, text) < len(text):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            finally:
+                os.close(fd)
         except OSError as error:
-            raise CaxflowError(f"its log: {error.strerror}", "ask the site's manager") from None
+            raise CaxflowError(f"the log {name}: {error.strerror}", "ask the site's manager") from None
 
     return write
 

@@ -159,9 +159,10 @@ class Session:
                 if self.part:
                     # What a disk refused may still be in memory, as if it were there.
                     do_all([lambda _: digests.drop_cache(fd)], lambda: self.report(0))
-                for start in range(0, file[1], BLOCK):
+                size = min(file[1], os.fstat(fd).st_size)  # what was asked for need not be there
+                for start in range(0, size, BLOCK):
                     block = digests.hasher(algorithms[0])
-                    done, end = start, min(file[1], start + BLOCK)
+                    done, end = start, min(size, start + BLOCK)
                     while done < end:
                         count = os.preadv(fd, [view[: min(len(view), end - done)]], done)
                         if not count:

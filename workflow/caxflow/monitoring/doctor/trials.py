@@ -4,15 +4,15 @@ A program on its own: it is sent to far ends, too, so it needs only Python 3.8 a
 it finds is a list: what does not work, what is lost by that, and whether copies fail by it.
 """
 
-# ruff: noqa: PTH101, PTH102, PTH104, PTH106, PTH108, PTH110, PTH116, PTH118, PTH123, PTH208, S110, T201, UP031
+# ruff: noqa: PTH101, PTH102, PTH104, PTH106, PTH108, PTH110, PTH112, PTH116, PTH118, PTH123, PTH208, S110, T201, UP031
 # (this also runs under Python 3.8, and prints)
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
-import shutil
 import sys
 import tempfile
 import time
@@ -45,17 +45,48 @@ def refuses(folder: str, lacking: dict) -> list:
         If nothing can be written there at all.
     """
     trial = tempfile.mkdtemp(prefix=".caxflow-doctor-", dir=folder)
+    handle = os.open(trial, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
+        if not _is_ours(handle):
+            raise OSError(errno.EPERM, "a folder of another account came into the place of a new one")
+        # By its descriptor, so that it is this folder whatever others put in the place of its name.
+        inside = "/proc/self/fd/%d" % handle
+        inside = inside if os.path.isdir(inside) else trial
         for name in ("a", "b"):
-            os.mkdir(os.path.join(trial, name))
-        _write(os.path.join(trial, "a", "file"))
-        os.rename(os.path.join(trial, "a", "file"), os.path.join(trial, "file"))
-        found = list(_refused(trial, lacking))
+            os.mkdir(os.path.join(inside, name))
+        _write(os.path.join(inside, "a", "file"))
+        os.rename(os.path.join(inside, "a", "file"), os.path.join(inside, "file"))
+        found = list(_refused(inside, lacking))
     finally:
-        shutil.rmtree(trial, ignore_errors=True)
+        _remove(trial, handle)
     if os.path.lexists(trial):
         found.append((trial + " cannot be removed", "it takes no space to speak of", False))
     return found
+
+
+def _is_ours(handle: int) -> bool:
+    """Return whether an open folder has the owner that a new file in it gets."""
+    made = os.open("probe", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=handle)
+    try:
+        return os.fstat(made).st_uid == os.fstat(handle).st_uid
+    finally:
+        os.close(made)
+        os.unlink("probe", dir_fd=handle)
+
+
+def _remove(trial: str, handle: int) -> None:
+    """Remove a folder that is open, with two levels of files, as far as that goes."""
+    for above in ("b", "a", "open", "."):
+        with contextlib.suppress(OSError):
+            folder = os.open(above, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=handle)
+            for name in os.listdir(folder):
+                with contextlib.suppress(OSError):
+                    remove = os.rmdir if above == "." and name in ("a", "b", "open") else os.unlink
+                    remove(name, dir_fd=folder)
+            os.close(folder)
+    os.close(handle)
+    with contextlib.suppress(OSError):
+        os.rmdir(trial)
 
 
 def _refused(trial: str, lacking: dict):
