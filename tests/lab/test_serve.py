@@ -21,6 +21,7 @@ from caxflow.config import Access
 from caxflow.demo.sshd import SshSites
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import take
+from caxflow.files.permissions import Wanted
 from caxflow.monitoring.doctor import BAD, GOOD, partners
 from caxflow.transfer import Place, bootstrap, copy, kept, protocol, singlefile, ssh
 from caxflow.transfer.session import Session
@@ -551,10 +552,10 @@ def examined(partner, tmp_path):
     """Look at tegner, to which midway pushes, with a key of some options."""
     configuration = configured(tmp_path)
 
-    def examine(*options, roots=("raw", "processed")):
+    def examine(*options, roots=("raw", "processed"), **keys):
         place = partner.allow(*options, roots=[tmp_path / "tegner" / root for root in roots])
         way = {"method": "stream", "host": place.host, "ssh_config": place.ssh_config, "connections": 2}
-        tegner = dataclasses.replace(configuration.site("tegner"), access=Access(**way))
+        tegner = dataclasses.replace(configuration.site("tegner"), access=Access(**way), **keys)
         settings = dataclasses.replace(configuration, sites=configuration.sites | {"tegner": tegner})
         with kept.connections():
             found = list(partners.examine(settings, tegner))
@@ -571,6 +572,10 @@ def test_doctor_says_what_our_key_may_do(examined, tmp_path):
     assert BAD not in {verdict for _, verdict, _, _ in found}
     assert ("site tegner", GOOD, f"{restricted}no-delete, roots {roots}", "") in found
     assert not [said for _, _, said, _ in found if "can be written" in said]
+
+    found = examined("--no-delete", permissions={"raw": Wanted(None, None, None, 0o640, ())})
+    (said,) = [(said, mend) for _, verdict, said, mend in found if "set no permissions" in said]
+    assert said[1].startswith("ask its manager to see which are not as wanted: caxflow strays --permissions")
 
     found = examined("--read-only", roots=("raw",))
     assert [(about, said, mend) for about, verdict, said, mend in found if verdict == BAD] == [
