@@ -30,9 +30,11 @@ LAYERS_demo := lock demo
 LAYERS_dev := lock demo dev
 
 # What builds comes first: pip checks no hash of what it fetches for a build of its own.
+# As caxflow does: what it runs, no other account may write to.
+MASK := umask g-w,o-w;
 define INSTALL
 @echo installing into $(VENV)
-@$(if $(LOCK),\
+@$(MASK) $(if $(LOCK),\
 $(HASHED) --requirement $(LOCK)/build.txt && \
 $(HASHED) $(LAYERS_$(1):%=--requirement $(LOCK)/%.txt) && \
 $(PIP) --no-build-isolation --no-deps --editable .,\
@@ -49,7 +51,7 @@ help:
 	@sed -n 's/^# \(make.*\)/\1/p' Makefile
 
 $(PYTHON):
-	@for python in python3 python3.13 python3.12 python3.11; do \
+	@$(MASK) for python in python3 python3.13 python3.12 python3.11; do \
 	    if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 	        exec $$python -m venv $(VENV); \
 	    fi; \

@@ -170,7 +170,7 @@ def write_profile(home: Path, uri: str, database: str) -> dict:
 def check(settings: config.Settings) -> None:
     """Make sure that what is inserted with a mark is what caxflow would mark itself."""
     for document, settled in zip(documents(2, 1), (True, False), strict=True):
-        decision = decisions.decide(document, settings, decisions.skip_function(), document["end"])
+        decision = decisions.decide(document, settings, decisions.skip_function(settings), document["end"])
         if decision.settled != settled:
             sys.exit(f"{document['name']} is not what this benchmark thinks: {decision}")
 

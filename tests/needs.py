@@ -41,6 +41,7 @@ PACKAGES = {
     "setpriv": "util-linux",
     "fincore": "util-linux-extra",
     "getfacl": "acl",
+    "setfacl": "acl",
     "munged": "munge",
     "munge": "munge",
     "slurmctld": "slurm-wlm",

@@ -91,6 +91,8 @@ def filled(line):
         words = [*words[:2], *(word for word in words[2:] if word != RUN), *rest]
     if words[0] == "snakemake" and "--report" not in words and "-n" not in words:
         words.insert(1, "-n")
+    if words[:2] == ["caxflow", "serve"]:
+        return shlex.join(words if "--write" in words else [*words, "--help"])
     if "--profile" not in words and "--help" not in words:
         words += ["--profile", "midway"]
     return shlex.join(words)
@@ -124,7 +126,7 @@ def test_s7_every_command_of_the_manuals_works_without_an_environment(place):
     assert len(lines) > 25
     assert {line.split()[1] for line in lines if line.startswith("caxflow")} > {"run", "status", "why", "rm"}
     typed = place.folder / "typed"
-    files = {name: str(place.folder / name) for name in ("runs.html", "reprocessing.yaml")}
+    files = {name: str(place.folder / name) for name in ("runs.html", "reprocessing.yaml", "caxflow-serve")}
     typed.write_text("".join(f"{re.sub('|'.join(files), lambda at: files[at[0]], line)}\n" for line in lines))
     (place.folder / "each.py").write_text(EACH)
     code, out, err = place.call(f"{sys.executable} {place.folder}/each.py {typed} 2>&1")

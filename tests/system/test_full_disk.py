@@ -35,7 +35,7 @@ def fill(folder):
 def broken(copies, tmp_path, request):
     """Copies whose work directory at midway takes nothing any more."""
     zygote = mortal.Zygote(tmp_path, "onecall")
-    with needs.mounted(copies.work("midway"), "-t", "tmpfs", "-o", "size=2m", "none"):
+    with needs.mounted(copies.work("midway"), "-t", "tmpfs", "-o", "size=2m,mode=755", "none"):
         if request.param != "full before the first call":
             done = zygote.call("perform", "all", copies.overrides())
             assert done["status"] == 0, done["said"]

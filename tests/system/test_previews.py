@@ -115,6 +115,7 @@ REFUSED = {
     "--all-temp": [],
     "--directory": ["."],
     "--export-cwl": ["x.cwl"],
+    "--trust-io-cache": ["-n"],
     "--archive": ["x.tar.gz"],
     "--generate-unit-tests": [],
     "--draft-notebook": [f"midway/{NEW}.raw.done"],

@@ -8,7 +8,8 @@ from pathlib import Path
 import pymongo
 import pytest
 
-from caxflow.config import RunDBAddress
+from caxflow import cli, config
+from caxflow.config import HOME, RunDBAddress
 from caxflow.demo.database import DatabaseServer
 from caxflow.errors import CaxflowError
 from caxflow.rundb import RunsDB, queries, roles
@@ -199,3 +200,9 @@ def test_our_roles_are_no_more_than_that():
     for allowed in roles.privileges(RUNS).values():
         held = [{"resource": {"db": "run", "collection": each}, "actions": allowed[each]} for each in allowed]
         assert list(roles.excess(held, RunDBAddress("mongodb://h"))) == []
+
+
+def test_the_command_prints_a_file_for_mongosh(capsys):
+    assert cli.main(["rundb", "roles", "--profile", str(HOME / "profiles/midway")]) == 0
+    settings = config.load([("midway", {"site": "midway"})])
+    assert capsys.readouterr().out == roles.script(settings.rundb, settings.sites).rstrip("\n") + "\n"

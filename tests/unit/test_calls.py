@@ -1,6 +1,7 @@
 """S10: profiles, ``--configfile`` and ``--config`` mean the same to ``snakemake`` and to ``caxflow``."""
 
 import argparse
+import os
 import pickle
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import yaml
 from snakemake.cli import parse_args, parse_config
 from snakemake.settings.types import ConfigSettings
 
+import needs
 from caxflow import config
 from caxflow.cli import site
 from caxflow.config import calls
@@ -307,3 +309,20 @@ def test_a_word_of_a_profile_without_a_value_is_one_of_the_profile(place):
 def test_a_profile_with_templates_is_refused(place):
     place.write("prof/config.yaml", "__use_yte__: true\nconfig: [site=midway]\n")
     assert "templates are not filled in" in place.both("--profile", "prof")
+
+
+@pytest.mark.parametrize("theirs", ["midway", "midway/config.yaml", "file"])
+def test_a_profile_that_another_account_put_where_one_works_is_refused(tmp_path, monkeypatch, theirs):
+    needs.root()
+    (tmp_path / "midway").mkdir()
+    for name in ("midway/config.yaml", "file"):
+        (tmp_path / name).write_text("cores: 1\n")
+    monkeypatch.chdir(tmp_path)
+    name = Path(theirs).parts[0]
+    assert calls.profile_file(name).is_file()
+    os.chown(tmp_path / theirs, 65534, -1)
+    with pytest.raises(
+        CaxflowError, match=f"profile {name}: {tmp_path / theirs} belongs to nobody -> call from"
+    ):
+        calls.profile_file(name)
+    assert calls.profile_file(f"./{name}").is_file()  # named by its path, it is meant

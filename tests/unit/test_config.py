@@ -328,7 +328,15 @@ def test_what_is_wrong_in_the_main_file(folder, case):
         assert word in message
 
 
-@pytest.mark.parametrize("words", [["rundb=mongodb://me:hunter2@db"], ["mongodb://me:hunter2@db"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["rundb=mongodb://me:hunter2@db"],
+        ["mongodb://me:hunter2@db"],
+        ["notify={webhook: 'https://hooks.example.org/hunter2'}"],
+        ["notify=https://hooks.example.org/hunter2"],
+    ],
+)
 def test_a_password_on_the_command_line_is_not_said_again(folder, words):
     with pytest.raises(CaxflowError) as caught:
         config.load(calls.layers([], ["site=midway", *words]), folder.path)

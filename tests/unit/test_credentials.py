@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+import needs
 from caxflow import credentials, variables
 from caxflow.errors import CaxflowError
-from caxflow.processing import commands, leash
+from caxflow.processing import commands
 
 NAME, SECRET = "SC_API_KEY", f"hunter2-{uuid.uuid4()}"
 # What a program finds of the secret in the environments of all processes that it can read, and by asking.
@@ -138,6 +139,18 @@ def test_a_file_that_is_not_there_is_named(tmp_path, monkeypatch):
         credentials.get(NAME)
 
 
+def test_what_is_no_file_is_not_waited_for_and_an_empty_one_is_named(tmp_path, monkeypatch):
+    monkeypatch.delenv(NAME, raising=False)
+    monkeypatch.setenv(f"{NAME}_FILE", str(tmp_path / "key"))
+    os.mkfifo(tmp_path / "key", 0o600)
+    with pytest.raises(CaxflowError, match=r"SC_API_KEY_FILE: .*key is no file -> "):
+        credentials.get(NAME)
+    (tmp_path / "key").unlink()
+    (tmp_path / "key").touch(0o600)
+    with pytest.raises(CaxflowError, match=r"SC_API_KEY_FILE: .*key is empty -> "):
+        credentials.get(NAME)
+
+
 def test_secrets_are_in_no_message(python):
     program = f"""
 credentials.hold()
@@ -152,6 +165,113 @@ for error in CaxflowError("it answers {SECRET}", "ask {SECRET}"), CaxflowError("
     assert SECRET not in said
 
 
+# Asks, and where that gives nothing kills what watches over it, and asks again as a child of another process.
+ORPHAN = """
+import os, signal, socket, time
+name, leash = os.environ["X_NAME"].encode(), os.getppid()
+for again in range(2):
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.connect(b"\\0" + name)
+        open("../answers", "ab").write(b"<%s>" % asking.recv(65536))
+    if not again:
+        os.kill(leash, signal.SIGKILL)
+        while os.getppid() == leash:
+            time.sleep(0.01)
+open("../answers", "ab").write(b"done")
+"""
+
+
+def test_a_program_is_given_none_by_whatever_clone_it_is_started_nor_as_an_orphan(python, tmp_path):
+    clone = tmp_path / "clone"
+    clone.symlink_to(Path(credentials.__file__).parents[1])
+    program = f"""
+import os, subprocess, sys
+from caxflow import family
+credentials.share()
+family.adopt_orphans()  # as the first process of a container does
+job = '''
+import os, pathlib, sys
+from caxflow import credentials
+from caxflow.errors import CaxflowError
+from caxflow.processing import commands
+os.environ["X_NAME"] = os.environ["CAXFLOW_CREDENTIALS"]
+pathlib.Path("job").mkdir()
+try:
+    words = [sys.executable, "-c", sys.argv[1]]
+    commands.run(words, pathlib.Path("job").absolute(), pathlib.Path("log").absolute(), ["X_NAME"])
+except CaxflowError:
+    print(credentials.get("{NAME}"))
+'''
+clone = os.environ | {{"PYTHONPATH": {str(clone)!r}}}
+subprocess.run([sys.executable, "-c", job, sys.argv[1]], env=clone, check=True)
+while family.bury():
+    pass
+"""
+    assert python(program, ORPHAN, **{NAME: SECRET}).split() == [SECRET]
+    assert (tmp_path / "answers").read_text() == "<><>done"
+
+
+CHAIN = """
+import subprocess, sys
+from caxflow import credentials
+credentials.share()
+print(credentials.get("SC_API_KEY"), flush=True)
+if len(sys.argv) > 2:
+    subprocess.run([sys.executable, "-c", sys.argv[1], *sys.argv[1:-1]], check=True)
+"""
+
+
+def test_jobs_of_a_daemon_are_given_it_where_proc_hides_others_and_the_daemon_is_the_first(python):
+    needs.root()
+    # As ProtectProc=invisible of a unit; and without what lets root see all.
+    hidden = "mount -t proc -o hidepid=2,gid=65533 proc /proc && exec setpriv --bounding-set=-sys_ptrace"
+    contained = ["unshare", "--mount", "--pid", "--fork", "sh", "-c", f'{hidden} "$@"', "sh"]
+    program = """
+import os, sys
+os.execvp(sys.argv[2], [*sys.argv[2:], sys.executable, "-c", sys.argv[1], sys.argv[1], "one", "two"])
+"""
+    assert python(program, CHAIN, *contained, **{NAME: SECRET}).split() == [SECRET] * 3
+
+
+def test_another_account_that_took_the_name_is_not_believed(python):
+    needs.root()
+    program = f"""
+import os, socket, subprocess, sys
+name, user = sys.argv[1:]
+with socket.socket(socket.AF_UNIX) as server:
+    server.bind("\\0" + name)
+    os.seteuid(int(user))
+    server.listen()
+    os.seteuid(0)
+    if not os.fork():
+        with server.accept()[0] as peer:
+            peer.sendall(b'{{"{NAME}": "theirs"}}')
+        os._exit(0)
+ask = "from caxflow import credentials; print(credentials.get('{NAME}'))"
+subprocess.run([sys.executable, "-c", ask], env=os.environ | {{"CAXFLOW_CREDENTIALS": name}}, check=True)
+"""
+    name = f"caxflow-{uuid.uuid4()}"
+    assert python(program, name, "0").split() == ["theirs"]
+    assert python(program, name, "65534").split() == ["None"]
+
+
+def test_secrets_are_in_no_message_however_they_are_written(python):
+    program = r"""
+import json, os, urllib.parse
+from caxflow.errors import CaxflowError
+secret = os.environ["SC_API_KEY"].strip()
+credentials.hold()
+quoted = urllib.parse.quote
+addressed = quoted(secret), quoted(secret, safe=""), urllib.parse.urlencode({"": secret})
+for said in *addressed, json.dumps(secret), repr(secret):
+    print(CaxflowError(f"of {said} nothing is shown: hunter"))
+"""
+    said = python(program, SC_API_KEY=' hun "ter/2\\é\n')
+    assert said.count("${SC_API_KEY}") == said.count("nothing is shown: hunter") == 5
+    assert "ter/2" not in said
+    assert "hun%20" not in said
+
+
 WANTED = {"PATH": "/bin", "LC_TIME": "C", "PYTHONPATH": "/lib", "OMP_NUM_THREADS": "1", "CAXFLOW_SHOWN": "1"}
 REFUSED = {
     "MONGODB_PASSWORD": "x",
@@ -163,6 +283,8 @@ REFUSED = {
     "SSH_AUTH_SOCK": "/tmp/x",
     "AWS_SECRET_ACCESS_KEY": "x",
     "CONDA_TOKEN": "x",
+    "SLURM_JWT": "x",
+    "PBS_JOBCOOKIE": "x",
     "APPTAINER_DOCKER_PASSWORD": "x",
     "APPTAINERENV_RUNS": "mongodb://me:hunter2@db/run",
     "SLACK": "https://hooks.example/T1",
@@ -193,7 +315,3 @@ def test_what_the_configuration_names_reaches_the_program(tmp_path, monkeypatch)
 def test_a_secret_or_no_name_is_refused(name):
     with pytest.raises(CaxflowError, match=rf"processor x: variables: .*{name}.* -> "):
         commands.Environment.read({"variables": [name]}, "processor x")
-
-
-def test_the_leash_is_known_by_its_file():
-    assert Path(os.fsdecode(credentials._LEASH)) == Path(leash.__file__)

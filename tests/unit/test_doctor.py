@@ -3,11 +3,13 @@
 import os
 import shutil
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 import yaml
 
+import needs
 from caxflow import config, preview
 from caxflow.config import calls
 from caxflow.monitoring import doctor
@@ -145,6 +147,41 @@ def test_h3_what_others_may_write_to_is_found(tmp_path, profile, examine):
         assert remedy.format(tmp_path) in one.mend
     above = [one.said for one in findings if f"{tmp_path}/midway may be written by all" in one.said]
     assert f"what is at {tmp_path}/midway/raw could be exchanged" in "".join(above)
+
+
+def test_programs_that_others_may_write_to_and_what_leads_to_them_are_found(
+    tmp_path, profile, examine, monkeypatch
+):
+    own = profile()
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked/midway").symlink_to(own)
+    packages, link = tmp_path / "env/lib/site-packages", tmp_path / "linked"
+    (packages / "snakemake").mkdir(parents=True)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "env"))
+    monkeypatch.setattr(sysconfig, "get_path", lambda _: str(packages))
+
+    def said():
+        return [
+            (verdict, said, mend) for verdict, said, mend in found(examine(link / "midway"), "configuration")
+        ]
+
+    assert [verdict for verdict, _, _ in said()] == [GOOD]
+    for path, top in ((packages / "snakemake", tmp_path / "env"), (link, link)):
+        path.chmod(0o2775)
+        ((verdict, what, mend),) = said()
+        assert (verdict, what.split(" may be")[0]) == (BAD, str(path))
+        assert mend.endswith(f"chmod -R go-w {top}")
+        path.chmod(0o755)
+    needs.root()
+    os.chown(packages, 65534, -1)
+    assert [(verdict, what.split(":")[0]) for verdict, what, _ in said()] == [
+        (DOUBTFUL, f"{packages} belongs to nobody")
+    ]
+    os.chown(packages, 0, -1)
+    (tmp_path / "env").chmod(0o755)
+    (tmp_path / "env/lib").chmod(0o755)
+    tmp_path.chmod(0o777)
+    assert {verdict for verdict, what, _ in said() if f"{tmp_path} may be written by all" in what} == {BAD}
 
 
 def test_only_one_partner(tmp_path):

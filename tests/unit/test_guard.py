@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import subprocess
 
 import pytest
 
@@ -42,6 +43,23 @@ def test_h3_a_folder_that_others_may_write_to_is_named(work_dir, name, mode):
     assert caught.value.what.startswith(f"{work_dir / name} ")
     assert caught.value.mend.endswith(f"chmod -R go-w {work_dir}")
     assert [path for path, _ in guard.found(work_dir)] == [work_dir / name]
+
+
+@pytest.mark.parametrize("entry", ["g:1234:rwx", "u:1234:rwx", "g::rwx", "o::rwx"])
+def test_a_folder_whose_access_list_has_others_write_to_what_is_made_in_it_is_named(
+    work_dir, require, entry, tmp_path
+):
+    def listed(*words):
+        subprocess.run([require("setfacl"), *words], check=True)
+
+    listed("-d", "-m", "u:1234:r-x,g:1234:r-x", str(work_dir))
+    guard.check(work_dir)
+    listed("-d", "-m", entry, str(work_dir / "logs"))
+    with pytest.raises(CaxflowError, match=r"logs has a default access list by which others") as caught:
+        guard.check(work_dir)
+    (work_dir / "logs/new").mkdir(0o755)
+    subprocess.run(caught.value.mend.partition(": ")[2], shell=True, check=True)
+    guard.check(work_dir)
 
 
 @pytest.mark.parametrize("name", [*FOLDERS, ".caxflow/plan.json", ".caxflow/lock"])

@@ -35,6 +35,15 @@ def test_links_each_profile_and_does_nothing_the_second_time(profiles, tmp_path)
     assert refused == []
 
 
+def test_no_other_account_may_write_to_the_folder(profiles, tmp_path):
+    before = os.umask(0o002)
+    try:
+        assert main(str(profiles), str(tmp_path / "home/snakemake")) == 0
+    finally:
+        os.umask(before)
+    assert (tmp_path / "home/snakemake").stat().st_mode & 0o022 == 0
+
+
 def test_never_replaces_what_is_not_its_own(profiles, tmp_path, capsys):
     folder = tmp_path / "home"
     (folder / "midway").mkdir(parents=True)

@@ -127,7 +127,10 @@ def test_what_the_walk_finds(text, found):
 
 def test_u6_the_file_that_has_the_address_is_named(tmp_path):
     configured(tmp_path)
-    for name, uri in (("own.yaml", "mongodb://127.0.0.1:1"), ("--config", "mongodb://[")):
+    for name, uri in (
+        ("own.yaml", "mongodb://127.0.0.1:1"),
+        ("--config", "mongodb://127.0.0.1:1/?readPreference=never"),
+    ):
         said = {"site": "midway", "rundb": {"uri": uri, "timeout": 0.1}}
         settings = config.load(
             [("own.yaml", {"rundb": {"database": "x"}}), (name, said)], tmp_path / "config"

@@ -1,3 +1,8 @@
+import lzma
+import zlib
+
+import awkward as ak
+import cramjam
 import numpy as np
 import pytest
 import uproot
@@ -8,6 +13,7 @@ from caxflow.files.rootfile import check_root, read_metadata
 from caxflow.mini import process_run
 from caxflow.simulate import run_document, simulate_run
 from caxflow.targets import Run
+from within import within
 
 NAME = "160315_1432"
 EVENTS = 30
@@ -150,7 +156,7 @@ def test_an_empty_tree_is_judged_by_its_number_of_events(tmp_path):
 
 def test_branches_that_uproot_does_not_understand_are_unpacked_all_the_same(copy, monkeypatch):
     # pax's trees have some; here all but the event numbers are made to look like them.
-    monkeypatch.setattr(rootfile, "_is_numbers", lambda branch: False)
+    monkeypatch.setattr(rootfile, "is_numbers", lambda branch: False)
     assert check_root(copy, events_built=EVENTS) == EVENTS
     content = bytearray(copy.read_bytes())
     name, start, stored, _ = max(baskets(copy), key=lambda basket: basket[2])
@@ -169,3 +175,62 @@ def test_the_metadata_are_read_back(processed, tmp_path):
     tree(tmp_path / "a.root", [0])
     with pytest.raises(CaxflowError, match="does not say how it was made"):
         read_metadata(tmp_path / "a.root")
+
+
+BOMBS = {
+    "zlib": (uproot.ZLIB(1), zlib.compressobj),
+    "lzma": (uproot.LZMA(1), lambda: lzma.LZMACompressor(preset=0)),
+    "zstd": (uproot.ZSTD(1), cramjam.zstd.Compressor),
+}
+
+
+def refused(path, why):
+    with pytest.raises(CaxflowError, match=why):
+        check_root(path)
+
+
+def bomb(pack, size):
+    packer, zeros = pack(), bytes(1 << 20)
+    parts = [packer.compress(zeros) or b"" for _ in range(size >> 20)]
+    made = packer.finish() if hasattr(packer, "finish") else b"".join(parts) + packer.flush()
+    return bytes(made)
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+@pytest.mark.parametrize("branch", ["event_number", "x"])
+def test_a_block_is_unpacked_to_what_it_says_and_no_further(kind, branch, tmp_path):
+    path, (compression, pack) = tmp_path / "a.root", BOMBS[kind]
+    values = np.random.default_rng(1).permuted(np.arange(100_000))
+    with uproot.recreate(path, compression=compression) as file:
+        file.mktree("tree", {"event_number": "int64", "x": "int64"})
+        file["tree"].extend({"event_number": np.cumsum(values + 1), "x": values})
+    assert check_root(path) == len(values)
+    start, stored = next(place[1:3] for place in baskets(path) if place[0] == branch)
+    hostile, content = bomb(pack, 200 << 20), bytearray(path.read_bytes())
+    assert len(hostile) < stored - 9  # so that it fits into the block
+    content[start + 9 : start + 9 + len(hostile)] = hostile
+    path.write_bytes(content)
+    within(100, 20, refused, path, "a block does not unpack to the [0-9]+ bytes")
+
+
+def test_a_part_that_is_said_to_be_larger_than_any_is_not_unpacked(copy):
+    name, *_ = next(place for place in baskets(copy) if place[2] < place[3])
+    content = bytearray(copy.read_bytes())
+    with uproot.open(copy) as file:
+        key = file["tree"][name].basket_key(0)
+        at = key.fSeekKey + 6  # behind the length and the version of a key
+    content[at : at + 4] = (1 << 30).to_bytes(4, "big")
+    copy.write_bytes(content)
+    within(100, 20, refused, copy, "134217728 are the most")
+
+
+def test_steps_are_small_where_bytes_are_many(tmp_path):
+    with uproot.recreate(tmp_path / "a.root") as file:
+        file.mktree("tree", {"x": "var * int64"})
+        for events, size in ((1000, 1), (1, 100_000), (1, 100_000), (1000, 1)):
+            file["tree"].extend({"x": ak.unflatten(np.zeros(events * size, "i8"), [size] * events)})
+    with uproot.open(tmp_path / "a.root") as file:
+        steps = list(rootfile.steps([file["tree"]["x"]], 2002, 500_000))
+        assert [start for start, _ in steps[1:]] == [stop for _, stop in steps[:-1]]
+        assert (steps[0][0], steps[-1][1]) == (0, 2002)
+        assert not any(start <= 1000 and stop >= 1002 for start, stop in steps)

@@ -2,11 +2,18 @@
 
 import re
 
+import numpy as np
 import pytest
+import uproot
+from uproot.serialization import _serialize_object_any, numbytes_version
+from uproot.writing import _cascadetree
+from uproot.writing.identify import to_TList
 
 import nasty
 from caxflow.conditions.settings import freeze
+from caxflow.errors import CaxflowError
 from caxflow.mini import process_run
+from caxflow.mini.writer import _named
 from caxflow.monitoring import runreport
 from caxflow.simulate import run_document, simulate_run
 from caxflow.targets import Run
@@ -37,3 +44,27 @@ def test_a_page_has_the_spectra_of_its_kind_in_their_unit(tmp_path, kind):
     assert "4, all that the trigger built" in page
     assert "4 events, median" in page
     assert f"area [{'electrons' if kind == 'led' else 'pe'}]" in page
+
+
+def test_formulas_of_a_file_are_not_evaluated(tmp_path, monkeypatch):
+    # TTree::SetAlias keeps them, which uproot does not write.
+    build, trace = _cascadetree.Tree._build_out, tmp_path / "trace"
+    formula = f"[event_number, (event_number + 0).layout.data.tofile({str(trace)!r})][0]"
+    names = (*runreport._BRANCHES, *runreport._INTERACTIONS)
+
+    def with_formula(tree):
+        parts, formulas = build(tree), []
+        _serialize_object_any(formulas, to_TList([_named(name, formula) for name in names]), None)
+        parts[-1] = b"".join(formulas) + parts[-1][4:]
+        parts[0] = numbytes_version(sum(map(len, parts[1:])), 20)
+        return parts
+
+    monkeypatch.setattr(_cascadetree.Tree, "_build_out", with_formula)
+    with uproot.recreate(tmp_path / "a.root") as file:
+        file.mktree("tree", {"event_number": "int64"})
+        file["tree"].extend({"event_number": np.arange(3)})
+    with uproot.open(tmp_path / "a.root") as file:
+        assert file["tree"].aliases == dict.fromkeys(names, formula)
+    with pytest.raises(CaxflowError, match=r"a\.root"):
+        runreport.read_spectra(tmp_path / "a.root")
+    assert not trace.exists()

@@ -3,6 +3,8 @@
 import errno
 import fcntl
 import os
+import subprocess
+import sys
 import threading
 import time
 from contextlib import nullcontext
@@ -11,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import needs
 from caxflow import transfer
 from caxflow.errors import CaxflowError
 from caxflow.files import digests
@@ -252,6 +255,36 @@ def test_where_there_are_no_locks_processes_and_ages_tell_who_writes(out, monkey
     with pytest.raises(CaxflowError, match="is being written by") if held else nullcontext():
         second.begin(wait=0)
     second.close()
+    first.close()
+
+
+HIDDEN = """
+import errno, fcntl, os, sys
+from caxflow.transfer.part import Part
+assert not os.path.exists(f"/proc/{os.getppid()}")
+def refuse(*_):
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+fcntl.flock = refuse
+Part(sys.argv[1], "second").begin(wait=0)
+"""
+
+
+def test_without_locks_a_writer_that_proc_hides_still_writes(out, monkeypatch):
+    needs.root()
+    monkeypatch.setattr(fcntl, "flock", refuse_locks)
+    first = Part(str(out / "copy"), "first")
+    first.begin(wait=0)
+    # As the main process that knows a password is hidden by ProtectProc=invisible.
+    hidden = "mount -t proc -o hidepid=2,gid=65533 proc /proc && exec setpriv --bounding-set=-sys_ptrace"
+    words = ["unshare", "--mount", "sh", "-c", f'{hidden} "$@"', "sh", sys.executable, "-c", HIDDEN]
+    done = subprocess.run(
+        [*words, str(out / "copy")],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert f"being written by another transfer (process {os.getpid()} on" in done.stderr
     first.close()
 
 

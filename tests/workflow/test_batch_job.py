@@ -3,9 +3,12 @@
 import contextlib
 import datetime
 import io
+import json
 import shutil
 import socket
+import sys
 import threading
+import uuid
 
 import pytest
 import uproot
@@ -21,8 +24,10 @@ from caxflow.simulate import simulate_run
 from caxflow.stages import processed
 from caxflow.stages.job import Job
 from caxflow.targets import Run, Target
+from thief import THIEF
 
 RUN = Run("160315_1432")
+SECRET = f"hunter2-{uuid.uuid4()}"
 
 
 @contextlib.contextmanager
@@ -61,16 +66,32 @@ def prepare(clone, document):
     receipts.write(clone.work() / f"midway/{RUN}.settings.json", frozen)
 
 
+def as_a_batch_job(clone, **environment):
+    """Process the run as Snakemake calls itself inside a job of the batch system."""
+    job = f"process_raw:run={RUN},site=midway"
+    words = ["--snakefile", str(clone.folder / "workflow/Snakefile"), "--directory", str(clone.work())]
+    words += ["--target-jobs", job, "--allowed-rules", "process_raw", "--mode", "remote", "--cores", "1"]
+    words += ["--config", "site=midway", "--nolock", "--force", "--ignore-incomplete", "--drop-metadata"]
+    return clone.run("snakemake", *words, **environment)
+
+
+def test_what_start_up_files_set_there_is_shown_to_no_processor(clone, tmp_path):
+    thief, loot = tmp_path / "thief.py", tmp_path / "loot"
+    thief.write_text(THIEF)
+    command = f"{sys.executable} {thief} {SECRET} {loot} {{input}} {{output}}"
+    processor = {"kind": "command", "command": command, "pax_version": "v0.0.1"}
+    prepare(clone, clone.document(at=("lngs", "midway"), _id="id"))
+    clone.configure(processors={"mini_v1": processor})
+    said = as_a_batch_job(clone, MONGODB_PASSWORD=SECRET)
+    assert "wrote no" in said.text
+    assert json.loads(loot.read_text())["others"] == []
+
+
 def test_processing_needs_no_database(clone):
     prepare(clone, clone.document(at=("lngs", "midway"), _id="id"))
     with listener() as (uri, knocks):
         clone.configure(rundb={"uri": uri, "timeout": 1})
-        # As Snakemake calls itself inside a job of the batch system.
-        job = f"process_raw:run={RUN},site=midway"
-        words = ["--snakefile", str(clone.folder / "workflow/Snakefile"), "--directory", str(clone.work())]
-        words += ["--target-jobs", job, "--allowed-rules", "process_raw", "--mode", "remote", "--cores", "1"]
-        words += ["--config", "site=midway", "--nolock", "--force", "--ignore-incomplete", "--drop-metadata"]
-        said = clone.run("snakemake", *words, MONGODB_PASSWORD="hunter2")
+        said = as_a_batch_job(clone, MONGODB_PASSWORD="hunter2")
     log = (clone.work() / f"logs/midway/{RUN}.process_raw.log").read_text()
     assert said.status == 0, said.text + log
     assert knocks == []

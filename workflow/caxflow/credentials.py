@@ -6,7 +6,7 @@ from systemd, as ``LoadCredential=NAME:/path`` in a unit has it.
 A variable would be in ``/proc/PID/environ`` of this process and of all that it starts, where every program of
 the same account reads it: a processor that of its parents. So a main process takes what it was given out of
 its environment (`hold`), and its jobs ask it (`share`), over a socket that answers its own descendants alone,
-and none that a leash holds: those are processors.
+and none that a leash has marked: those are processors.
 """
 
 import contextlib
@@ -35,11 +35,10 @@ NAMES = (*DATABASE, SLOW_CONTROL, WEBHOOK, MAIL_USER, MAIL_PASSWORD)
 SOCKET = "CAXFLOW_CREDENTIALS"
 # What else is called like a secret; a path is none.
 _SECRET = re.compile(
-    r"(?!.*_(FILE|PATH|DIR|DIRECTORY)$).*(PASS|SECRET|TOKEN|KEY|WEBHOOK|CREDENTIAL)", re.IGNORECASE
+    r"(?!.*_(FILE|PATH|DIR|DIRECTORY)$).*(PASS|SECRET|TOKEN|KEY|WEBHOOK|CREDENTIAL|COOKIE|JWT)", re.IGNORECASE
 )
 _IN_ADDRESS = re.compile(r"://[^/@\s]*:[^/@\s]+@")
-_LEASH = str(Path(__file__).with_name("processing") / "leash.py").encode()
-_LONGEST = 65536  # bytes of a file
+_LONGEST = 65536  # bytes of a file, or of an answer
 _PATIENCE = 10  # s
 _PEER = struct.Struct("iII")  # struct ucred: process, user, group
 _PR_SET_DUMPABLE = 4  # linux/prctl.h
@@ -60,8 +59,11 @@ def get(name: str) -> str | None:
     CaxflowError
         If its file cannot be read, or may be read by others.
     """
-    found = os.environ.get(name) or _held.get(name) or _from_file(name) or _from_systemd(name)
-    return _known(name, found or _asked(os.environ.get(SOCKET, "")).get(name))
+    # Asked first: who knows one already may be hidden in `/proc`.
+    given = _asked(os.environ.get(SOCKET, "")).get(name)
+    return _known(
+        name, os.environ.get(name) or _held.get(name) or _from_file(name) or _from_systemd(name) or given
+    )
 
 
 def values() -> dict[str, str]:
@@ -83,10 +85,11 @@ def hold() -> None:
 
 def share() -> None:
     """`hold` them, and give them to the jobs that this process will start."""
+    # Asked by its jobs, not by those of its jobs: `/proc` may hide processes that hold a password.
+    _held.update(_asked(os.environ.get(SOCKET, "")))
     hold()
     if not _held:
         return
-    _held.update(_asked(os.environ.get(SOCKET, "")) | _held)
     name = f"caxflow-{secrets.token_hex(16)}"
     server = socket.socket(socket.AF_UNIX)
     server.bind(f"\0{name}")
@@ -104,22 +107,23 @@ def _answer(server: socket.socket) -> None:
             continue
         with contextlib.suppress(OSError), peer:
             peer.settimeout(_PATIENCE)
-            pid, user, _ = _PEER.unpack(
-                peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size),
-            )
+            pid, user, _ = _peer(peer)
             if user == os.getuid() and _is_job(pid):
                 peer.sendall(json.dumps(_held).encode())
 
 
+def _peer(other: socket.socket) -> tuple[int, int, int]:
+    """Return process, user and group at the other end."""
+    return _PEER.unpack(other.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+
+
 def _is_job(pid: int) -> bool:
     """Return whether a process descends from this one, and from no leash."""
+    if processes.is_marked(pid):
+        return False
     while pid != os.getpid():
-        try:
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        except OSError:
-            return False
         now = processes.status(pid)
-        if _LEASH in words or now is None or now.parent <= 1:
+        if now is None or now.parent < 1:
             return False
         pid = now.parent
     return True
@@ -134,8 +138,10 @@ def _asked(name: str) -> Mapping[str, str]:
         with socket.socket(socket.AF_UNIX) as server:
             server.settimeout(_PATIENCE)
             server.connect(f"\0{name}")
+            if _peer(server)[1] != os.getuid():  # others may take the name once it is free
+                return {}
             with server.makefile("rb") as stream:
-                return json.loads(stream.read() or b"{}")
+                return json.loads(stream.read(_LONGEST) or b"{}")
     except (OSError, ValueError):
         return {}
 
@@ -155,12 +161,18 @@ def _from_systemd(name: str) -> str | None:
 def _read(path: Path, about: str, others: int) -> str | None:
     """Return the text of a file, without the end of its line."""
     try:
-        with path.open("rb") as stream:
+        # A pipe in its place has it once at most, and must not be waited for.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
             kept = os.fstat(stream.fileno())
+            if not stat.S_ISREG(kept.st_mode):
+                raise CaxflowError(f"{about}: {path} is no file", "name a file: each job reads it again")
             if kept.st_mode & others or kept.st_uid not in (0, os.geteuid()):
                 fix = f"chown it to this account, and chmod 600 {path}"
                 raise CaxflowError(f"{about}: {path} belongs to, or is open to, others", fix)
-            return stream.read(_LONGEST).decode().rstrip("\r\n")
+            text = stream.read(_LONGEST).decode().rstrip("\r\n")
+            if not text:
+                raise CaxflowError(f"{about}: {path} is empty", "write into it what it is to hold")
+            return text
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is no text"
         raise CaxflowError(f"{about}: {path} cannot be read: {why}", "check its path and its owner") from None

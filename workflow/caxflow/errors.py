@@ -15,9 +15,15 @@ _MOST = 1 << 16  # characters of foreign text that are searched for what is hidd
 
 
 def hide(name: str, value: str) -> None:
-    """Keep a value out of all messages."""
+    """Keep a value out of all messages, also as addresses, JSON and Python write it."""
+    import json
+    from urllib.parse import quote, quote_plus
+
+    value = value.strip()
     if len(value) > SHORT:
-        _hidden[value] = f"${{{name}}}"
+        addressed = quote(value), quote(value, safe=""), quote_plus(value)
+        forms = value, *addressed, json.dumps(value)[1:-1], repr(value)[1:-1]
+        _hidden.update(dict.fromkeys(forms, f"${{{name}}}"))
 
 
 def public(text: str) -> str:

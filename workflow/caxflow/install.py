@@ -11,6 +11,8 @@ from pathlib import Path
 
 import yaml
 
+from caxflow import owners
+
 
 def link_profiles(profiles: Path, folder: Path) -> tuple[list[str], list[str]]:
     """Link every profile into `folder`, and never replace anything there.
@@ -73,6 +75,7 @@ def path_hint(scripts: Path) -> str:
 
 def main(profiles: str, folder: str) -> int:
     """Link, say what was done, and return 1 if anything is in the way."""
+    owners.mask()  # who may write to the folder says what Snakemake runs
     try:
         done, refused = link_profiles(Path(profiles), Path(folder))
     except OSError as error:

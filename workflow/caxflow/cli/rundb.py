@@ -35,7 +35,7 @@ told; 2 the command line or the configuration is wrong
 """
 _ROLES = """\
 Prints commands for mongosh: the roles that sites and readers need, the indexes, and how users are made.
-The roles let nobody remove run documents, change or remove records of the audit, or make indexes, so these
+No role may remove run documents, change or remove records of the audit, or make indexes, so these
 commands are for who administers the database. The database is not asked, and nothing is changed.
 
 examples:
@@ -120,7 +120,7 @@ def _init(arguments: argparse.Namespace) -> int:
 
 def _roles(arguments: argparse.Namespace) -> int:
     settings = site.settings(arguments)
-    print(roles.script(settings.rundb, settings.sites))
+    print(*roles.script(settings.rundb, settings.sites).splitlines(), sep="\n")
     return 0
 
 

@@ -1,7 +1,7 @@
 """What a run document may set for a processor: some parameters by name, each of one type and size.
 
 pax takes its configuration for code: one section holds statements that it executes, others name plug-ins to
-import, files to unpickle and types to compile. Whoever writes into the runs database writes none of these:
+import, files to unpickle and types to compile. A writer of the runs database writes none of these:
 documents set what corrections set, and what the configuration admits besides, as ``run_parameters`` of a
 processor. All else is refused by its name, and its run is not processed.
 """

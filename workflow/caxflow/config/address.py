@@ -56,7 +56,7 @@ def risks(uri: str) -> Iterator[tuple[str, str]]:
     options = dict(each.lower().partition("=")[::2] for each in _options(found))
     if options.get("tls", options.get("ssl", "true" if found["srv"] else "false")) != "true":
         yield (
-            "is reached without TLS: whoever is on the way reads and changes what travels",
+            "is reached without TLS: others on the way can read and change what travels",
             "add tls=true to rundb.uri, and tlsCAFile=/path where its authority is the site's own",
         )
     for name in _UNCHECKED:

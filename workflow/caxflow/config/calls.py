@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from caxflow import owners
 from caxflow.config.folders import HOME
 from caxflow.config.sources import Layer, merge
 from caxflow.config.yamlfile import Word, each_word, number, read_value, read_words
@@ -110,7 +111,7 @@ def profile_file(name: str) -> Path:
     Raises
     ------
     CaxflowError
-        If there is none.
+        If there is none, or where it would be taken from the working directory, where others put it.
     """
     user = Path(os.environ.get("XDG_CONFIG_HOME") or _expanded("~/.config"))
     system = Path(os.environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":")[0])
@@ -119,12 +120,21 @@ def profile_file(name: str) -> Path:
         *(folder / "snakemake" / name for folder in (user, system)),
         HOME / "profiles" / name,
     ):
-        if name and place.is_file():
-            return place
-        if name and place.is_dir() and (found := newest(place)):
+        found = place if name and place.is_file() else newest(place) if name and place.is_dir() else None
+        if found:
+            if place == Path(name) and "/" not in name:
+                _check_own(found, name)
             return found
     known = ", ".join(sorted(path.parent.name for path in (HOME / "profiles").glob("*/config.yaml")))
     raise CaxflowError(f"there is no profile {name!r}", f"the profiles of this clone are {known}")
+
+
+def _check_own(file: Path, name: str) -> None:
+    """Refuse a profile that is in the working directory by another account's doing: it says what is run."""
+    for path in (file.parent, file) if file.parent != Path() else (file,):
+        if why := owners.foreign(path.stat()):
+            what = f"profile {name}: {path.absolute()} {why}"
+            raise CaxflowError(what, "call from another folder, as the clone, or name a profile by its path")
 
 
 def newest(folder: Path) -> Path | None:

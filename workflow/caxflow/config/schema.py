@@ -181,7 +181,7 @@ def _shown(value: object, form: Callable[[object], str] = repr) -> str:
 
 def _explain_value(key: str, error: "jsonschema.ValidationError") -> tuple[str, str]:
     value, described = error.instance, error.schema.get("description", "")
-    if error.schema.get("writeOnly"):
+    if error.schema.get("writeOnly") or "://" in str(value):  # as the address of a webhook
         return f"{key}: its value, which may hold a secret, is not allowed", f"expected: {described}"
     what, mend = (
         error.message.replace(repr(value), _shown(value)),

@@ -101,6 +101,25 @@ def deviations(path: str, wanted: Wanted, apply: bool = False, report=None, root
     return found
 
 
+def passed_on(path) -> str:
+    """Return, in words, that others may write to what is made in a folder; empty if its list does not say so.
+
+    Where a folder has a default list, the kernel passes the umask over.
+    """
+    try:
+        value = os.getxattr(path, DEFAULT)
+    except OSError:  # it has none, or its file system keeps none
+        return ""
+    entries = list(struct.iter_unpack("<HHI", value[4:]))
+    most = next((bits for tag, bits, _ in entries if tag == _MASK), 7)
+    shared = (
+        bits & (7 if tag == _OTHER else most) for tag, bits, _ in entries if tag not in (_USER_OBJ, _MASK)
+    )
+    if any(bits & 2 for bits in shared):
+        return "has a default access list by which others may write to what is made in it"
+    return ""
+
+
 def _visit(folder: int, name: bytes, path: bytes, look, depth: int = 0) -> None:
     """Open what has a name in an open folder, and all below it; a link is passed over.
 

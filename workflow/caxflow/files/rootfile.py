@@ -5,15 +5,18 @@ and objects, which uproot does not always understand) as decompressed baskets, w
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 from caxflow.errors import CaxflowError
+from caxflow.files import unpacking
 
 TREE = "tree"
 METADATA = "pax_metadata"
 _CHUNK_BYTES = 32_000_000
+_MOST_EVENTS = 20_000_000  # of a run; ten times those of the longest
 _MEND = "process the run again; if it was copied, compare it with its manifest first"
 
 
@@ -56,7 +59,7 @@ def check_root(
         entries = int(tree_object.num_entries)
         if events_built is not None and entries != events_built:
             raise CaxflowError(f"{path.name} has {entries} events, the trigger built {events_built}", _MEND)
-        numbers = _event_numbers(path, tree_object)
+        numbers = numbers_of(path, tree_object)
         _check_numbers(path, numbers, event_numbers)
         for branch in tree_object.itervalues(recursive=True):
             _check_branch(path, branch, entries)
@@ -91,6 +94,7 @@ def opened(path: str | Path) -> Iterator:
     import uproot
 
     path = Path(path)
+    unpacking.bound()
     try:
         with uproot.open(path) as file:
             yield file
@@ -112,7 +116,8 @@ def _check_end(path: Path, file) -> None:
         raise CaxflowError(f"{path.name} {state}: {size} bytes, its header says {end}", _MEND)
 
 
-def _event_numbers(path: Path, tree):
+def numbers_of(path: Path, tree):
+    """Return the numbers of the events in a tree of a file that is open."""
     branches = [
         branch
         for branch in tree.itervalues(recursive=True)
@@ -120,6 +125,8 @@ def _event_numbers(path: Path, tree):
     ]
     if not branches:
         raise CaxflowError(f"{path.name} has no event numbers", _MEND)
+    if branches[0].num_entries > _MOST_EVENTS:
+        raise CaxflowError(f"{path.name} says that it has {branches[0].num_entries} events", _MEND)
     return branches[0].array(library="np")
 
 
@@ -153,10 +160,9 @@ def _check_branch(path: Path, branch, entries: int) -> None:
             f"{path.name}: branch {branch.name} has {branch.num_entries} of {entries} entries", _MEND
         )
     try:
-        if _is_numbers(branch):
-            step = _step(branch, entries)
-            for start in range(0, entries, step):
-                branch.array(entry_start=start, entry_stop=min(start + step, entries), library="ak")
+        if is_numbers(branch):
+            for start, stop in steps([branch], entries, _CHUNK_BYTES):
+                branch.array(entry_start=start, entry_stop=stop, library="ak")
         else:
             _read_baskets(branch, entries)
     except Exception as error:  # damaged bytes make uproot raise anything
@@ -166,7 +172,8 @@ def _check_branch(path: Path, branch, entries: int) -> None:
         ) from None
 
 
-def _is_numbers(branch) -> bool:
+def is_numbers(branch) -> bool:
+    """Return whether a branch holds a number, an array or a list of them for each event, and nothing else."""
     from uproot.interpretation.jagged import AsJagged
     from uproot.interpretation.numerical import AsDtype
 
@@ -175,9 +182,23 @@ def _is_numbers(branch) -> bool:
     return type(content) is AsDtype  # its subclass for objects guesses their layout, sometimes wrongly
 
 
-def _step(branch, entries: int) -> int:
-    """Entries that take about the memory a chunk may."""
-    return max(1, int(_CHUNK_BYTES * entries / max(1, branch.uncompressed_bytes)))
+def steps(branches: Iterable, entries: int, size: int) -> Iterator[tuple[int, int]]:
+    """Yield first entries, and those behind the last, of pieces whose baskets have about that many bytes.
+
+    The baskets themselves are asked: what a branch says of its size may be anything.
+    """
+    import numpy as np
+
+    known = []
+    for branch in branches:
+        sizes = [branch.basket_uncompressed_bytes(number) for number in range(branch.num_baskets)]
+        offsets = np.clip(np.maximum.accumulate(branch.entry_offsets[: len(sizes) + 1]), 0, entries)
+        known.append((offsets, np.concatenate([[0], np.cumsum(sizes)])))
+    edges = np.unique(np.concatenate([[0, entries], *(offsets for offsets, _ in known)]))
+    so_far = sum(np.interp(edges, offsets, bytes_) for offsets, bytes_ in known)
+    inner = np.interp(np.arange(size, so_far[-1], size), so_far, edges)
+    ends = np.unique(np.concatenate([[0, entries], np.ceil(inner)]).astype(np.int64)).tolist()
+    return pairwise(ends)
 
 
 def _read_baskets(branch, entries: int) -> None:

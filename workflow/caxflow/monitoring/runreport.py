@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from caxflow import __version__, words
 from caxflow.conditions.runkind import LED, TPC
 from caxflow.errors import CaxflowError
+from caxflow.files import rootfile
 from caxflow.legible import html
 from caxflow.monitoring import histogram
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 Rows = Sequence[tuple[str, str]]
 
-_CHUNK = "50 MB"
+_CHUNK_BYTES = 50_000_000
 _BRANCHES = ("start_time", "stop_time", "peaks.area", "peaks.n_contributing_channels", "s1s", "s2s")
 _INTERACTIONS = ("interactions.s1", "interactions.s2", "interactions.drift_time")
 
@@ -91,33 +92,37 @@ def read_spectra(path: str | Path) -> Spectra:
     """
     import awkward as ak
     import numpy as np
-    import uproot
 
     columns: dict[str, list] = {
         name: [] for name in ("area", "largest", "channels", "s1", "s2", "drift_time")
     }
     counts = dict.fromkeys(("peaks", "s1s", "s2s"), 0)
     first, last = np.inf, -np.inf
-    try:
-        with uproot.open(path) as file:
-            for events in file["tree"].iterate([*_BRANCHES, *_INTERACTIONS], step_size=_CHUNK):
-                area = events["peaks.area"]
-                columns["area"].append(np.asarray(ak.sum(area, axis=1), np.float64))
-                largest = ak.argmax(area, axis=1, keepdims=True)
-                columns["largest"].append(_first(area[largest]))
-                columns["channels"].append(_first(events["peaks.n_contributing_channels"][largest]))
-                for kind in ("s1", "s2"):
-                    columns[kind].append(_first(area[events[f"interactions.{kind}"][:, :1]]))
-                columns["drift_time"].append(_first(events["interactions.drift_time"]))
-                counts["peaks"] += int(ak.count(area))
-                counts["s1s"] += int(ak.count(events["s1s"]))
-                counts["s2s"] += int(ak.count(events["s2s"]))
-                first = min(first, float(ak.min(events["start_time"])))
-                last = max(last, float(ak.max(events["stop_time"])))
-    except Exception as error:  # a damaged file makes uproot stumble over anything
-        raise CaxflowError(
-            f"{path} cannot be drawn ({type(error).__name__}: {error})", "verify it, or process the run again"
-        ) from error
+    with rootfile.opened(path) as file:
+        tree = file[rootfile.TREE]
+        # Each by itself: what is asked for by several names at once, a file may hold as formulas, and
+        # uproot has Python evaluate them.
+        branches = {name: tree[name] for name in (*_BRANCHES, *_INTERACTIONS)}
+        if odd := [name for name, branch in branches.items() if not rootfile.is_numbers(branch)]:
+            raise CaxflowError(f"{path}: branch {odd[0]} does not hold numbers", "process the run again")
+        for start, stop in rootfile.steps(branches.values(), int(tree.num_entries), _CHUNK_BYTES):
+            events = {
+                name: branch.array(entry_start=start, entry_stop=stop, library="ak")
+                for name, branch in branches.items()
+            }
+            area = events["peaks.area"]
+            columns["area"].append(np.asarray(ak.sum(area, axis=1), np.float64))
+            largest = ak.argmax(area, axis=1, keepdims=True)
+            columns["largest"].append(_first(area[largest]))
+            columns["channels"].append(_first(events["peaks.n_contributing_channels"][largest]))
+            for kind in ("s1", "s2"):
+                columns[kind].append(_first(area[events[f"interactions.{kind}"][:, :1]]))
+            columns["drift_time"].append(_first(events["interactions.drift_time"]))
+            counts["peaks"] += int(ak.count(area))
+            counts["s1s"] += int(ak.count(events["s1s"]))
+            counts["s2s"] += int(ak.count(events["s2s"]))
+            first = min(first, float(ak.min(events["start_time"])))
+            last = max(last, float(ak.max(events["stop_time"])))
     joined = {name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in columns.items()}
     return Spectra(**joined, **counts, seconds=max(0.0, (last - first) / 1e9))
 

@@ -19,6 +19,7 @@ REFUSED: Mapping[str, tuple[str, str]] = {
     "delete_temp_output": ("would take from a job at work what it reads", f"{_ASK}: they go by themselves"),
     "all_temp": ("would delete receipts, by which this site knows what it has", _REMOVE),
     "export_cwl": ("does nothing in this Snakemake, which would run the targets instead", _ASK),
+    "trust_io_cache": ("would take what is on the disks from the pickle of an earlier call", _ASK),
     "archive": ("would pack receipts and links without the data that they are about", _ASK),
     "generate_unit_tests": ("would copy data into a folder of tests", _ASK),
     "draft_notebook": ("wants a rule with a notebook, and there is none", _ASK),

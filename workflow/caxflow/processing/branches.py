@@ -92,11 +92,7 @@ def read(path: str | Path, branches: Sequence[Branch], what: str) -> Iterator[di
         tree = file[rootfile.TREE]
         found = _find(path, tree, branches, what, metadata)
         readers = [_reader(path, branch, found[branch.name], what, metadata) for branch in branches]
-        entries = int(tree.num_entries)
-        size = sum(each.uncompressed_bytes for each in found.values())
-        step = max(1, int(_CHUNK_BYTES * entries / max(1, size)))
-        for start in range(0, entries, step):
-            stop = min(start + step, entries)
+        for start, stop in rootfile.steps(found.values(), int(tree.num_entries), _CHUNK_BYTES):
             events = {
                 branch.name: reader(start, stop) for branch, reader in zip(branches, readers, strict=True)
             }

@@ -21,6 +21,7 @@ if __name__ == "__main__":
     # Run as a file, by an interpreter that takes nothing from the environment.
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from caxflow import processes
 from caxflow.family import adopt_orphans, bury, descendants
 
 _PATIENCE = 10.0  # s from asking to forcing
@@ -30,6 +31,7 @@ def main(command: list[str]) -> int:
     """Run `command` with empty input; its exit status, minus the signal's number if one ended it."""
     # Orphans of the command become children of this process, where they are found.
     adopt_orphans()
+    processes.mark()  # `caxflow.credentials` answers none of them
     try:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     except OSError as error:

@@ -20,7 +20,7 @@ from caxflow import __version__
 from caxflow.errors import CaxflowError
 from caxflow.files import rootfile
 from caxflow.files.folder import parent_of, sync_folder
-from caxflow.processing import branches, commands, products
+from caxflow.processing import branches, commands, eventclass, products
 from caxflow.processing.processors import Resources
 from caxflow.processing.treemakers import EMBEDDED, rows
 from caxflow.targets import Run
@@ -201,6 +201,7 @@ def make_by_command(
     processed, minitree, log = (Path(each).absolute() for each in (processed, minitree, log))
 
     def run_it(made: Path) -> None:
+        eventclass.check(processed)
         with products.job_directory(workdir, f"{run}.{treemaker}.", log) as directory:
             words = template.fill(
                 {
@@ -328,15 +329,8 @@ def _move_in(there: Path | None, minitree: Path, roots: Sequence[str]) -> None:
 
 
 def _event_numbers(path: Path, tree: str) -> "np.ndarray":
-    import uproot
-
-    try:
-        with uproot.open(path) as file:
-            return file[tree]["event_number"].array(library="np")
-    except Exception as error:  # a damaged file makes uproot stumble over anything
-        raise CaxflowError(
-            f"{path} has no readable tree {tree!r} ({type(error).__name__})", "check it, or make it again"
-        ) from error
+    with rootfile.opened(path) as file:
+        return rootfile.numbers_of(path, file[tree])
 
 
 def _write(treemaker: str, processed: Path, made: Path, number: int) -> None:

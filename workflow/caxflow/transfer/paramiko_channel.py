@@ -85,7 +85,8 @@ def open_client(place: Place, reached=None, step=lambda waiting: None) -> parami
 
 def close_client(client: paramiko.SSHClient) -> None:
     """Log out, at the jump hosts too."""
-    client.close()
+    with suppress(OSError, EOFError, paramiko.SSHException):
+        client.close()
     for end in getattr(client, "through", ()):
         end()
 
@@ -96,7 +97,10 @@ def shut(client: paramiko.SSHClient) -> None:
     if transport is not None and transport.sock is not None:
         with suppress(OSError, AttributeError):
             transport.sock.shutdown(socket.SHUT_RDWR)
-    client.close()
+    with suppress(
+        OSError, EOFError, paramiko.SSHException
+    ):  # as it logs out through a jump host that is gone
+        client.close()
 
 
 def _keys(place: Place, settings: dict) -> dict:

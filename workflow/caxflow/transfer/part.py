@@ -8,7 +8,7 @@ waits until the last writer of an earlier attempt is dead. Publishing is one ren
 Runs at the far end too: Python 3.8, standard library only.
 """
 
-# ruff: noqa: PTH110, PTH118 (this also runs under Python 3.8, and paths are bytes)
+# ruff: noqa: PTH118 (this also runs under Python 3.8, and paths are bytes)
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Part:
             return False
         process, _, host = holder.partition(" on ")
         if host == os.uname().nodename and process[8:].isdigit():
-            return os.path.exists(f"/proc/{process[8:]}")
+            return _lives(int(process[8:]))
         return abs(time.time() - _last_written(self._inside)) < max(quiet, _QUIET)
 
     def _holder(self) -> list:
@@ -401,6 +401,17 @@ class Part:
             if fd >= 0:
                 os.close(fd)
         self._lock = self._inside = -1
+
+
+def _lives(process: int) -> bool:
+    """Return whether there is a process of that number; `/proc` may hide it."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass  # another account's
+    return True
 
 
 def _cut(name: bytes, size: int, folder: int) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from caxflow import owners
 from caxflow.errors import CaxflowError
+from caxflow.files import permissions
 from caxflow.workdir import journal
 
 # What is looked at one by one; receipts and records are when they are read.
@@ -36,10 +37,9 @@ def found(
 ) -> Iterator[tuple[Path, str]]:
     """Yield what in a work directory, and the folder itself, is not this account's alone, and why."""
     for path in _looked_at(work_dir):
-        for status in _statuses(path):
-            if said := why(status):
-                yield path, said
-                break
+        said = next(filter(None, map(why, _statuses(path))), "")
+        if said := said or permissions.passed_on(path):
+            yield path, said
 
 
 def above(folder: Path) -> Iterator[tuple[Path, str]]:
@@ -53,6 +53,8 @@ def above(folder: Path) -> Iterator[tuple[Path, str]]:
 def mend(work_dir: Path, path: Path) -> str:
     """Return what to do about something in a work directory that others may write to."""
     status = path.lstat() if os.path.lexists(path) else None
+    if status and permissions.passed_on(path):
+        return f"see what is in it, then: setfacl -R -k {work_dir}; chmod -R go-w {work_dir}"
     if status is None or not owners.foreign(status):
         return f"see what is in it, then: chmod -R go-w {work_dir}"
     if path == work_dir:

@@ -37,12 +37,12 @@ def examine(settings: Settings, profile: str) -> Iterator[Finding]:
 
 
 def _rights(database: RunsDB, settings: Settings, profile: str) -> Iterator[Finding]:
-    """Tell whether this user, or anybody, may remove what nobody should."""
+    """Tell whether this user, or any, may remove what no role allows."""
     fix = f"have who administers it run what `caxflow rundb roles --profile {profile}` prints"
     held = database.privileges()
     if held is None and not address.is_here(settings.rundb.uri):
         yield Finding(
-            "runs database", DOUBTFUL, "asks nobody for a password: whoever reaches it may do all", fix
+            "runs database", DOUBTFUL, "asks for no password: all who reach it may do anything", fix
         )
     for collection, actions in roles.excess(held or (), settings.rundb):
         said = f"this user may do more in {collection} than caxflow needs: {', '.join(actions)}"

@@ -2,12 +2,15 @@
 
 import os
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+import sysconfig
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from caxflow import abilities, config, legible, owners, preview, words
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
+from caxflow.files import permissions
 from caxflow.monitoring.doctor import marks, trials
 from caxflow.monitoring.doctor.finding import BAD, DOUBTFUL, GOOD, Finding, in_words, space
 from caxflow.planning import planner
@@ -46,6 +49,9 @@ def own_root(settings: Settings, kind: str) -> Iterator[Finding]:
         return
     if others := owners.shared(Path(root).stat()):
         yield open_to_others(about, root, others, f"chmod go-w {quoted}")
+    if others := permissions.passed_on(root):
+        mend = f"setfacl -R -k {quoted}; what a group is to write, permissions give to copies"
+        yield Finding(about, DOUBTFUL, f"{root} {others}", mend)
     yield from above(about, root)
     if not os.access(root, os.R_OK | os.X_OK):
         yield Finding(about, BAD, f"{root} cannot be read", f"chmod u+rx {quoted}, as its owner")
@@ -78,21 +84,39 @@ def open_to_others(about: str, root: str, others: str, mend: str) -> Finding:
 def trusted(settings: Settings, files: Sequence[Path]) -> Iterator[Finding]:
     """Check that no other account can change the configuration, or the programs here."""
     about, code, sites = "configuration", config.HOME / "workflow", Path(settings.site_files)
+    packages = Path(sysconfig.get_path("purelib"))
+    tops = (config.HOME, Path(sys.prefix))
     looked_at = [*files, *(file.parent for file in files), config.HOME, code, *code.glob("[!._]*")]
-    looked_at += [sites, *sites.glob("[!.]*.yaml")]
-    found = [(path, said) for path in dict.fromkeys(looked_at) if (said := _others(path))]
-    for path, said in found[:1]:
-        more = f", as {words.count(len(found) - 1, 'other')}" if len(found) > 1 else ""
-        top = config.HOME if config.HOME in (path, *path.parents) else path
-        what = f"{path} {said}{more}: they can have this account do anything"
-        yield Finding(about, BAD, what, f"see what was changed, then: chmod -R go-w {shlex.quote(str(top))}")
-    if not found:
+    looked_at += [sites, *sites.glob("[!.]*.yaml"), Path(sys.prefix), Path(sys.executable).parent]
+    looked_at += [packages, *packages.glob("[!._]*")]
+    # What leads to a profile, where `make install` has linked it.
+    looked_at += [file.parent.parent for file in files if file.parent.is_symlink()]
+    looked_at = list(dict.fromkeys(looked_at))
+    good = True
+    for why, verdict in ((owners.shared, BAD), (owners.foreign, DOUBTFUL)):
+        found = [(path, said) for path in looked_at if (said := _others(path, why))]
+        for path, said in found[:1]:
+            more = f", as {words.count(len(found) - 1, 'other')}" if len(found) > 1 else ""
+            top = next((each for each in tops if each in (path, *path.parents)), path)
+            what = f"{path} {said}{more}: they can have this account do anything"
+            mend = f"see what was changed, then: chmod -R go-w {shlex.quote(str(top))}"
+            yield Finding(
+                about,
+                verdict,
+                what,
+                mend if verdict == BAD else "trust that account, or use a clone of your own",
+            )
+        good = good and not found
+    places = (*tops, *(file.parent for file in files))
+    over = dict.fromkeys(one for place in places for one in above(about, str(place)))
+    yield from over
+    if good and not over:
         yield Finding(about, GOOD, "no other account may write to it, nor to the programs here")
 
 
-def _others(path: Path) -> str:
+def _others(path: Path, why: Callable[[os.stat_result], str]) -> str:
     try:
-        return owners.shared(path.stat())
+        return why(path.stat())
     except OSError:
         return ""
 
