@@ -708,6 +708,10 @@ def test_the_file_is_always_the_same_and_says_its_version(program, tmp_path):
     subprocess.run(written, check=True, capture_output=True)
     assert (tmp_path / "serve").read_bytes() == program.read_bytes() == singlefile.content()
     assert (tmp_path / "serve").stat().st_mode & 0o777 == 0o755
+    for place in (tmp_path, tmp_path / "none" / "serve"):
+        ended = subprocess.run([*written[:-1], place], check=False, capture_output=True, text=True)
+        assert ended.returncode == 1
+        assert ended.stderr.startswith(f"caxflow: {place}: ")
     said = subprocess.run([program, "--version"], check=True, capture_output=True, text=True).stdout
     assert said == f"caxflow serve {__version__}\n"
 
