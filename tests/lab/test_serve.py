@@ -21,6 +21,7 @@ from caxflow.config import Access
 from caxflow.demo.sshd import SshSites
 from caxflow.errors import CaxflowError
 from caxflow.files.manifest import take
+from caxflow.files.permissions import Wanted
 from caxflow.monitoring.doctor import BAD, GOOD, partners
 from caxflow.transfer import Place, bootstrap, copy, kept, protocol, singlefile, ssh
 from caxflow.transfer.session import Session
@@ -551,10 +552,10 @@ def examined(partner, tmp_path):
     """Look at tegner, to which midway pushes, with a key of some options."""
     configuration = configured(tmp_path)
 
-    def examine(*options, roots=("raw", "processed")):
+    def examine(*options, roots=("raw", "processed"), **keys):
         place = partner.allow(*options, roots=[tmp_path / "tegner" / root for root in roots])
         way = {"method": "stream", "host": place.host, "ssh_config": place.ssh_config, "connections": 2}
-        tegner = dataclasses.replace(configuration.site("tegner"), access=Access(**way))
+        tegner = dataclasses.replace(configuration.site("tegner"), access=Access(**way), **keys)
         settings = dataclasses.replace(configuration, sites=configuration.sites | {"tegner": tegner})
         with kept.connections():
             found = list(partners.examine(settings, tegner))
@@ -571,6 +572,10 @@ def test_doctor_says_what_our_key_may_do(examined, tmp_path):
     assert BAD not in {verdict for _, verdict, _, _ in found}
     assert ("site tegner", GOOD, f"{restricted}no-delete, roots {roots}", "") in found
     assert not [said for _, _, said, _ in found if "can be written" in said]
+
+    found = examined("--no-delete", permissions={"raw": Wanted(None, None, None, 0o640, ())})
+    (said,) = [(said, mend) for _, verdict, said, mend in found if "set no permissions" in said]
+    assert said[1].startswith("ask its manager to see which are not as wanted: caxflow strays --permissions")
 
     found = examined("--read-only", roots=("raw",))
     assert [(about, said, mend) for about, verdict, said, mend in found if verdict == BAD] == [
@@ -703,6 +708,10 @@ def test_the_file_is_always_the_same_and_says_its_version(program, tmp_path):
     subprocess.run(written, check=True, capture_output=True)
     assert (tmp_path / "serve").read_bytes() == program.read_bytes() == singlefile.content()
     assert (tmp_path / "serve").stat().st_mode & 0o777 == 0o755
+    for place in (tmp_path, tmp_path / "none" / "serve"):
+        ended = subprocess.run([*written[:-1], place], check=False, capture_output=True, text=True)
+        assert ended.returncode == 1
+        assert ended.stderr.startswith(f"caxflow: {place}: ")
     said = subprocess.run([program, "--version"], check=True, capture_output=True, text=True).stdout
     assert said == f"caxflow serve {__version__}\n"
 

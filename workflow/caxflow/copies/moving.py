@@ -439,6 +439,7 @@ class Move:
             raise CaxflowError(f"{subject} is in {self.old}, outside {root}", "name its root: --from FOLDER")
         if not moving and not evidence.good(copy):
             raise CaxflowError(f"{subject} is not a good copy that could be moved", "see caxflow status")
+        transfer.must_allow(subject.place, "rename", self.old)
 
     def _look(self, own: OnDisk, *, begun: bool) -> None:
         """The copy must be at one of the two paths; at both only where it was being copied."""

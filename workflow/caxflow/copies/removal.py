@@ -184,6 +184,7 @@ class Removal:
         subject = self.subject
         own = OnDisk(copy.location.rstrip("/"), Manifest.from_json(self.hearing.manifest(copy)))
         subject.check_alone(document, copy)
+        transfer.must_allow(subject.place, "rename", own.path)
         self._compare_with_manifest(own)
 
     def drop(self, document: Mapping, copy: Copy) -> None:

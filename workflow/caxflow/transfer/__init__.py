@@ -311,6 +311,19 @@ def allowed(place: Place) -> Restriction | None:
     return attend(Greeting(place))
 
 
+def must_allow(place: Place, operation: str, path: str) -> None:
+    """Raise a CaxflowError if our key may not do something at a place, so that nothing is done for it."""
+    found = allowed(place) if place.remote else None
+    if found is None:
+        return
+    try:
+        found.check(operation, path)
+    except CaxflowError as error:
+        from caxflow.transfer.ends import at
+
+        raise at(place.site, error) from None
+
+
 def remove_leftovers(place: Place, parent: str, older_than: float, name: str | None = None) -> list[str]:
     """Remove what unfinished transfers left in a directory and none writes to any more.
 

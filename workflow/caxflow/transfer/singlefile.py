@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 from caxflow import __version__
+from caxflow.files.folder import naming
 from caxflow.transfer.bootstrap import SERVING, sources
 
 _SHEBANG = b"#!/usr/bin/env python3\n"
@@ -38,10 +39,11 @@ def write(path: Path) -> None:
     """Write it, whole or not at all, for all to read and run, and for its owner alone to change."""
     new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with open(new, "xb", opener=lambda name, flags: os.open(name, flags, 0o755)) as file:
-            file.write(content())
-            os.fchmod(file.fileno(), 0o755)
-            os.fsync(file.fileno())
-        new.replace(path)
+        with naming(str(path)):  # for what fails
+            with open(new, "xb", opener=lambda name, flags: os.open(name, flags, 0o755)) as file:
+                file.write(content())
+                os.fchmod(file.fileno(), 0o755)
+                os.fsync(file.fileno())
+            new.replace(path)
     finally:
         new.unlink(missing_ok=True)

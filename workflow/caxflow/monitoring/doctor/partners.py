@@ -71,6 +71,16 @@ def _restricted(settings: Settings, site: Site, allowed: Restriction) -> Iterato
         yield Finding(
             about, BAD, said, f"{ask} for --no-delete, or take it out of push_to of {settings.here.name}"
         )
+    if (
+        site.permissions
+        and site.name in settings.here.push_to
+        and not allowed.allows("permissions", applies=True)
+    ):
+        said = (
+            "copies that are pushed there keep the modes that its umask gives: our key may set no permissions"
+        )
+        mend = f"{ask} to see which are not as wanted: caxflow strays --permissions, at {site.name}"
+        yield Finding(about, DOUBTFUL, said, mend)
     for kind, root in site.roots.items():
         if not _covers(allowed, root):
             said = f"{root} is none of the folders that our key may use"
