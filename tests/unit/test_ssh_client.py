@@ -46,7 +46,9 @@ def test_a_connection_that_comes_when_all_is_done_ends(ssh):
 def test_what_ssh_has_started_may_outlive_it(ssh, tmp_path):
     """It keeps ssh's standard error open, which is closed when it ends, not left for a later test to find."""
     os.mkfifo(tmp_path / "gate")
-    ssh(f"setsid cat {tmp_path}/gate >/dev/null </dev/null & echo no way >&2; exit 255")
+    # What is still in ssh's own group when that ends, ends with it.
+    apart = f"setsid sh -c ': >{tmp_path}/apart; exec cat {tmp_path}/gate' >/dev/null </dev/null &"
+    ssh(f"{apart} while ! [ -e {tmp_path}/apart ]; do sleep 0.01; done; echo no way >&2; exit 255")
     before = set(threading.enumerate())
     with pytest.raises(CaxflowError, match="no way"):
         transfer.inventory(FAR, "/data")
