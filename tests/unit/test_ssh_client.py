@@ -47,8 +47,11 @@ def test_what_ssh_has_started_may_outlive_it(ssh, tmp_path):
     """It keeps ssh's standard error open, which is closed when it ends, not left for a later test to find."""
     os.mkfifo(tmp_path / "gate")
     # What is still in ssh's own group when that ends, ends with it.
-    apart = f"setsid sh -c ': >{tmp_path}/apart; exec cat {tmp_path}/gate' >/dev/null </dev/null &"
-    ssh(f"{apart} while ! [ -e {tmp_path}/apart ]; do sleep 0.01; done; echo no way >&2; exit 255")
+    apart = f"setsid sh -c ': >$APART; exec cat {tmp_path}/gate' >/dev/null </dev/null &"
+    ssh(
+        f"export APART={tmp_path}/apart.$$; {apart} while ! [ -e $APART ]; do sleep 0.01; done\n"
+        "echo no way >&2; exit 255"
+    )
     before = set(threading.enumerate())
     with pytest.raises(CaxflowError, match="no way"):
         transfer.inventory(FAR, "/data")
