@@ -1,8 +1,8 @@
 """What the key of a partner may do at a site: which operations, below which folders.
 
-Every operation of `caxflow.transfer.session.Session` is named here: what is not named is refused. Both ends
-know this, the agent that a key is tied to (`caxflow.transfer.serve`) and those who call it. Runs at the far
-end, too: Python 3.8, standard library only.
+Operations are allowed by the class that `caxflow.transfer.session` has them in: what is in none is refused.
+Both ends know this, the agent that a key is tied to (`caxflow.transfer.serve`) and those who call it. Runs at
+the far end, too: Python 3.8, standard library only.
 """
 
 from __future__ import annotations
@@ -13,30 +13,7 @@ from caxflow import legible
 from caxflow.errors import CaxflowError
 from caxflow.files.listing import DEEPEST, to_bytes, to_text
 from caxflow.legible import printable
-
-READS = frozenset(
-    (
-        "ping",
-        "scan",
-        "scan_again",
-        "kind",
-        "free_space",
-        "have_one_file_system",
-        "manifests",
-        "examine",
-        "blocks",
-        "inventory",
-        "look",
-        "names",
-        "census",
-        "permissions",  # unless they are to be applied
-        "root",
-        "markers",
-    )
-)
-# They make a copy where nothing is, and clear up what an attempt of the same key has left.
-ADDS = frozenset(("begin", "join", "publish", "let_go", "leftovers"))
-CHANGES = frozenset(("mark", "rename", "touch", "link", "unlink", "prune", "remove_tree"))
+from caxflow.transfer.session import ADDS, CHANGES, READS
 
 ASK = "ask the site's manager, or leave it to the site's own caxflow"
 

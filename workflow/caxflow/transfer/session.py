@@ -510,7 +510,8 @@ class Throttle:
         self._passed_on(total)
 
 
-OPERATIONS = frozenset(
+# What can be asked for by name; of a restricted key, each class as `caxflow.transfer.restriction` has it.
+READS = frozenset(
     (
         "ping",
         "scan",
@@ -521,27 +522,19 @@ OPERATIONS = frozenset(
         "manifests",
         "examine",
         "blocks",
-        "begin",
-        "join",
-        "publish",
-        "let_go",
-        "leftovers",
         "inventory",
         "look",
         "names",
         "census",
-        "permissions",
+        "permissions",  # unless they are to be applied
         "root",
-        "mark",
         "markers",
-        "rename",
-        "touch",
-        "link",
-        "unlink",
-        "prune",
-        "remove_tree",
     )
 )
+# They make a copy where nothing is, and clear up what an attempt of the same key has left.
+ADDS = frozenset(("begin", "join", "publish", "let_go", "leftovers"))
+CHANGES = frozenset(("mark", "rename", "touch", "link", "unlink", "prune", "remove_tree"))
+OPERATIONS = READS | ADDS | CHANGES
 
 
 def perform(session: Session, name: str, arguments: dict):
