@@ -491,7 +491,7 @@ def test_agents(lab, agent, works, refused, monkeypatch):
 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_jump_hosts_are_checked_as_the_target_is(lab, works, refused, tmp_path, client):
-    """Whatever ssh_config would let pass, and whoever names the jump hosts; what is known is used."""
+    """Whatever ssh_config would let pass, and wherever jump hosts are named; what is known is used."""
     lax = (
         "Host *\n  StrictHostKeyChecking no\n  NoHostAuthenticationForLocalhost yes\n  UpdateHostKeys yes\n"
         "  BatchMode no\n  LogLevel QUIET\n"

@@ -224,7 +224,7 @@ def test_a_destination_that_only_shows_life_ends_the_copy(far, dataset, tmp_path
 
 
 def test_reading_is_believed_only_of_what_there_is_to_read(far, dataset):
-    """Whoever says to have read ever more, of a dataset of 15 kB, is not waited for."""
+    """A far end that says to have read ever more, of a dataset of 15 kB, is not waited for."""
     began = time.monotonic()
     with pytest.raises(CaxflowError, match=r"^far: no progress for 1 s, but signs of life"):
         transfer.take_manifest(far(at("manifests", for_ever(FAST))), dataset)

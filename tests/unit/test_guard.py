@@ -109,7 +109,7 @@ def test_h7_a_receipt_that_others_wrote_states_nothing(tmp_path, how):
     assert receipts.read(path) == {"stage": "raw.done"}
 
 
-def test_whoever_looks_at_the_work_directory_of_another_account_sees_its_receipts(tmp_path):
+def test_receipts_of_another_accounts_work_directory_can_be_looked_at(tmp_path):
     path = tmp_path / "work/160315_1432.raw.done"
     receipts.write(path, {"stage": "raw.done"})
     given_away(path)

@@ -118,7 +118,7 @@ def test_numbers_and_times_of_documents_are_read_by_one_module():
     assert found - OTHERS == {"caxflow.values", "caxflow.documents"}
 
 
-# Each way on which text gets to somebody has one door, through which foreign text goes inert.
+# Each way on which text leaves the program has one door, through which foreign text goes inert.
 DOORS = {
     "rich.console.Console": {"caxflow.terminal"},
     "html.escape": {"caxflow.legible"},

@@ -6,7 +6,6 @@ Every end has ``place``, ``remote`` (reached over SSH), ``helped`` (our own prog
 
 import time
 
-from caxflow import legible
 from caxflow.errors import CaxflowError, DiskAway
 from caxflow.files import digests
 from caxflow.transfer.answers import largest, makes_sense
@@ -156,7 +155,7 @@ class RemoteEnd:
             if not (isinstance(said, list) and [*map(type, said)] == [str, str]):
                 said = ["an error that it cannot name", "ask the site's manager"]
             kind = DiskAway if message.get("disk_away") is True else CaxflowError
-            raise at(self.place.site, kind(*map(legible.line, said)))
+            raise at(self.place.site, kind(*said))
         if type(count := message.get("progress")) is int:
             count = max(0, min(count, self._unread))
             self._unread -= count

@@ -22,10 +22,8 @@ _INTERVAL = 0.25  # seconds between calls of `progress`
 # times, in which so many bytes a second are dealt with, or a step is done.
 _PATIENCE = 15
 _SLOWEST = 10_000
-_EACH, _MOST = (
-    1 / 60,
-    10_000,
-)  # of the time-out for each file, as to sync it may take; of so many files at most
+_EACH = 1 / 60  # of the time-out for each file, as to sync it may take
+_MOST = 10_000  # files that get such a share
 _SHORTEST = 30.0  # seconds: what an attempt waits at least for another one that may be over
 # Operations whose end nothing that is known here tells, which work on names alone; they hold up no copy.
 _LONG = dict.fromkeys(("census", "leftovers", "permissions", "remove_tree"), 360)
