@@ -138,7 +138,7 @@ def _by_own_reading(
     against = witness.against
     if read is None:
         against = "it was not read from here"
-    elif clock.past(read, now) is None or now - read > demand.within:
+    elif _is_old(read, now, demand.within):
         against = f"it was last read from here {read:%Y-%m-%d %H:%M} UTC"
     return dataclasses.replace(
         witness, verified=read, against=against, renewable=bool(against), from_here=True
@@ -232,9 +232,14 @@ def _against(
         return "its bytes were never compared with this manifest", True
     if verified is None:
         return "it was never read again from disk", True
-    if clock.past(verified, now) is None or now - verified > within:
+    if _is_old(verified, now, within):
         return f"it was last read {verified:%Y-%m-%d %H:%M} UTC", True
     return "", False
+
+
+def _is_old(read: datetime.datetime, now: datetime.datetime, within: datetime.timedelta) -> bool:
+    """Return whether a reading is too long ago, or said to be still to come."""
+    return clock.past(read, now) is None or now - read > within
 
 
 def _seconds(time: datetime.datetime | None) -> float:

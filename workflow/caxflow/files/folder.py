@@ -76,6 +76,11 @@ def names_below(path: str, root: str) -> list:
     return names
 
 
+def joined(root: str, names) -> str:
+    """Return the path to which names lead from a root."""
+    return to_text(b"/".join([to_bytes(root).rstrip(b"/"), *names])) or "/"
+
+
 @contextmanager
 def parent_of(path, roots=(), made=None):
     """Open the folder that holds `path`; yield its descriptor, and the name of `path` in it.
@@ -109,12 +114,6 @@ def open_folder(path, roots=(), flags: int = DIRECTORY) -> int:
     path = path if isinstance(path, bytes) else to_bytes(path)
     root, names = (path or b".", []) if _root_of(path, roots) is None else split(path, roots)
     return _walk(root, names, flags)
-
-
-def open_file(path, flags: int = READ, roots=()) -> int:
-    """Open the file `path`, which is no link, and return its descriptor; as `open_folder` does."""
-    with parent_of(path, roots) as (folder, name), naming(path):
-        return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666, dir_fd=folder)
 
 
 def _walk(root: bytes, names, flags: int, made=None) -> int:
@@ -153,12 +152,13 @@ def enter(name: bytes, folder: int, path, root, flags: int = DIRECTORY) -> int:
         try:
             return os.open(name, flags | os.O_NOFOLLOW, dir_fd=folder)
         except OSError as error:
-            if error.errno in (errno.ELOOP, errno.ENOTDIR) and _is_link(name, folder):
+            if error.errno in (errno.ELOOP, errno.ENOTDIR) and is_link(name, folder):
                 raise not_below(to_text(path), to_text(root), ": it is a symbolic link") from None
             raise
 
 
-def _is_link(name: bytes, folder: int) -> bool:
+def is_link(name: bytes, folder: int) -> bool:
+    """Return whether a name in an open folder is that of a symbolic link."""
     try:
         return stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
     except OSError:
@@ -288,9 +288,7 @@ class Folder:
         """Make a sub-directory whose parent exists; it may exist already."""
         above, _, name = to_bytes(safe_path(directory)).rpartition(b"/")
         with naming(f"{self.root}/{directory}"):
-            try:
-                os.mkdir(name, 0o777, dir_fd=self.directory(above))
-            except FileExistsError:
+            if not make_folder(name, self.directory(above)):
                 self.directory(to_bytes(directory))
 
     def stat(self, path: str) -> os.stat_result:

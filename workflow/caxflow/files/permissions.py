@@ -110,11 +110,9 @@ def passed_on(path) -> str:
         value = os.getxattr(path, DEFAULT)
     except OSError:  # it has none, or its file system keeps none
         return ""
-    entries = list(struct.iter_unpack("<HHI", value[4:]))
-    most = next((bits for tag, bits, _ in entries if tag == _MASK), 7)
-    shared = (
-        bits & (7 if tag == _OTHER else most) for tag, bits, _ in entries if tag not in (_USER_OBJ, _MASK)
-    )
+    most = _mask(value)
+    own = _USER_OBJ, _MASK
+    shared = (bits & (7 if tag == _OTHER else most) for tag, bits, _ in _listed(value) if tag not in own)
     if any(bits & 2 for bits in shared):
         return "has a default access list by which others may write to what is made in it"
     return ""
@@ -207,8 +205,12 @@ def _order(entry):
 
 
 def _mask(value: bytes) -> int:
-    entries = struct.iter_unpack("<HHI", value[4:])
-    return next(bits for tag, bits, _ in entries if tag == _MASK)
+    """Return what a list lets all but the owner and others have at most."""
+    return next((bits for tag, bits, _ in _listed(value) if tag == _MASK), 7)
+
+
+def _listed(value: bytes):
+    return struct.iter_unpack("<HHI", value[4:])
 
 
 def _bits(letters: str, directory: bool) -> int:

@@ -9,24 +9,29 @@ import struct
 # Bytes; of 1000 events it has 50,000.
 MOST = 8 << 20
 
-_END = struct.Struct("<4s4H2LH")
+END = struct.Struct("<4s4H2LH")  # the record that an archive without a comment ends with
 _LOCATOR = struct.Struct("<4sLQL")
 _LARGE_END = struct.Struct("<4sQ2H2L4Q")  # of what has large numbers
-_MARK = b"PK\5\6"
+MARK = b"PK\5\6"
 _COMMENT = 0xFFFF
 
 
 def size(file, length: int) -> int:
     """Return how many bytes an open zip file of that length says its directory has; 0 if it says nothing."""
-    begin = max(0, length - _END.size - _COMMENT)
+    begin = max(0, length - END.size - _COMMENT)
     file.seek(begin)
-    tail = file.read(_END.size + _COMMENT)
+    tail = file.read(END.size + _COMMENT)
     # As Python's zipfile finds it: at the very end, or else the last one that a comment may follow.
-    plain = tail[-_END.size :]
-    at = len(tail) - _END.size if plain[:4] == _MARK and plain[-2:] == b"\0\0" else tail.rfind(_MARK)
-    if at < 0 or at + _END.size > len(tail):
+    plain = tail[-END.size :]
+    at = len(tail) - END.size if plain[:4] == MARK and plain[-2:] == b"\0\0" else tail.rfind(MARK)
+    if at < 0 or at + END.size > len(tail):
         return 0
-    return _large(file, begin + at) or _END.unpack_from(tail, at)[5]
+    return _large(file, begin + at) or END.unpack_from(tail, at)[5]
+
+
+def too_large(file, length: int) -> str:
+    """Return, in words, that an open zip file of that length has too large a directory; empty if not."""
+    return f"has a directory of more than {MOST} bytes" if size(file, length) > MOST else ""
 
 
 def _large(file, at: int) -> int:

@@ -332,9 +332,8 @@ class _naming:  # noqa: N801 - a context manager, used like a function
 def _open_zip(path: str | Path) -> zipfile.ZipFile:
     try:
         with Path(path).open("rb") as file:
-            if zipdirectory.size(file, file.seek(0, os.SEEK_END)) > zipdirectory.MOST:
-                reason = f"has a directory of more than {zipdirectory.MOST} bytes"
-                raise CaxflowError(f"{Path(path).name} {reason}", _MEND)
+            if why := zipdirectory.too_large(file, file.seek(0, os.SEEK_END)):
+                raise CaxflowError(f"{Path(path).name} {why}", _MEND)
         return zipfile.ZipFile(path)
     except _NO_ZIP as error:
         raise CaxflowError(f"{Path(path).name} cannot be read as a zip: {error}", _MEND) from None

@@ -59,9 +59,6 @@ __all__ = [
 
 _LATEST = 253402300799  # s since 1970: what no date can be written of has a file seldom, or a far end invents
 
-# Operations that change something; `permissions` does if it is to apply them.
-_CHANGES = ("leftovers", "link", "mark", "prune", "remove_tree", "rename", "touch", "unlink")
-
 
 def copy(
     source: Place,
@@ -435,9 +432,11 @@ def remove_tree(place: Place, path: str, *, root: str, begin_by: float | None = 
 def _visit(place: Place, operation: str, progress=None, total=None, size=None, **arguments):
     import os
 
+    from caxflow.transfer.session import CHANGES
     from caxflow.transfer.task import Visit, attend
 
-    if operation in _CHANGES or arguments.get("apply"):
+    # `leftovers` removes what attempts have left; `permissions` changes something if it is to apply them.
+    if operation in CHANGES or operation == "leftovers" or arguments.get("apply"):
         preview.refuse(f"{operation.replace('_', ' ')} at {place.site}")
     # Whatever paths are given as, the far end gets text.
     plain = {

@@ -13,7 +13,7 @@ import os
 from contextlib import contextmanager, suppress
 
 from caxflow.errors import CaxflowError
-from caxflow.files.folder import names_below, naming, parent_of
+from caxflow.files.folder import joined, names_below, naming, parent_of
 from caxflow.files.listing import printable, to_bytes, to_text
 from caxflow.transfer import renaming
 from caxflow.transfer.folder import remove_tree
@@ -47,7 +47,7 @@ def prune(path: str, root: str) -> None:
     """Remove the folder `path`, and those above it strictly below `root`, as far as they are empty."""
     names = names_below(path, root)
     for depth in range(len(names), 0, -1):
-        at = to_text(b"/".join([to_bytes(root).rstrip(b"/"), *names[:depth]]))
+        at = joined(root, names[:depth])
         try:
             with _folder_of(at, root) as (folder, name):
                 os.rmdir(name, dir_fd=folder)

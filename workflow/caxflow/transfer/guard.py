@@ -17,17 +17,15 @@ import json
 import os
 import re
 import resource
-import stat
 import time
 
 from caxflow.errors import CaxflowError, DiskAway
 from caxflow.files import marker
-from caxflow.files.folder import Folder, names_below
+from caxflow.files.folder import PASS, Folder, is_link, joined, make_folder, names_below, naming
 from caxflow.files.listing import os_error, safe_path, to_bytes, to_text
 from caxflow.files.permissions import Wanted
 from caxflow.legible import printable
 from caxflow.transfer.protocol import MOST_VALUES
-from caxflow.transfer.restriction import joined
 from caxflow.transfer.session import (
     OPERATIONS,
     Session,
@@ -37,7 +35,6 @@ from caxflow.transfer.session import (
     perform,
 )
 
-_ENTER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC  # what may only be passed through will do
 # No path of a dataset has a "." in it, so that what begins like this is no name of a file.
 _HELD = re.compile(r"/proc/self/fd/\./(\d+)(/\.(?=$|[^\w.+@%=~-]))?")
 # The descriptors of folders: an operation that comes again has the same ones, for some remember paths.
@@ -156,7 +153,8 @@ class Guard:
         """Take note that all was received: who began the copy publishes it, others have done their part."""
         self._end("receive")
         if self._session.part is not None and not self._began:
-            self._let_part_go()
+            self._session.part.close()
+            self._session.part = None
 
     def close(self) -> None:
         """Log what ends with the connection."""
@@ -379,13 +377,6 @@ class Guard:
         self._growing.close()
         return list(map(self._shown, found))
 
-    def _on_let_go(self, held) -> None:
-        self._call("let_go")
-
-    def _let_part_go(self) -> None:
-        self._session.part.close()
-        self._session.part = None
-
     @staticmethod
     def _below(path: str, held: str, shown: str) -> str:
         """Return a path below a folder that is held as it is asked for."""
@@ -410,7 +401,7 @@ def _walked(held, operation: str, arguments: dict) -> dict:
         found.update((name, held.folder(arguments[name])) for name in _FOLDERS[operation])
     elif operation in _ENTRIES:
         found.update((name, held.entry(arguments[name])) for name in _ENTRIES[operation])
-    elif operation != "ping":
+    elif operation not in ("ping", "let_go"):
         raise CaxflowError(f"operation {operation!r:.40} is unknown", _STRANGE)
     return found
 
@@ -492,15 +483,12 @@ class _Held:
     def make(self, path: str) -> str:
         """Make a folder in one that is there, and hold it."""
         root, names = self._restriction.split(path)
-        try:
-            os.mkdir(names[-1], dir_fd=self._hold(root, tuple(names[:-1])))
-        except FileExistsError:
-            pass
+        make_folder(names[-1], self._hold(root, tuple(names[:-1])))
         return self.folder(path)
 
     def _hold(self, root: str, names: tuple) -> int:
         if (root, names) not in self._fds:
-            fd = os.open(to_bytes(root), _ENTER & ~os.O_NOFOLLOW)
+            fd = os.open(to_bytes(root), PASS)
             try:
                 for depth, name in enumerate(names, 1):
                     fd, last = self._enter(name, fd, joined(root, names[:depth])), fd
@@ -512,15 +500,13 @@ class _Held:
         return self._fds[root, names]
 
     def _enter(self, name: bytes, above: int, path: str) -> int:
-        try:
-            return os.open(name, _ENTER, dir_fd=above)
-        except OSError as error:
-            error.filename = path
-            if error.errno in (errno.ELOOP, errno.ENOTDIR):
-                mode = os.stat(name, dir_fd=above, follow_symlinks=False).st_mode
-                if stat.S_ISLNK(mode):
+        with naming(path):
+            try:
+                return os.open(name, PASS | os.O_NOFOLLOW, dir_fd=above)
+            except OSError as error:
+                if error.errno in (errno.ELOOP, errno.ENOTDIR) and is_link(name, above):
                     raise self._restriction.outside(path, ": it is a symbolic link") from None
-            raise
+                raise
 
 
 def _through(fd: int) -> str:

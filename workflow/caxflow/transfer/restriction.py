@@ -11,7 +11,7 @@ from collections import namedtuple
 
 from caxflow import legible
 from caxflow.errors import CaxflowError
-from caxflow.files.listing import DEEPEST, to_bytes, to_text
+from caxflow.files.listing import DEEPEST, to_bytes
 from caxflow.legible import printable
 from caxflow.transfer.session import ADDS, CHANGES, READS
 
@@ -110,8 +110,3 @@ def parsed(found) -> Restriction | None:
     roots = tuple(legible.line(root) for root in found["roots"][:100])
     version = legible.line(found.get("version", ""), 40)
     return Restriction(roots, found.get("read_only") is True, found.get("no_delete") is True, version)
-
-
-def joined(root: str, names) -> str:
-    """Return the path to which names lead from a root."""
-    return to_text(b"/".join([to_bytes(root).rstrip(b"/"), *names])) or "/"

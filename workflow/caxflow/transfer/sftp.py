@@ -484,12 +484,12 @@ class SftpEnd:
             "marker": self._marker(root, site),
             "empty": filling == "empty",
             "folder": self._filling(folder),
-            "others": self._others(root),
+            "others": self._others(root) if filling else "",
         }
 
     def _others(self, root: str) -> str:
         """Return which others may write to a root, in words."""
-        mode = stat.S_IMODE(self.client.stat(root).mode) if self.client.kind(root) else 0
+        mode = stat.S_IMODE(self.client.stat(root).mode)
         who = "all accounts" if mode & 0o002 else "its group"
         return f"may be written by {who} (mode {mode:04o})" if mode & 0o022 else ""
 

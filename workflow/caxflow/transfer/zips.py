@@ -16,7 +16,6 @@ from caxflow.files import zipdirectory
 
 _MOST = 5  # faults of one kind that are named
 _RANGES = 100  # pieces that numbers may be in; more, and no event builder numbered them
-_END = 22  # bytes of an end-of-archive record without a comment
 _HEADER = struct.Struct("<4s5H3L2H")  # a member's local header
 _ENCRYPTED, _DESCRIBED = 1, 8  # flags: encrypted; sizes and checksum follow the data
 _DESCRIPTORS = (12, 16, 20, 24)  # bytes of what then follows, by its kind
@@ -48,8 +47,8 @@ class Archive:
     def __init__(self, file, size: int):
         self.members, self.faults, self.oddities = [], [], []
         self.end = 0  # of the members
-        if zipdirectory.size(file, size) > zipdirectory.MOST:
-            self.faults.append(f"has a directory of more than {zipdirectory.MOST} bytes")
+        if why := zipdirectory.too_large(file, size):
+            self.faults.append(why)
             return
         try:
             with zipfile.ZipFile(file) as archive:
@@ -75,11 +74,11 @@ class Archive:
     def _read(self, archive: zipfile.ZipFile, file, size: int) -> None:
         members = sorted(archive.infolist(), key=lambda member: member.header_offset)
         self.end = archive.start_dir
-        file.seek(size - _END)
-        end = struct.unpack("<4s4H2LH", file.read(_END))
+        file.seek(size - zipdirectory.END.size)
+        end = zipdirectory.END.unpack(file.read(zipdirectory.END.size))
         if archive.comment:
             self.oddities.append(f"has a comment of {len(archive.comment)} bytes")
-        elif end[0] != b"PK\5\6" or end[7]:
+        elif end[0] != zipdirectory.MARK or end[7]:
             self.oddities.append("has bytes after its end")
         elif {*end[1:3]} - {0, 0xFFFF} or {*end[3:5]} - {len(members), 0xFFFF}:
             self.faults.append(f"has another end than its {len(members)} members want")
