@@ -55,6 +55,10 @@ class CaxflowError(Exception):
         super().__init__(f"{self.what} -> {self.mend}" if mend else self.what)
 
 
+class WrongCallError(CaxflowError):
+    """The command line or the configuration is wrong: exit code 2."""
+
+
 class Overrun(CaxflowError):
     """A job wanted more memory or time than it had: with more of it, another attempt may succeed."""
 

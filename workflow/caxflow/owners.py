@@ -49,7 +49,7 @@ def shared(status, *, sticky: bool = False) -> str:
     return f"may be written by {who} (mode {mode:04o})"
 
 
-def open_own(path, flags: int, mode: int = 0o644) -> int:
+def open_own(path, flags: int) -> int:
     """Open a file that this account alone writes, or make it, and return its descriptor.
 
     A pipe in its place is not waited for, and nothing is cut.
@@ -60,7 +60,7 @@ def open_own(path, flags: int, mode: int = 0o644) -> int:
         If it is a link, no file, has another name elsewhere, belongs to another account or may be written by
         others.
     """
-    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode)
+    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
     found = os.fstat(fd)
     odd = "it is no file" if not stat.S_ISREG(found.st_mode) else "it has other names" * (found.st_nlink > 1)
     if odd or (odd := strange(found)):

@@ -33,16 +33,24 @@ def read(path: str | os.PathLike, most: int) -> bytes:
     return content
 
 
-def replace(path: Path, content: bytes) -> None:
-    """Put a file that all may read in the place of what has its name; nothing waits for the disk.
+def replace(path: Path, content: bytes, *, sync: bool = False) -> None:
+    """Put a file that all may read in the place of what has its name.
 
     It is made under a new name, whatever others have put in its place or beside it.
+
+    Parameters
+    ----------
+    sync : bool
+        Wait until the content is on the disk.
     """
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
+            stream.flush()
             abilities.attempt(abilities.MODES, os.fchmod, stream.fileno(), 0o644)
+            if sync:
+                abilities.sync_file(stream.fileno())
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -11,11 +11,10 @@ import json
 import os
 import socket
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from caxflow import __version__, abilities, clock, owners, preview, processes
+from caxflow import __version__, abilities, clock, owners, plainfile, preview, processes
 from caxflow.errors import CaxflowError
 from caxflow.targets import Target
 
@@ -54,17 +53,7 @@ def write(path: str | os.PathLike, content: dict | list | str) -> None:
     preview.refuse(f"writing {target}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(text)
-                stream.flush()
-                abilities.attempt(abilities.MODES, os.fchmod, stream.fileno(), 0o644)
-                abilities.sync_file(stream.fileno())
-            Path(temporary).replace(target)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        plainfile.replace(target, text.encode(), sync=True)
         with contextlib.suppress(OSError):  # it is written, and whole
             abilities.sync_folder(target.parent)
     except OSError as error:

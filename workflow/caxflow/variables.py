@@ -30,12 +30,12 @@ def also(names: Iterable[str]) -> None:
 
 def for_jobs(found: Mapping[str, str]) -> dict[str, str]:
     """Return what a batch job gets of an environment; nothing that is secret, whatever its name."""
-    return _named(found, _NAMED, _more)
+    return named(found, _NAMED, _more)
 
 
 def for_programs(found: Mapping[str, str], more: Iterable[str] = ()) -> dict[str, str]:
     """Return what a processor gets of the environment of its job."""
-    return _named(found, _NAMED, more) | _named(found, _OF_JOB)
+    return named(found, _NAMED, more) | named(found, _OF_JOB)
 
 
 def declare(names: Iterable[str], about: str) -> tuple[str, ...]:
@@ -57,7 +57,8 @@ def declare(names: Iterable[str], about: str) -> tuple[str, ...]:
     return names
 
 
-def _named(found: Mapping[str, str], names: re.Pattern, more: Iterable[str] = ()) -> dict[str, str]:
+def named(found: Mapping[str, str], names: re.Pattern, more: Iterable[str] = ()) -> dict[str, str]:
+    """Return the variables whose whole names match, or are among `more`, and that are not secret."""
     return {
         name: value
         for name, value in found.items()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from caxflow import credentials, legible, variables
+from caxflow import legible, variables
 from caxflow.errors import CaxflowError
 
 # The phases of a job.
@@ -361,10 +361,7 @@ def environment(found: Mapping[str, str]) -> dict[str, str]:
 
     Whatever a command hands on to jobs, as with Slurm or by an option in the profile, is not more than that.
     """
-    kept = variables.for_jobs(found)
-    for name, value in found.items():
-        if _COMMANDS.fullmatch(name) and not credentials.is_secret(name, value):
-            kept[name] = value
+    kept = variables.for_jobs(found) | variables.named(found, _COMMANDS)
     return kept | {"LC_ALL": found.get("LC_ALL", "C.UTF-8"), "SLURM_TIME_FORMAT": "standard"}
 
 

@@ -35,8 +35,7 @@ def _main(words: list[str] | None) -> int:
 
     from caxflow import __version__, credentials, legible, owners, preview, terminal
     from caxflow.cli import screen
-    from caxflow.cli.site import WrongCallError
-    from caxflow.errors import CaxflowError
+    from caxflow.errors import CaxflowError, WrongCallError
 
     owners.mask()
     for name in ("stdin", "stdout", "stderr"):

@@ -6,14 +6,7 @@ import textwrap
 from typing import NoReturn
 
 from caxflow import legible
-from caxflow.planning import standing
 from caxflow.terminal import Terminal
-
-# Of what a run's state is called, and of answers without one.
-COLOURS = dict.fromkeys((standing.SETTLED, standing.TODO, standing.BUSY), "green")
-COLOURS |= dict.fromkeys((standing.WAITS, standing.EXCLUDED, standing.TAKING, "unasked"), "yellow")
-COLOURS |= dict.fromkeys((standing.FAILED, standing.PROBLEM, "unknown"), "red")
-
 
 WIDEST_CELL = 32  # columns; of names that documents give
 

@@ -5,13 +5,9 @@ from pathlib import Path
 
 from caxflow import config, preview
 from caxflow.config import Settings, calls
-from caxflow.errors import CaxflowError
+from caxflow.errors import CaxflowError, WrongCallError
 from caxflow.targets import Run
 from caxflow.workdir import guard
-
-
-class WrongCallError(CaxflowError):
-    """The command line or the configuration is wrong: exit code 2."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from caxflow import documents, legible, receipts, terminal, words
-from caxflow.cli import screen, site
+from caxflow.cli import colours, screen, site
 from caxflow.config import Settings
 from caxflow.errors import CaxflowError
 from caxflow.legible import printable
@@ -183,7 +183,7 @@ def _show(console: Terminal, one: RunStatus, known: bool) -> None:
         return
     if one.standing:
         verdict = one.standing.in_words(one.here)
-        console.print(Text(verdict, style=screen.COLOURS[one.standing.state]), soft_wrap=True)
+        console.print(Text(verdict, style=colours.OF_RUNS[one.standing.state]), soft_wrap=True)
         for text in dict.fromkeys([*one.standing.waits, *map(str, one.standing.batch)]):
             console.print(Text(f"  {text}"), soft_wrap=True)
     console.print(_copies(one.copies) if one.copies else "no copies yet")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from rich.text import Text
 
 from caxflow import receipts, terminal, words
-from caxflow.cli import screen, site
+from caxflow.cli import colours, screen, site
 from caxflow.config import Settings
 from caxflow.legible import printable
 from caxflow.monitoring import status, why
@@ -87,7 +87,7 @@ def _ask(run: Run, settings: Settings) -> Answer:
 
 def _lines(found: Answer, profile: str) -> Iterator[Text]:
     verdict = {**standing.WORDS, **_UNANSWERED}[found.verdict].format(here=found.here)
-    yield Text(f"{found.run}: ", style="bold").append(verdict, style=screen.COLOURS[found.verdict])
+    yield Text(f"{found.run}: ", style="bold").append(verdict, style=colours.OF_RUNS[found.verdict])
     if found.away:
         yield Text(f"  {found.away}", style="yellow")
         if not (found.receipts or found.troubles):

@@ -93,7 +93,7 @@ class RunsDB(Connection):
             self._database[SCHEMA].update_one(older, content)
 
     def init(self) -> list[str]:
-        """Make the indexes that planning and claims need, and that are not there; return their names."""
+        """Make the indexes that planning and claims need and that are not there; return all their names."""
         if self.dry:
             return []
         if twice := sorted(self.twice()):
@@ -103,8 +103,7 @@ class RunsDB(Connection):
     def _index(self, collection: pymongo.collection.Collection, *wanted: Index) -> list[str]:
         """Make the indexes that are not there: where all are, that takes no right to make some."""
         with self.answers():
-            there = [(found["key"], found.get("unique", False)) for found in collection.list_indexes()]
-            missing = [each for each in wanted if (dict(each[1]), each[2].get("unique", False)) not in there]
+            missing = _missing(collection, wanted)
             try:
                 for name, keys, how in missing:
                     collection.create_index(keys, name=name, **how)
@@ -148,10 +147,8 @@ class RunsDB(Connection):
 
     def missing_indexes(self, *sites: str) -> list[str]:
         """Names of the indexes that `init`, and `init_site` of these sites, would make."""
-        wanted = [name for name, *_ in (*INDEXES, *map(settled_index, sites))]
         with self.answers():
-            there = {index["name"] for index in self.runs.list_indexes()}
-        return [name for name in wanted if name not in there]
+            return [name for name, *_ in _missing(self.runs, (*INDEXES, *map(settled_index, sites)))]
 
     def try_writing(self) -> None:
         """Write and remove a document of our own, and ask for the right to change run documents.
@@ -533,3 +530,9 @@ def _records(document: Mapping) -> list[dict]:
     """Records for the audit that are in a document still."""
     found = documents.value(document, *RECORDS.split("."), type_=list) or []
     return [each for each in found if documents.value(each, "_id", type_=str)]
+
+
+def _missing(collection: pymongo.collection.Collection, wanted: Iterable[Index]) -> list[Index]:
+    """Return the indexes that are not there under any name."""
+    there = [(found["key"], found.get("unique", False)) for found in collection.list_indexes()]
+    return [each for each in wanted if (dict(each[1]), each[2].get("unique", False)) not in there]

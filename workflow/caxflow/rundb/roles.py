@@ -24,8 +24,8 @@ _REMOVING = {
     "convertToCapped",
     "createIndex",
     "collMod",
+    "renameCollectionSameDB",
 }
-_REMOVING |= {"renameCollectionSameDB"}
 _FOR = {
     SITE: "what works at a site: snakemake, caxflow run, doctor, rm, mv, strays, rundb init",
     REBUILDER: "caxflow rundb rebuild --documents, beside caxflow_site, as long as it takes",
@@ -72,7 +72,7 @@ def script(address: RunDBAddress, sites: Mapping[str, Any]) -> str:
             lines.append(f"  {json.dumps({'resource': resource, 'actions': actions})},")
         lines.append("]);")
     lines.append("// No role may make indexes.")
-    wanted = [*((address.collection, *index) for index in (*INDEXES, *map(settled_index, sorted(sites))))]
+    wanted = [(address.collection, *index) for index in (*INDEXES, *map(settled_index, sorted(sites)))]
     for collection, name, keys, how in [*wanted, (AUDIT, *AUDIT_INDEX)]:
         words = ", ".join(json.dumps(each) for each in (dict(keys), {"name": name, **how}))
         lines.append(f"runs.getCollection({json.dumps(collection)}).createIndex({words});")

@@ -58,7 +58,7 @@ class Limiter:
         fd = -1
         with suppress(OSError):
             if self._ledger and not preview.only_looks():
-                fd = owners.open_own(self._ledger, os.O_RDWR | os.O_CREAT, 0o644)
+                fd = owners.open_own(self._ledger, os.O_RDWR | os.O_CREAT)
         if fd < 0:
             yield
             return

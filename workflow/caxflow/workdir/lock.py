@@ -32,7 +32,7 @@ def take(path: Path, taken: Callable[[str], CaxflowError]) -> int:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = owners.open_own(path, os.O_RDWR | os.O_CREAT, 0o644)
+        handle = owners.open_own(path, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise CaxflowError(f"{path} cannot be made: {error.strerror}", "mend the work directory") from error
     try:

@@ -94,14 +94,8 @@ class Login:
         inside = next((number for number, line in enumerate(lines) if line.startswith(_IN)), None)
         if inside is None:
             known = causes.find(lines, causes.OF_LOGINS, self._place)
-            said_last = [line for line in lines if not _CHATTER.match(line)]
-            last = (
-                said_last[-1]
-                if said_last
-                else f"no answer in {PATIENCE:.0f} s"
-                if status < 0
-                else "no answer"
-            )
+            words = [line for line in lines if not _CHATTER.match(line)]
+            last = words[-1] if words else f"no answer in {PATIENCE:.0f} s" if status < 0 else "no answer"
             return Said(out, (), known.what.removeprefix(f"{self._place.site}: ") if known else last)
         complaints = tuple(line for line in lines[inside + 1 :] if not _CHATTER.match(line))
         failed = f"exit {status}: {(complaints or ('no answer',))[-1]}" if status else ""
