@@ -34,11 +34,14 @@ class Ranges:
 
     table: Sequence[Mapping]
 
+    def __post_init__(self):
+        object.__setattr__(self, "_ranges", runranges.read(self.table))
+
     def __call__(
         self, _name: str, number: int, _start: datetime.datetime, _end: datetime.datetime
     ) -> float | None:
         """Voltage in kV of the run, or None."""
-        value = runranges.value_at(runranges.read(self.table), number)
+        value = runranges.value_at(self._ranges, number)
         return None if value is None else _kilovolts(value, f"the range of run {number}")
 
 
@@ -234,7 +237,6 @@ def provider(
     if table is not None:
         return Table(table)
     if ranges is not None:
-        runranges.read(ranges)
         return Ranges(ranges)
     if service is not None:
         try:

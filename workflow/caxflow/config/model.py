@@ -207,6 +207,11 @@ class Settings:
             )
         return self.processors[site.processed.version]
 
+    @property
+    def run_parameters(self) -> tuple[str, ...]:
+        """What run documents may set besides for the processor of here: `caxflow.conditions.parameters`."""
+        return self.processor(self.here).run_parameters if self.here.processed else ()
+
     def processed_path(self, site: Site, run: targets.Run) -> str:
         """Where a site keeps the processed file of `run`, of its version."""
         return str(self.processor(site).product_path(site.roots["processed"], run))

@@ -112,9 +112,8 @@ def surprises(document: Mapping, settings: Settings, now: datetime.datetime) -> 
 
 def unreadable(document: Mapping, settings: Settings) -> Iterator[str]:
     """Yield which values of a document cannot be read, and so count as missing, or may not be there."""
-    run, here = documents.run_of(document), settings.here
-    also = settings.processor(here).run_parameters if here.processed else ()
-    for text in itertools.islice(parameters.refused(document, also), _MOST_REFUSED):
+    run = documents.run_of(document)
+    for text in itertools.islice(parameters.refused(document, settings.run_parameters), _MOST_REFUSED):
         yield f"{run}: {text} -> correct it in the run document"
     yield from (f"{run}: {text}" for text in _unreadable(document, _RUN))
     for entry in documents.value(document, "data", type_=list) or ():

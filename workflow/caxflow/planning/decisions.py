@@ -114,8 +114,7 @@ def skip_function(settings: Settings) -> Callable[[Mapping], str | None]:
     """The rules that tell why a run is not processed here, as planning uses them."""
     from caxflow.conditions.settings import skip_reason
 
-    here = settings.here
-    also = settings.processor(here).run_parameters if here.processed else ()
+    also = settings.run_parameters
     return lambda document: skip_reason(document, has_verified_raw=True, also=also)
 
 

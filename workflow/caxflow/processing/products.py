@@ -29,7 +29,7 @@ from caxflow.transfer import renaming
 from caxflow.transfer.folder import remove_tree
 
 _MARK = ".part-"
-_WORKSHOP = re.compile(rb"\..*\.part-.*", re.DOTALL)
+_WORKSHOP = re.compile(rb"\..*" + re.escape(_MARK.encode()) + rb".*", re.DOTALL)
 _NO_ROOM = (
     errno.ENOSPC,
     errno.EDQUOT,
