@@ -651,7 +651,7 @@ def test_internal_sftp_in_a_folder_that_is_all_there_is(partner, dataset, tmp_pa
 def test_the_command_and_other_pythons_serve_alike(partner, raw, tmp_path):
     pythons = sorted(Path.home().glob(".pyenv/versions/3.8.*/bin/python"))
     path = f"{raw}/160315_1432"
-    command = f"PYTHONPATH={os.environ['PYTHONPATH']} {sys.executable} -m caxflow.cli serve"
+    command = f"PYTHONPATH={Path(transfer.__file__).parents[2]} {sys.executable} -m caxflow.cli serve"
     programs = [command, *(f"{python} -I {partner._program}" for python in pythons)]
     for number, program in enumerate(programs):
         place = partner.allow("--read-only", roots=[raw], program=program)
