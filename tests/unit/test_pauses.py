@@ -10,8 +10,8 @@ from caxflow.targets import Target
 from caxflow.workdir import journal
 from operators import NOW, RUN, configured, document
 
-AT = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)  # when the journal says that it failed
-SOON, LATE = AT + datetime.timedelta(minutes=1), AT + datetime.timedelta(days=2)
+# After the failure, which the journal dates itself.
+SOON, LATE = datetime.timedelta(minutes=1), datetime.timedelta(days=2)
 EVERYTHING = ["midway/checksum", "midway/processed.root", "midway/processed.checksum", "tegner/checksum"]
 
 
@@ -22,9 +22,10 @@ def settings(tmp_path):
 
 @pytest.fixture
 def decide(tmp_path, settings):
-    """Decide on a run that is at lngs only, with what failed in the work directory."""
+    """Decide on a run that is at lngs only, with what failed in the work directory; some time from now."""
 
-    def decide(now):
+    def decide(later):
+        now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None) + later
         decision = decisions.decide(document(tmp_path), settings, lambda _: None, NOW)
         Pauses(tmp_path / "work", settings, now)(decision)
         return decision

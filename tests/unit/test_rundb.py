@@ -35,9 +35,9 @@ HOST = "midway-login1"
 KEY = Key("raw", HOST)
 PLACE = "/raw/161101_1600"
 PAST = datetime.datetime(2016, 11, 1, 18)
-SOON = datetime.datetime.now(datetime.UTC).replace(tzinfo=None, microsecond=0) + datetime.timedelta(hours=2)
+SOON = datetime.datetime.now(datetime.UTC).replace(tzinfo=None, microsecond=0) + datetime.timedelta(hours=12)
 FUTURE = datetime.datetime(2116, 11, 1, 18)
-LATELY = SOON - datetime.timedelta(hours=3)
+LATELY = SOON - datetime.timedelta(hours=13)
 # When other programs say that they began what they left.
 LEFT = {
     "nobody says when": {},
