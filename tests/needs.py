@@ -94,6 +94,16 @@ def root() -> None:
         missing("namespaces, mounts, files of other users and Slurm need root", "run the tests as root")
 
 
+def hidden_processes(*namespaces: str) -> list[str]:
+    """Return the words before a command to which ``/proc`` shows no processes of others.
+
+    As ProtectProc=invisible of a unit; and without what lets root see all.
+    """
+    root()
+    hidden = "mount -t proc -o hidepid=2,gid=65533 proc /proc && exec setpriv --bounding-set=-sys_ptrace"
+    return ["unshare", "--mount", *namespaces, "sh", "-c", f'{hidden} "$@"', "sh"]
+
+
 @contextlib.contextmanager
 def mounted(target: Path, *options: str):
     """Mount a file system on a path, as ``mount`` does with these options, while the block runs."""

@@ -10,31 +10,12 @@ from pathlib import Path
 import pytest
 
 import needs
+import thief
 from caxflow import credentials, variables
 from caxflow.errors import CaxflowError
 from caxflow.processing import commands
 
 NAME, SECRET = "SC_API_KEY", f"hunter2-{uuid.uuid4()}"
-# What a program finds of the secret in the environments of all processes that it can read, and by asking.
-THIEF = f"""
-secret = {SECRET.encode()!r}
-import pathlib, socket
-found = []
-for path in pathlib.Path("/proc").glob("[0-9]*/environ"):
-    try:
-        variables = path.read_bytes()
-    except OSError:
-        continue
-    found += [path.parts[2]] * (secret in variables)
-    for name in [each[20:] for each in variables.split(b"\\0") if each.startswith(b"CAXFLOW_CREDENTIALS=")]:
-        with socket.socket(socket.AF_UNIX) as asking:
-            try:
-                asking.connect(b"\\0" + name)
-                found += ["asked"] * (secret in asking.recv(65536))
-            except OSError:
-                pass
-print("found", sorted(set(found)))
-"""
 
 
 @pytest.fixture
@@ -57,23 +38,23 @@ def python(tmp_path):
 
 
 @pytest.mark.parametrize("name", credentials.NAMES)
-def test_a_main_process_and_what_it_starts_show_none(python, name):
+def test_a_main_process_and_what_it_starts_show_none(python, tmp_path, name):
     program = f"""
 import ctypes, os, subprocess, sys
 credentials.share()
 print(credentials.get({name!r}), ctypes.CDLL(None).prctl(3))
 print(b"hunter2-" in open("/proc/self/environ", "rb").read(), {name!r} in os.environ)
-print(subprocess.run([sys.executable, "-c", sys.argv[1]], stdout=-1, text=True).stdout, end="")
+subprocess.run([sys.executable, *sys.argv[1:]], check=True)
 """
+    said = python(program, thief.__file__, SECRET, "loot", **{name: SECRET})
+    assert said.splitlines() == [f"{SECRET} 0", "False False"]
     # The child is a job, which may have it; for it all the others show nothing.
-    assert python(program, THIEF, **{name: SECRET}).splitlines() == [
-        f"{SECRET} 0",
-        "False False",
-        "found ['asked']",
-    ]
+    found = json.loads((tmp_path / "loot").read_text())
+    assert found["others"] == []
+    assert SECRET in "".join(found["asked"])
 
 
-def test_jobs_are_given_it_and_programs_in_them_are_not(python):
+def test_jobs_are_given_it_and_programs_in_them_are_not(python, tmp_path):
     program = f"""
 import pathlib, subprocess, sys
 credentials.share()
@@ -82,11 +63,14 @@ import pathlib, sys
 from caxflow import credentials
 from caxflow.processing import commands
 print(credentials.get("{NAME}"))
-print(commands.run([sys.executable, "-c", sys.argv[1]], pathlib.Path.cwd(), pathlib.Path("log").absolute()))
+commands.run([sys.executable, *sys.argv[1:]], pathlib.Path.cwd(), pathlib.Path("log").absolute())
 '''
-subprocess.run(["sh", "-c", 'true; "$@"; true', "sh", sys.executable, "-c", job, sys.argv[1]], check=True)
+subprocess.run(["sh", "-c", 'true; "$@"; true', "sh", sys.executable, "-c", job, *sys.argv[1:]], check=True)
 """
-    assert python(program, THIEF, **{NAME: SECRET}).splitlines() == [SECRET, "found []"]
+    assert python(program, thief.__file__, SECRET, "loot", **{NAME: SECRET}).splitlines() == [SECRET]
+    found = json.loads((tmp_path / "loot").read_text())
+    assert found["others"] == []
+    assert SECRET not in "".join(found["asked"])
 
 
 def test_who_is_no_job_is_given_nothing(python):
@@ -168,14 +152,14 @@ for error in CaxflowError("it answers {SECRET}", "ask {SECRET}"), CaxflowError("
 # Asks, and where that gives nothing kills what watches over it, and asks again as a child of another process.
 ORPHAN = """
 import os, signal, socket, time
-name, leash = os.environ["X_NAME"].encode(), os.getppid()
+name, parent = os.environ["X_NAME"].encode(), os.getppid()
 for again in range(2):
     with socket.socket(socket.AF_UNIX) as asking:
         asking.connect(b"\\0" + name)
         open("../answers", "ab").write(b"<%s>" % asking.recv(65536))
     if not again:
-        os.kill(leash, signal.SIGKILL)
-        while os.getppid() == leash:
+        os.kill(parent, signal.SIGKILL)
+        while os.getppid() == parent:
             time.sleep(0.01)
 open("../answers", "ab").write(b"done")
 """
@@ -222,10 +206,7 @@ if len(sys.argv) > 2:
 
 
 def test_jobs_of_a_daemon_are_given_it_where_proc_hides_others_and_the_daemon_is_the_first(python):
-    needs.root()
-    # As ProtectProc=invisible of a unit; and without what lets root see all.
-    hidden = "mount -t proc -o hidepid=2,gid=65533 proc /proc && exec setpriv --bounding-set=-sys_ptrace"
-    contained = ["unshare", "--mount", "--pid", "--fork", "sh", "-c", f'{hidden} "$@"', "sh"]
+    contained = needs.hidden_processes("--pid", "--fork")
     program = """
 import os, sys
 os.execvp(sys.argv[2], [*sys.argv[2:], sys.executable, "-c", sys.argv[1], sys.argv[1], "one", "two"])

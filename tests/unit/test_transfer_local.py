@@ -274,11 +274,9 @@ def test_without_locks_a_writer_that_proc_hides_still_writes(out, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", refuse_locks)
     first = Part(str(out / "copy"), "first")
     first.begin(wait=0)
-    # As the main process that knows a password is hidden by ProtectProc=invisible.
-    hidden = "mount -t proc -o hidepid=2,gid=65533 proc /proc && exec setpriv --bounding-set=-sys_ptrace"
-    words = ["unshare", "--mount", "sh", "-c", f'{hidden} "$@"', "sh", sys.executable, "-c", HIDDEN]
     done = subprocess.run(
-        [*words, str(out / "copy")],
+        # As the main process that knows a password is hidden.
+        [*needs.hidden_processes(), sys.executable, "-c", HIDDEN, str(out / "copy")],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,

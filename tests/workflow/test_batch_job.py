@@ -13,6 +13,7 @@ import uuid
 import pytest
 import uproot
 
+import thief
 from caxflow import config, receipts
 from caxflow.conditions import settings
 from caxflow.errors import CaxflowError
@@ -24,7 +25,6 @@ from caxflow.simulate import simulate_run
 from caxflow.stages import processed
 from caxflow.stages.job import Job
 from caxflow.targets import Run, Target
-from thief import THIEF
 
 RUN = Run("160315_1432")
 SECRET = f"hunter2-{uuid.uuid4()}"
@@ -76,9 +76,8 @@ def as_a_batch_job(clone, **environment):
 
 
 def test_what_start_up_files_set_there_is_shown_to_no_processor(clone, tmp_path):
-    thief, loot = tmp_path / "thief.py", tmp_path / "loot"
-    thief.write_text(THIEF)
-    command = f"{sys.executable} {thief} {SECRET} {loot} {{input}} {{output}}"
+    loot = tmp_path / "loot"
+    command = f"{sys.executable} {thief.__file__} {SECRET} {loot} {{input}} {{output}}"
     processor = {"kind": "command", "command": command, "pax_version": "v0.0.1"}
     prepare(clone, clone.document(at=("lngs", "midway"), _id="id"))
     clone.configure(processors={"mini_v1": processor})

@@ -10,12 +10,12 @@ from pathlib import Path
 import pymongo
 import pytest
 
+import thief
 from caxflow import credentials
 from caxflow.demo.database import DatabaseServer
 from caxflow.simulate import simulate_run
 from clones import Clone
 from copies import mark
-from thief import THIEF
 
 SECRET = f"hunter2-{uuid.uuid4()}"
 
@@ -75,12 +75,11 @@ def test_it_is_in_no_file_no_message_and_no_command_line(tmp_path, asking, passw
 
 @pytest.mark.parametrize("way", ["snakemake", "daemon"])
 def test_a_processor_beside_the_main_process_gets_none(tmp_path, asking, way):
-    clone, thief, loot = Clone(tmp_path, asking, "run"), tmp_path / "thief.py", tmp_path / "loot"
-    thief.write_text(THIEF)
+    clone, loot = Clone(tmp_path, asking, "run"), tmp_path / "loot"
     roots = {kind: str(clone.data / f"lngs/{kind}") for kind in ("raw", "processed")}
     mark("lngs", roots)
     clone.site("lngs", roots=roots, processed={"version": "pax_v6.11.2", "make": True, "cores": 1})
-    command = f"{sys.executable} {thief} {SECRET} {loot} {{input}} {{output}}"
+    command = f"{sys.executable} {thief.__file__} {SECRET} {loot} {{input}} {{output}}"
     processor = {"kind": "command", "command": command, "variables": ["PAX_DATA"]}
     clone.configure(
         processors={"mini_v1": {"kind": "mini"}, "pax_v6.11.2": processor}, kinds=["raw", "processed"]
