@@ -574,8 +574,8 @@ def test_doctor_says_what_our_key_may_do(examined, tmp_path):
     assert not [said for _, _, said, _ in found if "can be written" in said]
 
     found = examined("--no-delete", permissions={"raw": Wanted(None, None, None, 0o640, ())})
-    (said,) = [(said, mend) for _, verdict, said, mend in found if "set no permissions" in said]
-    assert said[1].startswith("ask its manager to see which are not as wanted: caxflow strays --permissions")
+    (fix,) = [fix for _, _, said, fix in found if "set no permissions" in said]
+    assert fix.startswith("ask its manager to see which are not as wanted: caxflow strays --permissions")
 
     found = examined("--read-only", roots=("raw",))
     assert [(about, said, mend) for about, verdict, said, mend in found if verdict == BAD] == [

@@ -161,16 +161,14 @@ def test_programs_that_others_may_write_to_and_what_leads_to_them_are_found(
     monkeypatch.setattr(sysconfig, "get_path", lambda _: str(packages))
 
     def said():
-        return [
-            (verdict, said, mend) for verdict, said, mend in found(examine(link / "midway"), "configuration")
-        ]
+        return found(examine(link / "midway"), "configuration")
 
     assert [verdict for verdict, _, _ in said()] == [GOOD]
     for path, top in ((packages / "snakemake", tmp_path / "env"), (link, link)):
         path.chmod(0o2775)
-        ((verdict, what, mend),) = said()
+        ((verdict, what, fix),) = said()
         assert (verdict, what.split(" may be")[0]) == (BAD, str(path))
-        assert mend.endswith(f"chmod -R go-w {top}")
+        assert fix.endswith(f"chmod -R go-w {top}")
         path.chmod(0o755)
     needs.root()
     os.chown(packages, 65534, -1)

@@ -6,7 +6,7 @@ from systemd, as ``LoadCredential=NAME:/path`` in a unit has it.
 A variable would be in ``/proc/PID/environ`` of this process and of all that it starts, where every program of
 the same account reads it: a processor that of its parents. So a main process takes what it was given out of
 its environment (`hold`), and its jobs ask it (`share`), over a socket that answers its own descendants alone,
-and none that a leash has marked: those are processors.
+and none that has the mark of `caxflow.processes`: those are processors.
 """
 
 import contextlib
@@ -118,7 +118,7 @@ def _peer(other: socket.socket) -> tuple[int, int, int]:
 
 
 def _is_job(pid: int) -> bool:
-    """Return whether a process descends from this one, and from no leash."""
+    """Return whether a process descends from this one, and is no processor's."""
     if processes.is_marked(pid):
         return False
     while pid != os.getpid():

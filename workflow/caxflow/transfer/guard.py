@@ -240,7 +240,7 @@ class Guard:
         return [[*item[:-1], self._shown(item[-1])] for item in found]
 
     def _on_permissions(self, held, path: str, wanted, apply: bool) -> list:
-        if apply and Wanted(*wanted).files is not None and Wanted(*wanted).files & 0o6000:
+        if apply and (Wanted(*wanted).files or 0) & 0o6000:
             what = f"permissions {printable(path)}, with which a file runs as the account that owns it"
             raise self._restriction.refusal(what)
         found = self._call("permissions", path=held.entry(path), wanted=wanted, apply=apply)

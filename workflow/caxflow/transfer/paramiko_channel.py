@@ -85,8 +85,7 @@ def open_client(place: Place, reached=None, step=lambda waiting: None) -> parami
 
 def close_client(client: paramiko.SSHClient) -> None:
     """Log out, at the jump hosts too."""
-    with suppress(OSError, EOFError, paramiko.SSHException):
-        client.close()
+    _log_out(client)
     for end in getattr(client, "through", ()):
         end()
 
@@ -97,9 +96,11 @@ def shut(client: paramiko.SSHClient) -> None:
     if transport is not None and transport.sock is not None:
         with suppress(OSError, AttributeError):
             transport.sock.shutdown(socket.SHUT_RDWR)
-    with suppress(
-        OSError, EOFError, paramiko.SSHException
-    ):  # as it logs out through a jump host that is gone
+    _log_out(client)
+
+
+def _log_out(client: paramiko.SSHClient) -> None:
+    with suppress(OSError, EOFError, paramiko.SSHException):  # the jump host may be gone
         client.close()
 
 

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from caxflow import owners
@@ -14,13 +14,8 @@ from caxflow.workdir import journal
 _INNER = (".snakemake", journal.STATE, "logs")
 
 
-def check(work_dir: str | Path, why: Callable[[os.stat_result], str] = owners.strange) -> None:
+def check(work_dir: str | Path) -> None:
     """See that no other account can put anything into a work directory, or has.
-
-    Parameters
-    ----------
-    why : callable
-        What tells that of a status.
 
     Raises
     ------
@@ -28,16 +23,14 @@ def check(work_dir: str | Path, why: Callable[[os.stat_result], str] = owners.st
         If it can; it names the first thing, and what to do.
     """
     work_dir = Path(work_dir)
-    for path, said in found(work_dir, why):
+    for path, said in found(work_dir):
         raise CaxflowError(f"{path} {said}, so nothing in it can be trusted or run", mend(work_dir, path))
 
 
-def found(
-    work_dir: Path, why: Callable[[os.stat_result], str] = owners.strange
-) -> Iterator[tuple[Path, str]]:
+def found(work_dir: Path) -> Iterator[tuple[Path, str]]:
     """Yield what in a work directory, and the folder itself, is not this account's alone, and why."""
     for path in _looked_at(work_dir):
-        said = next(filter(None, map(why, _statuses(path))), "")
+        said = next(filter(None, map(owners.strange, _statuses(path))), "")
         if said := said or permissions.passed_on(path):
             yield path, said
 

@@ -50,8 +50,8 @@ def own_root(settings: Settings, kind: str) -> Iterator[Finding]:
     if others := owners.shared(Path(root).stat()):
         yield open_to_others(about, root, others, f"chmod go-w {quoted}")
     if others := permissions.passed_on(root):
-        mend = f"setfacl -R -k {quoted}; what a group is to write, permissions give to copies"
-        yield Finding(about, DOUBTFUL, f"{root} {others}", mend)
+        fix = f"setfacl -R -k {quoted}; what a group is to write, permissions give to copies"
+        yield Finding(about, DOUBTFUL, f"{root} {others}", fix)
     yield from above(about, root)
     if not os.access(root, os.R_OK | os.X_OK):
         yield Finding(about, BAD, f"{root} cannot be read", f"chmod u+rx {quoted}, as its owner")
@@ -99,13 +99,10 @@ def trusted(settings: Settings, files: Sequence[Path]) -> Iterator[Finding]:
             more = f", as {words.count(len(found) - 1, 'other')}" if len(found) > 1 else ""
             top = next((each for each in tops if each in (path, *path.parents)), path)
             what = f"{path} {said}{more}: they can have this account do anything"
-            mend = f"see what was changed, then: chmod -R go-w {shlex.quote(str(top))}"
-            yield Finding(
-                about,
-                verdict,
-                what,
-                mend if verdict == BAD else "trust that account, or use a clone of your own",
-            )
+            fix = "trust that account, or use a clone of your own"
+            if verdict == BAD:
+                fix = f"see what was changed, then: chmod -R go-w {shlex.quote(str(top))}"
+            yield Finding(about, verdict, what, fix)
         good = good and not found
     places = (*tops, *(file.parent for file in files))
     over = dict.fromkeys(one for place in places for one in above(about, str(place)))

@@ -79,8 +79,8 @@ def _restricted(settings: Settings, site: Site, allowed: Restriction) -> Iterato
         said = (
             "copies that are pushed there keep the modes that its umask gives: our key may set no permissions"
         )
-        mend = f"{ask} to see which are not as wanted: caxflow strays --permissions, at {site.name}"
-        yield Finding(about, DOUBTFUL, said, mend)
+        fix = f"{ask} to see which are not as wanted: caxflow strays --permissions, at {site.name}"
+        yield Finding(about, DOUBTFUL, said, fix)
     for kind, root in site.roots.items():
         if not _covers(allowed, root):
             said = f"{root} is none of the folders that our key may use"
